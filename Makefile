@@ -1,0 +1,53 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup dashboard dashboard-test build release test check demo clean
+
+# Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
+# variable, because `eval "$(...)"` would hide a failure.
+ENV = env=$$(deploy/setup.sh --print-env) && eval "$$env"
+DASHBOARD := api/dashboard
+DATA ?=
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Check prerequisites; fetch libtorch (and Postgres, if there is none) into the cache, once
+	@deploy/setup.sh
+
+# npm ci starts from nothing each time, so it runs only when the lock file is newer than what it made last.
+dashboard: setup ## Build the web dashboard (cargo embeds it; without it the service shows a placeholder page)
+	@if [[ ! -f $(DASHBOARD)/package.json ]]; then echo "dashboard: skipped, there is no $(DASHBOARD)/package.json"; exit; fi; \
+	cd $(DASHBOARD); \
+	if [[ ! -f node_modules/.package-lock.json || package-lock.json -nt node_modules/.package-lock.json ]]; then \
+		npm ci --no-audit --no-fund; \
+	fi; \
+	npm run build
+
+dashboard-test: dashboard ## Unit tests of the dashboard
+	@if [[ ! -f $(DASHBOARD)/package.json ]]; then echo "dashboard-test: skipped, there is no $(DASHBOARD)/package.json"; exit; fi; \
+	cd $(DASHBOARD); npm test
+
+build: setup ## Build lamina and lamina-trainer for development, in target/debug
+	@$(ENV); cargo build --workspace --bins
+
+release: setup dashboard ## Build lamina and lamina-trainer for use, in target/release
+	@$(ENV); cargo build --release --workspace --bins
+
+# The tests of the whole start the two programs from target/debug, which cargo would not build for them.
+test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
+	@$(ENV); \
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+
+check: setup ## Formatting and lints, warnings are errors
+	@cargo fmt --all --check
+	@$(ENV); cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then git ls-files -z -- '*.sh' .ci/run | xargs -0 --no-run-if-empty shellcheck; \
+	else echo "check: shell scripts not checked, shellcheck is not installed"; fi
+
+demo: release ## Train, compare and report from start to end: make demo [DATA=folder]
+	@$(ENV); deploy/demo.sh "$(DATA)"
+
+clean: ## Remove what was built here (the cache outside the checkout stays)
+	cargo clean
+	rm -rf $(DASHBOARD)/dist $(DASHBOARD)/node_modules

@@ -1,0 +1,4 @@
+//! Which trial runs where: domain, store, placement, control loop, agent, statistics.
+
+pub mod id;
+pub mod protocol;

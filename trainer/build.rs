@@ -1,0 +1,22 @@
+//! Makes every binary of this crate name `libtorch.so` and find it.
+//!
+//! The crate `tch` links libtorch, but its symbols all live in libtorch_cpu and libc10, so the linker drops `libtorch.so`
+//! itself as unneeded. It is the one that pulls in the CUDA half: without it a CUDA libtorch in `LD_LIBRARY_PATH` would
+//! be used as a CPU one.
+
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+    let Some(prefix) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
+        println!("cargo::error=LIBTORCH is not set: run `make setup`, then `eval \"$(deploy/setup.sh --print-env)\"`");
+        return;
+    };
+    let lib = prefix.join("lib");
+    let lib = lib.display();
+    println!("cargo::rustc-link-search=native={lib}");
+    println!("cargo::rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
+    // A RUNPATH, which LD_LIBRARY_PATH overrides: that is how one binary serves CPU and GPU machines.
+    println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{lib}");
+}

@@ -1,0 +1,164 @@
+//! Shape and norm placement of the encoder.
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problems;
+
+/// Where LayerNorm stands in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Norm {
+    /// After each residual sum (BERT as published).
+    Post,
+    /// Before each sublayer, with one more LayerNorm after the last block.
+    Pre,
+}
+
+/// A shape: the published BERT sizes (Turc et al. 2019, Devlin et al. 2019) and `narrow`, which has the depth of `base`
+/// at a width that trains on two CPU cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Size {
+    pub blocks: u32,
+    pub hidden: u32,
+    pub heads: u32,
+    pub intermediate: u32,
+}
+
+impl Size {
+    pub const NAMED: [(&'static str, Size); 7] = [
+        ("tiny", Size { blocks: 2, hidden: 128, heads: 2, intermediate: 512 }),
+        ("mini", Size { blocks: 4, hidden: 256, heads: 4, intermediate: 1024 }),
+        ("small", Size { blocks: 4, hidden: 512, heads: 8, intermediate: 2048 }),
+        ("medium", Size { blocks: 8, hidden: 512, heads: 8, intermediate: 2048 }),
+        ("base", Size { blocks: 12, hidden: 768, heads: 12, intermediate: 3072 }),
+        ("large", Size { blocks: 24, hidden: 1024, heads: 16, intermediate: 4096 }),
+        ("narrow", Size { blocks: 12, hidden: 128, heads: 2, intermediate: 512 }),
+    ];
+
+    /// The size of that name, if there is one.
+    pub fn named(name: &str) -> Option<Size> {
+        Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, size)| *size)
+    }
+}
+
+/// Everything that fixes the encoder's function, given its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub blocks: u32,
+    pub hidden: u32,
+    pub heads: u32,
+    pub intermediate: u32,
+    /// Rows of the learned position table: the longest sequence.
+    #[serde(default = "default_positions")]
+    pub positions: u32,
+    pub norm: Norm,
+    /// LayerNorm after the embeddings' sum. Post-LN cannot do without it.
+    #[serde(default = "default_true")]
+    pub embedding_norm: bool,
+    /// Dropout on the embeddings and on each sublayer's output.
+    #[serde(default = "default_dropout")]
+    pub dropout: f64,
+    /// Dropout on the attention weights.
+    #[serde(default = "default_dropout")]
+    pub attention_dropout: f64,
+}
+
+/// Epsilon of every LayerNorm.
+pub const LAYER_NORM_EPSILON: f64 = 1e-12;
+/// Standard deviation of the truncated normal from which weight matrices start.
+pub const INIT_STANDARD_DEVIATION: f64 = 0.02;
+
+fn default_positions() -> u32 {
+    512
+}
+fn default_true() -> bool {
+    true
+}
+fn default_dropout() -> f64 {
+    0.1
+}
+
+impl Model {
+    /// The model of that size with every other option at its default.
+    pub fn of_size(size: Size, norm: Norm) -> Self {
+        Self {
+            blocks: size.blocks,
+            hidden: size.hidden,
+            heads: size.heads,
+            intermediate: size.intermediate,
+            positions: default_positions(),
+            norm,
+            embedding_norm: true,
+            dropout: default_dropout(),
+            attention_dropout: default_dropout(),
+        }
+    }
+
+    pub fn check(&self, problems: &mut Problems) {
+        let between = |value: u32, low: u32, high: u32| (low..=high).contains(&value);
+        problems.require(between(self.blocks, 1, 1024), "blocks", || {
+            format!("{} blocks: 1 to 1024 are allowed", self.blocks)
+        });
+        problems.require(between(self.hidden, 1, 65_536), "hidden", || {
+            format!("width {}: 1 to 65536 are allowed", self.hidden)
+        });
+        problems.require(between(self.intermediate, 1, 262_144), "intermediate", || {
+            format!("feed-forward width {}: 1 to 262144 are allowed", self.intermediate)
+        });
+        problems.require(self.heads > 0 && self.hidden.is_multiple_of(self.heads), "heads", || {
+            format!("{} heads do not divide the width {}", self.heads, self.hidden)
+        });
+        problems.require(between(self.positions, 1, 65_536), "positions", || {
+            format!("{} positions: 1 to 65536 are allowed", self.positions)
+        });
+        problems.require(self.norm == Norm::Pre || self.embedding_norm, "embedding_norm", || {
+            "Post-LN feeds the embeddings straight into attention: it needs its LayerNorm after the embeddings".into()
+        });
+        for (field, value) in [("dropout", self.dropout), ("attention_dropout", self.attention_dropout)] {
+            problems.require((0.0..1.0).contains(&value), field, || {
+                format!("{value}: a probability from 0 up to, not including, 1")
+            });
+        }
+    }
+
+    /// Multiply-add FLOPs (2 per multiply-add) of one block's forward pass over one sequence of `length` tokens: the
+    /// four projections, the two attention products and the feed-forward pair.
+    pub fn block_flops(&self, length: u64) -> f64 {
+        let (n, h, f) = (length as f64, f64::from(self.hidden), f64::from(self.intermediate));
+        2.0 * n * (4.0 * h * h + 2.0 * h * f) + 4.0 * n * n * h
+    }
+
+    /// FLOPs of the MLM head (transform and tied decoder) for one position.
+    pub fn head_flops(&self, vocabulary: u64) -> f64 {
+        let h = f64::from(self.hidden);
+        2.0 * (h * h + h * vocabulary as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_size_is_valid_with_both_norms() {
+        for (name, size) in Size::NAMED {
+            for norm in [Norm::Post, Norm::Pre] {
+                let mut problems = Problems::default();
+                Model::of_size(size, norm).check(&mut problems);
+                assert_eq!(problems.into_vec(), [], "{name} {norm:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn post_ln_without_its_embedding_norm_is_refused() {
+        let (_, size) = Size::NAMED[0];
+        let mut problems = Problems::default();
+        Model { embedding_norm: false, ..Model::of_size(size, Norm::Post) }.check(&mut problems);
+        assert_eq!(problems.into_vec()[0].pointer, "/embedding_norm");
+    }
+}

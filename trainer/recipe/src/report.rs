@@ -1,0 +1,83 @@
+//! What a finished trial reports: facts, not statistics.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stage::Stage;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Report {
+    Timing(TimingReport),
+    Pretrain(PretrainReport),
+    Finetune(FinetuneReport),
+}
+
+impl Report {
+    pub const fn stage(&self) -> Stage {
+        match self {
+            Report::Timing(_) => Stage::Timing,
+            Report::Pretrain(_) => Stage::Pretrain,
+            Report::Finetune(_) => Stage::Finetune,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct TimingReport {
+    pub arms: Vec<ArmTiming>,
+}
+
+/// The timed steps of one arm. Steps are drawn evenly over the whole run's schedule, so their mean is the run's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ArmTiming {
+    pub name: String,
+    pub blocks: u32,
+    /// Mean seconds per step of each turn, in the order in which they ran.
+    pub turns: Vec<f64>,
+    /// Timed steps by number of open blocks.
+    pub by_open: Vec<OpenTiming>,
+    /// Tokens per step, for tokens per second.
+    pub tokens_per_step: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct OpenTiming {
+    pub open_blocks: u32,
+    pub steps: u32,
+    /// Summed over these steps.
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct PretrainReport {
+    pub steps: u64,
+    /// Wall time of training steps only, over all attempts.
+    pub trained_seconds: f64,
+    pub tokens: u64,
+    pub validation_loss: f64,
+    /// Hex sha256 chained over (step, loss bits) of every step: equal chains, equal runs.
+    pub digest: String,
+    /// Hex sha256 of the final checkpoint's manifest.
+    pub checkpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct FinetuneReport {
+    pub steps: u64,
+    pub trained_seconds: f64,
+    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53).
+    pub metrics: BTreeMap<String, f64>,
+    /// Mean of the metrics.
+    pub score: f64,
+    /// The same score for a constant guess of the majority class (0 for a regression task). At or below it the run failed.
+    pub majority_score: f64,
+    pub digest: String,
+}
