@@ -37,7 +37,8 @@ release: setup dashboard ## Build lamina and lamina-trainer for use, in target/r
 # The tests of the whole start the two programs from target/debug, which cargo would not build for them.
 test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
 	@$(ENV); \
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+	if cargo nextest --version >/dev/null 2>&1; then run='nextest run'; else run=test; fi; \
+	deploy/with-postgres.sh cargo $$run --workspace
 
 check: setup ## Formatting and lints, warnings are errors
 	@cargo fmt --all --check
