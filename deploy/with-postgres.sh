@@ -31,7 +31,10 @@ fi
 
 server=
 stop() {
-    [[ -z $server ]] || { kill -INT "$server" 2>/dev/null && wait "$server" || true; }
+    if [[ -n $server ]]; then
+        kill -INT "$server" 2>/dev/null || true
+        wait "$server" || true
+    fi
     rm -rf "$folder"
 }
 trap stop EXIT
