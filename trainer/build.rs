@@ -13,6 +13,10 @@ fn main() {
         println!("cargo::error=LIBTORCH is not set: run `make setup`, then `eval \"$(deploy/setup.sh --print-env)\"`");
         return;
     };
+    // Without the build's own suffix (`+cpu`): at run time another build of the same version may be in its place.
+    let version = std::fs::read_to_string(prefix.join("build-version")).unwrap_or_else(|_| "unknown".into());
+    let version = version.trim().split('+').next().unwrap_or_default();
+    println!("cargo::rustc-env=LAMINA_LIBTORCH_VERSION={version}");
     let lib = prefix.join("lib");
     let lib = lib.display();
     println!("cargo::rustc-link-search=native={lib}");

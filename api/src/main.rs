@@ -1,1 +1,61 @@
-fn main() {}
+//! `lamina`: the service, its agent and its command line in one program.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`up`] | the service on one machine: a private Postgres, the server and an agent, started and stopped together |
+//! | [`cli`] | the commands that talk to a running server |
+//! | [`data`] | data sets: import, fetch, generate |
+//! | [`home`] | where a service keeps its files |
+
+mod cli;
+mod data;
+mod home;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+/// Compares ways to train Transformers: how much faster, at the same quality, on the same hardware.
+#[derive(Parser)]
+#[command(name = "lamina", version, max_term_width = 100)]
+struct Lamina {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole service on this machine: a private Postgres, the server and an agent
+    Up(up::Arguments),
+    #[command(flatten)]
+    Client(cli::Command),
+    /// Bring data: register a folder, fetch GLUE, or generate a small stand-in
+    #[command(subcommand)]
+    Data(data::Command),
+}
+
+fn main() -> ExitCode {
+    match run(Lamina::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lamina: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        // It watches its children from the thread that started them: the kernel ties "the parent died" to that thread.
+        Command::Up(arguments) => up::run(arguments),
+        Command::Client(command) => runtime()?.block_on(cli::run(command)),
+        Command::Data(command) => runtime()?.block_on(data::run(command)),
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    Runtime::new().context("cannot start the asynchronous runtime")
+}

@@ -1,1 +1,51 @@
-fn main() {}
+//! `lamina-trainer`: one attempt of one trial, as a process of its own.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Parser, Subcommand};
+use recipe::failure::INTERRUPTED_EXIT_CODE;
+use recipe::{Event, Failure};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use trainer::emit::Emitter;
+use trainer::run::{Options, Outcome, run};
+
+/// Pre-trains and fine-tunes BERT with progressive layer dropping.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Carry out one trial: time, pre-train or fine-tune, as its recipe says
+    ///
+    /// Events go to stdout, as JSON lines, or as a progress bar on a terminal; the log goes to stderr. SIGTERM writes a
+    /// checkpoint at the next step boundary and leaves with status 75; any other end that is no success has the status
+    /// of its failure: 65 bad data, 70 internal, 71 out of memory, 72 device fault, 74 disk full, 76 non-finite loss,
+    /// 77 corrupt checkpoint, 78 invalid recipe.
+    Run(Options),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let Command::Run(options) = Cli::parse().command;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut emitter = Emitter::stdout();
+    match run(&options, &stop, &mut emitter) {
+        Ok(Outcome::Finished) => Ok(ExitCode::SUCCESS),
+        Ok(Outcome::Interrupted) => Ok(ExitCode::from(INTERRUPTED_EXIT_CODE)),
+        Err(error) => {
+            let failure = Failure::from(error);
+            let code = ExitCode::from(failure.kind.exit_code());
+            eprintln!("{}: {}", failure.kind.name(), failure.message);
+            emitter.emit(&Event::Failed { failure })?;
+            Ok(code)
+        }
+    }
+}

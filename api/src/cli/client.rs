@@ -1,0 +1,211 @@
+//! HTTP to a Lamina server, with its problems turned into sentences.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, Utc};
+use clap::Args;
+use recipe::Problem;
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::home::{Home, read_secret};
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8642";
+
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// The server [default: where `lamina up` last listened, or http://127.0.0.1:8642]
+    #[arg(long, env = "LAMINA_URL", value_name = "URL", global = true)]
+    server: Option<String>,
+    /// Access token [default: the one that `lamina up` keeps in its home]
+    #[arg(long, env = "LAMINA_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
+    token: Option<String>,
+    /// Home of a local `lamina up`
+    #[arg(long, env = "LAMINA_HOME", value_name = "DIR", global = true)]
+    home: Option<PathBuf>,
+}
+
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: String,
+    token: String,
+}
+
+/// Why a call brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("no answer from {server}: {cause}. Is the server running (`lamina up`)? Another one is named with --server")]
+    Unreachable { server: String, cause: String },
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("the answer from {server} is not one of a Lamina server: {cause}")]
+    Unreadable { server: String, cause: String },
+}
+
+/// An RFC 9457 problem.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    title: String,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    pub(crate) code: String,
+    #[serde(default)]
+    problems: Vec<Problem>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.detail.as_deref().unwrap_or(&self.title))?;
+        match self.code.as_str() {
+            "unauthenticated" => f.write_str("; give a valid token with --token or LAMINA_TOKEN")?,
+            "forbidden" => f.write_str("; use a token of a wider scope")?,
+            _ => {}
+        }
+        let width = self.problems.iter().map(|problem| problem.pointer.chars().count()).max().unwrap_or(0);
+        for problem in &self.problems {
+            write!(f, "\n  {:<width$}  {}", problem.pointer, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl CallError {
+    /// Whether the same call may succeed later: the server is away or restarting.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(refusal) => matches!(refusal.status, 502..=504),
+            Self::Unreadable { .. } => false,
+        }
+    }
+}
+
+/// An answer and the moment at which the server gave it.
+pub(crate) struct Answer<T> {
+    pub(crate) body: T,
+    pub(crate) at: Option<DateTime<Utc>>,
+}
+
+impl Client {
+    pub(crate) fn new(connection: &Connection) -> Result<Self> {
+        let home = Home::new(connection.home.clone());
+        let server = match &connection.server {
+            Some(server) => server.clone(),
+            None => home.as_ref().ok().and_then(|home| read_secret(&home.url_file()).ok()).unwrap_or(DEFAULT_SERVER.into()),
+        };
+        let token = match &connection.token {
+            Some(token) => token.clone(),
+            None => {
+                let file = home?.token_file();
+                read_secret(&file).with_context(|| {
+                    format!("no token: give one with --token or LAMINA_TOKEN, or start `lamina up`, which keeps one in {}", file.display())
+                })?
+            }
+        };
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            bail!("the token holds characters that no token has; copy it again");
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token })
+    }
+
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let authorization = format!("Bearer {}", self.token);
+        self.http.request(method, format!("{}{path}", self.server)).header(AUTHORIZATION, authorization)
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, CallError> {
+        self.read(self.request(Method::GET, path)).await
+    }
+
+    /// Sends a request and reads its JSON answer.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer<T>, CallError> {
+        let response = self.send(request).await?;
+        let at = date(response.headers());
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(body) => Ok(Answer { body, at }),
+            Err(error) => Err(CallError::Unreadable { server: self.server.clone(), cause: error.to_string() }),
+        }
+    }
+
+    pub(crate) async fn text(&self, request: RequestBuilder) -> Result<String, CallError> {
+        self.send(request).await?.text().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Sends a request; an answer that is no success becomes a [`Refusal`].
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let refusal = serde_json::from_slice(&bytes).unwrap_or_else(|_| foreign(status));
+        Err(CallError::Refused(refusal))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CallError {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        CallError::Unreachable { server: self.server.clone(), cause: cause.to_string() }
+    }
+}
+
+/// A refusal without a problem in it: not ours, perhaps a proxy's.
+fn foreign(status: StatusCode) -> Refusal {
+    let title = format!("the server answered {status} without a reason");
+    Refusal { status: status.as_u16(), title, detail: None, code: String::new(), problems: Vec::new() }
+}
+
+fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(headers.get(DATE)?.to_str().ok()?).ok().map(|date| date.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_job_shows_each_problem_beside_its_pointer() {
+        let refusal: Refusal = serde_json::from_value(serde_json::json!({
+            "type": "about:blank", "title": "Invalid job", "status": 422, "detail": "The job has 2 problems", "code": "invalid_job",
+            "problems": [{"pointer": "/arms/1/layer_drop/theta_limit", "message": "2: at most 1"}, {"pointer": "/baseline", "message": "no arm"}]
+        }))
+        .unwrap();
+        let expected = "The job has 2 problems\n  /arms/1/layer_drop/theta_limit  2: at most 1\n  /baseline                       no arm";
+        assert_eq!(refusal.to_string(), expected);
+    }
+
+    #[test]
+    fn only_a_server_that_is_away_is_asked_again() {
+        let refused = |status| CallError::Refused(foreign(StatusCode::from_u16(status).unwrap()));
+        assert!(refused(503).is_passing());
+        assert!(!refused(404).is_passing());
+        assert!(CallError::Unreachable { server: String::new(), cause: String::new() }.is_passing());
+    }
+
+    #[test]
+    fn the_servers_clock_is_read_from_its_answers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, "Mon, 23 Nov 2026 19:32:13 GMT".parse().unwrap());
+        assert_eq!(date(&headers).unwrap().to_rfc3339(), "2026-11-23T19:32:13+00:00");
+    }
+}

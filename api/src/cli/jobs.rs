@@ -1,0 +1,171 @@
+//! `lamina jobs`, `trials`, `nodes`, `datasets` and `cancel`.
+
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use clap::Args;
+use reqwest::Method;
+
+use super::client::{Client, Connection};
+use super::table::{lay_out, left, right, terminal_width};
+use super::text;
+use super::view::{Dataset, Job, Node, Page, Trial};
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// How many, newest first
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: u32,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct OfJob {
+    /// The job's id [default: the newest job]
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct Cancel {
+    /// The job's id
+    #[arg(value_name = "JOB")]
+    job: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(crate) async fn jobs(arguments: List) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let answer = client.get::<Page<Job>>(&format!("/jobs?limit={}", arguments.limit)).await?;
+    if answer.body.items.is_empty() {
+        println!("No jobs yet. Post one with: lamina submit JOB.json");
+        return Ok(());
+    }
+    let columns =
+        [left("job"), left("name"), left("status"), right("done"), right("trials"), right("left"), right("age"), left("arms")];
+    let rows = answer.body.items.iter().map(|job| job_row(job, answer.at)).collect::<Vec<_>>();
+    println!("{}", lay_out(&columns, &rows, terminal_width()));
+    Ok(())
+}
+
+fn job_row(job: &Job, now: Option<DateTime<Utc>>) -> Vec<String> {
+    let left = if job.has_ended() { None } else { text::until(job.estimated_end, now) };
+    vec![
+        job.id.to_string(),
+        job.name.clone(),
+        job.status.clone(),
+        format!("{:.0} %", job.progress * 100.0),
+        format!("{} of {}", job.trials.ended(), job.trials.all()),
+        left.map(text::duration).unwrap_or_default(),
+        now.and_then(|now| (now - job.created_at).to_std().ok()).map(text::duration).unwrap_or_default(),
+        job.arms.join(", "),
+    ]
+}
+
+pub(crate) async fn trials(arguments: OfJob) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let job = named_or_newest(&client, arguments.job).await?;
+    let trials = all_trials(&client, &job).await?;
+    let columns =
+        [left("trial"), left("stage"), left("arm"), left("task"), right("seed"), left("state"), right("step"), right("score"), left("")];
+    let rows = trials.iter().map(trial_row).collect::<Vec<_>>();
+    println!("{}", lay_out(&columns, &rows, terminal_width()));
+    Ok(())
+}
+
+fn trial_row(trial: &Trial) -> Vec<String> {
+    let reason = trial.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| trial.pending_reason.clone());
+    vec![
+        trial.id.to_string(),
+        trial.stage.clone(),
+        trial.arm.clone().unwrap_or_default(),
+        trial.task.clone().unwrap_or_default(),
+        trial.seed().to_string(),
+        trial.state.clone(),
+        format!("{}/{}", trial.step, trial.total_steps),
+        trial.score().map(|score| format!("{score:.4}")).unwrap_or_default(),
+        reason.unwrap_or_default(),
+    ]
+}
+
+pub(crate) async fn nodes(connection: Connection) -> Result<()> {
+    let client = Client::new(&connection)?;
+    let nodes = client.get::<Page<Node>>("/nodes").await?.body.items;
+    if nodes.is_empty() {
+        println!("No node has reported yet. Start one with: lamina agent --server {}", client.server());
+        return Ok(());
+    }
+    let columns = [left("node"), left("state"), right("slot"), left("device"), right("threads"), right("memory"), left("runs")];
+    let mut rows = Vec::new();
+    for node in &nodes {
+        for slot in &node.slots {
+            rows.push(vec![
+                node.name.clone(),
+                if node.live { "live" } else { "away" }.into(),
+                slot.index.to_string(),
+                format!("{} {}", slot.device, slot.model),
+                slot.threads.to_string(),
+                text::bytes(slot.memory_bytes),
+                slot.attempt.as_ref().map_or("idle".into(), |attempt| format!("trial {}", attempt.trial)),
+            ]);
+        }
+    }
+    println!("{}", lay_out(&columns, &rows, terminal_width()));
+    Ok(())
+}
+
+pub(crate) async fn datasets(connection: Connection) -> Result<()> {
+    let client = Client::new(&connection)?;
+    let datasets = client.get::<Page<Dataset>>("/datasets").await?.body.items;
+    if datasets.is_empty() {
+        println!("No data yet. Register some with: lamina data import DIR");
+        return Ok(());
+    }
+    let columns = [left("name"), left("kind"), right("size"), left("digest"), left("path")];
+    let rows: Vec<_> = datasets
+        .into_iter()
+        .map(|dataset| {
+            let digest = dataset.digest.chars().take(12).collect();
+            vec![dataset.name, dataset.kind, text::bytes(dataset.bytes), digest, dataset.path]
+        })
+        .collect();
+    println!("{}", lay_out(&columns, &rows, terminal_width()));
+    Ok(())
+}
+
+pub(crate) async fn cancel(arguments: Cancel) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let request = client.request(Method::POST, &format!("/jobs/{}/cancel", arguments.job));
+    let job = client.read::<Job>(request).await?.body;
+    println!("{}: {} ({} of {} trials had ended before)", job.name, job.status, job.trials.succeeded + job.trials.failed, job.trials.all());
+    Ok(())
+}
+
+/// The id that was given or the newest job's.
+pub(super) async fn named_or_newest(client: &Client, job: Option<String>) -> Result<String> {
+    if let Some(job) = job {
+        return Ok(job);
+    }
+    let newest = client.get::<Page<Job>>("/jobs?limit=1").await?.body.items.into_iter().next();
+    match newest {
+        Some(job) => Ok(job.id.to_string()),
+        None => anyhow::bail!("there is no job yet; post one with: lamina submit JOB.json"),
+    }
+}
+
+/// Every trial of a job, page by page.
+pub(super) async fn all_trials(client: &Client, job: &str) -> Result<Vec<Trial>, super::client::CallError> {
+    let (mut trials, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let page = client.get::<Page<Trial>>(&format!("/jobs/{job}/trials?limit=200{after}")).await?.body;
+        trials.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(trials);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Markdown as a terminal shows it: headings, paragraphs, lists and tables. It is the report's own Markdown, so what is
+//! not of that kind stays as it is.
+
+use console::{measure_text_width, style};
+
+use super::table::{Column, lay_out};
+
+/// Lays `text` out in at most `width` columns.
+pub(super) fn render(text: &str, width: usize) -> String {
+    let mut out: Vec<String> = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(columns) = lines.peek().and_then(|rule| table_head(line, rule)) {
+            lines.next();
+            let mut rows = Vec::new();
+            while let Some(row) = lines.next_if(|line| line.trim_start().starts_with('|')) {
+                rows.push(cells(row));
+            }
+            out.push(lay_out(&columns, &rows, width));
+            continue;
+        }
+        let heading = line.trim_start_matches('#');
+        if heading.len() < line.len() && heading.starts_with(' ') {
+            out.push(style(inline(heading.trim())).bold().to_string());
+            continue;
+        }
+        let indent = match line.trim_start() {
+            item if item.starts_with("- ") => line.len() - item.len() + 2,
+            rest => line.len() - rest.len(),
+        };
+        out.push(wrap(&inline(line), indent, width));
+    }
+    out.join("\n").trim_end().to_owned()
+}
+
+/// The columns of a table that starts with `head`, when `rule` is the line of dashes below it.
+fn table_head(head: &str, rule: &str) -> Option<Vec<Column>> {
+    let (head, rule) = (head.trim(), rule.trim());
+    let is_rule = rule.starts_with('|') && rule.contains("--") && rule.chars().all(|c| "|-: ".contains(c));
+    if !(head.starts_with('|') && is_rule) {
+        return None;
+    }
+    let columns = cells(head).into_iter().zip(cells(rule));
+    Some(columns.map(|(heading, rule)| Column { heading, right: rule.ends_with(':') && !rule.starts_with(':') }).collect())
+}
+
+fn cells(row: &str) -> Vec<String> {
+    let row = row.trim();
+    let row = row.strip_prefix('|').unwrap_or(row);
+    let row = row.strip_suffix('|').unwrap_or(row);
+    // A bar inside a cell is escaped.
+    row.replace("\\|", "\u{1}").split('|').map(|cell| inline(&cell.replace('\u{1}', "|")).trim().to_owned()).collect()
+}
+
+/// Without the marks for bold text and code: the words carry the meaning.
+fn inline(text: &str) -> String {
+    text.replace("**", "").replace('`', "")
+}
+
+fn wrap(text: &str, indent: usize, width: usize) -> String {
+    if measure_text_width(text) <= width {
+        return text.to_owned();
+    }
+    let (mut out, mut column) = (String::new(), 0);
+    for word in text.split_inclusive(' ') {
+        let length = measure_text_width(word.trim_end());
+        if column > indent && column + length > width {
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        }
+        out.push_str(word);
+        column += measure_text_width(word);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str, width: usize) -> String {
+        console::strip_ansi_codes(&render(text, width)).into_owned()
+    }
+
+    #[test]
+    fn a_table_is_aligned_as_its_rule_says() {
+        let text = "## Speed\n\n| arm | ratio |\n|---|---:|\n| `pre-ln` | 1.00 |\n| **pld** | 0.71 |\n\nEnd.";
+        assert_eq!(plain(text, 80), "Speed\n\narm     ratio\npre-ln   1.00\npld      0.71\n\nEnd.");
+    }
+
+    #[test]
+    fn an_escaped_bar_stays_in_its_cell() {
+        assert_eq!(cells(r"| a \| b | c |"), ["a | b", "c"]);
+    }
+
+    #[test]
+    fn long_lines_wrap_under_their_text() {
+        assert_eq!(plain("- one two three four", 12), "- one two\n  three four");
+        assert_eq!(plain("one two three", 8), "one two\nthree");
+    }
+
+    #[test]
+    fn a_dashed_line_of_text_is_no_table() {
+        assert_eq!(plain("a | b\n--\nc", 80), "a | b\n--\nc");
+    }
+}

@@ -1,0 +1,256 @@
+//! A job's progress: one line per stage and arm, as bars on a terminal and as plain lines elsewhere.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use uuid::Uuid;
+
+use super::text;
+use super::view::{Job, Trial};
+
+pub(super) trait View {
+    /// Shows the state of a job at the server's time `now`.
+    fn show(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>);
+    /// Shows something that is not about the job; it may come again and again.
+    fn note(&mut self, note: &str);
+}
+
+/// The trials of one stage and arm.
+#[derive(Debug, Clone, PartialEq)]
+struct Group {
+    stage: &'static str,
+    arm: String,
+    /// From 0 to 1.
+    progress: f64,
+    state: String,
+}
+
+/// The order in which stages follow each other, with their names for people.
+const STAGES: [(&str, &str); 3] = [("timing", "timing"), ("pretrain", "pre-train"), ("finetune", "fine-tune")];
+
+fn groups(job: &Job, trials: &[Trial]) -> Vec<Group> {
+    let mut by_key: BTreeMap<(usize, usize), Vec<&Trial>> = BTreeMap::new();
+    for trial in trials {
+        let stage = STAGES.iter().position(|(stage, _)| *stage == trial.stage).unwrap_or(STAGES.len() - 1);
+        let arm = job.arms.iter().position(|arm| Some(arm) == trial.arm.as_ref()).unwrap_or(0);
+        by_key.entry((stage, arm)).or_default().push(trial);
+    }
+    let group = |((stage, _), trials): (_, Vec<&Trial>)| {
+        let (_, name) = STAGES[stage];
+        let arm = trials[0].arm.clone().unwrap_or_else(|| "all arms".into());
+        let progress = trials.iter().map(|trial| trial.progress()).sum::<f64>() / trials.len() as f64;
+        Group { stage: name, arm, progress, state: state(&trials) }
+    };
+    by_key.into_iter().map(group).collect()
+}
+
+/// What a group of trials is doing, in a few words.
+fn state(trials: &[&Trial]) -> String {
+    let count = |state: &str| trials.iter().filter(|trial| trial.state == state).count();
+    let (all, running) = (trials.len(), count("running"));
+    let (succeeded, failed, cancelled) = (count("succeeded"), count("failed"), count("cancelled"));
+    let ended = succeeded + failed + cancelled;
+    let what = match trials {
+        [only] if running == 1 && only.total_steps > 0 => format!("step {} of {}", only.step, only.total_steps),
+        [_] if running == 1 => "starting".into(),
+        _ if succeeded == all => "done".into(),
+        _ if ended == all => format!("ended, {succeeded} of {all} succeeded"),
+        _ if running > 0 || ended > 0 => format!("{ended} of {all} trials"),
+        _ if count("queued") > 0 => "queued".into(),
+        _ if count("paused") > 0 => "paused".into(),
+        _ => "waits for its pre-train".into(),
+    };
+    if failed > 0 { format!("{what}, {failed} failed") } else { what }
+}
+
+/// Trials that have failed and were not told of before, each as a sentence.
+fn new_failures(told: &mut HashSet<Uuid>, trials: &[Trial]) -> Vec<String> {
+    let failed = trials.iter().filter_map(|trial| Some((trial, trial.failure.as_ref()?)));
+    failed
+        .filter(|(trial, _)| trial.state == "failed" && told.insert(trial.id))
+        .map(|(trial, failure)| {
+            let parts = [Some(trial.stage.as_str()), trial.arm.as_deref(), trial.task.as_deref()];
+            let what: Vec<&str> = parts.into_iter().flatten().collect();
+            format!("{} failed: {} ({})", what.join(" "), failure.message, trial.id)
+        })
+        .collect()
+}
+
+fn estimate(job: &Job, now: Option<DateTime<Utc>>) -> String {
+    match text::until(job.estimated_end, now) {
+        Some(left) => format!("about {} left", text::duration(left)),
+        None => String::new(),
+    }
+}
+
+/// Bars that are redrawn in place.
+pub(super) struct Bars {
+    screen: MultiProgress,
+    total: ProgressBar,
+    bars: BTreeMap<(&'static str, String), ProgressBar>,
+    failures: HashSet<Uuid>,
+}
+
+/// Resolution of a bar.
+const PARTS: u64 = 1000;
+
+impl Bars {
+    pub(super) fn new() -> Self {
+        let screen = MultiProgress::new();
+        let total = screen.add(bar("{prefix:<24.bold} {bar:32.green/black.bright} {percent:>3} %  {msg}"));
+        total.enable_steady_tick(Duration::from_millis(500));
+        Self { screen, total, bars: BTreeMap::new(), failures: HashSet::new() }
+    }
+}
+
+fn bar(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(PARTS).with_style(style.progress_chars("━╸━"))
+}
+
+fn parts(progress: f64) -> u64 {
+    (progress.clamp(0.0, 1.0) * PARTS as f64) as u64
+}
+
+impl View for Bars {
+    fn show(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>) {
+        for failure in new_failures(&mut self.failures, trials) {
+            // Nobody is there to read it when the terminal has gone.
+            let _ = self.screen.println(failure);
+        }
+        self.total.set_prefix(console::truncate_str(&job.name, 24, "…").into_owned());
+        self.total.set_position(parts(job.progress));
+        self.total.set_message(estimate(job, now));
+        for group in groups(job, trials) {
+            let bar = self.bars.entry((group.stage, group.arm.clone())).or_insert_with(|| {
+                let bar = self.screen.add(bar("  {prefix:<22} {bar:32.cyan/black.bright} {percent:>3} %  {msg:.dim}"));
+                let arm = console::truncate_str(&group.arm, 11, "…").into_owned();
+                bar.with_prefix(format!("{:<10} {arm}", group.stage))
+            });
+            bar.set_position(parts(group.progress));
+            bar.set_message(group.state);
+        }
+    }
+
+    fn note(&mut self, note: &str) {
+        self.total.set_message(note.to_owned());
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        for bar in self.bars.values() {
+            bar.abandon();
+        }
+        self.total.set_message("");
+        self.total.abandon();
+    }
+}
+
+/// A line when a group has come on by a tenth, or does something else.
+#[derive(Default)]
+pub(super) struct Lines {
+    told: BTreeMap<(&'static str, String), (u32, bool)>,
+    failures: HashSet<Uuid>,
+    noted: String,
+}
+
+impl Lines {
+    /// The lines that are new since the last call.
+    fn news(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>) -> Vec<String> {
+        let mut news = new_failures(&mut self.failures, trials);
+        for group in groups(job, trials) {
+            let tenths = (group.progress * 10.0) as u32;
+            let mark = (tenths, group.progress >= 1.0);
+            // What has not begun is no news.
+            let before = self.told.insert((group.stage, group.arm.clone()), mark).unwrap_or((0, false));
+            if before != mark {
+                let percent = format!("{:.0} %", group.progress * 100.0);
+                let line = format!("{:<10} {:<16} {percent:>5}  {:<24} {}", group.stage, group.arm, group.state, estimate(job, now));
+                news.push(line.trim_end().to_owned());
+            }
+        }
+        news
+    }
+}
+
+impl View for Lines {
+    fn show(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>) {
+        self.noted.clear();
+        for line in self.news(job, trials, now) {
+            eprintln!("{line}");
+        }
+    }
+
+    fn note(&mut self, note: &str) {
+        if self.noted != note {
+            eprintln!("{note}");
+            self.noted = note.to_owned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job() -> Job {
+        serde_json::from_value(json!({
+            "id": Uuid::nil(), "name": "compare", "status": "running", "created_at": "2026-11-23T19:00:00Z",
+            "finished_at": null, "arms": ["pre-ln", "pld"], "trials": {}, "progress": 0.5,
+            "estimated_end": "2026-11-23T19:10:00Z"
+        }))
+        .unwrap()
+    }
+
+    fn trial(stage: &str, arm: &str, state: &str, step: u64) -> Trial {
+        let failure = (state == "failed").then(|| json!({"kind": "out_of_memory", "message": "no memory"}));
+        serde_json::from_value(json!({
+            "id": Uuid::now_v7(), "stage": stage, "arm": arm, "task": null, "state": state, "step": step,
+            "total_steps": 200, "failure": failure, "seeds": {"init": 0, "data": 0, "dropout": 0, "gate": 0, "head": 0}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn groups_follow_the_stages_and_the_arms_of_the_job() {
+        let trials = [
+            trial("finetune", "pld", "blocked", 0),
+            trial("pretrain", "pld", "running", 50),
+            trial("pretrain", "pre-ln", "succeeded", 200),
+            trial("finetune", "pre-ln", "succeeded", 200),
+            trial("finetune", "pre-ln", "running", 100),
+        ];
+        let found = groups(&job(), &trials);
+        let shown: Vec<_> = found.iter().map(|g| (g.stage, g.arm.as_str(), g.progress, g.state.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                ("pre-train", "pre-ln", 1.0, "done"),
+                ("pre-train", "pld", 0.25, "step 50 of 200"),
+                ("fine-tune", "pre-ln", 0.75, "1 of 2 trials"),
+                ("fine-tune", "pld", 0.0, "waits for its pre-train"),
+            ]
+        );
+    }
+
+    #[test]
+    fn plain_lines_come_once_a_tenth_and_name_each_failure_once() {
+        let mut lines = Lines::default();
+        let now = DateTime::parse_from_rfc3339("2026-11-23T19:08:00Z").ok().map(|now| now.to_utc());
+        let mut one = trial("pretrain", "pld", "running", 0);
+        assert_eq!(lines.news(&job(), std::slice::from_ref(&one), now), [""; 0]);
+        one.step = 20;
+        let news = lines.news(&job(), std::slice::from_ref(&one), now);
+        assert_eq!(news, ["pre-train  pld               10 %  step 20 of 200           about 2 min 00 s left"]);
+        one.step = 30;
+        assert_eq!(lines.news(&job(), std::slice::from_ref(&one), now), [""; 0]);
+        let failed = [trial("pretrain", "pld", "failed", 30)];
+        let news = lines.news(&job(), &failed, now);
+        assert!(news[0].starts_with("pretrain pld failed: no memory") && news[1].contains("1 failed"), "{news:?}");
+        assert_eq!(lines.news(&job(), &failed, now), [""; 0]);
+    }
+}

@@ -1,0 +1,99 @@
+//! Tables that fit the terminal.
+
+use console::{Alignment, Term, measure_text_width, pad_str, style, truncate_str};
+
+/// Between two columns.
+const GAP: usize = 2;
+/// A column that has to give way keeps this much.
+const NARROWEST: usize = 8;
+/// For a pipe or a file, which have no width of their own.
+const PIPE_WIDTH: usize = 120;
+
+/// One column: its heading, and on which side its cells stand.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) heading: String,
+    pub(super) right: bool,
+}
+
+/// Texts stand left.
+pub(super) fn left(heading: &str) -> Column {
+    Column { heading: heading.into(), right: false }
+}
+
+/// Numbers stand right.
+pub(super) fn right(heading: &str) -> Column {
+    Column { heading: heading.into(), right: true }
+}
+
+/// Columns of standard output.
+pub(super) fn terminal_width() -> usize {
+    Term::stdout().size_checked().map_or(PIPE_WIDTH, |(_, columns)| usize::from(columns))
+}
+
+/// Lays `rows` out under their headings in at most `width` columns: as long as they are too wide, the widest gives way.
+pub(super) fn lay_out(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
+    let widths = fit(columns, rows, width);
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for ((cell, column), width) in cells.zip(columns).zip(&widths) {
+            let cell = truncate_str(cell, *width, "…");
+            let alignment = if column.right { Alignment::Right } else { Alignment::Left };
+            text.push_str(&pad_str(&cell, *width, alignment, None));
+            text.push_str(&" ".repeat(GAP));
+        }
+        text.trim_end().to_owned()
+    };
+    let mut text = style(line(&mut columns.iter().map(|column| column.heading.as_str()))).dim().to_string();
+    for row in rows {
+        text.push('\n');
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+fn fit(columns: &[Column], rows: &[Vec<String>], width: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let cells = rows.iter().filter_map(|row| row.get(index)).map(|cell| measure_text_width(cell));
+            cells.chain([measure_text_width(&column.heading)]).max().unwrap_or(0)
+        })
+        .collect();
+    let gaps = GAP * columns.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > width {
+        // Texts may lose their ends; a number that did would be another number.
+        let widest = (0..widths.len()).filter(|index| !columns[*index].right).max_by_key(|index| widths[*index]);
+        match widest {
+            Some(index) if widths[index] > NARROWEST => widths[index] -= 1,
+            _ => break,
+        }
+    }
+    widths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Vec<String>> {
+        [["pre-ln", "1.00"], ["progressive layer dropping", "12.5"]].map(|row| row.map(String::from).to_vec()).to_vec()
+    }
+
+    #[test]
+    fn texts_stand_left_and_numbers_right() {
+        let text = lay_out(&[left("arm"), right("ratio")], &rows(), 80);
+        let plain = console::strip_ansi_codes(&text).into_owned();
+        let expected = "arm                         ratio\npre-ln                       1.00\nprogressive layer dropping   12.5";
+        assert_eq!(plain, expected);
+    }
+
+    #[test]
+    fn what_is_too_wide_loses_text_and_never_digits() {
+        let text = lay_out(&[left("arm"), right("ratio")], &rows(), 20);
+        let plain = console::strip_ansi_codes(&text).into_owned();
+        assert!(plain.lines().all(|line| measure_text_width(line) <= 20), "{plain}");
+        assert!(plain.contains("progressive…") && plain.contains("12.5"), "{plain}");
+    }
+}

@@ -1,0 +1,112 @@
+//! `lamina watch`: live progress until the job ends.
+//!
+//! It reads the state, again and again, rather than a stream of changes: a server that was away in between makes no
+//! difference.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use tokio::time::{Instant, sleep};
+
+use super::client::{Answer, CallError, Client, Connection};
+use super::jobs::{all_trials, named_or_newest};
+use super::progress::{Bars, Lines, View};
+use super::view::{Job, Trial};
+use super::{report, text};
+
+/// Between two looks at least.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A job so large that one look takes long is looked at less often: at most this share of the time.
+const LOOKING_SHARE: u32 = 10;
+/// How long a server may be away.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The job's id [default: the newest job]
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let client = Client::new(&arguments.connection)?;
+    let job = named_or_newest(&client, arguments.job).await?;
+    follow(&client, &job).await
+}
+
+/// Shows a job's progress until it ends, and then its report. The exit status tells how it ended.
+pub(super) async fn follow(client: &Client, job: &str) -> Result<ExitCode> {
+    let mut view: Box<dyn View> =
+        if std::io::stderr().is_terminal() { Box::new(Bars::new()) } else { Box::new(Lines::default()) };
+    let ended = tokio::select! {
+        ended = until_end(client, job, view.as_mut()) => ended?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            drop(view);
+            eprintln!("The job goes on. Follow it again with: lamina watch {job}");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    drop(view);
+    let took = ended.finished_at.and_then(|end| (end - ended.created_at).to_std().ok());
+    let took = took.map(|took| format!(" after {}", text::duration(took))).unwrap_or_default();
+    eprintln!(
+        "{} {}{took}: {} of {} trials succeeded\n",
+        ended.name, ended.status, ended.trials.succeeded, ended.trials.all()
+    );
+    if ended.trials.succeeded > 0 {
+        report::show(client, job).await?;
+    }
+    Ok(ExitCode::from(exit_status(&ended.status)))
+}
+
+/// 0 succeeded, 1 failed, 3 some trials failed, 4 cancelled; 2 is a wrong command line.
+fn exit_status(status: &str) -> u8 {
+    match status {
+        "succeeded" => 0,
+        "partial" => 3,
+        "cancelled" => 4,
+        _ => 1,
+    }
+}
+
+async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<Job> {
+    let mut away_since = None;
+    loop {
+        let started = Instant::now();
+        match look(client, job).await {
+            Ok((answer, trials)) => {
+                away_since = None;
+                view.show(&answer.body, &trials, answer.at);
+                if answer.body.has_ended() {
+                    return Ok(answer.body);
+                }
+            }
+            Err(error) if error.is_passing() && away_since.get_or_insert(started).elapsed() < PATIENCE => {
+                view.note("the server does not answer; waiting for it");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        sleep(PERIOD.max(started.elapsed() * LOOKING_SHARE)).await;
+    }
+}
+
+/// The job is read first: when it has ended, so have the trials that are read after it.
+async fn look(client: &Client, job: &str) -> Result<(Answer<Job>, Vec<Trial>), CallError> {
+    Ok((client.get::<Job>(&format!("/jobs/{job}")).await?, all_trials(client, job).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exit_status;
+
+    #[test]
+    fn each_end_has_its_exit_status() {
+        assert_eq!(["succeeded", "failed", "partial", "cancelled"].map(exit_status), [0, 1, 3, 4]);
+    }
+}

@@ -1,0 +1,95 @@
+//! The web dashboard, embedded in the program.
+//!
+//! Every address that is none of the API's and that a browser asks for gets the dashboard's page; its script knows the
+//! way from there. A program built without the dashboard says so and how to build it.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use crate::error::Error;
+use crate::etag;
+
+#[derive(RustEmbed)]
+#[folder = "dashboard/dist"]
+#[allow_missing = true]
+struct Files;
+
+const ABSENT: &str = "<!doctype html>
+<html lang=\"en\">
+<head><meta charset=\"utf-8\"><title>Lamina</title></head>
+<body>
+<h1>Lamina runs; its dashboard was not built</h1>
+<p>This program was built without it. <code>make dashboard</code> (needs Node 20), then build again.</p>
+<p>The HTTP API works: see <a href=\"/openapi.json\">/openapi.json</a>.</p>
+</body>
+</html>
+";
+
+/// No inline script or style, nothing from elsewhere, in no frame.
+const POLICY: &str =
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Answers what no route of the API matches.
+pub(crate) async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return Error::NotFound("resource").into_response();
+    }
+    let path = uri.path().trim_start_matches('/');
+    match Files::get(path) {
+        Some(file) if !path.is_empty() => serve(path, file, &headers),
+        _ if wants_page(&headers) => page(&headers),
+        _ => Error::NotFound("resource").into_response(),
+    }
+}
+
+/// The dashboard's one page.
+fn page(headers: &HeaderMap) -> Response {
+    match Files::get("index.html") {
+        Some(index) => serve("index.html", index, headers),
+        None => guarded("text/html; charset=utf-8", "no-cache", Body::from(ABSENT)),
+    }
+}
+
+fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
+    let tag = format!("\"{}\"", hex::encode(&file.metadata.sha256_hash()[..16]));
+    // The bundler puts a digest of the content into each name under assets/.
+    let caching = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let known = etag::is_known(headers, &tag);
+    let mut response = guarded(media_type(path), caching, if known { Body::empty() } else { Body::from(file.data) });
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    response.headers_mut().extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));
+    response
+}
+
+fn guarded(media_type: &'static str, caching: &'static str, body: Body) -> Response {
+    const HEADERS: [(HeaderName, &str); 4] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (HEADERS, [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, caching)], body).into_response()
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")))
+}
+
+fn media_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("json" | "map") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        Some("woff2") => "font/woff2",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,211 @@
+//! The one place where an error becomes a status code.
+//!
+//! The client gets an RFC 9457 problem with a stable `code`; what is none of its business goes to the log, once.
+
+use std::error::Error as StdError;
+
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use recipe::Problem;
+use serde::Serialize;
+use thiserror::Error;
+use utoipa::ToSchema;
+
+/// What a refused request is answered with (`application/problem+json`).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProblemDetails {
+    /// `urn:lamina:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The code in words.
+    title: &'static str,
+    status: u16,
+    /// What happened this time.
+    detail: String,
+    /// Stable, for programs.
+    code: &'static str,
+    /// Each thing that is wrong with the body.
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    #[error("the body is no JSON: {0}")]
+    MalformedJson(String),
+    #[error("{} at {}", .0.message, .0.pointer)]
+    UnknownField(Problem),
+    /// The JSON is well-formed, and not what is wanted here.
+    #[error("{} at {}", .0.message, .0.pointer)]
+    InvalidBody(Problem),
+    #[error("{}", count(.0))]
+    InvalidJob(Vec<Problem>),
+    #[error("{}", .0.message)]
+    DatasetNotRegistered(Problem),
+    #[error("{}", .0.message)]
+    DatasetChanged(Problem),
+    #[error("{0}")]
+    InvalidDataset(String),
+    #[error("{0}")]
+    InvalidParameter(String),
+    #[error("the cursor is not one that this list gave out")]
+    InvalidCursor,
+    #[error("{0}")]
+    DigestMismatch(String),
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    #[error("{0} is not allowed here")]
+    MethodNotAllowed(axum::http::Method),
+    #[error("the body must be `{wanted}`, and this one is {found}")]
+    UnsupportedMediaType { wanted: &'static str, found: String },
+    #[error("the body is longer than is allowed here")]
+    PayloadTooLarge,
+    #[error("the body broke off: {0}")]
+    BrokenBody(String),
+    #[error("the range starts past the end; there are {length} bytes")]
+    RangeNotSatisfiable { length: u64 },
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    #[error("this needs a token of scope {0}")]
+    Forbidden(&'static str),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the attempt is closed; nothing that it writes is accepted")]
+    LeaseLost,
+    #[error("this Idempotency-Key came with another body before")]
+    IdempotencyKeyReused,
+    #[error("{0}")]
+    NotReady(String),
+    /// Only the log gets to see what.
+    #[error("something broke inside the server; its log has the cause under this answer's x-request-id")]
+    Internal(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl Error {
+    pub(crate) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Internal(cause.into())
+    }
+
+    /// The table of all answers: status, code, title.
+    fn answer(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
+            Self::UnknownField(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown field"),
+            Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
+            Self::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", "Invalid job"),
+            Self::DatasetNotRegistered(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "dataset_not_registered", "Dataset not registered")
+            }
+            Self::DatasetChanged(_) => (StatusCode::CONFLICT, "dataset_changed", "Dataset changed"),
+            Self::InvalidDataset(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_dataset", "Invalid dataset"),
+            Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
+            Self::InvalidCursor => (StatusCode::BAD_REQUEST, "invalid_cursor", "Invalid cursor"),
+            Self::DigestMismatch(_) => (StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", "Digest mismatch"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Self::MethodNotAllowed(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+            }
+            Self::UnsupportedMediaType { .. } => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
+            }
+            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large"),
+            Self::BrokenBody(_) => (StatusCode::BAD_REQUEST, "broken_body", "Broken body"),
+            Self::RangeNotSatisfiable { .. } => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "Range not satisfiable")
+            }
+            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", "Lease lost"),
+            Self::IdempotencyKeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused")
+            }
+            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        }
+    }
+
+    fn problems(self) -> Vec<Problem> {
+        match self {
+            Self::InvalidJob(problems) => problems,
+            Self::UnknownField(problem)
+            | Self::InvalidBody(problem)
+            | Self::DatasetNotRegistered(problem)
+            | Self::DatasetChanged(problem) => vec![problem],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if let Self::Internal(cause) = &self {
+            tracing::error!(error = chain(cause.as_ref()), "request failed");
+        }
+        let (status, code, title) = self.answer();
+        let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+        match self {
+            Self::Unauthenticated(_) => {
+                headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lamina\"")));
+            }
+            Self::RangeNotSatisfiable { length } => {
+                headers.extend(HeaderValue::try_from(format!("bytes */{length}")).map(|v| (header::CONTENT_RANGE, v)));
+            }
+            Self::NotReady(_) => headers.push((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => {}
+        }
+        let details = ProblemDetails {
+            kind: format!("urn:lamina:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code,
+            problems: self.problems(),
+        };
+        // A struct of strings and numbers always serialises.
+        let body = serde_json::to_vec(&details).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        response.headers_mut().extend(headers);
+        response
+    }
+}
+
+impl From<BytesRejection> for Error {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
+            _ => Self::BrokenBody(rejection.body_text()),
+        }
+    }
+}
+
+impl From<QueryRejection> for Error {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::InvalidParameter(rejection.body_text())
+    }
+}
+
+/// An id that is no id names nothing.
+impl From<PathRejection> for Error {
+    fn from(_: PathRejection) -> Self {
+        Self::NotFound("resource")
+    }
+}
+
+fn count(problems: &[Problem]) -> String {
+    match problems {
+        [problem] => format!("{} at {}", problem.message, problem.pointer),
+        _ => format!("{} things are wrong with this job", problems.len()),
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        // Some errors already quote their cause.
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}

@@ -1,0 +1,41 @@
+//! `ETag` and `If-None-Match`: a client that polls gets a body only when something changed.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+/// Answers with `body` under a tag made from its bytes, or with 304 when the client has them.
+pub(crate) fn answer(headers: &HeaderMap, media_type: &'static str, body: Vec<u8>) -> Response {
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
+    let caching = [(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "accept")];
+    let mut response = if is_known(headers, &tag) {
+        (StatusCode::NOT_MODIFIED, caching).into_response()
+    } else {
+        (caching, [(header::CONTENT_TYPE, media_type)], body).into_response()
+    };
+    response.headers_mut().extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));
+    response
+}
+
+/// Whether one of the client's tags is this one. Weak comparison, as `If-None-Match` wants it.
+pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|value| value.split(',')).map(str::trim).any(|known| {
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_of_the_clients_tags_may_match() {
+        let known = |value: &'static str| {
+            is_known(&HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]), "\"a\"")
+        };
+        assert!(known("\"a\"") && known("\"b\", W/\"a\"") && known("*"));
+        assert!(!known("\"b\"") && !known("a"));
+        assert!(!is_known(&HeaderMap::new(), "\"a\""));
+    }
+}

@@ -1,0 +1,86 @@
+//! `/metrics`: what this process measures (HTTP, itself), and what the database knows, read at each scrape.
+//!
+//! Names start with `lamina_`, units are base units, counters end in `_total`. No label holds a job, a trial or an
+//! attempt: their number has no bound.
+
+mod facts;
+mod family;
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Encoder, HistogramOpts, HistogramVec, Registry, TextEncoder};
+use scheduler::store::Store;
+
+use crate::error::chain;
+use crate::router::App;
+
+pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// What this process measures.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: HistogramVec,
+}
+
+impl Metrics {
+    /// # Errors
+    /// When two metrics have one name.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let requests = HistogramVec::new(
+            HistogramOpts::new("lamina_http_request_duration_seconds", "Time from a request's head to its answer's head.")
+                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            &["method", "path", "status"],
+        )?;
+        let registry = Registry::new();
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self { registry, requests })
+    }
+
+    /// The text that Prometheus reads. Without a database it still has what this process measures, and says so in
+    /// `lamina_database_up`.
+    ///
+    /// # Errors
+    /// When a family breaks the exposition format.
+    pub(crate) async fn scrape(&self, store: &Store) -> prometheus::Result<Vec<u8>> {
+        let mut families = self.registry.gather();
+        families.push(family::gauge(
+            "lamina_build_info",
+            "Version of the server, always 1.",
+            &["version"],
+            vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)],
+        ));
+        let facts = store.metric_facts().await;
+        families.push(family::gauge(
+            "lamina_database_up",
+            "Whether the database answered this scrape.",
+            &[],
+            vec![(Vec::new(), if facts.is_ok() { 1.0 } else { 0.0 })],
+        ));
+        match facts {
+            Ok(facts) => families.extend(facts::families(facts)),
+            Err(error) => tracing::warn!(error = chain(&error), "a scrape got nothing from the database"),
+        }
+        families.retain(|family| !family.get_metric().is_empty());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+
+    fn observe(&self, method: &str, path: &str, status: u16, took: Duration) {
+        self.requests.with_label_values(&[method, path, &status.to_string()]).observe(took.as_secs_f64());
+    }
+}
+
+/// Measures each request that matched a route. The label is the route's pattern, never the address.
+pub(crate) async fn measure(State(app): State<App>, path: MatchedPath, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let start = Instant::now();
+    let response = next.run(request).await;
+    app.metrics.observe(method.as_str(), path.as_str(), response.status().as_u16(), start.elapsed());
+    response
+}

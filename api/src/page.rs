@@ -1,0 +1,130 @@
+//! Lists in pages: an opaque cursor in the body and in a `Link` header.
+
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::body::Json;
+use crate::error::Error;
+
+const DEFAULT_LIMIT: u32 = 50;
+const LARGEST_LIMIT: u32 = 500;
+
+/// The part of a list that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// Where the next page starts; null on the last one.
+    pub(crate) next: Option<String>,
+}
+
+/// A position in one kind of list: the last item that was given out. A cursor of one list is none of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cursor {
+    Job(Uuid),
+    Trial(Uuid),
+    LogLine(i64),
+}
+
+impl Cursor {
+    pub(crate) fn encode(self) -> String {
+        let (kind, position) = match self {
+            Self::Job(id) => (b'j', id.as_bytes().to_vec()),
+            Self::Trial(id) => (b't', id.as_bytes().to_vec()),
+            Self::LogLine(id) => (b'l', id.to_be_bytes().to_vec()),
+        };
+        hex::encode([&[kind], position.as_slice()].concat())
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let bytes = hex::decode(text).ok()?;
+        match bytes.split_first()? {
+            (b'j', id) => Uuid::from_slice(id).ok().map(Self::Job),
+            (b't', id) => Uuid::from_slice(id).ok().map(Self::Trial),
+            (b'l', id) => id.try_into().ok().map(i64::from_be_bytes).map(Self::LogLine),
+            _ => None,
+        }
+    }
+}
+
+/// Where the page of a list starts: `position` picks the kind of cursor that the list gives out.
+pub(crate) fn start<T>(cursor: Option<&str>, position: impl Fn(Cursor) -> Option<T>) -> Result<Option<T>, Error> {
+    cursor.map(|text| Cursor::decode(text).and_then(&position).ok_or(Error::InvalidCursor)).transpose()
+}
+
+/// How many items a page holds.
+pub(crate) fn limit(asked: Option<u32>) -> Result<u32, Error> {
+    match asked.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=LARGEST_LIMIT => Ok(limit),
+        limit => Err(Error::InvalidParameter(format!("limit {limit}: 1 to {LARGEST_LIMIT} are allowed"))),
+    }
+}
+
+impl<T: Serialize> Page<T> {
+    /// The page of `limit` items out of a list that was asked for one more, to know whether another follows.
+    pub(crate) fn new(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(|item| cursor(item).encode());
+        Self { items, next }
+    }
+
+    /// The answer to a request for `uri`, with the next page's address in `Link`.
+    pub(crate) fn answer(self, uri: &Uri) -> Response {
+        let link = self.next.as_deref().and_then(|cursor| HeaderValue::try_from(next_link(uri, cursor)).ok());
+        let mut response = Json(self).into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+/// The same address with the cursor replaced.
+fn next_link(uri: &Uri, cursor: &str) -> String {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    let query: Vec<&str> = kept.collect();
+    let separator = if query.is_empty() { "" } else { "&" };
+    format!("<{}?{}{separator}cursor={cursor}>; rel=\"next\"", uri.path(), query.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went() {
+        for cursor in [Cursor::Job(Uuid::from_u128(7)), Cursor::Trial(Uuid::from_u128(8)), Cursor::LogLine(-9)] {
+            assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        }
+    }
+
+    #[test]
+    fn what_no_list_gave_out_is_refused() {
+        let job = |cursor| match cursor {
+            Cursor::Job(id) => Some(id),
+            _ => None,
+        };
+        for text in ["", "zz", "00", "6a", "6a00", &Cursor::Trial(Uuid::from_u128(8)).encode()] {
+            assert!(matches!(start(Some(text), job), Err(Error::InvalidCursor)), "{text:?}");
+        }
+        assert!(matches!(start(None, job), Ok(None)));
+    }
+
+    #[test]
+    fn the_link_keeps_the_filter() {
+        let link = |uri: &'static str| next_link(&Uri::from_static(uri), "6a");
+        assert_eq!(link("/jobs"), "</jobs?cursor=6a>; rel=\"next\"");
+        assert_eq!(link("/jobs?limit=2&cursor=77&arm=a%20b"), "</jobs?limit=2&arm=a%20b&cursor=6a>; rel=\"next\"");
+    }
+
+    #[test]
+    fn a_page_knows_whether_another_follows() {
+        let page = |items: Vec<i64>| Page::new(items, 2, |id| Cursor::LogLine(*id));
+        assert_eq!(page(vec![1, 2]).next, None);
+        let first = page(vec![1, 2, 3]);
+        assert_eq!((first.items, first.next), (vec![1, 2], Some(Cursor::LogLine(2).encode())));
+    }
+}

@@ -1,0 +1,138 @@
+//! Which address leads to which handler, who may call it, and the OpenAPI document that follows from the same lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, Method};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
+use scheduler::artifact::ArtifactStore;
+use scheduler::store::Store;
+use scheduler::token::Scope;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use tracing::Span;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::metrics::{self, Metrics};
+use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, tokens, trials};
+use crate::{auth, dashboard};
+
+/// A body is at most this long, unless its route says otherwise.
+const BODY_LIMIT: usize = 1 << 20;
+/// An agent that was cut off for hours has much to say.
+const SYNC_LIMIT: usize = 64 << 20;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) artifacts: ArtifactStore,
+    pub(crate) metrics: Arc<Metrics>,
+    /// How long an attempt stays open without a sync.
+    pub(crate) lease: Duration,
+    /// Ends the streams that would otherwise hold up a shutdown.
+    pub(crate) shutdown: CancellationToken,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Lamina", description = "Compares ways to train Transformers. Errors are RFC 9457 problems."))]
+struct Document;
+
+/// The whole service.
+pub(crate) fn router(app: App) -> Router {
+    let (router, document) = routes(&app).split_for_parts();
+    let document = described(document);
+    router
+        .route("/openapi.json", axum::routing::get(async move || axum::Json(document)))
+        .fallback(dashboard::fallback)
+        .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(from_fn_with_state(app.clone(), metrics::measure))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(
+            ServiceBuilder::new()
+                .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+                .layer(TraceLayer::new_for_http().make_span_with(span).on_response(log_response).on_failure(()))
+                .layer(PropagateRequestIdLayer::new(REQUEST_ID)),
+        )
+        .with_state(app)
+}
+
+/// One group for each set of scopes that may call it. A larger scope includes the smaller ones.
+fn routes(app: &App) -> OpenApiRouter<App> {
+    let group = |scopes: &'static [Scope], router: OpenApiRouter<App>| {
+        router.route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
+    };
+    let open = OpenApiRouter::new().routes(routes!(health::live)).routes(routes!(health::ready)).routes(routes!(health::metrics));
+    let read = OpenApiRouter::new()
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::curves))
+        .routes(routes!(report::get))
+        .routes(routes!(events::stream))
+        .routes(routes!(trials::list))
+        .routes(routes!(trials::get))
+        .routes(routes!(trials::logs))
+        .routes(routes!(nodes::list))
+        .routes(routes!(datasets::list));
+    let write = OpenApiRouter::new()
+        .routes(routes!(jobs::submit))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(datasets::register));
+    let fetch = OpenApiRouter::new().routes(routes!(artifacts::get, artifacts::head));
+    let store = OpenApiRouter::new().routes(routes!(artifacts::put)).layer(DefaultBodyLimit::disable());
+    let sync = OpenApiRouter::new().routes(routes!(agents::sync)).layer(DefaultBodyLimit::max(SYNC_LIMIT));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(tokens::list))
+        .routes(routes!(tokens::create))
+        .routes(routes!(tokens::revoke));
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(open)
+        .merge(group(&[Scope::Read], read))
+        .merge(group(&[Scope::Write], write))
+        .merge(group(&[Scope::Read, Scope::Agent], fetch))
+        .merge(group(&[Scope::Write, Scope::Agent], store))
+        .merge(group(&[Scope::Agent], sync))
+        .merge(group(&[Scope::Admin], admin))
+}
+
+/// What holds for all operations: the bearer token.
+fn described(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_default().add_security_scheme("token", bearer);
+    document
+}
+
+async fn method_not_allowed(method: Method) -> Error {
+    Error::MethodNotAllowed(method)
+}
+
+#[derive(Clone)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
+        Uuid::now_v7().to_string().parse().ok().map(RequestId::new)
+    }
+}
+
+fn span(request: &Request) -> Span {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    // The path alone: a query may hold what belongs in no log.
+    tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
+}
+
+fn log_response(response: &Response, latency: Duration, _: &Span) {
+    tracing::debug!(status = response.status().as_u16(), milliseconds = latency.as_millis(), "answered");
+}

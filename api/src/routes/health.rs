@@ -1,0 +1,32 @@
+//! Is it alive, can it work, and what does it measure. Open to anyone who reaches the port.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{Error, ProblemDetails};
+use crate::metrics;
+use crate::router::App;
+
+/// Whether the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = OK, body = String)))]
+pub(crate) async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it can work: the database is reachable and its migrations are applied.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = OK, body = String),
+    (status = SERVICE_UNAVAILABLE, body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Error> {
+    app.store.ready().await?;
+    Ok("ready\n")
+}
+
+/// Prometheus metrics.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
+pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Error> {
+    let text = app.metrics.scrape(&app.store).await.map_err(Error::internal)?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}

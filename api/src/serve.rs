@@ -1,0 +1,140 @@
+//! `lamina serve`: the HTTP side and the control loop, until told to stop.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use scheduler::artifact::ArtifactStore;
+use scheduler::store::Store;
+use scheduler::token::Scope;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::home::{self, Home};
+use crate::metrics::Metrics;
+use crate::router::{App, router};
+
+/// How long requests that are under way may still take after the stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the server is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) database_url: String,
+    pub(crate) bind: SocketAddr,
+    pub(crate) home: Home,
+    /// Files with the admin's and the local agent's token; made when absent.
+    pub(crate) token_file: PathBuf,
+    pub(crate) agent_token_file: PathBuf,
+    /// Folder or URL (`s3://bucket/prefix`) of checkpoints; the default is a folder of the home.
+    pub(crate) artifacts: Option<String>,
+    /// How long an attempt stays open without a sync.
+    pub(crate) lease: Duration,
+}
+
+/// Serves until `shutdown`, then lets requests that are under way end.
+///
+/// # Errors
+/// When the port is taken, the database or the artifact store cannot be opened, or a token file cannot be read.
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    // First, because it is what goes wrong most and needs nothing else.
+    let listener = bind(config.bind).await?;
+    let store = Store::connect(&config.database_url).await.context("cannot reach the database")?;
+    store.migrate().await.context("cannot bring the database's tables up to date")?;
+    for (scope, name, file) in
+        [(Scope::Admin, "admin", &config.token_file), (Scope::Agent, "local agent", &config.agent_token_file)]
+    {
+        let secret = token(file).with_context(|| format!("cannot use the token file {}", file.display()))?;
+        store.ensure_token(name, scope, &secret).await.with_context(|| format!("cannot register the {name} token"))?;
+    }
+    let artifacts = config.artifacts.unwrap_or_else(|| config.home.path().join("artifacts").display().to_string());
+    let app = App {
+        artifacts: ArtifactStore::open(&artifacts).with_context(|| format!("cannot open the artifacts in {artifacts}"))?,
+        metrics: Arc::new(Metrics::new()?),
+        lease: config.lease,
+        shutdown: shutdown.clone(),
+        store: store.clone(),
+    };
+    let control = tokio::spawn(scheduler::control::run(store.clone(), shutdown.clone()));
+    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
+    let served = serve(listener, app, &shutdown).await;
+    // The control loop must not go on alone when serving failed.
+    shutdown.cancel();
+    control.await.context("the control loop broke")?;
+    store.close().await;
+    tracing::info!("stopped");
+    served
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "port {} of {} is in use; stop what listens there, or choose another address with --bind",
+            address.port(),
+            address.ip()
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
+    }
+}
+
+async fn serve(listener: TcpListener, app: App, shutdown: &CancellationToken) -> Result<()> {
+    let served = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let mut served = tokio::spawn(served.into_future());
+    tokio::select! {
+        ended = &mut served => return Ok(ended??),
+        () = shutdown.cancelled() => {}
+    }
+    match timeout(GRACE, &mut served).await {
+        Ok(ended) => Ok(ended??),
+        Err(_) => {
+            tracing::warn!(seconds = GRACE.as_secs(), "requests still under way are cut off");
+            served.abort();
+            Ok(())
+        }
+    }
+}
+
+/// The token in `file`, which is made when there is none.
+fn token(file: &Path) -> Result<String> {
+    match home::read_secret(file) {
+        Ok(secret) if secret.is_empty() => bail!("it is empty; remove it to have a new one made"),
+        Ok(secret) => return Ok(secret),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let secret = scheduler::token::new_secret()?;
+    home::write_secret(file, &secret)?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let message = format!("{:#}", bind(address).await.unwrap_err());
+        assert!(message.contains(&format!("port {}", address.port())) && message.contains("in use"), "{message}");
+    }
+
+    #[test]
+    fn a_token_file_is_made_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("new").join("token");
+        let first = token(&file).unwrap();
+        assert_eq!(token(&file).unwrap(), first);
+        fs::write(&file, "\n").unwrap();
+        assert!(token(&file).unwrap_err().to_string().contains("empty"));
+    }
+}

@@ -1,0 +1,343 @@
+//! The whole service on one machine: a private Postgres, `lamina serve` and `lamina agent`, each a process of its own, so
+//! that any of them may be killed and is started again. They start in this order and stop in the reverse one.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`process`] | children that end with their parent and are started again when they end alone |
+//! | [`binaries`] | where Postgres's programs are, and as whom they can run |
+//! | [`postgres`] | the private Postgres |
+
+mod binaries;
+mod postgres;
+mod process;
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::home::{Home, make_private_folder};
+use postgres::Postgres;
+use process::Stop;
+
+/// How long a killed predecessor's server may still hold the port.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(50);
+const SERVER_STOP: Stop = Stop { signal: libc::SIGTERM, force: libc::SIGKILL, patience: Duration::from_secs(15) };
+/// The agent's trainers write a checkpoint first.
+const AGENT_STOP: Stop = Stop { signal: libc::SIGTERM, force: libc::SIGKILL, patience: Duration::from_secs(90) };
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Folder for everything that is kept [default: $XDG_DATA_HOME/lamina or ~/.local/share/lamina]
+    #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Address of the API and the dashboard; port 0 takes a free one
+    #[arg(long, env = "LAMINA_BIND", value_name = "ADDRESS", default_value = "127.0.0.1:8642")]
+    bind: SocketAddr,
+    /// Folder with Postgres's programs [default: looked for on PATH, in /usr/lib/postgresql and in the cache]
+    #[arg(long, env = "LAMINA_POSTGRES_BIN", value_name = "DIR")]
+    postgres_bin: Option<PathBuf>,
+    /// Use this Postgres and start no private one
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// How many trials may run here at a time [default: one per GPU, or one on the CPU]
+    #[arg(long, env = "LAMINA_SLOTS", value_name = "N")]
+    slots: Option<u32>,
+    /// The trainer [default: lamina-trainer beside this program, or on PATH]
+    #[arg(long, env = "LAMINA_TRAINER", value_name = "FILE")]
+    trainer: Option<PathBuf>,
+}
+
+/// Runs the service until SIGINT or SIGTERM.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    // One thread, this one: to the kernel, the parent that a child dies with is the thread that spawned it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        let listening = tokio::spawn(listen(stop.clone(), hurry.clone())?);
+        let ended = Service::new(arguments)?.run(&stop, &hurry).await;
+        listening.abort();
+        ended
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first signal asks for an orderly stop, the second for a quick one.
+fn listen(stop: CancellationToken, hurry: CancellationToken) -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        for token in [stop, hurry] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            token.cancel();
+        }
+    })
+}
+
+struct Service {
+    home: Home,
+    /// Held for as long as this process lives.
+    _lock: File,
+    address: SocketAddr,
+    arguments: Arguments,
+}
+
+/// A process that is kept running, and what stops it.
+struct Part {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Service {
+    fn new(arguments: Arguments) -> Result<Self> {
+        let home = Home::new(arguments.home.clone())?;
+        let folder = home.path();
+        make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for name in ["artifacts", "agent", "log"] {
+            let path = folder.join(name);
+            make_private_folder(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        let lock = lock(folder)?;
+        // Postgres runs as somebody else then, who has to get through here to its own folder and to nothing else.
+        if binaries::effective_uid()? == 0 && fs::metadata(folder)?.mode() & 0o777 == 0o700 {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?;
+        }
+        Ok(Self { address: arguments.bind, home, _lock: lock, arguments })
+    }
+
+    async fn run(mut self, stop: &CancellationToken, hurry: &CancellationToken) -> Result<()> {
+        let mut parts = Vec::new();
+        let started = tokio::select! {
+            started = self.start(&mut parts, hurry) => started,
+            () = stop.cancelled() => Ok(()),
+        };
+        if started.is_ok() && !stop.is_cancelled() {
+            println!("{}", self.welcome());
+            stop.cancelled().await;
+            eprintln!("\nlamina: stopping; running trials write a checkpoint (Ctrl-C again stops at once)");
+        }
+        let mut ended = started;
+        for part in parts.into_iter().rev() {
+            part.stop.cancel();
+            let stopped = part.task.await.context("it panicked").flatten();
+            ended = ended.and(stopped.with_context(|| format!("the {} did not stop", part.name)));
+        }
+        ended
+    }
+
+    async fn start(&mut self, parts: &mut Vec<Part>, hurry: &CancellationToken) -> Result<()> {
+        self.address = free_address(self.arguments.bind).await?;
+        let database_url = match &self.arguments.database_url {
+            Some(url) => url.clone(),
+            None => {
+                let log = self.log("postgres");
+                let postgres = Postgres::prepare(self.home.path(), self.arguments.postgres_bin.as_deref(), log).await?;
+                let url = postgres.url();
+                let child = postgres.start().await?;
+                let start = async move || postgres.start().await;
+                parts.push(keep("Postgres", child, start, postgres::STOP, hurry));
+                url
+            }
+        };
+
+        let server = Server { home: self.home.clone(), address: self.address, database_url, log: self.log("server") };
+        let mut child = server.start()?;
+        let ready = server.until_ready(&mut child).await;
+        let log = server.log.clone();
+        parts.push(keep("server", child, async move || server.start(), SERVER_STOP, hurry));
+        ready.with_context(|| format!("the server did not start; its log is {}", log.display()))?;
+
+        let agent = Agent {
+            home: self.home.clone(),
+            server: url(self.address),
+            slots: self.arguments.slots,
+            trainer: self.arguments.trainer.clone(),
+            log: self.log("agent"),
+        };
+        let child = agent.start()?;
+        parts.push(keep("agent", child, async move || agent.start(), AGENT_STOP, hurry));
+        fs::write(self.home.url_file(), format!("{}\n", url(self.address)))?;
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.home.path().join("log").join(name).with_extension("log")
+    }
+
+    fn welcome(&self) -> String {
+        let home = self.home.path().display();
+        let lines = [
+            ("dashboard", url(self.address)),
+            ("token", format!("in {}", self.home.token_file().display())),
+            ("data, logs", format!("in {home}")),
+            ("", String::new()),
+            ("next", "lamina data import DIR             register a corpus, a vocabulary, GLUE".into()),
+            ("", "lamina submit JOB.json --watch     post a job and follow it".into()),
+            ("stop", "Ctrl-C".into()),
+        ];
+        let lines = lines.map(|(name, text)| format!("  {name:<12}{text}").trim_end().to_owned());
+        format!("lamina {} is running\n\n{}\n", env!("CARGO_PKG_VERSION"), lines.join("\n"))
+    }
+}
+
+fn keep(
+    name: &'static str,
+    child: Child,
+    start: impl AsyncFnMut() -> Result<Child> + 'static,
+    how: Stop,
+    hurry: &CancellationToken,
+) -> Part {
+    let (stop, hurry) = (CancellationToken::new(), hurry.clone());
+    let asked = stop.clone();
+    let task = tokio::task::spawn_local(async move { process::keep(name, child, start, how, &asked, &hurry).await });
+    Part { name, stop, task }
+}
+
+/// `lamina serve` of this very program.
+struct Server {
+    home: Home,
+    address: SocketAddr,
+    database_url: String,
+    log: PathBuf,
+}
+
+impl Server {
+    fn start(&self) -> Result<Child> {
+        let mut command = this_program("serve", SERVER_STOP, &self.log)?;
+        // In the environment, because anybody may read a command line, and the URL may hold a password.
+        command.env("DATABASE_URL", &self.database_url);
+        command.arg("--bind").arg(self.address.to_string()).arg("--home").arg(self.home.path());
+        command.spawn().context("cannot start the server")
+    }
+
+    /// Waits until the server answers; fails when it ends first.
+    async fn until_ready(&self, child: &mut Child) -> Result<()> {
+        let ready = format!("{}/readyz", url(self.address));
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                bail!("it {}:{}", process::describe(status), process::log_tail(&self.log));
+            }
+            if client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// `lamina agent` of this very program.
+struct Agent {
+    home: Home,
+    server: String,
+    slots: Option<u32>,
+    trainer: Option<PathBuf>,
+    log: PathBuf,
+}
+
+impl Agent {
+    fn start(&self) -> Result<Child> {
+        let mut command = this_program("agent", AGENT_STOP, &self.log)?;
+        command.env_remove("DATABASE_URL");
+        command.args(["--server", &self.server]).arg("--token-file").arg(self.home.agent_token_file());
+        command.arg("--home").arg(self.home.path());
+        if let Some(slots) = self.slots {
+            command.arg("--slots").arg(slots.to_string());
+        }
+        if let Some(trainer) = &self.trainer {
+            command.arg("--trainer").arg(trainer);
+        }
+        command.spawn().context("cannot start the agent")
+    }
+}
+
+/// The program that runs now, even if its file has been replaced since.
+fn this_program(subcommand: &str, stop: Stop, log: &Path) -> Result<Command> {
+    let mut command =
+        process::command("/proc/self/exe", stop, log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.arg0("lamina").arg(subcommand);
+    Ok(command)
+}
+
+/// Lets one `up` at a time into a home.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another `lamina up` runs in {}; stop it, or name another folder with --home",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// The address with its port settled, when nobody listens there.
+async fn free_address(wanted: SocketAddr) -> Result<SocketAddr> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match TcpListener::bind(wanted).and_then(|listener| listener.local_addr()) {
+            Ok(address) => return Ok(address),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => sleep(POLL).await,
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                bail!("{wanted} is in use; stop what listens there, or choose another address with --bind")
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot listen on {wanted}")),
+        }
+    }
+}
+
+/// Where a client on this machine finds the server.
+fn url(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(host, address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_admits_one_service_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let held = lock(home.path()).unwrap();
+        let refused = lock(home.path()).unwrap_err().to_string();
+        assert!(refused.contains("another `lamina up`"), "{refused}");
+        drop(held);
+        lock(home.path()).unwrap();
+    }
+
+    #[test]
+    fn clients_are_sent_to_an_address_that_they_can_reach() {
+        assert_eq!(url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
+        assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
+        assert_eq!(url("10.0.0.7:8642".parse().unwrap()), "http://10.0.0.7:8642");
+    }
+
+    #[tokio::test]
+    async fn port_0_becomes_a_free_port() {
+        let address = free_address("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        assert_ne!(address.port(), 0);
+    }
+}

@@ -1,0 +1,70 @@
+-- What happened, in order, for whoever watches a job. Progress is not here: its points are metric points, its step is
+-- a column of the attempt.
+
+create type event_kind as enum (
+    -- Said by a trainer.
+    'started', 'evaluated', 'checkpointed', 'finished', 'failed', 'interrupted',
+    -- A trial changed its state; a job its derived status; a checkpoint was given up.
+    'trial', 'job', 'checkpoint_forgotten'
+);
+
+create table event (
+    job_id      uuid not null references job on delete cascade,
+    -- 1, 2, 3 ... within the job, without gaps, visible in this order.
+    number      bigint not null,
+    trial_id    uuid references trial on delete cascade,
+    attempt_id  uuid references attempt on delete cascade,
+    -- Number that the agent gave it.
+    sequence    bigint,
+    kind        event_kind not null,
+    data        jsonb not null,
+    at          timestamptz not null default now(),
+    primary key (job_id, number),
+    constraint event_once_per_attempt unique (attempt_id, sequence)
+);
+
+create index event_job_status on event (job_id, number desc) where kind = 'job';
+
+-- The only way to write an event: takes the job's next number.
+create function append_event(job uuid, trial uuid, attempt uuid, sequence bigint, kind event_kind, data jsonb)
+returns bigint language sql as $$
+    with next as (update job j set events = events + 1 where j.id = $1 returning j.events)
+    insert into event (job_id, number, trial_id, attempt_id, sequence, kind, data)
+    select $1, next.events, $2, $3, $4, $5, $6 from next
+    returning number
+$$;
+
+-- No path of the program can change a trial's state without saying so.
+create function trial_state_changed() returns trigger language plpgsql as $$
+begin
+    with changed as (
+        select new.job_id, new.id, old.state as before, new.state as after,
+               row_number() over (partition by new.job_id order by new.ordinal) as place
+        from old_rows old join new_rows new on new.id = old.id
+        where new.state <> old.state
+    ), numbered as (
+        update job j set events = j.events + c.n
+        from (select job_id, count(*) as n from changed group by job_id) c
+        where j.id = c.job_id
+        returning j.id, j.events - c.n as base
+    )
+    insert into event (job_id, number, trial_id, kind, data)
+    select c.job_id, n.base + c.place, c.id, 'trial', jsonb_build_object('from', c.before, 'state', c.after)
+    from changed c join numbered n on n.id = c.job_id;
+    return null;
+end $$;
+
+create trigger trial_state_changed after update on trial
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function trial_state_changed();
+
+-- Wakes whoever listens; the payload is the job. Only a hint: everybody also looks now and then.
+create function event_announced() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('lamina_event', job_id::text) from (select distinct job_id from new_rows) as jobs;
+    return null;
+end $$;
+
+create trigger event_announced after insert on event
+    referencing new table as new_rows
+    for each statement execute function event_announced();

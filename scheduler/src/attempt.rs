@@ -1,0 +1,89 @@
+//! One execution of a trial on a slot.
+
+use chrono::{DateTime, Utc};
+use recipe::event::Device;
+use recipe::{Failure, Report};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::id::AttemptId;
+
+/// The name of an outcome, where what it owns does not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "outcome", rename_all = "snake_case")]
+pub enum OutcomeName {
+    Succeeded,
+    Failed,
+    /// Its lease ran out, or its agent started anew without it.
+    Lost,
+    /// It left a checkpoint and its slot, because it was asked to.
+    Preempted,
+    Cancelled,
+}
+
+impl OutcomeName {
+    pub const ALL: [OutcomeName; 5] =
+        [Self::Succeeded, Self::Failed, Self::Lost, Self::Preempted, Self::Cancelled];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+            Self::Preempted => "preempted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Succeeded { report: Box<Report> },
+    Failed { failure: Failure },
+    Lost,
+    Preempted,
+    Cancelled,
+}
+
+impl Outcome {
+    pub const fn name(&self) -> OutcomeName {
+        match self {
+            Self::Succeeded { .. } => OutcomeName::Succeeded,
+            Self::Failed { .. } => OutcomeName::Failed,
+            Self::Lost => OutcomeName::Lost,
+            Self::Preempted => OutcomeName::Preempted,
+            Self::Cancelled => OutcomeName::Cancelled,
+        }
+    }
+
+    pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed { failure } => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+/// An attempt as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptView {
+    pub id: AttemptId,
+    /// From 1, within the trial.
+    pub number: u32,
+    pub node: String,
+    pub slot: u32,
+    pub placed_at: DateTime<Utc>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Absent while it is open.
+    pub outcome: Option<OutcomeName>,
+    pub failure: Option<Failure>,
+    pub device: Option<Device>,
+    pub resumed_from: Option<u64>,
+    /// What it does before its first step.
+    pub phase: Option<String>,
+    pub step: u64,
+    pub trained_seconds: f64,
+}

@@ -1,0 +1,399 @@
+//! What a client submits, and what it sees of it.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use recipe::{LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use crate::id::JobId;
+
+/// A comparison of arms: the body of `POST /jobs`. Everything but `name` and `arms` has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    pub name: String,
+    #[serde(default)]
+    pub model: ModelChoice,
+    /// Name of a registered corpus.
+    #[serde(default = "default_corpus")]
+    pub corpus: String,
+    #[serde(default)]
+    pub vocabulary: VocabularyChoice,
+    #[serde(default)]
+    pub pretrain: PretrainSpec,
+    pub arms: Vec<ArmSpec>,
+    /// The arm that the others are compared with; the first one by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
+    /// Fine-tuning on GLUE; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glue: Option<GlueSpec>,
+    /// The timing trial; `null` for none.
+    #[serde(default = "default_timing")]
+    pub timing: Option<TimingSpec>,
+}
+
+/// A named size (`narrow`, `base` ...) or a shape.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ModelChoice {
+    Named(String),
+    Shape(Size),
+}
+
+/// Name of a registered `vocab.txt`, or one to be trained on the corpus.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum VocabularyChoice {
+    Named(String),
+    Train(TrainVocabulary),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainVocabulary {
+    /// Tokens.
+    pub train: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainSpec {
+    pub steps: u64,
+    /// Sequences per step.
+    pub batch: u32,
+    /// Tokens per sequence.
+    pub length: u32,
+    pub learning_rate: LearningRate,
+    /// Pre-train trials per arm; seed n of one arm equals seed n of every other.
+    pub seeds: u32,
+    /// Steps between validations; a tenth of the budget by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validate_every: Option<u64>,
+    pub objective: Mlm,
+    pub optimizer: Optimizer,
+    /// Share of the documents held out for validation.
+    pub held_out: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSpec {
+    pub name: String,
+    #[serde(default = "default_norm")]
+    pub norm: Norm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_drop: Option<LayerDrop>,
+    /// In place of the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<LearningRate>,
+    #[serde(default = "default_true")]
+    pub embedding_norm: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GlueSpec {
+    /// Name of a registered GLUE folder.
+    #[serde(default = "default_glue")]
+    pub dataset: String,
+    /// `cola`, `sst-2`, `mrpc`, `sts-b`, `qqp`, `mnli`, `qnli`, `rte`, `wnli`.
+    pub tasks: Vec<String>,
+    /// Fine-tune trials per checkpoint, task and learning rate.
+    #[serde(default = "default_glue_seeds")]
+    pub seeds: u32,
+    #[serde(default = "default_epochs")]
+    pub epochs: u32,
+    /// Peaks.
+    #[serde(default = "default_learning_rates")]
+    pub learning_rates: Vec<f64>,
+    #[serde(default = "default_glue_batch")]
+    pub batch: u32,
+    #[serde(default = "default_length")]
+    pub length: u32,
+    /// Share of the steps spent warming up.
+    #[serde(default = "default_glue_warmup")]
+    pub warmup: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingSpec {
+    /// Turns of each arm.
+    pub rounds: u32,
+    /// Timed steps in one turn.
+    pub steps_per_turn: u32,
+    /// Untimed steps at the start of each turn.
+    pub warmup_steps: u32,
+}
+
+impl Default for ModelChoice {
+    fn default() -> Self {
+        Self::Named("narrow".into())
+    }
+}
+
+impl Default for VocabularyChoice {
+    fn default() -> Self {
+        Self::Named("bert-base-uncased".into())
+    }
+}
+
+impl Default for PretrainSpec {
+    fn default() -> Self {
+        Self {
+            steps: 2000,
+            batch: 32,
+            length: default_length(),
+            learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: recipe::Decay::Linear },
+            seeds: 1,
+            validate_every: None,
+            objective: Mlm::default(),
+            optimizer: Optimizer::default(),
+            held_out: 0.02,
+        }
+    }
+}
+
+impl Default for TimingSpec {
+    fn default() -> Self {
+        Self { rounds: 8, steps_per_turn: 10, warmup_steps: 2 }
+    }
+}
+
+fn default_corpus() -> String {
+    "wiki".into()
+}
+fn default_glue() -> String {
+    "glue".into()
+}
+fn default_norm() -> Norm {
+    Norm::Pre
+}
+fn default_true() -> bool {
+    true
+}
+fn default_timing() -> Option<TimingSpec> {
+    Some(TimingSpec::default())
+}
+fn default_length() -> u32 {
+    128
+}
+fn default_glue_seeds() -> u32 {
+    5
+}
+fn default_epochs() -> u32 {
+    3
+}
+fn default_learning_rates() -> Vec<f64> {
+    vec![1e-4]
+}
+fn default_glue_batch() -> u32 {
+    16
+}
+fn default_glue_warmup() -> f64 {
+    0.1
+}
+
+impl JobSpec {
+    /// Name of the arm that the others are compared with; empty only in a job without arms, which is refused.
+    pub fn baseline(&self) -> &str {
+        match (&self.baseline, self.arms.first()) {
+            (Some(name), _) => name,
+            (None, Some(arm)) => &arm.name,
+            (None, None) => "",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        name_or(deserializer, "the name of a size or {blocks, hidden, heads, intermediate}", Self::Named, Self::Shape)
+    }
+}
+
+impl<'de> Deserialize<'de> for VocabularyChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        name_or(deserializer, "the name of a vocabulary or {train: tokens}", Self::Named, Self::Train)
+    }
+}
+
+/// A string or an object. Unlike serde's `untagged`, it says which field of the object is wrong.
+fn name_or<'de, D: Deserializer<'de>, O: Deserialize<'de>, T>(
+    deserializer: D,
+    expecting: &'static str,
+    named: fn(String) -> T,
+    object: fn(O) -> T,
+) -> Result<T, D::Error> {
+    struct Either<O, T> {
+        expecting: &'static str,
+        named: fn(String) -> T,
+        object: fn(O) -> T,
+    }
+    impl<'de, O: Deserialize<'de>, T> Visitor<'de> for Either<O, T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expecting)
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            if text.is_empty() { Err(E::custom("the name is empty")) } else { Ok((self.named)(text.into())) }
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            O::deserialize(MapAccessDeserializer::new(map)).map(self.object).map_err(A::Error::custom)
+        }
+    }
+    deserializer.deserialize_any(Either { expecting, named, object })
+}
+
+/// Where a job stands. Derived from its trials, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    Queued,
+    Running,
+    Succeeded,
+    /// Ended; some trial failed.
+    Partial,
+    /// Ended; nothing of use came out.
+    Failed,
+    Cancelled,
+}
+
+/// How many trials of a job are in each state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct TrialCounts {
+    pub blocked: i64,
+    pub queued: i64,
+    pub running: i64,
+    pub succeeded: i64,
+    pub failed: i64,
+    pub cancelled: i64,
+    pub paused: i64,
+}
+
+impl TrialCounts {
+    /// The status that follows. `cancelled` says that the job was cancelled by someone; `pretrained` how many pre-train
+    /// trials have succeeded.
+    pub fn status(&self, cancelled: bool, pretrained: i64) -> JobStatus {
+        if self.running > 0 {
+            return JobStatus::Running;
+        }
+        if self.blocked + self.queued + self.paused > 0 {
+            let begun = self.succeeded + self.failed + self.cancelled > 0;
+            return if begun { JobStatus::Running } else { JobStatus::Queued };
+        }
+        if cancelled && self.cancelled > 0 {
+            return JobStatus::Cancelled;
+        }
+        if pretrained == 0 {
+            return JobStatus::Failed;
+        }
+        if self.failed + self.cancelled > 0 { JobStatus::Partial } else { JobStatus::Succeeded }
+    }
+}
+
+impl JobStatus {
+    pub const fn is_ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobSummary {
+    pub id: JobId,
+    pub name: String,
+    pub status: JobStatus,
+    pub created_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub arms: Vec<String>,
+    pub baseline: String,
+    pub trials: TrialCounts,
+    /// Share of the planned FLOPs that is done, from 0 to 1.
+    pub progress: f64,
+    /// When it ends if it goes on as fast as it has since its first placement; absent before anything is done.
+    pub estimated_end: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Job {
+    #[serde(flatten)]
+    pub summary: JobSummary,
+    /// The submission, with its defaults filled in.
+    pub spec: JobSpec,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_name_and_arms_are_enough() {
+        let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "pre-ln"}]})).unwrap();
+        assert_eq!(spec.model, ModelChoice::Named("narrow".into()));
+        assert_eq!(spec.baseline(), "pre-ln");
+        assert_eq!(spec.timing, Some(TimingSpec::default()));
+        assert_eq!(spec.glue, None);
+        let again: JobSpec = serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap();
+        assert_eq!(again, spec);
+    }
+
+    #[test]
+    fn no_timing_is_said_by_null_and_kept() {
+        let spec: JobSpec =
+            serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}], "timing": null})).unwrap();
+        assert_eq!(spec.timing, None);
+        let again: JobSpec = serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap();
+        assert_eq!(again.timing, None);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_also_inside_a_choice() {
+        let read = |model| serde_json::from_value::<JobSpec>(json!({"name": "n", "arms": [], "model": model}));
+        let error = read(json!({"blocks": 2, "width": 3})).unwrap_err().to_string();
+        assert!(error.contains("`width`"), "{error}");
+        assert!(read(json!(7)).unwrap_err().to_string().contains("name of a size"));
+        assert_eq!(
+            read(json!({"blocks": 2, "hidden": 8, "heads": 2, "intermediate": 16})).unwrap().model,
+            ModelChoice::Shape(Size { blocks: 2, hidden: 8, heads: 2, intermediate: 16 })
+        );
+    }
+
+    #[test]
+    fn the_status_follows_from_the_counts() {
+        let none = TrialCounts::default();
+        let status = |counts: TrialCounts, cancelled, pretrained| counts.status(cancelled, pretrained);
+        assert_eq!(status(TrialCounts { queued: 2, blocked: 3, ..none }, false, 0), JobStatus::Queued);
+        assert_eq!(status(TrialCounts { running: 1, queued: 1, ..none }, false, 0), JobStatus::Running);
+        assert_eq!(status(TrialCounts { succeeded: 1, queued: 1, ..none }, false, 0), JobStatus::Running);
+        assert_eq!(status(TrialCounts { succeeded: 4, ..none }, false, 1), JobStatus::Succeeded);
+        assert_eq!(status(TrialCounts { succeeded: 3, failed: 1, ..none }, false, 1), JobStatus::Partial);
+        assert_eq!(status(TrialCounts { succeeded: 1, failed: 1, cancelled: 5, ..none }, false, 0), JobStatus::Failed);
+        assert_eq!(status(TrialCounts { succeeded: 1, cancelled: 5, ..none }, true, 1), JobStatus::Cancelled);
+        assert_eq!(
+            status(TrialCounts { succeeded: 4, ..none }, true, 1),
+            JobStatus::Succeeded,
+            "cancelled after its end"
+        );
+        assert_eq!(
+            status(TrialCounts { running: 1, cancelled: 5, ..none }, true, 1),
+            JobStatus::Running,
+            "not before the last trial has stopped"
+        );
+    }
+}

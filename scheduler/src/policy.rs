@@ -1,0 +1,154 @@
+//! What follows from the end of an attempt. Pure: returns data, applies nothing.
+
+use std::time::Duration;
+
+use recipe::{Failure, FailureKind, Report};
+
+use crate::attempt::Outcome;
+
+/// The durations and bounds that the server decides by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// How long an attempt stays open without a sync of its agent.
+    pub lease: Duration,
+    /// When an agent is to sync again at the latest.
+    pub sync_every: Duration,
+    /// An attempt whose step and phase have not moved for so long is ended as stalled.
+    pub stall: Duration,
+    /// Failed attempts of one trial, after which it has failed.
+    pub failed_attempts: u32,
+    /// Lost and preempted attempts of one trial, after which it has failed: a bound on bad luck, so that a trial which
+    /// takes its node down with it does not do so for ever.
+    pub lost_attempts: u32,
+    /// Wait before the first retry of a failure; doubles with each.
+    pub backoff: Duration,
+    /// An artifact that nothing refers to is kept for so long after it was last asked for.
+    pub keep_unreferenced: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            sync_every: Duration::from_secs(1),
+            stall: Duration::from_secs(600),
+            failed_attempts: 3,
+            lost_attempts: 20,
+            backoff: Duration::from_secs(2),
+            keep_unreferenced: Duration::from_secs(600),
+        }
+    }
+}
+
+/// How the earlier attempts of a trial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct History {
+    pub failed: u32,
+    /// Lost or preempted.
+    pub lost: u32,
+}
+
+/// What becomes of a trial whose attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    Succeed {
+        report: Box<Report>,
+    },
+    Requeue {
+        after: Duration,
+        /// The newest checkpoint cannot be read: go on from the one before.
+        forget_checkpoint: bool,
+    },
+    Fail {
+        failure: Failure,
+    },
+    Pause,
+}
+
+impl Policy {
+    /// What follows from `outcome`, given how the trial's earlier attempts ended. `None` for a cancelled attempt: whoever
+    /// cancelled it has already said what becomes of the trial.
+    pub fn next(&self, outcome: Outcome, earlier: History, pausing: bool) -> Option<Next> {
+        let requeue = |after| Next::Requeue { after, forget_checkpoint: false };
+        Some(match outcome {
+            Outcome::Succeeded { report } => Next::Succeed { report },
+            Outcome::Failed { failure } => {
+                let failures = earlier.failed + 1;
+                if !failure.kind.is_retryable() || failures >= self.failed_attempts {
+                    return Some(Next::Fail { failure });
+                }
+                Next::Requeue {
+                    after: self.backoff * 2u32.saturating_pow(failures - 1),
+                    forget_checkpoint: failure.kind == FailureKind::CorruptCheckpoint,
+                }
+            }
+            Outcome::Lost | Outcome::Preempted if pausing => Next::Pause,
+            Outcome::Lost | Outcome::Preempted if earlier.lost + 1 >= self.lost_attempts => {
+                let message = format!("{} attempts were lost or interrupted", earlier.lost + 1);
+                Next::Fail { failure: Failure { kind: FailureKind::Crashed, message } }
+            }
+            Outcome::Lost | Outcome::Preempted => requeue(Duration::ZERO),
+            Outcome::Cancelled => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn failed(kind: FailureKind) -> Outcome {
+        Outcome::Failed { failure: Failure { kind, message: "m".into() } }
+    }
+
+    #[test]
+    fn a_failure_that_only_depends_on_recipe_and_data_is_not_tried_again() {
+        for kind in FailureKind::ALL {
+            let next = Policy::default().next(failed(kind), History::default(), false).unwrap();
+            assert_eq!(matches!(next, Next::Requeue { .. }), kind.is_retryable(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn retries_wait_longer_each_time_and_end_at_the_budget() {
+        let policy = Policy { failed_attempts: 4, ..Policy::default() };
+        let waits: Vec<Option<u64>> = (0..4)
+            .map(|n| match policy.next(failed(FailureKind::Crashed), History { failed: n, lost: 19 }, false).unwrap() {
+                Next::Requeue { after, forget_checkpoint } => {
+                    assert!(!forget_checkpoint);
+                    Some(after.as_secs())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(waits, [Some(2), Some(4), Some(8), None]);
+    }
+
+    #[test]
+    fn a_corrupt_checkpoint_is_forgotten() {
+        let next = Policy::default().next(failed(FailureKind::CorruptCheckpoint), History::default(), false).unwrap();
+        assert!(matches!(next, Next::Requeue { forget_checkpoint: true, .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn every_trial_ends_after_a_bounded_number_of_attempts(losses in proptest::collection::vec(any::<bool>(), 40)) {
+            let policy = Policy::default();
+            let mut history = History::default();
+            let mut attempts = 0;
+            for lost in losses {
+                attempts += 1;
+                let outcome = if lost { Outcome::Lost } else { failed(FailureKind::Crashed) };
+                match policy.next(outcome, history, false) {
+                    Some(Next::Requeue { .. }) if lost => history.lost += 1,
+                    Some(Next::Requeue { .. }) => history.failed += 1,
+                    _ => break,
+                }
+            }
+            prop_assert!(attempts < policy.failed_attempts + policy.lost_attempts);
+            // Being lost does not use up the budget for failures.
+            prop_assert!(history.failed < policy.failed_attempts && history.lost < policy.lost_attempts);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `config.json`, so that a checkpoint's folder opens in Hugging Face's transformers.
+
+use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
+use recipe::{Model, Norm};
+use serde_json::{Value, json};
+
+use super::layout::Head;
+
+/// The configuration of the published architecture that computes the same function: `bert` for Post-LN, `megatron-bert`
+/// for Pre-LN without LayerNorm after the embeddings. Pre-LN with it has no published twin; it goes by a name that
+/// transformers refuses, since loading it as `megatron-bert` would silently leave that LayerNorm out.
+pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value {
+    let (model_type, family) = match (model.norm, model.embedding_norm) {
+        (Norm::Post, _) => ("bert", "Bert"),
+        (Norm::Pre, false) => ("megatron-bert", "MegatronBert"),
+        (Norm::Pre, true) => ("lamina-bert", "LaminaBert"),
+    };
+    let head = match head {
+        Head::Mlm => "ForMaskedLM",
+        Head::Classifier(_) => "ForSequenceClassification",
+    };
+    json!({
+        "architectures": [format!("{family}{head}")],
+        "model_type": model_type,
+        "vocab_size": vocabulary,
+        "hidden_size": model.hidden,
+        "num_hidden_layers": model.blocks,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.intermediate,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": model.dropout,
+        "attention_probs_dropout_prob": model.attention_dropout,
+        "max_position_embeddings": model.positions,
+        "type_vocab_size": 2,
+        "initializer_range": INIT_STANDARD_DEVIATION,
+        "layer_norm_eps": LAYER_NORM_EPSILON,
+        "pad_token_id": padding,
+        "tie_word_embeddings": true,
+        "torch_dtype": "float32",
+    })
+}

@@ -1,0 +1,170 @@
+//! The weights of a model, in one flat buffer per group, under their published names.
+//!
+//! Every weight is a leaf of the graph that looks into its group's buffer. The optimiser, the checkpoint and the clip work
+//! on whole buffers; the model sees matrices.
+
+use std::collections::BTreeMap;
+
+use recipe::model::INIT_STANDARD_DEVIATION;
+use recipe::seeds::{generator, uniform};
+use recipe::{Gate, Model, Purpose, Seeds};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::layout::{self, Head, Planned, Start};
+
+#[derive(Debug)]
+pub struct Weights {
+    /// The weights outside the blocks, then those of each block.
+    groups: Vec<Group>,
+}
+
+/// Weights that are open or closed together.
+#[derive(Debug)]
+pub struct Group {
+    /// `[elements]`, float32.
+    values: Tensor,
+    /// So many elements at the front belong to matrices.
+    matrices: i64,
+    weights: Vec<Weight>,
+}
+
+#[derive(Debug)]
+struct Weight {
+    planned: Planned,
+    /// Where it begins in the group's buffer.
+    offset: i64,
+    /// A view into the group's buffer, of the planned shape.
+    leaf: Tensor,
+}
+
+impl Weights {
+    /// Weights at their starting values: matrices from a truncated normal, biases 0, LayerNorm 1 and 0. Each matrix has
+    /// draws of its own, so models that differ in one place agree in all others.
+    pub fn new(model: &Model, vocabulary: u32, head: Head, seeds: &Seeds, device: Device) -> Self {
+        let plan = layout::groups(model, vocabulary, head);
+        let groups = (0u64..).zip(plan).map(|(number, plan)| Group::new(plan, number, seeds, device)).collect();
+        Self { groups }
+    }
+
+    /// The weights outside the blocks, then those of each block.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Mutable access to the groups' buffers, for the optimiser.
+    pub(crate) fn groups_mut(&mut self) -> &mut [Group] {
+        &mut self.groups
+    }
+
+    /// The groups that take part in a step: those of open blocks, and always what lies outside the blocks.
+    pub fn open(gates: &[Gate]) -> Vec<bool> {
+        std::iter::once(true).chain(gates.iter().map(|gate| gate.open)).collect()
+    }
+
+    /// All weights by published name, as views.
+    pub fn named(&self) -> BTreeMap<String, Tensor> {
+        self.groups.iter().flat_map(|group| group.named(&group.values)).collect()
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> i64 {
+        self.groups.iter().map(Group::elements).sum()
+    }
+
+    /// The leaf of the weight whose first part goes by `name`.
+    ///
+    /// # Panics
+    /// When there is none: model and layout disagree.
+    pub(super) fn leaf(&self, name: &str) -> Tensor {
+        let mut weights = self.groups.iter().flat_map(|group| &group.weights);
+        match weights.find(|weight| weight.planned.parts[0] == name) {
+            Some(weight) => weight.leaf.shallow_clone(),
+            None => unreachable!("the layout has no weight {name}"),
+        }
+    }
+}
+
+impl Group {
+    fn new(plan: Vec<Planned>, number: u64, seeds: &Seeds, device: Device) -> Self {
+        let size = |planned: &Planned| planned.shape.iter().product::<i64>();
+        let matrices = plan.iter().filter(|planned| planned.shape.len() > 1).map(size).sum();
+        let mut start = Vec::with_capacity(plan.iter().map(size).sum::<i64>() as usize);
+        let mut offsets = Vec::with_capacity(plan.len());
+        for (index, planned) in (0u64..).zip(&plan) {
+            offsets.push(start.len() as i64);
+            let elements = size(planned) as usize;
+            match planned.start {
+                Start::Zeros => start.resize(start.len() + elements, 0.0),
+                Start::Ones => start.resize(start.len() + elements, 1.0),
+                Start::Normal => truncated_normal(&mut start, elements, seeds.init, Purpose::Init, number, index),
+                Start::HeadNormal => truncated_normal(&mut start, elements, seeds.head, Purpose::Head, number, index),
+            }
+        }
+        let values = Tensor::from_slice(&start).to_device(device);
+        let weights = plan
+            .into_iter()
+            .zip(offsets)
+            .map(|(planned, offset)| {
+                let view = values.narrow(0, offset, size(&planned)).view(&planned.shape[..]);
+                Weight { leaf: view.detach().set_requires_grad(true), planned, offset }
+            })
+            .collect();
+        Self { values, matrices, weights }
+    }
+
+    pub fn elements(&self) -> i64 {
+        self.values.numel() as i64
+    }
+
+    /// The leaves, in the order of the buffer.
+    pub fn leaves(&self) -> impl Iterator<Item = &Tensor> {
+        self.weights.iter().map(|weight| &weight.leaf)
+    }
+
+    /// The whole buffer.
+    pub(crate) fn values(&mut self) -> &mut Tensor {
+        &mut self.values
+    }
+
+    /// How many elements at the front of the buffer belong to matrices.
+    pub(crate) fn matrices(&self) -> i64 {
+        self.matrices
+    }
+
+    /// Views into `buffer`, which is laid out like this group (its values, gradients, moments), by published name.
+    pub fn named(&self, buffer: &Tensor) -> Vec<(String, Tensor)> {
+        let mut list = Vec::new();
+        for weight in &self.weights {
+            let (parts, shape) = (&weight.planned.parts, &weight.planned.shape);
+            let mut part_shape = shape.clone();
+            part_shape[0] /= parts.len() as i64;
+            let elements = part_shape.iter().product::<i64>();
+            for (part, name) in (0..).zip(parts) {
+                let view = buffer.narrow(0, weight.offset + part * elements, elements).view(&part_shape[..]);
+                list.push((name.clone(), view));
+            }
+        }
+        list
+    }
+}
+
+/// Appends `count` draws from a normal distribution cut at two standard deviations.
+fn truncated_normal(out: &mut Vec<f32>, count: usize, seed: u64, purpose: Purpose, group: u64, index: u64) {
+    let mut draws = generator(seed, purpose, group, index);
+    let end = out.len() + count;
+    while out.len() < end {
+        // Box-Muller; 1 - u lies in (0, 1], where the logarithm is finite.
+        let radius = (-2.0 * (1.0 - uniform(&mut draws)).ln()).sqrt();
+        let (sine, cosine) = (std::f64::consts::TAU * uniform(&mut draws)).sin_cos();
+        for z in [radius * cosine, radius * sine] {
+            if z.abs() <= 2.0 && out.len() < end {
+                out.push((z * INIT_STANDARD_DEVIATION) as f32);
+            }
+        }
+    }
+}
+
+/// Copies `source` over `target`, of the same shape, outside the graph.
+pub(crate) fn overwrite(target: &mut Tensor, source: &Tensor) {
+    no_grad(|| target.copy_(&source.to_kind(Kind::Float)));
+}

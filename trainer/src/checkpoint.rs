@@ -1,0 +1,328 @@
+//! A complete, resumable picture of a trial at a step.
+//!
+//! A folder is written under a temporary name, synced and renamed; its manifest holds the digest of each file. So a
+//! folder under its final name is complete, and a changed byte in it is found.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use recipe::Seeds;
+use recipe::event::{Manifest, ManifestFile};
+use safetensors::tensor::{SafeTensorError, SafeTensors, View, serialize_to_file};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::bert::Weights;
+use crate::bert::weights::overwrite;
+use crate::data::vocabulary::Vocabulary;
+use crate::failure::TrainerError;
+use crate::optimizer::AdamW;
+
+const FOLDER: &str = "checkpoints";
+const TEMPORARY: &str = ".writing-";
+const MANIFEST: &str = "manifest.json";
+const MODEL: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+pub const VOCABULARY: &str = "vocab.txt";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+/// The newest may be the one that a crash of the machine damaged.
+const KEPT: usize = 2;
+
+/// What a run carries along, besides weights and moments. Nothing random is in it: draws are functions of the step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    pub fingerprint: String,
+    pub seeds: Seeds,
+    /// Optimiser updates made.
+    pub step: u64,
+    /// Wall time of training steps only, over all attempts.
+    pub trained_seconds: f64,
+    /// Hex sha256 chained over (step, loss bits) of every step so far.
+    pub chain: String,
+    /// Updates that each group of weights took part in.
+    pub updates: Vec<u64>,
+}
+
+/// What a checkpoint is made from.
+pub struct Contents<'a> {
+    pub state: &'a State,
+    pub weights: &'a Weights,
+    pub optimizer: &'a AdamW,
+    pub config: &'a serde_json::Value,
+    pub vocabulary: &'a Vocabulary,
+}
+
+/// A checkpoint that is on disk.
+#[derive(Debug)]
+pub struct Saved {
+    /// Relative to `--out`.
+    pub folder: String,
+    /// Hex sha256 of its manifest.
+    pub manifest: String,
+}
+
+/// Writes a checkpoint under `out` and drops all but the last two.
+///
+/// # Errors
+/// A failed write, which leaves the earlier checkpoints as they were.
+pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> {
+    let root = out.join(FOLDER);
+    let name = format!("step-{:012}", contents.state.step);
+    let (temporary, folder) = (root.join(format!("{TEMPORARY}{name}")), root.join(&name));
+    remove_folder(&temporary)?;
+    fs::create_dir_all(&temporary).map_err(TrainerError::io(&temporary))?;
+    write_tensors(&temporary.join(MODEL), contents.weights.named())?;
+    write_tensors(&temporary.join(OPTIMIZER), moments(contents.weights, contents.optimizer))?;
+    write_json(&temporary.join(CONFIG), contents.config)?;
+    write_json(&temporary.join(STATE), contents.state)?;
+    let vocabulary = temporary.join(VOCABULARY);
+    fs::write(&vocabulary, contents.vocabulary.text()).map_err(TrainerError::io(&vocabulary))?;
+    let files = [MODEL, CONFIG, VOCABULARY, OPTIMIZER, STATE];
+    let files = files.into_iter().map(|file| sealed(&temporary, file)).collect::<Result<_, _>>()?;
+    let manifest = Manifest { fingerprint: contents.state.fingerprint.clone(), step: contents.state.step, files };
+    write_json(&temporary.join(MANIFEST), &manifest)?;
+    let manifest = sealed(&temporary, MANIFEST)?.sha256;
+    sync(&temporary)?;
+    remove_folder(&folder)?;
+    fs::rename(&temporary, &folder).map_err(TrainerError::io(&folder))?;
+    sync(&root)?;
+    let all = folders(out)?;
+    for old in &all[..all.len().saturating_sub(KEPT)] {
+        remove_folder(old)?;
+    }
+    Ok(Saved { folder: format!("{FOLDER}/{name}"), manifest })
+}
+
+/// Removes every checkpoint under `out`.
+pub fn remove_all(out: &Path) -> Result<(), TrainerError> {
+    remove_folder(&out.join(FOLDER))
+}
+
+/// The newest checkpoint under `out`, if there is one.
+pub fn newest(out: &Path) -> Result<Option<PathBuf>, TrainerError> {
+    Ok(folders(out)?.pop())
+}
+
+/// A checkpoint whose files were found to be those of its manifest.
+#[derive(Debug)]
+pub struct Verified {
+    folder: PathBuf,
+    pub manifest: Manifest,
+    /// Hex sha256 of the manifest itself.
+    pub digest: String,
+}
+
+impl Verified {
+    /// Opens a checkpoint to go on from: checks the digest of every file.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` that names the file.
+    pub fn open(folder: &Path) -> Result<Self, TrainerError> {
+        Self::check(folder, &[MODEL, CONFIG, VOCABULARY, OPTIMIZER, STATE])
+    }
+
+    /// Opens a checkpoint to fine-tune from: checks the files that this reads, and needs no others.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` that names the file.
+    pub fn open_model(folder: &Path) -> Result<Self, TrainerError> {
+        Self::check(folder, &[MODEL, CONFIG, VOCABULARY])
+    }
+
+    fn check(folder: &Path, needed: &[&str]) -> Result<Self, TrainerError> {
+        let path = folder.join(MANIFEST);
+        let manifest: Manifest = read_json(&path)?;
+        for name in needed {
+            let path = folder.join(name);
+            let Some(listed) = manifest.files.iter().find(|file| file.name == *name) else {
+                return Err(TrainerError::corrupt(path, "is not listed in the manifest"));
+            };
+            let (sha256, bytes) = digest(&path).map_err(|e| TrainerError::corrupt(&path, e.to_string()))?;
+            if (bytes, &sha256) != (listed.bytes, &listed.sha256) {
+                let why = format!(
+                    "{bytes} bytes with sha256 {sha256}, where the manifest says {} with {}",
+                    listed.bytes, listed.sha256
+                );
+                return Err(TrainerError::corrupt(path, why));
+            }
+        }
+        let (digest, _) = digest(&path).map_err(TrainerError::io(&path))?;
+        Ok(Self { folder: folder.to_owned(), manifest, digest })
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The state, which has to be one of this recipe with these seeds.
+    pub fn state(&self, fingerprint: &str, seeds: &Seeds) -> Result<State, TrainerError> {
+        let path = self.file(STATE);
+        let state: State = read_json(&path)?;
+        if state.fingerprint != fingerprint {
+            let why = format!("is of the recipe {}, not of {fingerprint}", state.fingerprint);
+            return Err(TrainerError::corrupt(path, why));
+        }
+        if state.seeds != *seeds {
+            return Err(TrainerError::corrupt(path, format!("has the seeds {:?}, not {seeds:?}", state.seeds)));
+        }
+        Ok(state)
+    }
+
+    /// Fills weights and moments with those of the checkpoint.
+    pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut AdamW) -> Result<(), TrainerError> {
+        let path = self.file(OPTIMIZER);
+        if state.updates.len() != optimizer.moments().len() {
+            return Err(TrainerError::corrupt(self.file(STATE), "counts another number of blocks"));
+        }
+        for (moments, &updates) in optimizer.moments_mut().iter_mut().zip(&state.updates) {
+            moments.updates = updates;
+        }
+        fill(&self.file(MODEL), weights.named())?;
+        fill(&path, moments(weights, optimizer))
+    }
+
+    /// Fills those of the model's weights that `wanted` picks by name.
+    pub fn restore_weights(&self, weights: &Weights, wanted: impl Fn(&str) -> bool) -> Result<(), TrainerError> {
+        let targets = weights.named().into_iter().filter(|(name, _)| wanted(name)).collect();
+        fill(&self.file(MODEL), targets)
+    }
+}
+
+/// Hex sha256 over the weights, by published name.
+pub fn weights_digest(weights: &Weights) -> String {
+    let mut hash = Sha256::new();
+    for (name, tensor) in weights.named() {
+        hash.update(name.as_bytes());
+        hash.update(bytes_of(&tensor));
+    }
+    hex::encode(hash.finalize())
+}
+
+/// The moments of each weight, as `<name>.first_moment` and `<name>.second_moment`.
+fn moments(weights: &Weights, optimizer: &AdamW) -> BTreeMap<String, Tensor> {
+    let mut all = BTreeMap::new();
+    for (group, moments) in weights.groups().iter().zip(optimizer.moments()) {
+        for (what, buffer) in [("first_moment", &moments.first), ("second_moment", &moments.second)] {
+            all.extend(group.named(buffer).into_iter().map(|(name, view)| (format!("{name}.{what}"), view)));
+        }
+    }
+    all
+}
+
+/// Checkpoint folders under `out`, oldest first.
+fn folders(out: &Path) -> Result<Vec<PathBuf>, TrainerError> {
+    let root = out.join(FOLDER);
+    let entries = match fs::read_dir(&root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(TrainerError::io(&root))?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(TrainerError::io(&root))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")) {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// A float32 tensor on its way into a safetensors file.
+struct Stored {
+    tensor: Tensor,
+    shape: Vec<usize>,
+}
+
+impl View for Stored {
+    fn dtype(&self) -> safetensors::Dtype {
+        safetensors::Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(bytes_of(&self.tensor))
+    }
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * Kind::Float.elt_size_in_bytes()
+    }
+}
+
+fn bytes_of(tensor: &Tensor) -> Vec<u8> {
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let mut bytes = vec![0; tensor.numel() * Kind::Float.elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
+}
+
+fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(), TrainerError> {
+    let stored = tensors.into_iter().map(|(name, tensor)| {
+        let shape = tensor.size().into_iter().map(|size| size as usize).collect();
+        (name, Stored { tensor, shape })
+    });
+    // What Hugging Face's loader asks for.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    serialize_to_file(stored, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => TrainerError::io(path)(source),
+        other => TrainerError::io(path)(io::Error::other(other.to_string())),
+    })
+}
+
+/// Fills each of `targets` from the tensor of that name in the file.
+fn fill(path: &Path, targets: BTreeMap<String, Tensor>) -> Result<(), TrainerError> {
+    let bytes = fs::read(path).map_err(TrainerError::io(path))?;
+    let stored = SafeTensors::deserialize(&bytes).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
+    for (name, mut target) in targets {
+        let view = stored.tensor(&name).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        if shape != target.size() || view.dtype() != safetensors::Dtype::F32 {
+            let why = format!("{name} is {:?} {shape:?}, not F32 {:?}", view.dtype(), target.size());
+            return Err(TrainerError::corrupt(path, why));
+        }
+        overwrite(&mut target, &Tensor::from_data_size(view.data(), &shape, Kind::Float));
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainerError> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    fs::write(path, text).map_err(TrainerError::io(path))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainerError> {
+    let text = fs::read(path).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
+    serde_json::from_slice(&text).map_err(|e| TrainerError::corrupt(path, e.to_string()))
+}
+
+/// Syncs a file that was written and digests what is in it now.
+fn sealed(folder: &Path, name: &str) -> Result<ManifestFile, TrainerError> {
+    let path = folder.join(name);
+    sync(&path)?;
+    let (sha256, bytes) = digest(&path).map_err(TrainerError::io(&path))?;
+    Ok(ManifestFile { name: name.to_owned(), sha256, bytes })
+}
+
+/// Syncs a file, or a folder's list of names.
+fn sync(path: &Path) -> Result<(), TrainerError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(TrainerError::io(path))
+}
+
+fn digest(path: &Path) -> io::Result<(String, u64)> {
+    let mut hash = Sha256::new();
+    let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok((hex::encode(hash.finalize()), bytes))
+}
+
+fn remove_folder(path: &Path) -> Result<(), TrainerError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TrainerError::io(path)(error)),
+        _ => Ok(()),
+    }
+}

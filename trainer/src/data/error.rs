@@ -1,0 +1,111 @@
+//! What can be wrong with data, in words for the person who has to put it right.
+
+use std::io;
+use std::path::PathBuf;
+
+use recipe::{Failure, FailureKind};
+
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// `line` counts from 1.
+    #[error("{}, line {line}: not UTF-8", path.display())]
+    NotUtf8 { path: PathBuf, line: u64 },
+    #[error("{}, line {line}: the compressed file is damaged: {source}", path.display())]
+    Damaged { path: PathBuf, line: u64, source: io::Error },
+    #[error("{}: no .txt, .txt.xz, .txt.gz or .txt.zst file in this folder", path.display())]
+    NoFiles { path: PathBuf },
+    #[error("{}: no text in it", path.display())]
+    NoText { path: PathBuf },
+    #[error(
+        "{}: {documents} documents, none of them in the {part} part at a held-out share of {held_out}: \
+         add documents or change the share",
+        path.display()
+    )]
+    EmptyPart { path: PathBuf, documents: u64, part: &'static str, held_out: f64 },
+    #[error(
+        "{}: the {part} part has {tokens} tokens, fewer than one sequence of {length} holds: \
+         add text, shorten the sequences or change the held-out share",
+        path.display()
+    )]
+    TooShort { path: PathBuf, part: &'static str, tokens: u64, length: u32 },
+    #[error("{}: the {part} part holds no word of the vocabulary", path.display())]
+    AllUnknown { path: PathBuf, part: &'static str },
+
+    #[error("{}: the vocabulary has no {token}", path.display())]
+    MissingToken { path: PathBuf, token: &'static str },
+    #[error("{}, line {line}: the token {token:?} stands on line {first} already", path.display())]
+    DuplicateToken { path: PathBuf, line: u64, token: String, first: u64 },
+    #[error("{}, line {line}: an empty token", path.display())]
+    EmptyToken { path: PathBuf, line: u64 },
+    #[error("the tokenizer failed: {0}")]
+    Tokenizer(Box<dyn std::error::Error + Send + Sync>),
+
+    #[error("{}: no column {column:?}; the header has {}", path.display(), quoted(found))]
+    MissingColumn { path: PathBuf, column: &'static str, found: Vec<String> },
+    #[error("{}, line {line}: {found} columns, where {expected} are expected", path.display())]
+    ColumnCount { path: PathBuf, line: u64, found: usize, expected: usize },
+    #[error("{}, line {line}: unknown label {found:?}; allowed are {}", path.display(), quoted(allowed))]
+    Label { path: PathBuf, line: u64, found: String, allowed: &'static [&'static str] },
+    #[error("{}, line {line}: the score {found:?} is no number from {low} to {high}", path.display())]
+    Score { path: PathBuf, line: u64, found: String, low: u8, high: u8 },
+    #[error("{}: no examples in it", path.display())]
+    NoExamples { path: PathBuf },
+}
+
+impl DataError {
+    /// For `map_err`: names the file that an operation was about.
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        let kind = match &error {
+            DataError::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
+                io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
+                _ => FailureKind::BadData,
+            },
+            DataError::Tokenizer(_) => FailureKind::Internal,
+            _ => FailureKind::BadData,
+        };
+        Failure { kind, message: error.to_string() }
+    }
+}
+
+fn quoted(names: &[impl AsRef<str>]) -> String {
+    names.iter().map(|name| format!("{:?}", name.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_bad_data() {
+        let failure = |code| Failure::from(DataError::io("shards/train.ids")(io::Error::from_raw_os_error(code)));
+        assert_eq!(failure(libc::ENOSPC).kind, FailureKind::DiskFull);
+        assert_eq!(failure(libc::EDQUOT).kind, FailureKind::DiskFull);
+        assert_eq!(failure(libc::ENOENT).kind, FailureKind::BadData);
+        assert!(failure(libc::ENOSPC).message.starts_with("shards/train.ids: "));
+    }
+
+    #[test]
+    fn a_message_names_file_line_and_what_is_allowed() {
+        let failure = Failure::from(DataError::Label {
+            path: "RTE/dev.tsv".into(),
+            line: 7,
+            found: "maybe".into(),
+            allowed: &["entailment", "not_entailment"],
+        });
+        assert_eq!(failure.kind, FailureKind::BadData);
+        assert_eq!(
+            failure.message,
+            r#"RTE/dev.tsv, line 7: unknown label "maybe"; allowed are "entailment", "not_entailment""#
+        );
+    }
+}

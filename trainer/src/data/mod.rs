@@ -1,0 +1,22 @@
+//! Text in, batches of ids out. No tensors: everything here is plain numbers.
+//!
+//! | module | from | to |
+//! |---|---|---|
+//! | [`corpus`] | files of text | documents |
+//! | [`vocabulary`] | `vocab.txt`, or a corpus | WordPiece ids |
+//! | [`tokens`] | a corpus and a vocabulary | packed sequences on disk |
+//! | [`masking`] | packed sequences and a step | a masked batch |
+//! | [`glue`] | the official files of a task | examples |
+//! | [`batch`] | examples and an epoch | padded batches |
+
+pub mod batch;
+pub mod corpus;
+mod error;
+pub mod glue;
+pub mod masking;
+mod pack;
+mod pipeline;
+pub mod tokens;
+pub mod vocabulary;
+
+pub use error::DataError;

@@ -1,0 +1,198 @@
+//! WordPiece: the vocabulary, and text to ids as uncased BERT does it.
+//!
+//! Text is cleaned, spaced around CJK characters, stripped of accents and lowercased, split at white space and
+//! punctuation, and each word cut into the longest pieces that the vocabulary has. A special token written out in the
+//! text is text: only Lamina itself places `[CLS]`, `[SEP]` and `[MASK]`.
+
+mod train;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ahash::AHashMap;
+use rand_chacha::rand_core::Rng;
+use recipe::seeds::below;
+use sha2::{Digest, Sha256};
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
+
+use super::DataError;
+pub(super) use train::{count_words, train};
+
+/// Never masked, never drawn as a replacement, and needed by every vocabulary.
+pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// Words remembered per encoder (some 100 MB); running text has few others.
+const REMEMBERED_WORDS: usize = 1 << 20;
+
+/// Where a vocabulary comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VocabularySource {
+    /// A `vocab.txt`: one token a line, the line number from 0 is the id.
+    File(PathBuf),
+    /// Trained on the training part of the corpus.
+    Trained { size: u32 },
+}
+
+/// A checked vocabulary.
+#[derive(Debug, Clone)]
+pub struct Vocabulary {
+    text: String,
+    digest: String,
+    model: WordPiece,
+    /// Ids of [`SPECIAL_TOKENS`], in that order.
+    special: [u32; 5],
+    special_sorted: [u32; 5],
+    size: u32,
+}
+
+impl Vocabulary {
+    /// Reads and checks a `vocab.txt`.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let bytes = fs::read(path).map_err(DataError::io(path))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            DataError::NotUtf8 { path: path.into(), line: 1 + valid.iter().filter(|&&byte| byte == b'\n').count() as u64 }
+        })?;
+        Self::of_text(path, text)
+    }
+
+    /// Checks the content of a `vocab.txt`; `path` only names it in errors.
+    pub(super) fn of_text(path: &Path, text: String) -> Result<Self, DataError> {
+        let mut ids: AHashMap<String, u32> = AHashMap::new();
+        for (token, id) in text.lines().zip(0u32..) {
+            let line = u64::from(id) + 1;
+            if token.trim().is_empty() {
+                return Err(DataError::EmptyToken { path: path.into(), line });
+            }
+            if let Some(first) = ids.insert(token.to_owned(), id) {
+                let first = u64::from(first) + 1;
+                return Err(DataError::DuplicateToken { path: path.into(), line, token: token.into(), first });
+            }
+        }
+        let mut special = [0; 5];
+        for (id, token) in special.iter_mut().zip(SPECIAL_TOKENS) {
+            *id = *ids.get(token).ok_or_else(|| DataError::MissingToken { path: path.into(), token })?;
+        }
+        let mut special_sorted = special;
+        special_sorted.sort_unstable();
+        let size = ids.len() as u32;
+        let model = WordPiece::builder().vocab(ids).build().map_err(DataError::Tokenizer)?;
+        let digest = hex::encode(Sha256::digest(text.as_bytes()));
+        Ok(Self { text, digest, model, special, special_sorted, size })
+    }
+
+    /// Number of tokens; ids are below it.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The content of its `vocab.txt`, byte for byte.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Hex sha256 of [`text`](Self::text).
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub fn pad(&self) -> u32 {
+        self.special[0]
+    }
+    pub fn unknown(&self) -> u32 {
+        self.special[1]
+    }
+    pub fn cls(&self) -> u32 {
+        self.special[2]
+    }
+    pub fn sep(&self) -> u32 {
+        self.special[3]
+    }
+    pub fn mask(&self) -> u32 {
+        self.special[4]
+    }
+
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
+    /// A token drawn evenly from those that are not special; `[MASK]` where there is no other.
+    pub fn random_ordinary(&self, draws: &mut impl Rng) -> u32 {
+        let ordinary = self.size - self.special.len() as u32;
+        if ordinary == 0 {
+            return self.mask();
+        }
+        let draw = below(draws, u64::from(ordinary)) as u32;
+        // The draw counts ordinary tokens; each special id at or below it moves it up by one.
+        self.special_sorted.iter().fold(draw, |id, &special| if special <= id { id + 1 } else { id })
+    }
+
+    /// An encoder with an empty memory. One per thread.
+    pub fn encoder(&self) -> Encoder<'_> {
+        Encoder { vocabulary: self, remembered: AHashMap::new(), arena: Vec::new() }
+    }
+}
+
+/// Turns text into ids, and remembers the words that it has met: running text repeats itself, and a look-up is many
+/// times faster than normalising and searching pieces again.
+pub struct Encoder<'a> {
+    vocabulary: &'a Vocabulary,
+    /// Start and end in `arena`.
+    remembered: AHashMap<Box<str>, (u32, u32)>,
+    arena: Vec<u32>,
+}
+
+impl<'a> Encoder<'a> {
+    pub fn vocabulary(&self) -> &'a Vocabulary {
+        self.vocabulary
+    }
+
+    /// The ids of `text`, without special tokens around them.
+    pub fn encode(&mut self, text: &str) -> Result<Vec<u32>, DataError> {
+        let mut ids = Vec::new();
+        self.encode_into(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Appends the ids of `text`.
+    pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), DataError> {
+        for chunk in chunks(text) {
+            if let Some(&(start, end)) = self.remembered.get(chunk) {
+                ids.extend_from_slice(&self.arena[start as usize..end as usize]);
+                continue;
+            }
+            let start = ids.len();
+            for word in words(chunk)? {
+                let tokens = self.vocabulary.model.tokenize(&word).map_err(DataError::Tokenizer)?;
+                ids.extend(tokens.iter().map(|token| token.id));
+            }
+            if self.remembered.len() < REMEMBERED_WORDS {
+                let from = self.arena.len() as u32;
+                self.arena.extend_from_slice(&ids[start..]);
+                self.remembered.insert(chunk.into(), (from, self.arena.len() as u32));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits at the white space that no later step looks across. Normalising and splitting a text chunk by chunk gives the
+/// same words as doing it at once; other control characters are *deleted* by cleaning, so they may not split.
+fn chunks(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', '\n', '\t', '\r']).filter(|chunk| !chunk.is_empty())
+}
+
+/// The normalised words of a chunk.
+fn words(chunk: &str) -> Result<Vec<String>, DataError> {
+    let mut normalized = NormalizedString::from(chunk);
+    BertNormalizer::default().normalize(&mut normalized).map_err(DataError::Tokenizer)?;
+    let mut pieces = PreTokenizedString::from(normalized);
+    BertPreTokenizer.pre_tokenize(&mut pieces).map_err(DataError::Tokenizer)?;
+    let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+    Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
+}

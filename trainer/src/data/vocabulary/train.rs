@@ -1,0 +1,74 @@
+//! Training a WordPiece vocabulary: the same corpus gives the same file, on any machine and any number of threads.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ahash::AHashMap;
+use compact_str::CompactString;
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+
+use super::{DataError, SPECIAL_TOKENS, Vocabulary, chunks, words};
+
+/// Characters with pieces of their own, as in BERT's vocabularies. A word with any other is unknown.
+const ALPHABET: usize = 1000;
+/// A pair of pieces that occurs once is no pattern.
+const LEAST_FREQUENCY: u64 = 2;
+
+pub(in crate::data) type WordCounts = AHashMap<CompactString, u64>;
+
+/// How often each normalised word occurs in `text`.
+pub(in crate::data) fn count_words(text: &str) -> Result<WordCounts, DataError> {
+    let mut chunk_counts: AHashMap<&str, u64> = AHashMap::new();
+    chunks(text).for_each(|chunk| *chunk_counts.entry(chunk).or_default() += 1);
+    let mut counts = WordCounts::new();
+    for (chunk, count) in chunk_counts {
+        for word in words(chunk)? {
+            *counts.entry(CompactString::from(word)).or_default() += count;
+        }
+    }
+    Ok(counts)
+}
+
+/// A vocabulary of at most `size` tokens (fewer where the text has no more patterns). `path` names the corpus in errors.
+pub(in crate::data) fn train(path: &Path, mut counts: WordCounts, size: u32) -> Result<Vocabulary, DataError> {
+    let alphabet = alphabet(&counts, size as usize);
+    counts.retain(|word, _| word.chars().all(|c| alphabet.binary_search(&c).is_ok()));
+    // The trainer counts pairs in 32 bits. A pair cannot occur more often than there are characters.
+    let characters: u64 = counts.iter().map(|(word, count)| word.chars().count() as u64 * count).sum();
+    let scale = characters.div_ceil(i32::MAX as u64).max(1);
+    counts.values_mut().for_each(|count| *count = count.div_ceil(scale));
+
+    // Left to itself the trainer numbers the pieces `##c` in the order of a hash map, and numbers break its ties.
+    // Named beforehand, they have fixed numbers, and training is a function of the counts.
+    let pieces = alphabet.iter().flat_map(|c| [c.to_string(), format!("##{c}")]);
+    let named = SPECIAL_TOKENS.iter().map(|token| (*token).to_owned()).chain(pieces);
+    let trainer = BpeTrainer::builder()
+        .continuing_subword_prefix("##".into())
+        .special_tokens(named.map(|token| AddedToken::from(token, true)).collect())
+        .vocab_size(size as usize)
+        .min_frequency(LEAST_FREQUENCY)
+        .show_progress(false)
+        .build();
+    let mut model = BPE::default();
+    trainer.do_train(&counts, &mut model).map_err(DataError::Tokenizer)?;
+    let by_id: BTreeMap<u32, String> =
+        tokenizers::Model::get_vocab(&model).into_iter().map(|(token, id)| (id, token)).collect();
+    let text = by_id.into_values().map(|token| token + "\n").collect();
+    Vocabulary::of_text(path, text)
+}
+
+/// The most frequent characters, sorted by code point. They may take up half of the vocabulary at most: each needs a
+/// piece for the start of a word and one for its inside.
+fn alphabet(counts: &WordCounts, size: usize) -> Vec<char> {
+    let mut by_character: AHashMap<char, u64> = AHashMap::new();
+    for (word, count) in counts {
+        word.chars().for_each(|c| *by_character.entry(c).or_default() += count);
+    }
+    let mut characters: Vec<(char, u64)> = by_character.into_iter().collect();
+    characters.sort_unstable_by_key(|&(c, count)| (std::cmp::Reverse(count), c));
+    characters.truncate(ALPHABET.min(size.saturating_sub(SPECIAL_TOKENS.len()) / 4));
+    let mut alphabet: Vec<char> = characters.into_iter().map(|(c, _)| c).collect();
+    alphabet.sort_unstable();
+    alphabet
+}

@@ -1,0 +1,116 @@
+//! Where the tensors live, and the facts about it that a result can depend on.
+
+use std::fs;
+use std::num::NonZero;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+
+use tch::{Cuda, Device};
+
+use crate::failure::TrainerError;
+
+/// The libtorch that this program was built for; tch refuses to build against any other.
+const LIBTORCH_VERSION: &str = env!("LAMINA_LIBTORCH_VERSION");
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The first GPU, or the CPU where there is none.
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "expected auto, cpu or cuda:N".into()),
+        }
+    }
+}
+
+impl Choice {
+    /// # Errors
+    /// When that GPU is not there.
+    pub fn device(self) -> Result<Device, TrainerError> {
+        let gpus = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
+        match self {
+            Self::Auto if gpus > 0 => Ok(Device::Cuda(0)),
+            Self::Auto | Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(index) if index < gpus => Ok(Device::Cuda(index)),
+            Self::Cuda(index) => {
+                Err(TrainerError::Usage(format!("--device cuda:{index}: libtorch sees {gpus} GPUs on this machine")))
+            }
+        }
+    }
+}
+
+/// Pins libtorch to so many threads (default: all that this process may use) and gives the number back. The order of
+/// summation depends on it, so it is part of what a result depends on.
+pub fn pin_threads(threads: Option<NonZero<u32>>) -> u32 {
+    let threads = threads.map_or_else(|| available_parallelism().map_or(1, |n| n.get() as u32), NonZero::get);
+    tch::set_num_threads(threads as i32);
+    tch::set_num_interop_threads(1);
+    threads
+}
+
+/// The facts about `device` for the `started` event.
+pub fn facts(device: Device, threads: u32) -> recipe::event::Device {
+    let (name, model) = match device {
+        Device::Cuda(index) => (format!("cuda:{index}"), gpu_model(index)),
+        _ => ("cpu".to_owned(), cpu_model()),
+    };
+    recipe::event::Device {
+        name,
+        model: model.unwrap_or_else(|| "unknown".to_owned()),
+        threads,
+        libtorch: LIBTORCH_VERSION.to_owned(),
+        trainer: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn cpu_model() -> Option<String> {
+    field(&fs::read_to_string("/proc/cpuinfo").ok()?, "model name")
+}
+
+/// The driver lists its GPUs by PCI address, which is the order of `CUDA_DEVICE_ORDER=PCI_BUS_ID`; on machines whose
+/// GPUs are all of one model, the order does not matter.
+fn gpu_model(index: usize) -> Option<String> {
+    let mut folders: Vec<_> = fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten().map(|e| e.path()).collect();
+    folders.sort();
+    field(&fs::read_to_string(folders.get(index)?.join("information")).ok()?, "Model")
+}
+
+/// The value of the first line `name : value`.
+fn field(text: &str, name: &str) -> Option<String> {
+    text.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == name).map(|(_, v)| v.trim().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_read_as_it_is_written() {
+        assert_eq!("auto".parse(), Ok(Choice::Auto));
+        assert_eq!("cuda:3".parse(), Ok(Choice::Cuda(3)));
+        for wrong in ["gpu", "cuda:", "cuda:-1", ""] {
+            assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_named() {
+        let error = Choice::Cuda(99).device().unwrap_err().to_string();
+        assert!(error.contains("cuda:99"), "{error}");
+    }
+}

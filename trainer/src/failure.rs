@@ -1,0 +1,140 @@
+//! What can end an attempt early, and which [`Failure`] the outside is told.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use recipe::{Failure, FailureKind, Problem};
+use tch::TchError;
+
+use crate::data::DataError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    RecipeSyntax { path: PathBuf, source: serde_json::Error },
+    #[error("{}: {}", path.display(), listed(problems))]
+    InvalidRecipe { path: PathBuf, problems: Vec<Problem> },
+    /// Flags and recipe do not fit together.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error("the loss of step {step} is {loss}: try a lower learning rate or a longer warm-up")]
+    NonFiniteLoss { step: u64, loss: f64 },
+    #[error("{}: {why}", path.display())]
+    CorruptCheckpoint { path: PathBuf, why: String },
+    #[error("cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// libtorch's own words.
+    #[error("{0}")]
+    Torch(String),
+}
+
+impl TrainerError {
+    /// For `map_err`: names the file that an operation was about.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn corrupt(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::CorruptCheckpoint { path: path.into(), why: why.into() }
+    }
+}
+
+impl From<TchError> for TrainerError {
+    fn from(error: TchError) -> Self {
+        Self::Torch(first_line(&error.to_string()))
+    }
+}
+
+impl From<TrainerError> for Failure {
+    fn from(error: TrainerError) -> Self {
+        let message = error.to_string();
+        let kind = match error {
+            TrainerError::Data(error) => return error.into(),
+            TrainerError::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
+                io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
+                _ => FailureKind::Internal,
+            },
+            TrainerError::RecipeSyntax { .. } | TrainerError::InvalidRecipe { .. } | TrainerError::Usage(_) => {
+                FailureKind::InvalidRecipe
+            }
+            TrainerError::NonFiniteLoss { .. } => FailureKind::NonFiniteLoss,
+            TrainerError::CorruptCheckpoint { .. } => FailureKind::CorruptCheckpoint,
+            TrainerError::Json(_) => FailureKind::Internal,
+            TrainerError::Torch(text) => torch_kind(&text),
+        };
+        Failure { kind, message }
+    }
+}
+
+/// Runs `work`; a panic becomes an error. tch's operators panic with libtorch's message, and their `Result` twins would
+/// put a question mark behind every box of the model; a panic ends the attempt either way.
+pub fn caught<T>(work: impl FnOnce() -> Result<T, TrainerError>) -> Result<T, TrainerError> {
+    // Nothing that `work` touched is used again after a panic, so it cannot be seen half-changed.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(TrainerError::Torch(first_line(&said(&panic)))))
+}
+
+fn said(panic: &Box<dyn Any + Send>) -> String {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.clone(),
+        (_, Some(text)) => (*text).to_owned(),
+        _ => "a panic without words".to_owned(),
+    }
+}
+
+/// libtorch appends a C++ stack trace, which is for the log and not for the message.
+fn first_line(text: &str) -> String {
+    let text = text.split_once("Torch(\"").map_or(text, |(_, inner)| inner);
+    text.split("\\n").next().unwrap_or(text).lines().next().unwrap_or_default().trim_end_matches("\")").to_owned()
+}
+
+fn torch_kind(text: &str) -> FailureKind {
+    let text = text.to_lowercase();
+    let holds = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if holds(&["out of memory", "not enough memory", "can't allocate memory"]) {
+        FailureKind::OutOfMemory
+    } else if holds(&["cuda error", "cublas", "cudnn", "cusolver", "device-side assert"]) {
+        FailureKind::DeviceFault
+    } else {
+        FailureKind::Internal
+    }
+}
+
+fn listed(problems: &[Problem]) -> String {
+    problems.iter().map(|p| format!("{}: {}", p.pointer, p.message)).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocation_that_libtorch_refuses_is_out_of_memory() {
+        let failed = caught(|| {
+            let _ = tch::Tensor::zeros([1 << 60], (tch::Kind::Float, tch::Device::Cpu));
+            Ok(())
+        });
+        let failure = Failure::from(failed.unwrap_err());
+        assert_eq!(failure.kind, FailureKind::OutOfMemory, "{failure:?}");
+        assert!(failure.message.contains("4611686018427387904 bytes"), "{failure:?}");
+        assert!(!failure.message.contains("frame #"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_full_disk_and_a_device_fault_are_told_apart_from_defects() {
+        let kind = |error| Failure::from(error).kind;
+        let io = |code| TrainerError::io("checkpoints/x")(io::Error::from_raw_os_error(code));
+        assert_eq!(kind(io(libc::ENOSPC)), FailureKind::DiskFull);
+        assert_eq!(kind(io(libc::EACCES)), FailureKind::Internal);
+        assert_eq!(kind(TrainerError::Torch("CUDA error: an illegal memory access".into())), FailureKind::DeviceFault);
+        assert_eq!(kind(TrainerError::Torch("CUDA out of memory. Tried to".into())), FailureKind::OutOfMemory);
+        assert_eq!(kind(caught::<()>(|| panic!("index 3")).unwrap_err()), FailureKind::Internal);
+    }
+}

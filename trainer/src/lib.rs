@@ -1,0 +1,28 @@
+//! One attempt of one trial: recipe in, events out, checkpoints on disk. The only crate that links libtorch.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`run`](mod@run) | from flags and a recipe to a report |
+//! | [`train`] | the loop: step, evaluate, checkpoint |
+//! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
+//! | [`bert`] | the model, in forward order |
+//! | [`optimizer`] | AdamW |
+//! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
+//! | [`checkpoint`] | what is on disk |
+//! | [`emit`], [`failure`] | what the outside hears |
+//! | [`device`], [`stopwatch`] | where it runs and how long it takes |
+
+pub mod bert;
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod emit;
+pub mod failure;
+pub mod finetune;
+pub mod metrics;
+pub mod optimizer;
+pub mod pretrain;
+pub mod run;
+pub mod stopwatch;
+pub mod timing;
+pub mod train;

@@ -1,0 +1,282 @@
+//! `lamina-trainer run`: from flags and a recipe to a report.
+
+use std::fs;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use recipe::report::{FinetuneReport, PretrainReport};
+use recipe::{Event, Finetune, Pretrain, Recipe, Report, Seeds, Stage, Timing, TrialSpec, Vocabulary};
+use sha2::{Digest, Sha256};
+use tch::Device;
+
+use crate::checkpoint::{self, Verified};
+use crate::data::tokens::{Shards, VocabularySource};
+use crate::device::{self, Choice};
+use crate::emit::Emitter;
+use crate::failure::{TrainerError, caught};
+use crate::finetune::{DEV, Finetuning};
+use crate::metrics;
+use crate::pretrain::{Pretraining, VALIDATION_LOSS};
+use crate::timing;
+use crate::train::{self, Attempt, Ended, Finish, Training};
+
+/// What to train, where the data are and where to write.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// What to train: a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing", ...}, "seeds": {...}}
+    #[arg(long, value_name = "FILE")]
+    pub recipe: PathBuf,
+    /// Folder for checkpoints and report.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on from the newest checkpoint in --out; start at step 0 when there is none
+    #[arg(long)]
+    pub resume: bool,
+    /// Text to pre-train on: a file or a folder of .txt, .txt.xz, .txt.gz or .txt.zst; one paragraph a line, a blank line
+    /// between documents
+    #[arg(long, value_name = "PATH")]
+    pub corpus: Option<PathBuf>,
+    /// vocab.txt, one WordPiece a line; needed unless the recipe trains a vocabulary
+    #[arg(long, value_name = "FILE")]
+    pub vocabulary: Option<PathBuf>,
+    /// Folder with the GLUE tasks in their official layout (RTE/train.tsv, ...), to fine-tune on
+    #[arg(long, value_name = "DIR")]
+    pub glue: Option<PathBuf>,
+    /// Checkpoint folder to fine-tune from
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Folder for tokenised text, shared by runs [default: <OUT>/cache]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// auto (the first GPU, else the CPU), cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+    /// CPU threads; results are equal bit for bit only at an equal number [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<u32>>,
+    /// Seconds between checkpoints; 0 writes one after every step
+    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    pub checkpoint_seconds: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// How an attempt ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    Interrupted,
+}
+
+/// Carries out one attempt and says how it goes; all but the failure, which is the caller's to say. `stop` asks for a
+/// checkpoint at the next step boundary and an early end.
+///
+/// # Errors
+/// Anything that ends the attempt early; see [`TrainerError`].
+pub fn run(options: &Options, stop: &AtomicBool, emitter: &mut Emitter) -> Result<Outcome, TrainerError> {
+    caught(|| Run::prepare(options, stop)?.carry_out(emitter))
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    recipe: Recipe,
+    seeds: Seeds,
+    fingerprint: String,
+    threads: u32,
+    device: Device,
+    resumed: Option<Verified>,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Run<'a> {
+    /// Everything that can be refused before data are touched.
+    fn prepare(options: &'a Options, stop: &'a AtomicBool) -> Result<Self, TrainerError> {
+        let TrialSpec { recipe, seeds } = read_recipe(&options.recipe)?;
+        require_flags(&recipe, options)?;
+        let threads = device::pin_threads(options.threads);
+        let device = options.device.device()?;
+        fs::create_dir_all(&options.out).map_err(TrainerError::io(&options.out))?;
+        let newest = checkpoint::newest(&options.out)?;
+        if let (Some(folder), false) = (&newest, options.resume) {
+            return Err(TrainerError::Usage(format!(
+                "{} is already there: go on from it with --resume, or choose another --out",
+                folder.display()
+            )));
+        }
+        let resumed = newest.map(|folder| Verified::open(&folder)).transpose()?;
+        let fingerprint = recipe.fingerprint().to_string();
+        Ok(Self { options, recipe, seeds, fingerprint, threads, device, resumed, stop })
+    }
+
+    fn carry_out(&self, emitter: &mut Emitter) -> Result<Outcome, TrainerError> {
+        let ended = match &self.recipe {
+            Recipe::Timing(recipe) => self.time(recipe, emitter)?,
+            Recipe::Pretrain(recipe) => self.pretrain(recipe, emitter)?,
+            Recipe::Finetune(recipe) => self.finetune(recipe, emitter)?,
+        };
+        let report = match ended {
+            Ok(report) => report,
+            Err(step) => {
+                emitter.emit(&Event::Interrupted { step })?;
+                return Ok(Outcome::Interrupted);
+            }
+        };
+        let path = self.options.out.join("report.json");
+        fs::write(&path, serde_json::to_vec_pretty(&report)?).map_err(TrainerError::io(&path))?;
+        if self.recipe.stage() == Stage::Finetune {
+            checkpoint::remove_all(&self.options.out)?;
+        }
+        emitter.emit(&Event::Finished { report })?;
+        Ok(Outcome::Finished)
+    }
+
+    fn time(&self, recipe: &Timing, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
+        self.started(timing::total_steps(recipe), emitter)?;
+        let arms = recipe.arms.iter().map(|arm| {
+            let shards = self.shards(&arm.recipe, emitter)?;
+            Ok(Pretraining::new(arm.recipe.clone(), self.seeds, shards, self.device))
+        });
+        let arms = arms.collect::<Result<_, TrainerError>>()?;
+        let report = timing::run(recipe, arms, &self.seeds, self.device, self.stop, emitter)?;
+        // A timing that was broken off starts afresh: turns before and after a pause cannot be compared.
+        Ok(report.map(Report::Timing).ok_or(0))
+    }
+
+    fn pretrain(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
+        self.started(recipe.steps, emitter)?;
+        let shards = self.shards(recipe, emitter)?;
+        let mut training = Pretraining::new(recipe.clone(), self.seeds, shards, self.device);
+        let finish = match self.train(&mut training, emitter)? {
+            Ended::Interrupted { step } => return Ok(Err(step)),
+            Ended::Finished(finish) => finish,
+        };
+        let Finish { state, evaluation, checkpoint } = finish;
+        Ok(Ok(Report::Pretrain(PretrainReport {
+            steps: state.step,
+            trained_seconds: state.trained_seconds,
+            tokens: state.step * u64::from(recipe.batch) * u64::from(recipe.length),
+            validation_loss: evaluation.into_iter().find_map(|(name, v)| (name == VALIDATION_LOSS).then_some(v)).unwrap_or(f64::NAN),
+            digest: state.chain,
+            checkpoint: checkpoint.unwrap_or_default(),
+        })))
+    }
+
+    fn finetune(&self, recipe: &Finetune, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
+        let (from, glue) = (needed(&self.options.from), needed(&self.options.glue));
+        let mut training = Finetuning::new(recipe.clone(), self.seeds, from, glue, self.device)?;
+        self.started(training.total_steps(), emitter)?;
+        let finish = match self.train(&mut training, emitter)? {
+            Ended::Interrupted { step } => return Ok(Err(step)),
+            Ended::Finished(finish) => finish,
+        };
+        let values = finish.evaluation.into_iter();
+        let metrics: std::collections::BTreeMap<String, f64> =
+            values.map(|(name, value)| (name.strip_prefix(DEV).unwrap_or(&name).to_owned(), value)).collect();
+        let final_weights = checkpoint::weights_digest(training.weights());
+        Ok(Ok(Report::Finetune(FinetuneReport {
+            steps: finish.state.step,
+            trained_seconds: finish.state.trained_seconds,
+            score: metrics.values().sum::<f64>() / metrics.len() as f64,
+            metrics,
+            majority_score: metrics::majority_score(training.task(), &training.dev_labels()),
+            // No checkpoint is left to compare, so the chain's last link is the weights themselves.
+            digest: hex::encode(Sha256::digest(finish.state.chain + &final_weights)),
+        })))
+    }
+
+    fn train(&self, training: &mut impl Training, emitter: &mut Emitter) -> Result<Ended, TrainerError> {
+        let attempt = Attempt {
+            out: &self.options.out,
+            fingerprint: &self.fingerprint,
+            seeds: self.seeds,
+            device: self.device,
+            resumed: self.resumed.as_ref(),
+            checkpoint_every: self.options.checkpoint_seconds,
+            stop: self.stop,
+        };
+        train::run(training, &attempt, emitter)
+    }
+
+    fn started(&self, total_steps: u64, emitter: &mut Emitter) -> Result<(), TrainerError> {
+        let device = device::facts(self.device, self.threads);
+        let resumed_from = self.resumed.as_ref().map(|verified| verified.manifest.step);
+        eprintln!(
+            "recipe {} | lamina-trainer {} | libtorch {} | {} ({}), {} threads | {:?} | {total_steps} steps{}",
+            self.fingerprint,
+            device.trainer,
+            device.libtorch,
+            device.name,
+            device.model,
+            device.threads,
+            self.seeds,
+            resumed_from.map(|step| format!(", going on from {step}")).unwrap_or_default(),
+        );
+        emitter.emit(&Event::Started { fingerprint: self.fingerprint.clone(), device, total_steps, resumed_from })
+    }
+
+    fn shards(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Rc<Shards>, TrainerError> {
+        let source = match (&recipe.vocabulary, &self.options.vocabulary) {
+            (Vocabulary::Trained { size }, _) => VocabularySource::Trained { size: *size },
+            (Vocabulary::File { .. }, file) => VocabularySource::File(needed(file).to_owned()),
+        };
+        let cache = self.options.cache.clone().unwrap_or_else(|| self.options.out.join("cache"));
+        let corpus = needed(&self.options.corpus);
+        let mut said = Ok(());
+        let mut progress = |what: &str, done: u64, total: u64| {
+            if said.is_ok() {
+                said = emitter.preparing(what, done, total);
+            }
+        };
+        let shards = Shards::build_or_open(corpus, &source, &cache, recipe.held_out, recipe.length, &mut progress)?;
+        said?;
+        Ok(Rc::new(shards))
+    }
+}
+
+fn read_recipe(path: &Path) -> Result<TrialSpec, TrainerError> {
+    let text = fs::read(path).map_err(TrainerError::io(path))?;
+    let spec: TrialSpec = serde_json::from_slice(&text)
+        .map_err(|source| TrainerError::RecipeSyntax { path: path.to_owned(), source })?;
+    let problems: Vec<_> = spec.recipe.validate().into_iter().map(|mut problem| {
+        problem.pointer.insert_str(0, "/recipe");
+        problem
+    }).collect();
+    if problems.is_empty() { Ok(spec) } else { Err(TrainerError::InvalidRecipe { path: path.to_owned(), problems }) }
+}
+
+/// Checks that the flags name every input of the recipe's stage.
+fn require_flags(recipe: &Recipe, options: &Options) -> Result<(), TrainerError> {
+    let from_file = |recipe: &Pretrain| matches!(recipe.vocabulary, Vocabulary::File { .. });
+    let (pretrains, vocabulary, finetunes) = match recipe {
+        Recipe::Timing(timing) => (true, timing.arms.iter().any(|arm| from_file(&arm.recipe)), false),
+        Recipe::Pretrain(pretrain) => (true, from_file(pretrain), false),
+        Recipe::Finetune(_) => (false, false, true),
+    };
+    let missing: Vec<&str> = [
+        ("--corpus", pretrains, &options.corpus),
+        ("--vocabulary", vocabulary, &options.vocabulary),
+        ("--from", finetunes, &options.from),
+        ("--glue", finetunes, &options.glue),
+    ]
+    .into_iter()
+    .filter_map(|(flag, needed, given)| (needed && given.is_none()).then_some(flag))
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(TrainerError::Usage(format!("a recipe of stage {} needs {}", recipe.stage().name(), missing.join(" and "))))
+}
+
+/// An input that [`require_flags`] has seen.
+fn needed(flag: &Option<PathBuf>) -> &Path {
+    match flag {
+        Some(path) => path,
+        None => unreachable!("require_flags comes first"),
+    }
+}

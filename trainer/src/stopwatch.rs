@@ -1,0 +1,30 @@
+//! Durations of work on a device.
+
+use std::time::Instant;
+
+use tch::{Cuda, Device};
+
+/// Runs from [`Stopwatch::start`] on. A GPU works behind the host's back, so both ends wait until it is done.
+#[derive(Debug)]
+pub struct Stopwatch {
+    device: Device,
+    started: Instant,
+}
+
+impl Stopwatch {
+    pub fn start(device: Device) -> Self {
+        wait_for(device);
+        Self { device, started: Instant::now() }
+    }
+
+    pub fn seconds(&self) -> f64 {
+        wait_for(self.device);
+        self.started.elapsed().as_secs_f64()
+    }
+}
+
+fn wait_for(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
