@@ -13,6 +13,8 @@ create table attempt (
     slot              integer not null,
     -- The agent's instance at placement.
     instance          uuid not null,
+    -- When the trial became ready to be placed, for the latency of placement.
+    ready_at          timestamptz not null,
     placed_at         timestamptz not null default now(),
     -- The lease: past it the attempt is lost.
     leased_until      timestamptz not null,

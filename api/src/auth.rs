@@ -5,11 +5,14 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use scheduler::id::TokenId;
-use scheduler::token::{self, Scope};
+use scheduler::token::{Scope, Secret};
 use subtle::ConstantTimeEq;
 
 use crate::error::Error;
 use crate::router::App;
+
+/// Says the same of a token that has no form and of one that nobody has.
+const UNKNOWN: &str = "this token is not known here, has expired or was revoked";
 
 /// The token that a request came with; handlers find it in the request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -25,24 +28,25 @@ pub(crate) async fn require(
 ) -> Result<Response, Error> {
     let secret = bearer(request.headers())?;
     // Found by a prefix that is no secret, decided by a comparison whose time says nothing.
-    let digest = token::digest(secret);
-    let known = app.store.token(token::prefix(secret)).await?;
-    let known = known.filter(|known| bool::from(known.digest.ct_eq(&digest)));
-    let known = known.ok_or(Error::Unauthenticated("this token is not known here, or was revoked"))?;
-    if !scopes.iter().any(|scope| known.scope.includes(*scope)) {
-        return Err(Error::Forbidden(scopes[0].name()));
+    let known = app.store.token_by_prefix(secret.prefix()).await?;
+    let known = known.filter(|known| bool::from(known.sha256.ct_eq(&secret.sha256())));
+    let known = known.ok_or(Error::Unauthenticated(UNKNOWN))?;
+    if !scopes.iter().any(|scope| known.scope.allows(*scope)) {
+        return Err(Error::Forbidden(scopes));
     }
     request.extensions_mut().insert(Caller { token: known.id });
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+fn bearer(headers: &HeaderMap) -> Result<Secret, Error> {
     let missing = Error::Unauthenticated("a token is needed: `Authorization: Bearer TOKEN`");
     let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
         return Err(missing);
     };
     match value.split_once(' ') {
-        Some((scheme, secret)) if scheme.eq_ignore_ascii_case("bearer") && !secret.trim().is_empty() => Ok(secret.trim()),
+        Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Secret::parse(text).ok_or(Error::Unauthenticated(UNKNOWN))
+        }
         _ => Err(missing),
     }
 }
@@ -54,14 +58,15 @@ mod tests {
 
     #[test]
     fn only_a_bearer_token_is_read() {
-        let read = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
-            bearer(&headers).ok().map(str::to_owned)
+        let secret = Secret::from_random([7; 32]);
+        let read = |value: String| {
+            let value = HeaderValue::from_str(&value).unwrap();
+            bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, value)])).ok()
         };
-        assert_eq!(read("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(read("bearer  abc ").as_deref(), Some("abc"));
-        for refused in ["", "Bearer", "Bearer ", "Basic YTpi", "abc"] {
-            assert_eq!(read(refused), None, "{refused:?}");
+        assert_eq!(read(format!("Bearer {}", secret.expose())), Some(secret.clone()));
+        assert_eq!(read(format!("bearer  {} ", secret.expose())), Some(secret.clone()));
+        for refused in ["".into(), "Bearer".into(), "Bearer x".into(), format!("Basic {}", secret.expose()), secret.expose().into()] {
+            assert_eq!(read(refused), None);
         }
         assert!(bearer(&HeaderMap::new()).is_err());
     }

@@ -8,6 +8,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
+use scheduler::token::Scope;
 use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
@@ -67,8 +68,8 @@ pub(crate) enum Error {
     RangeNotSatisfiable { length: u64 },
     #[error("{0}")]
     Unauthenticated(&'static str),
-    #[error("this needs a token of scope {0}")]
-    Forbidden(&'static str),
+    #[error("this needs a token of scope {}", names(.0))]
+    Forbidden(&'static [Scope]),
     #[error("{0}")]
     Conflict(String),
     #[error("the attempt is closed; nothing that it writes is accepted")]
@@ -191,6 +192,10 @@ impl From<PathRejection> for Error {
     fn from(_: PathRejection) -> Self {
         Self::NotFound("resource")
     }
+}
+
+fn names(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect::<Vec<_>>().join(" or ")
 }
 
 fn count(problems: &[Problem]) -> String {

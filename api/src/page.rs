@@ -10,7 +10,7 @@ use crate::body::Json;
 use crate::error::Error;
 
 const DEFAULT_LIMIT: u32 = 50;
-const LARGEST_LIMIT: u32 = 500;
+const LARGEST_LIMIT: u32 = 1000;
 
 /// The part of a list that was asked for.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,25 +25,24 @@ pub(crate) struct Page<T> {
 pub(crate) enum Cursor {
     Job(Uuid),
     Trial(Uuid),
-    LogLine(i64),
 }
 
 impl Cursor {
     pub(crate) fn encode(self) -> String {
-        let (kind, position) = match self {
-            Self::Job(id) => (b'j', id.as_bytes().to_vec()),
-            Self::Trial(id) => (b't', id.as_bytes().to_vec()),
-            Self::LogLine(id) => (b'l', id.to_be_bytes().to_vec()),
+        let (kind, id) = match self {
+            Self::Job(id) => (b'j', id),
+            Self::Trial(id) => (b't', id),
         };
-        hex::encode([&[kind], position.as_slice()].concat())
+        hex::encode([&[kind], id.as_bytes().as_slice()].concat())
     }
 
     fn decode(text: &str) -> Option<Self> {
         let bytes = hex::decode(text).ok()?;
-        match bytes.split_first()? {
-            (b'j', id) => Uuid::from_slice(id).ok().map(Self::Job),
-            (b't', id) => Uuid::from_slice(id).ok().map(Self::Trial),
-            (b'l', id) => id.try_into().ok().map(i64::from_be_bytes).map(Self::LogLine),
+        let (kind, id) = bytes.split_first()?;
+        let id = Uuid::from_slice(id).ok()?;
+        match kind {
+            b'j' => Some(Self::Job(id)),
+            b't' => Some(Self::Trial(id)),
             _ => None,
         }
     }
@@ -63,11 +62,16 @@ pub(crate) fn limit(asked: Option<u32>) -> Result<u32, Error> {
 }
 
 impl<T: Serialize> Page<T> {
+    /// A list that is never long.
+    pub(crate) fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
+
     /// The page of `limit` items out of a list that was asked for one more, to know whether another follows.
-    pub(crate) fn new(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+    pub(crate) fn new(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|item| cursor(item).encode());
+        let next = items.last().filter(|_| more).map(cursor);
         Self { items, next }
     }
 
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {
-        for cursor in [Cursor::Job(Uuid::from_u128(7)), Cursor::Trial(Uuid::from_u128(8)), Cursor::LogLine(-9)] {
+        for cursor in [Cursor::Job(Uuid::from_u128(7)), Cursor::Trial(Uuid::from_u128(8))] {
             assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         }
     }
@@ -122,9 +126,10 @@ mod tests {
 
     #[test]
     fn a_page_knows_whether_another_follows() {
-        let page = |items: Vec<i64>| Page::new(items, 2, |id| Cursor::LogLine(*id));
+        let cursor = |id: &u128| Cursor::Job(Uuid::from_u128(*id));
+        let page = |items: Vec<u128>| Page::new(items, 2, |id| cursor(id).encode());
         assert_eq!(page(vec![1, 2]).next, None);
         let first = page(vec![1, 2, 3]);
-        assert_eq!((first.items, first.next), (vec![1, 2], Some(Cursor::LogLine(2).encode())));
+        assert_eq!((first.items, first.next), (vec![1, 2], Some(cursor(&2).encode())));
     }
 }

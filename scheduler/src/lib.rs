@@ -2,3 +2,5 @@
 
 pub mod id;
 pub mod protocol;
+pub mod report;
+pub mod statistics;

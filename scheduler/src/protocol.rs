@@ -20,6 +20,9 @@ pub struct SyncRequest {
     /// Every attempt that the agent still has something to say about: running ones and ended ones whose outcome the
     /// server has not acknowledged.
     pub attempts: Vec<AttemptReport>,
+    /// The agent is shutting down: place nothing new there.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -113,7 +116,7 @@ pub struct Acknowledgement {
 }
 
 /// One attempt to carry out.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Assignment {
     pub attempt: AttemptId,
     pub trial: TrialId,

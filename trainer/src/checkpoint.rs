@@ -194,10 +194,10 @@ impl Verified {
     }
 }
 
-/// Hex sha256 over the weights, by published name.
-pub fn weights_digest(weights: &Weights) -> String {
+/// Hex sha256 over weights and moments, by name.
+pub fn digest_of(weights: &Weights, optimizer: &AdamW) -> String {
     let mut hash = Sha256::new();
-    for (name, tensor) in weights.named() {
+    for (name, tensor) in weights.named().into_iter().chain(moments(weights, optimizer)) {
         hash.update(name.as_bytes());
         hash.update(bytes_of(&tensor));
     }

@@ -92,7 +92,10 @@ fn gpu_model(index: usize) -> Option<String> {
 
 /// The value of the first line `name : value`.
 fn field(text: &str, name: &str) -> Option<String> {
-    text.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == name).map(|(_, v)| v.trim().into())
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.trim() == name)
+        .map(|(_, v)| v.trim().into())
 }
 
 #[cfg(test)]

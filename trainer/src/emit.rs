@@ -120,10 +120,8 @@ fn draw(bar: &ProgressBar, event: &Event) {
             // A report is plain data; should it not print, report.json still has it.
             println!("{}", serde_json::to_string_pretty(report).unwrap_or_default());
         }
-        Event::Failed { failure } => {
-            bar.abandon();
-            eprintln!("{}: {}", failure.kind.name(), failure.message);
-        }
+        // main says why on stderr, with or without a terminal.
+        Event::Failed { .. } => bar.abandon(),
         Event::Interrupted { step } => {
             bar.abandon();
             eprintln!("interrupted after step {step}; go on with --resume");

@@ -32,13 +32,7 @@ impl Finetuning {
     ///
     /// # Errors
     /// A checkpoint that is corrupt or of another recipe than `recipe.from`; bad GLUE files.
-    pub fn new(
-        recipe: Finetune,
-        seeds: Seeds,
-        from: &Path,
-        glue: &Path,
-        device: Device,
-    ) -> Result<Self, TrainerError> {
+    pub fn new(recipe: Finetune, seeds: Seeds, from: &Path, glue: &Path, device: Device) -> Result<Self, TrainerError> {
         let checkpoint = Verified::open_model(from)?;
         let expected = Recipe::Pretrain((*recipe.from).clone()).fingerprint();
         if checkpoint.manifest.fingerprint != expected.as_str() {
@@ -110,7 +104,8 @@ impl Finetuning {
                 let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, false);
                 if self.recipe.task.outputs() == 1 { logits.squeeze_dim(1) } else { logits.argmax(1, false) }
             });
-            let answers: Vec<f64> = Vec::try_from(answers.to_kind(Kind::Double).to_device(Device::Cpu)).unwrap_or_default();
+            let answers: Vec<f64> =
+                Vec::try_from(answers.to_kind(Kind::Double).to_device(Device::Cpu)).unwrap_or_default();
             for (&row, answer) in rows.iter().zip(answers) {
                 predictions[row] = answer;
             }

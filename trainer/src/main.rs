@@ -44,7 +44,9 @@ fn main() -> anyhow::Result<ExitCode> {
             let failure = Failure::from(error);
             let code = ExitCode::from(failure.kind.exit_code());
             eprintln!("{}: {}", failure.kind.name(), failure.message);
-            emitter.emit(&Event::Failed { failure })?;
+            if let Err(error) = emitter.emit(&Event::Failed { failure }) {
+                eprintln!("the failure could not be reported: {error}");
+            }
             Ok(code)
         }
     }

@@ -30,7 +30,8 @@ pub struct Moments {
 
 impl AdamW {
     pub fn new(rule: Optimizer, weights: &Weights) -> Self {
-        let like = |group: &Group| group.leaves().next().map(|leaf| (group.elements(), (tch::Kind::Float, leaf.device())));
+        let like =
+            |group: &Group| group.leaves().next().map(|leaf| (group.elements(), (tch::Kind::Float, leaf.device())));
         let sizes: Vec<_> = weights.groups().iter().filter_map(like).collect();
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
@@ -52,7 +53,8 @@ impl AdamW {
         no_grad(|| {
             let open_buffers = || self.gradients.iter().zip(open).filter(|&(_, &open)| open).map(|(buffer, _)| buffer);
             for (group, buffer) in groups().zip(open_buffers()) {
-                let parts: Vec<Tensor> = group.leaves().zip(&mut gradients).map(|(_, part)| part.flatten(0, -1)).collect();
+                let parts: Vec<Tensor> =
+                    group.leaves().zip(&mut gradients).map(|(_, part)| part.flatten(0, -1)).collect();
                 let _ = Tensor::cat_out(buffer, &parts, 0);
             }
             let norm = Tensor::stack(&open_buffers().map(Tensor::norm).collect::<Vec<_>>(), 0).norm();

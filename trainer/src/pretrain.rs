@@ -11,8 +11,6 @@ use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
 use crate::train::Training;
 
-pub const VALIDATION_LOSS: &str = "validation_loss";
-
 pub struct Pretraining {
     recipe: Pretrain,
     seeds: Seeds,
@@ -98,7 +96,7 @@ impl Training for Pretraining {
             sum += loss.double_value(&[]);
             count += batch.labels.len();
         }
-        vec![(VALIDATION_LOSS.to_owned(), sum / count as f64)]
+        vec![("validation_loss".to_owned(), sum / count as f64)]
     }
 
     fn leaves_checkpoint(&self) -> bool {

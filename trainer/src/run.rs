@@ -1,5 +1,6 @@
 //! `lamina-trainer run`: from flags and a recipe to a report.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,13 @@ use tch::Device;
 
 use crate::checkpoint::{self, Verified};
 use crate::data::tokens::{Shards, VocabularySource};
+
 use crate::device::{self, Choice};
 use crate::emit::Emitter;
 use crate::failure::{TrainerError, caught};
 use crate::finetune::{DEV, Finetuning};
 use crate::metrics;
-use crate::pretrain::{Pretraining, VALIDATION_LOSS};
+use crate::pretrain::Pretraining;
 use crate::timing;
 use crate::train::{self, Attempt, Ended, Finish, Training};
 
@@ -156,14 +158,15 @@ impl<'a> Run<'a> {
             Ended::Interrupted { step } => return Ok(Err(step)),
             Ended::Finished(finish) => finish,
         };
-        let Finish { state, evaluation, checkpoint } = finish;
+        let Finish { state, evaluation, last } = finish;
+        let [(_, validation_loss)] = evaluation[..] else { unreachable!("pre-training evaluates one number") };
         Ok(Ok(Report::Pretrain(PretrainReport {
             steps: state.step,
             trained_seconds: state.trained_seconds,
             tokens: state.step * u64::from(recipe.batch) * u64::from(recipe.length),
-            validation_loss: evaluation.into_iter().find_map(|(name, v)| (name == VALIDATION_LOSS).then_some(v)).unwrap_or(f64::NAN),
+            validation_loss,
             digest: state.chain,
-            checkpoint: checkpoint.unwrap_or_default(),
+            checkpoint: last,
         })))
     }
 
@@ -175,18 +178,16 @@ impl<'a> Run<'a> {
             Ended::Interrupted { step } => return Ok(Err(step)),
             Ended::Finished(finish) => finish,
         };
-        let values = finish.evaluation.into_iter();
-        let metrics: std::collections::BTreeMap<String, f64> =
-            values.map(|(name, value)| (name.strip_prefix(DEV).unwrap_or(&name).to_owned(), value)).collect();
-        let final_weights = checkpoint::weights_digest(training.weights());
+        let bare = |(name, value): (String, f64)| (name.trim_start_matches(DEV).to_owned(), value);
+        let metrics: BTreeMap<String, f64> = finish.evaluation.into_iter().map(bare).collect();
         Ok(Ok(Report::Finetune(FinetuneReport {
             steps: finish.state.step,
             trained_seconds: finish.state.trained_seconds,
             score: metrics.values().sum::<f64>() / metrics.len() as f64,
             metrics,
             majority_score: metrics::majority_score(training.task(), &training.dev_labels()),
-            // No checkpoint is left to compare, so the chain's last link is the weights themselves.
-            digest: hex::encode(Sha256::digest(finish.state.chain + &final_weights)),
+            // No checkpoint is left to compare, so the chain's last link is the weights and moments themselves.
+            digest: hex::encode(Sha256::digest(finish.state.chain + &finish.last)),
         })))
     }
 
@@ -241,12 +242,17 @@ impl<'a> Run<'a> {
 
 fn read_recipe(path: &Path) -> Result<TrialSpec, TrainerError> {
     let text = fs::read(path).map_err(TrainerError::io(path))?;
-    let spec: TrialSpec = serde_json::from_slice(&text)
-        .map_err(|source| TrainerError::RecipeSyntax { path: path.to_owned(), source })?;
-    let problems: Vec<_> = spec.recipe.validate().into_iter().map(|mut problem| {
-        problem.pointer.insert_str(0, "/recipe");
-        problem
-    }).collect();
+    let spec: TrialSpec =
+        serde_json::from_slice(&text).map_err(|source| TrainerError::RecipeSyntax { path: path.to_owned(), source })?;
+    let problems: Vec<_> = spec
+        .recipe
+        .validate()
+        .into_iter()
+        .map(|mut problem| {
+            problem.pointer.insert_str(0, "/recipe");
+            problem
+        })
+        .collect();
     if problems.is_empty() { Ok(spec) } else { Err(TrainerError::InvalidRecipe { path: path.to_owned(), problems }) }
 }
 

@@ -84,8 +84,8 @@ pub struct Finish {
     pub state: State,
     /// The evaluation after the last step.
     pub evaluation: Vec<(String, f64)>,
-    /// Hex sha256 of the last checkpoint's manifest, where the stage leaves one.
-    pub checkpoint: Option<String>,
+    /// Hex sha256 of the last checkpoint's manifest; where the stage leaves none, of its weights and moments.
+    pub last: String,
 }
 
 /// Trains from the start or from `attempt.resumed` to the end of the budget.
@@ -98,7 +98,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
     let total = training.total_steps();
     let mut last_saved = Instant::now();
     let mut evaluation = None;
-    let mut saved = attempt.resumed.map(|verified| verified.digest.clone());
+    let mut last = attempt.resumed.map(|verified| verified.digest.clone());
     let mut pace = Pace::default();
 
     while state.step < total {
@@ -127,7 +127,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
         let stop = attempt.stop.load(Ordering::Relaxed) && !finished;
         let due = last_saved.elapsed() >= attempt.checkpoint_every && !finished;
         if stop || due || (finished && training.leaves_checkpoint()) {
-            saved = Some(save(training, &optimizer, &mut state, attempt, emitter)?.manifest);
+            last = Some(save(training, &optimizer, &mut state, attempt, emitter)?.manifest);
             last_saved = Instant::now();
         }
         if stop {
@@ -140,7 +140,9 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
         // It was resumed from its last checkpoint.
         None => evaluate(training, &state, emitter)?,
     };
-    Ok(Ended::Finished(Finish { state, evaluation, checkpoint: saved.filter(|_| training.leaves_checkpoint()) }))
+    let last = last.filter(|_| training.leaves_checkpoint());
+    let last = last.unwrap_or_else(|| checkpoint::digest_of(training.weights(), &optimizer));
+    Ok(Ended::Finished(Finish { state, evaluation, last }))
 }
 
 /// What one optimiser update did.
@@ -166,11 +168,7 @@ pub fn update(training: &mut impl Training, optimizer: &mut AdamW, step: u64, se
     Update { loss: loss.double_value(&[]), gradient_norm, open_blocks }
 }
 
-fn start(
-    training: &mut impl Training,
-    optimizer: &mut AdamW,
-    attempt: &Attempt<'_>,
-) -> Result<State, TrainerError> {
+fn start(training: &mut impl Training, optimizer: &mut AdamW, attempt: &Attempt<'_>) -> Result<State, TrainerError> {
     if let Some(checkpoint) = attempt.resumed {
         let state = checkpoint.state(attempt.fingerprint, &attempt.seeds)?;
         checkpoint.restore(&state, training.weights(), optimizer)?;

@@ -1,4 +1,8 @@
-//! Data sets: import, fetch, generate.
+//! Data: import what lies here, fetch GLUE, generate a stand-in.
+
+mod fetch;
+mod generate;
+mod import;
 
 use std::process::ExitCode;
 
@@ -7,8 +11,19 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Register a folder (corpus/, vocab/, glue/), or one file or folder, with a server
+    Import(import::Arguments),
+    /// Fetch the official GLUE archives and unpack them in the official layout
+    Fetch(fetch::Arguments),
+    /// Write a small generated corpus with GLUE-shaped tasks, for machines with neither data nor network
+    Generate(generate::Arguments),
 }
 
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
-    match command {}
+    match command {
+        Command::Import(arguments) => import::run(arguments).await,
+        Command::Fetch(arguments) => fetch::run(arguments).await,
+        Command::Generate(arguments) => generate::run(&arguments),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

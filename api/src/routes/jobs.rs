@@ -2,24 +2,23 @@
 
 use axum::Extension;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use scheduler::id::JobId;
 use scheduler::job::{Job, JobSpec, JobSummary};
-use scheduler::plan::Plan;
-use scheduler::store::curve::Curves;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::body::{self, Json};
 use crate::error::{Error, ProblemDetails};
+use crate::etag;
 use crate::extract::{Path, Query};
 use crate::idempotency::IdempotencyKey;
 use crate::page::{self, Cursor, Page};
 use crate::router::App;
-use crate::etag;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -33,11 +32,14 @@ pub(crate) struct SubmitQuery {
 /// Submits a job, or with `dry_run` plans it.
 #[utoipa::path(
     post, path = "/jobs", tag = "jobs", security(("token" = [])),
-    params(SubmitQuery, ("Idempotency-Key" = Option<String>, Header, description = "The same key and body get the same job.")),
+    params(
+        SubmitQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same job"),
+    ),
     request_body = JobSpec,
     responses(
         (status = CREATED, body = Job, headers(("Location" = String))),
-        (status = OK, description = "The plan of a dry run.", body = Plan),
+        (status = OK, description = "The plan that `dry_run` asked for", body = Plan),
         (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -46,9 +48,66 @@ pub(crate) async fn submit(
     Extension(caller): Extension<Caller>,
     Query(query): Query<SubmitQuery>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
     let body = body?;
-    let spec: JobSpec = body::parse(&headers, &body).map_err(as_job)?;
-    todo!()
+    let key = IdempotencyKey::of(&headers, &body)?;
+    let spec: JobSpec = body::parse(&headers, &body).map_err(Error::of_job)?;
+    unimplemented!()
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// 1 to 500; 50 by default.
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// All jobs, newest first.
+#[utoipa::path(
+    get, path = "/jobs", tag = "jobs", security(("token" = [])), params(ListQuery),
+    responses((status = OK, body = Page<JobSummary>, headers(("Link" = String)))),
+)]
+pub(crate) async fn list(
+    State(app): State<App>,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Error> {
+    let limit = page::limit(query.limit)?;
+    let before = page::start(query.cursor.as_deref(), |cursor| match cursor {
+        Cursor::Job(id) => Some(JobId(id)),
+        _ => None,
+    })?;
+    let jobs = app.store.jobs(before, limit + 1).await?;
+    Ok(Page::new(jobs, limit, |job| Cursor::Job(job.id.0).encode()).answer(&uri))
+}
+
+/// One job, with its submission, status, progress and estimate of the end.
+#[utoipa::path(
+    get, path = "/jobs/{id}", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
+    responses(
+        (status = OK, body = Job, headers(("ETag" = String))),
+        (status = NOT_MODIFIED),
+        (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get(State(app): State<App>, Path(id): Path<JobId>, headers: HeaderMap) -> Result<Response, Error> {
+    let job = app.store.job(id).await?.ok_or(Error::NotFound("job"))?;
+    let body = serde_json::to_vec(&job).map_err(Error::internal)?;
+    Ok(etag::answer(&headers, "application/json", body))
+}
+
+/// Cancels what has not ended. A job that has ended stays as it is.
+#[utoipa::path(
+    post, path = "/jobs/{id}/cancel", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
+    responses(
+        (status = OK, body = Job),
+        (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<JobId>) -> Result<Json<Job>, Error> {
+    app.store.cancel_job(id).await?;
+    app.store.job(id).await?.map(Json).ok_or(Error::NotFound("job"))
 }

@@ -76,7 +76,8 @@ fn block(model: &Model, index: u32) -> Vec<Planned> {
     let (h, i) = (i64::from(model.hidden), i64::from(model.intermediate));
     let prefix = format!("bert.encoder.layer.{index}");
     let (attention_norm, feed_forward_norm) = norm_names(model.norm);
-    let qkv = |what: &str| ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}.{what}")).to_vec();
+    let qkv =
+        |what: &str| ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}.{what}")).to_vec();
     let mut list = vec![
         Planned { parts: qkv("weight"), shape: vec![3 * h, h], start: Start::Normal },
         Planned { parts: qkv("bias"), shape: vec![3 * h], start: Start::Zeros },
@@ -90,7 +91,10 @@ fn block(model: &Model, index: u32) -> Vec<Planned> {
 }
 
 fn linear(name: &str, outputs: i64, inputs: i64, start: Start) -> [Planned; 2] {
-    [matrix(&format!("{name}.weight"), [outputs, inputs], start), vector(&format!("{name}.bias"), outputs, Start::Zeros)]
+    [
+        matrix(&format!("{name}.weight"), [outputs, inputs], start),
+        vector(&format!("{name}.bias"), outputs, Start::Zeros),
+    ]
 }
 
 fn layer_norm(name: &str, width: i64) -> [Planned; 2] {

@@ -229,3 +229,169 @@ impl Read for Counted {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const TEXT: &str = "first line\nsecond line\n\nanother document\n";
+
+    fn folder(files: &[(&str, &[u8])]) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    fn texts(path: &Path) -> Result<Vec<String>, DataError> {
+        Corpus::open(path)?.documents().map(|document| document.map(|document| document.text)).collect()
+    }
+
+    fn texts_of(bytes: &[u8]) -> Result<Vec<String>, DataError> {
+        let folder = folder(&[("a.txt", bytes)]);
+        texts(&folder.path().join("a.txt"))
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 1);
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn gz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zst(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    const PACKERS: [fn(&[u8]) -> Vec<u8>; 3] = [xz, gz, zst];
+
+    #[test]
+    fn a_blank_line_or_the_end_of_a_file_ends_a_document() {
+        let folder = folder(&[
+            ("b.txt", b"\n\n  \nthree\n \t\r\n\nfour\r\nfour again"),
+            ("a.txt", b"\xef\xbb\xbfone\ntwo"),
+            ("empty.txt", b""),
+            ("notes.md", b"not text of the corpus"),
+        ]);
+        assert_eq!(texts(folder.path()).unwrap(), ["one\ntwo\n", "three\n", "four\nfour again\n"]);
+        let indexes: Vec<u64> =
+            Corpus::open(folder.path()).unwrap().documents().map(|document| document.unwrap().index).collect();
+        assert_eq!(indexes, [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_content_says_how_a_file_is_packed_and_its_name_does_not() {
+        let expected = texts_of(TEXT.as_bytes()).unwrap();
+        for pack in PACKERS {
+            assert_eq!(texts_of(&pack(TEXT.as_bytes())).unwrap(), expected);
+            // Archives are often made by joining others.
+            let joined = [pack(TEXT.as_bytes()), pack(b"\nthird"), pack(b" part\n")].concat();
+            assert_eq!(texts_of(&joined).unwrap(), [&expected[..], &["third part\n".into()]].concat());
+        }
+        let folder = folder(&[("a.txt.xz", &xz(b"1")), ("b.txt.gz", &gz(b"2")), ("c.txt.zst", &zst(b"3")), ("d.txt", b"4")]);
+        assert_eq!(texts(folder.path()).unwrap(), ["1\n", "2\n", "3\n", "4\n"]);
+    }
+
+    #[test]
+    fn damage_is_named_with_file_and_line_and_never_read_as_a_short_file() {
+        let text: String = (0..20_000).map(|i| format!("line {} of it\n", i * 7919 % 10_007)).collect();
+        for pack in PACKERS {
+            let packed = pack(text.as_bytes());
+            let damage = |bytes: &[u8]| texts_of(bytes).map(|texts| texts.concat().len()).unwrap_err();
+            for cut in [packed.len() / 2, packed.len() - 1] {
+                let error = damage(&packed[..cut]);
+                assert!(matches!(&error, DataError::Damaged { path, .. } if path.ends_with("a.txt")), "{error}");
+            }
+            let mut flipped = packed.clone();
+            flipped[packed.len() / 2] ^= 0x10;
+            assert!(matches!(damage(&flipped), DataError::Damaged { .. } | DataError::NotUtf8 { .. }));
+        }
+        let error = texts_of(b"good\n\nbad \xff\n").unwrap_err();
+        assert!(matches!(error, DataError::NotUtf8 { line: 3, .. }), "{error}");
+        assert!(matches!(texts(Path::new("/no/such/corpus")).unwrap_err(), DataError::Io { .. }));
+        assert!(matches!(texts(folder(&[("a.md", b"text")]).path()).unwrap_err(), DataError::NoFiles { .. }));
+    }
+
+    #[test]
+    fn the_digest_sees_content_and_order_and_not_names() {
+        let digest = |files: &[(&str, &[u8])]| {
+            let folder = folder(files);
+            let mut last = (0, 0);
+            let digest = Corpus::open(folder.path()).unwrap().digest(|done, total| last = (done, total)).unwrap();
+            assert_eq!(last.0, last.1, "progress ends at its total");
+            digest
+        };
+        let here = digest(&[("a.txt", b"1"), ("b.txt", b"2")]);
+        assert_eq!(here, digest(&[("c.txt", b"1"), ("d.txt", b"2")]));
+        assert_ne!(here, digest(&[("a.txt", b"2"), ("b.txt", b"1")]));
+        assert_ne!(here, digest(&[("a.txt", b"12"), ("b.txt", b"")]));
+    }
+
+    #[test]
+    fn the_held_out_share_is_drawn_by_document() {
+        let held = |share: f64| -> Vec<u64> {
+            (0..20_000).filter(|&index| Document { index, text: String::new() }.is_held_out(share)).collect()
+        };
+        // Five standard deviations of a binomial.
+        for share in [0.003, 0.02, 0.3] {
+            let expected = 20_000.0 * share;
+            assert!((held(share).len() as f64 - expected).abs() < 5.0 * (expected * (1.0 - share)).sqrt());
+        }
+        assert_eq!(held(0.02)[..6], PINNED, "a document must never change sides");
+        assert!(held(0.0).is_empty());
+    }
+
+    const PINNED: [u64; 6] = [11, 25, 46, 65, 134, 172];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However the text is cut into reads, packed and spread over streams, the same documents come out.
+        #[test]
+        fn documents_do_not_depend_on_chunks(
+            paragraphs in prop::collection::vec(prop::collection::vec("[a-zé東 ]{0,12}", 0..4), 0..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+            packer in 0usize..3,
+            newline in prop::sample::select(vec!["\n", "\r\n"]),
+        ) {
+            let text = paragraphs.iter().map(|lines| lines.join(newline)).collect::<Vec<_>>().join(&newline.repeat(2));
+            let mut expected = vec![String::new()];
+            for line in text.split(newline).map(str::trim) {
+                let last = expected.last_mut().unwrap();
+                match (line.is_empty(), last.is_empty()) {
+                    (false, _) => { last.push_str(line); last.push('\n') }
+                    (true, false) => expected.push(String::new()),
+                    (true, true) => {}
+                }
+            }
+            expected.retain(|document| !document.is_empty());
+
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).chain([0, text.len()]).collect();
+            at.sort_unstable();
+            let streams: Vec<u8> =
+                at.windows(2).flat_map(|pair| PACKERS[packer](&text.as_bytes()[pair[0]..pair[1]])).collect();
+            prop_assert_eq!(&texts_of(&streams).unwrap(), &expected);
+            prop_assert_eq!(&texts_of(text.as_bytes()).unwrap(), &expected);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), packer in 0usize..4) {
+            let magic: [&[u8]; 4] = [b"\xfd7zXZ\0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b""];
+            let _ = texts_of(&[magic[packer], &bytes].concat());
+        }
+    }
+}

@@ -132,3 +132,126 @@ impl MlmBatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::vocabulary::tests::small;
+
+    /// A sequence with a separator inside and an unknown word: seven ordinary tokens repeated up to `length`.
+    fn sequence(length: usize) -> Vec<i64> {
+        let vocabulary = small();
+        let inside = (0..length - 2).map(|at| match at {
+            3 => vocabulary.sep(),
+            5 => vocabulary.unknown(),
+            _ => 6 + (at % 7) as u32,
+        });
+        [vocabulary.cls()].into_iter().chain(inside).chain([vocabulary.sep()]).map(i64::from).collect()
+    }
+
+    fn masked(length: usize, objective: &Mlm, seed: u64, step: u64) -> MlmBatch {
+        let mut batch = MlmBatch::default();
+        let draws = generator(seed, Purpose::Mask, step, 0);
+        batch.push(sequence(length).into_iter(), objective, &small(), draws);
+        batch
+    }
+
+    proptest! {
+        #[test]
+        fn the_count_is_fixed_the_specials_stay_and_the_labels_restore_the_text(
+            length in 8usize..200, rate in 0.01f64..0.6, seed: u64, step in 0u64..1 << 40,
+        ) {
+            let objective = Mlm { rate, ..Mlm::default() };
+            let (original, vocabulary) = (sequence(length), small());
+            let batch = masked(length, &objective, seed, step);
+            prop_assert_eq!(&batch, &masked(length, &objective, seed, step));
+            prop_assert_eq!(batch.positions.len(), masked_per_sequence(length, &objective).min(length - 4));
+            prop_assert!(batch.positions.is_sorted_by(|a, b| a < b));
+            let mut restored = batch.ids.clone();
+            for (&at, &label) in batch.positions.iter().zip(&batch.labels) {
+                prop_assert!(!vocabulary.is_special(original[at as usize] as u32));
+                let id = batch.ids[at as usize] as u32;
+                prop_assert!(id == vocabulary.mask() || !vocabulary.is_special(id));
+                restored[at as usize] = label;
+            }
+            prop_assert_eq!(restored, original);
+        }
+
+        #[test]
+        fn each_epoch_reads_each_sequence_once(sequences in 1u32..60, batch in 1u32..40, seed: u64) {
+            let mut order = Order::new(seed, sequences);
+            let steps = u64::from(3 * sequences.div_ceil(batch) + 3);
+            let read: Vec<u32> = (0..steps).flat_map(|step| order.batch_rows(batch, step)).collect();
+            for epoch in read.chunks_exact(sequences as usize) {
+                let mut epoch = epoch.to_vec();
+                epoch.sort_unstable();
+                prop_assert!(epoch.into_iter().eq(0..sequences));
+            }
+            // Any step alone, in any order, gives what the run in order gave.
+            for step in (0..steps).rev() {
+                let first = (step * u64::from(batch)) as usize;
+                let expected = &read[first..first + batch as usize];
+                prop_assert_eq!(&Order::new(seed, sequences).batch_rows(batch, step)[..], expected);
+                prop_assert_eq!(&order.batch_rows(batch, step)[..], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_differ_in_their_order() {
+        let rows = |seed, step| Order::new(seed, 100).batch_rows(100, step);
+        assert_ne!(rows(1, 0), rows(1, 1));
+        assert_ne!(rows(1, 0), rows(2, 0));
+    }
+
+    /// Binomial counts within five standard deviations, over all positions and the three ways to mask.
+    #[test]
+    fn the_shares_are_those_of_the_objective() {
+        const STEPS: u64 = 20_000;
+        let (length, vocabulary, objective) = (42, small(), Mlm::default());
+        let original = sequence(length);
+        let per_sequence = masked_per_sequence(length, &objective);
+        assert_eq!(per_sequence, 6);
+        let mut chosen = vec![0u64; length];
+        let [mut mask, mut random, mut kept] = [0u64; 3];
+        for step in 0..STEPS {
+            let batch = masked(length, &objective, 3, step);
+            for (&at, &label) in batch.positions.iter().zip(&batch.labels) {
+                chosen[at as usize] += 1;
+                match batch.ids[at as usize] {
+                    id if id == i64::from(vocabulary.mask()) => mask += 1,
+                    id if id == label => kept += 1,
+                    _ => random += 1,
+                }
+            }
+        }
+        let near = |count: u64, trials: u64, share: f64| {
+            let (expected, spread) = (trials as f64 * share, (trials as f64 * share * (1.0 - share)).sqrt());
+            assert!((count as f64 - expected).abs() < 5.0 * spread, "{count} of {trials}, expected {expected}");
+        };
+        let total = STEPS * per_sequence as u64;
+        // A random token is the original one in one case of their number.
+        let same = 0.1 / f64::from(vocabulary.size() - 5);
+        near(mask, total, 0.8);
+        near(random, total, 0.1 - same);
+        near(kept, total, 0.1 + same);
+        let ordinary = original.iter().filter(|&&id| !vocabulary.is_special(id as u32)).count();
+        for (at, &id) in original.iter().enumerate() {
+            match vocabulary.is_special(id as u32) {
+                true => assert_eq!(chosen[at], 0),
+                false => near(chosen[at], STEPS, per_sequence as f64 / ordinary as f64),
+            }
+        }
+    }
+
+    #[test]
+    fn a_sequence_without_words_is_left_alone() {
+        let vocabulary = small();
+        let mut batch = MlmBatch::default();
+        let ids = [vocabulary.cls(), vocabulary.unknown(), vocabulary.sep()].map(i64::from);
+        batch.push(ids.into_iter(), &Mlm::default(), &vocabulary, generator(0, Purpose::Mask, 0, 0));
+        assert_eq!(batch, MlmBatch { ids: ids.to_vec(), ..MlmBatch::default() });
+    }
+}

@@ -1,0 +1,188 @@
+//! Token shards: a corpus as packed sequences of ids on disk, built once and shared by every trial that needs them.
+//!
+//! A cache entry is a folder named by the digest of all that it depends on:
+//!
+//!     tokens-<digest>/index.json   what it was made of; size and sha256 of the other files
+//!                     vocab.txt    the vocabulary, given or trained
+//!                     train.ids    sequences of `length` ids, little-endian, 2 or 4 bytes each
+//!                     valid.ids    the same for the held-out documents
+//!
+//! An entry appears by a rename and is never changed, so a mapped file stays as it was. Opening it reads every byte and
+//! compares the digests: that costs less than a second per gigabyte, a run reads these bytes anyway, and a flipped bit
+//! ends in a rebuild instead of a wrong result. A damaged entry is no failure: it is only a cache, and the corpus is there.
+
+mod build;
+mod shard;
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::DataError;
+use super::corpus::Corpus;
+use super::vocabulary::Vocabulary;
+pub use shard::Sequences;
+use shard::Shard;
+
+/// Changes whenever equal inputs would give other ids or another layout.
+const FORMAT: &str = "lamina tokens 1";
+const LOCK_POLL: Duration = Duration::from_millis(250);
+
+/// What is being done, how far it is, and of how much: in bytes of the stored corpus; 0 of 0 where that is not known.
+pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
+
+/// Where the vocabulary comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VocabularySource {
+    /// A `vocab.txt`.
+    File(PathBuf),
+    /// Trained on the training part of the corpus.
+    Trained { size: u32 },
+}
+
+/// The packed sequences of a corpus.
+#[derive(Debug)]
+pub struct Shards {
+    pub train: Sequences,
+    /// Of the held-out documents.
+    pub valid: Sequences,
+    pub vocabulary: Vocabulary,
+}
+
+/// `index.json`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    origin: Origin,
+    /// Hex sha256 of `vocab.txt`.
+    vocabulary: String,
+    train: Shard,
+    valid: Shard,
+}
+
+/// All that the content of an entry depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Origin {
+    format: String,
+    /// [`Corpus::digest`].
+    corpus: String,
+    /// `file <sha256>` or `trained <size>`.
+    vocabulary: String,
+    held_out: f64,
+    length: u32,
+}
+
+/// A vocabulary, or what it takes to make one.
+enum Pieces {
+    Given(Vocabulary),
+    Trained { size: u32 },
+}
+
+/// Why an entry is not used.
+enum Unusable {
+    Missing,
+    Damaged(String),
+}
+
+impl Shards {
+    /// Opens the shards of `corpus` in the folder `cache`, and builds them first where there are none: documents split
+    /// into a training and a validation part (share `held_out`), turned into ids by `source` and packed into sequences
+    /// of `length` ids. Two builders of one entry wait for each other.
+    pub fn build_or_open(
+        corpus: &Path,
+        source: &VocabularySource,
+        cache: &Path,
+        held_out: f64,
+        length: u32,
+        progress: Progress,
+    ) -> Result<Self, DataError> {
+        let corpus = Corpus::open(corpus)?;
+        let pieces = match source {
+            VocabularySource::File(path) => Pieces::Given(Vocabulary::read(path)?),
+            VocabularySource::Trained { size } => Pieces::Trained { size: *size },
+        };
+        let origin = Origin {
+            format: FORMAT.into(),
+            corpus: corpus.digest(|done, total| progress("reading corpus", done, total))?,
+            vocabulary: match &pieces {
+                Pieces::Given(vocabulary) => format!("file {}", vocabulary.digest()),
+                Pieces::Trained { size } => format!("trained {size}"),
+            },
+            held_out,
+            length,
+        };
+        let entry = cache.join(origin.name());
+        if let Ok(shards) = Self::open(&entry, &origin) {
+            return Ok(shards);
+        }
+        fs::create_dir_all(cache).map_err(DataError::io(cache))?;
+        let _lock = lock(&entry.with_extension("lock"), progress)?;
+        // Another process may have built it while this one waited.
+        match Self::open(&entry, &origin) {
+            Ok(shards) => return Ok(shards),
+            Err(Unusable::Missing) => {}
+            Err(Unusable::Damaged(why)) => eprintln!("{}: {why}; building these tokens again", entry.display()),
+        }
+        build::build(&corpus, pieces, &origin, &entry, progress)?;
+        Self::open(&entry, &origin).map_err(|unusable| {
+            let why = match unusable {
+                Unusable::Missing => "it vanished after it was built".into(),
+                Unusable::Damaged(why) => why,
+            };
+            DataError::Io { path: entry.clone(), source: std::io::Error::other(why) }
+        })
+    }
+
+    fn open(entry: &Path, origin: &Origin) -> Result<Self, Unusable> {
+        let index = match fs::read(entry.join("index.json")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !entry.exists() => return Err(Unusable::Missing),
+            Err(error) => return Err(Unusable::Damaged(format!("index.json: {error}"))),
+        };
+        let index: Index = serde_json::from_slice(&index).map_err(|e| Unusable::Damaged(format!("index.json: {e}")))?;
+        if index.origin != *origin {
+            return Err(Unusable::Damaged("index.json describes other data".into()));
+        }
+        let vocabulary = Vocabulary::read(&entry.join("vocab.txt")).map_err(|e| Unusable::Damaged(e.to_string()))?;
+        if vocabulary.digest() != index.vocabulary {
+            return Err(Unusable::Damaged("vocab.txt does not have the digest that the index names".into()));
+        }
+        let part = |name: &str, shard: &Shard| {
+            Sequences::open(&entry.join(name), shard, origin.length).map_err(|why| Unusable::Damaged(format!("{name}: {why}")))
+        };
+        Ok(Self { train: part("train.ids", &index.train)?, valid: part("valid.ids", &index.valid)?, vocabulary })
+    }
+}
+
+impl Origin {
+    /// Name of the entry's folder.
+    fn name(&self) -> String {
+        let Self { format, corpus, vocabulary, held_out, length } = self;
+        let text = format!("{format}\ncorpus {corpus}\nvocabulary {vocabulary}\nheld out {held_out}\nlength {length}\n");
+        format!("tokens-{}", &hex::encode(Sha256::digest(text))[..32])
+    }
+}
+
+/// Waits until this process alone may build the entry. The lock ends with the returned file, or with the process.
+fn lock(path: &Path, progress: Progress) -> Result<File, DataError> {
+    let file = File::options().create(true).append(true).open(path).map_err(DataError::io(path))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                // Polled, so that whoever watches sees that the process lives while another one builds.
+                progress("waiting for tokens", 0, 0);
+                thread::sleep(LOCK_POLL);
+            }
+            Err(TryLockError::Error(source)) => return Err(DataError::Io { path: path.into(), source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 mod train;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ahash::AHashMap;
 use rand_chacha::rand_core::Rng;
@@ -21,22 +21,13 @@ use tokenizers::{
 };
 
 use super::DataError;
-pub(super) use train::{count_words, train};
+pub(super) use train::{WordCounts, count_words, train};
 
 /// Never masked, never drawn as a replacement, and needed by every vocabulary.
 pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// Words remembered per encoder (some 100 MB); running text has few others.
 const REMEMBERED_WORDS: usize = 1 << 20;
-
-/// Where a vocabulary comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VocabularySource {
-    /// A `vocab.txt`: one token a line, the line number from 0 is the id.
-    File(PathBuf),
-    /// Trained on the training part of the corpus.
-    Trained { size: u32 },
-}
 
 /// A checked vocabulary.
 #[derive(Debug, Clone)]
@@ -51,7 +42,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads and checks a `vocab.txt`.
+    /// Reads and checks a `vocab.txt`: one token a line; the line number from 0 is the id.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let bytes = fs::read(path).map_err(DataError::io(path))?;
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -196,3 +187,6 @@ fn words(chunk: &str) -> Result<Vec<String>, DataError> {
     let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
     Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -17,17 +17,16 @@ const LEAST_FREQUENCY: u64 = 2;
 
 pub(in crate::data) type WordCounts = AHashMap<CompactString, u64>;
 
-/// How often each normalised word occurs in `text`.
-pub(in crate::data) fn count_words(text: &str) -> Result<WordCounts, DataError> {
+/// Adds to `counts` how often each normalised word occurs in `text`.
+pub(in crate::data) fn count_words(text: &str, counts: &mut WordCounts) -> Result<(), DataError> {
     let mut chunk_counts: AHashMap<&str, u64> = AHashMap::new();
     chunks(text).for_each(|chunk| *chunk_counts.entry(chunk).or_default() += 1);
-    let mut counts = WordCounts::new();
     for (chunk, count) in chunk_counts {
         for word in words(chunk)? {
             *counts.entry(CompactString::from(word)).or_default() += count;
         }
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// A vocabulary of at most `size` tokens (fewer where the text has no more patterns). `path` names the corpus in errors.

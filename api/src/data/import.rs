@@ -1,0 +1,177 @@
+//! `lamina data import`: registers data under names that jobs can use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use recipe::Task;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::cli::client::{Client, Connection};
+use crate::cli::text;
+use crate::cli::view::Dataset;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A folder with corpus/, vocab/ and glue/ (any of them), or one data set (then with --kind)
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// What PATH is, when it is one data set
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Name of the one data set [default: the file's or folder's]
+    #[arg(long, requires = "kind")]
+    name: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Text: one paragraph a line, a blank line between documents; plain, .xz, .gz or .zst
+    Corpus,
+    /// A vocab.txt: one WordPiece token a line
+    Vocabulary,
+    /// A folder of GLUE tasks in the official layout
+    Glue,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Corpus => "corpus",
+            Self::Vocabulary => "vocabulary",
+            Self::Glue => "glue",
+        }
+    }
+}
+
+/// One thing to register.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    name: String,
+    kind: Kind,
+    path: PathBuf,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    // The server resolves paths in its own folder, not in this one.
+    let path = fs::canonicalize(&arguments.path).with_context(|| format!("no data at {}", arguments.path.display()))?;
+    let entries = match arguments.kind {
+        Some(kind) => {
+            let name = arguments.name.map_or_else(|| name_of(&path, kind), Ok)?;
+            vec![Entry { name, kind, path }]
+        }
+        None => survey(&path)?,
+    };
+    let client = Client::new(&arguments.connection)?;
+    let width = entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0);
+    for entry in entries {
+        let body = json!({"name": entry.name, "kind": entry.kind.name(), "path": entry.path});
+        let request = client.request(Method::POST, "/datasets").json(&body);
+        let dataset = client.read::<Dataset>(request).await?.body;
+        let (size, digest) = (text::bytes(dataset.bytes), dataset.digest.chars().take(12).collect::<String>());
+        println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, dataset.kind);
+    }
+    Ok(())
+}
+
+/// What a data folder holds: every file of corpus/, every vocabulary of vocab/, and glue/.
+fn survey(folder: &Path) -> Result<Vec<Entry>> {
+    ensure!(
+        folder.is_dir(),
+        "{} is a file; say what it is with --kind corpus, vocabulary or glue",
+        folder.display()
+    );
+    let mut entries = Vec::new();
+    for (subfolder, kind) in [("corpus", Kind::Corpus), ("vocab", Kind::Vocabulary)] {
+        for path in files(&folder.join(subfolder))? {
+            // Notes lie beside the data; they are no data.
+            if is_data(&path, kind) {
+                entries.push(Entry { name: name_of(&path, kind)?, kind, path });
+            }
+        }
+    }
+    let glue = folder.join("glue");
+    if Task::rows().iter().any(|row| glue.join(row.folder).is_dir()) {
+        entries.push(Entry { name: "glue".into(), kind: Kind::Glue, path: glue });
+    }
+    if folder.join(super::generate::MARK).is_file() {
+        // Under these names nobody takes the scores for those of the real tasks.
+        for entry in entries.iter_mut().filter(|entry| !entry.name.starts_with(super::generate::PREFIX)) {
+            entry.name.insert_str(0, super::generate::PREFIX);
+        }
+    }
+    if entries.is_empty() {
+        bail!("{} holds no corpus/*.txt*, vocab/*.txt or glue/; name a single data set with --kind", folder.display());
+    }
+    Ok(entries)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    Ok(paths)
+}
+
+const CORPUS_ENDINGS: [&str; 4] = [".txt", ".txt.xz", ".txt.gz", ".txt.zst"];
+
+fn is_data(path: &Path, kind: Kind) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match kind {
+        Kind::Corpus => CORPUS_ENDINGS.iter().any(|ending| name.ends_with(ending)),
+        Kind::Vocabulary => name.ends_with(".txt"),
+        Kind::Glue => false,
+    }
+}
+
+/// `wiki-00` of `wiki-00.txt.xz`, `bert-base-uncased` of `bert-base-uncased-vocab.txt`.
+fn name_of(path: &Path, kind: Kind) -> Result<String> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        bail!("{} has no name that could be used; give one with --name", path.display());
+    };
+    let name = CORPUS_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+    let name = if kind == Kind::Vocabulary { name.strip_suffix("-vocab").unwrap_or(name) } else { name };
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_folder_becomes_data_sets_named_after_its_files() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["corpus", "vocab", "glue/RTE"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        for file in ["corpus/wiki-00.txt.xz", "corpus/README.md", "vocab/bert-base-uncased-vocab.txt"] {
+            fs::write(root.path().join(file), "").unwrap();
+        }
+        let found = survey(root.path()).unwrap();
+        let named: Vec<_> = found.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect();
+        let expected = [("wiki-00", Kind::Corpus), ("bert-base-uncased", Kind::Vocabulary), ("glue", Kind::Glue)];
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn generated_data_cannot_pass_for_real_data() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("glue/CoLA")).unwrap();
+        fs::write(root.path().join(super::super::generate::MARK), "").unwrap();
+        assert_eq!(survey(root.path()).unwrap()[0].name, "generated-glue");
+    }
+
+    #[test]
+    fn an_empty_folder_is_refused_with_the_way_out() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(survey(root.path()).unwrap_err().to_string().contains("--kind"));
+    }
+}

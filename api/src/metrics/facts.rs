@@ -1,0 +1,191 @@
+//! The numbers of the database as metric families. Several servers on one database show the same numbers: take one of
+//! them (`max`), not their sum.
+
+use prometheus::proto::MetricFamily;
+use recipe::report::{ArmTiming, TimingReport};
+use recipe::{FailureKind, Stage};
+use scheduler::attempt::OutcomeName;
+use scheduler::store::facts::{Latency, MetricFacts, NewestPoint};
+use scheduler::trial::TrialState;
+
+use super::family::{Buckets, Sample, counter, gauge, histogram};
+
+/// Upper bounds of the latencies' buckets, in seconds.
+pub(super) const BOUNDS: [f64; 14] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
+
+/// Newest metric points that are shown for each arm and stage: point, metric, what it is.
+const POINTS: [(&str, &str, &str); 5] = [
+    ("step_seconds", "lamina_step_seconds", "Seconds per step, newest"),
+    ("theta", "lamina_theta", "Layer drop's theta, newest"),
+    ("open_blocks", "lamina_open_blocks", "Blocks that were open, newest step"),
+    ("train_loss", "lamina_train_loss", "Training loss, newest"),
+    ("validation_loss", "lamina_validation_loss", "Validation loss at full depth, newest"),
+];
+
+pub(super) fn point_names() -> Vec<String> {
+    POINTS.map(|(point, _, _)| point.to_owned()).into()
+}
+
+pub(super) fn families(facts: MetricFacts) -> Vec<MetricFamily> {
+    let mut families = vec![trials(&facts), attempts(&facts), failures(&facts)];
+    let capacity = &facts.capacity;
+    families.push(gauge(
+        "lamina_nodes",
+        "Nodes that are known, by whether their agent has synced within a lease.",
+        &["live"],
+        vec![
+            (vec!["true".into()], capacity.nodes_live as f64),
+            (vec!["false".into()], (capacity.nodes - capacity.nodes_live) as f64),
+        ],
+    ));
+    families.push(single("lamina_slots", "Slots of live nodes.", capacity.slots as f64));
+    families.push(single("lamina_slots_busy", "Slots that an open attempt holds.", capacity.slots_busy as f64));
+    families.push(histogram(
+        "lamina_placement_latency_seconds",
+        "Time from a trial being ready to being placed on a slot.",
+        buckets(facts.placement),
+    ));
+    families.push(histogram(
+        "lamina_start_latency_seconds",
+        "Time from a trial's placement to its trainer's first event, fetching its files included.",
+        buckets(facts.start),
+    ));
+    let work = |number: fn(&scheduler::store::facts::Work) -> Option<i64>| -> Vec<Sample> {
+        facts.work.iter().filter_map(|work| Some((vec![work.stage.clone()], number(work)? as f64))).collect()
+    };
+    families.push(counter(
+        "lamina_steps_total",
+        "Training steps of all attempts, those that were done again after a loss included.",
+        &["stage"],
+        work(|work| Some(work.steps)),
+    ));
+    families.push(counter(
+        "lamina_tokens_total",
+        "Tokens of these steps; pre-training only, whose sequences are packed full.",
+        &["stage"],
+        work(|work| work.tokens),
+    ));
+    families.extend(POINTS.map(|(point, metric, what)| newest(&facts.points, point, metric, what)));
+    families.extend(facts.timing.iter().flat_map(|(report, baseline)| timing(report, baseline)));
+    families.extend(scores(&facts));
+    families
+}
+
+/// Every stage and state has a sample, so that an alert never waits for a series that does not exist.
+fn trials(facts: &MetricFacts) -> MetricFamily {
+    let count = |stage: &str, state: &str| {
+        let found = facts.trials.iter().find(|count| count.stage == stage && count.state == state);
+        found.map_or(0, |count| count.trials) as f64
+    };
+    let samples = Stage::ALL.iter().flat_map(|stage| {
+        TrialState::ALL.iter().map(|state| (stage.name(), state.name())).map(|(stage, state)| {
+            (vec![stage.to_owned(), state.to_owned()], count(stage, state))
+        })
+    });
+    gauge(
+        "lamina_trials",
+        "Trials by stage and state; the queue is those that are queued.",
+        &["stage", "state"],
+        samples.collect(),
+    )
+}
+
+fn attempts(facts: &MetricFacts) -> MetricFamily {
+    let samples = OutcomeName::ALL.iter().map(|outcome| {
+        let ended = facts.attempts.iter().filter(|ended| ended.outcome == outcome.name());
+        (vec![outcome.name().to_owned()], ended.map(|ended| ended.attempts).sum::<i64>() as f64)
+    });
+    counter("lamina_attempts_total", "Ended attempts by outcome.", &["outcome"], samples.collect())
+}
+
+fn failures(facts: &MetricFacts) -> MetricFamily {
+    let samples = FailureKind::ALL.iter().map(|kind| {
+        let found = facts.attempts.iter().filter(|ended| ended.failure.as_deref() == Some(kind.name()));
+        (vec![kind.name().to_owned()], found.map(|ended| ended.attempts).sum::<i64>() as f64)
+    });
+    counter("lamina_failures_total", "Failed attempts by kind of failure.", &["kind"], samples.collect())
+}
+
+fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> MetricFamily {
+    let help = format!(
+        "{what}; mean over the arm's trials in the newest job and in those that have not ended (arms of one name in \
+         several jobs are one)."
+    );
+    let points = points.iter().filter(|found| found.name == point);
+    gauge(
+        metric,
+        &help,
+        &["stage", "arm"],
+        points.map(|found| (vec![found.stage.clone(), found.arm.clone()], found.value)).collect(),
+    )
+}
+
+/// Steps of one device, interleaved: the only ones that may be compared.
+fn timing(report: &TimingReport, baseline: &str) -> Vec<MetricFamily> {
+    let baseline = report.arms.iter().find(|arm| arm.name == baseline).and_then(seconds_per_step);
+    let timed: Vec<(String, f64)> =
+        report.arms.iter().filter_map(|arm| Some((arm.name.clone(), seconds_per_step(arm)?))).collect();
+    let speedups = timed.iter().filter_map(|(arm, seconds)| Some((vec![arm.clone()], baseline? / seconds))).collect();
+    vec![
+        gauge(
+            "lamina_timed_step_seconds",
+            "Mean seconds per step by the newest timing trial, whose arms ran interleaved on one device.",
+            &["arm"],
+            timed.into_iter().map(|(arm, seconds)| (vec![arm], seconds)).collect(),
+        ),
+        gauge(
+            "lamina_speedup_ratio",
+            "Baseline's seconds per step over the arm's, by the newest timing trial; above 1 is faster.",
+            &["arm"],
+            speedups,
+        ),
+    ]
+}
+
+fn seconds_per_step(arm: &ArmTiming) -> Option<f64> {
+    let mean = arm.turns.iter().sum::<f64>() / arm.turns.len() as f64;
+    (mean > 0.0).then_some(mean)
+}
+
+fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
+    const LABELS: [&str; 3] = ["task", "arm", "learning_rate"];
+    let samples = |number: fn(&scheduler::store::facts::ScoreSpread) -> Option<f64>| -> Vec<Sample> {
+        let labels = |score: &scheduler::store::facts::ScoreSpread| {
+            vec![score.task.clone(), score.arm.clone(), score.learning_rate.to_string()]
+        };
+        facts.scores.iter().filter_map(|score| Some((labels(score), number(score)?))).collect()
+    };
+    [
+        gauge(
+            "lamina_finetune_score",
+            "Mean dev score over the seeds, as a fraction; the newest job that has any.",
+            &LABELS,
+            samples(|score| Some(score.mean)),
+        ),
+        gauge(
+            "lamina_finetune_score_sd",
+            "Sample standard deviation of the dev score over the seeds; the newest job that has any.",
+            &LABELS,
+            samples(|score| score.sd),
+        ),
+        gauge(
+            "lamina_finetune_score_trials",
+            "Fine-tune trials that the mean is over.",
+            &LABELS,
+            samples(|score| Some(score.trials as f64)),
+        ),
+    ]
+}
+
+fn buckets(latency: Latency) -> Buckets {
+    let cumulative = BOUNDS.iter().zip(&latency.counts).scan(0, |below, (bound, count)| {
+        *below += count;
+        Some((*bound, *below))
+    });
+    Buckets { cumulative: cumulative.collect(), count: latency.count, sum: latency.sum }
+}
+
+fn single(name: &str, help: &str, value: f64) -> MetricFamily {
+    gauge(name, help, &[], vec![(Vec::new(), value)])
+}

@@ -1,0 +1,145 @@
+//! The server, as an agent sees it: sync, and artifacts by digest.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Body, Response, StatusCode};
+use serde::Deserialize;
+use tokio_util::io::ReaderStream;
+
+use super::name::Digest;
+use crate::protocol::{SyncRequest, SyncResponse};
+
+/// Without a byte for so long, a transfer is begun again.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A sync that takes longer is given up and made anew; it is a few megabytes at most.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    server: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// No answer, or not all of it.
+    #[error("the server did not answer")]
+    Away(#[from] reqwest::Error),
+    #[error("the server answered {status}: {detail}")]
+    Refused { status: StatusCode, code: String, detail: String },
+    #[error("cannot read {path}")]
+    File { path: String, source: std::io::Error },
+}
+
+impl ClientError {
+    /// Whether the same request can come out otherwise later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Away(error) => !error.is_builder(),
+            Self::Refused { status, .. } => {
+                status.is_server_error() || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::File { .. } => false,
+        }
+    }
+
+    pub(super) fn is_about_the_token(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. })
+    }
+}
+
+/// What matters of an RFC 9457 problem.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    code: String,
+    title: String,
+    detail: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetUpError {
+    #[error("the token holds characters that no token has")]
+    Token(#[from] reqwest::header::InvalidHeaderValue),
+    #[error("cannot set up HTTP")]
+    Http(#[from] reqwest::Error),
+}
+
+impl Client {
+    /// `server`: base URL.
+    pub(super) fn new(server: &str, token: &str) -> Result<Self, SetUpError> {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        bearer.set_sensitive(true);
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("lamina-agent/", env!("CARGO_PKG_VERSION")))
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+            .connect_timeout(Duration::from_secs(5))
+            .read_timeout(SILENCE)
+            .build()?;
+        Ok(Self { http, server: server.trim_end_matches('/').to_owned() })
+    }
+
+    pub(super) async fn sync(&self, request: &SyncRequest) -> Result<SyncResponse, ClientError> {
+        let url = format!("{}/agents/sync", self.server);
+        let response = self.http.post(url).timeout(SYNC_LIMIT).json(request).send().await?;
+        Ok(accepted(response).await?.json().await?)
+    }
+
+    /// An artifact from byte `from` on; the status is 206 if the answer begins there, and 200 if at the first byte.
+    pub(super) async fn get(&self, digest: &Digest, from: u64) -> Result<Response, ClientError> {
+        let mut request = self.http.get(self.artifact(digest));
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        accepted(request.send().await?).await
+    }
+
+    /// Brings a file to the artifact store, unless it is there.
+    pub(super) async fn put(&self, digest: &Digest, path: &Path) -> Result<(), ClientError> {
+        let head = self.http.head(self.artifact(digest)).send().await?;
+        if head.status() != StatusCode::NOT_FOUND {
+            // An answer to HEAD has no body, so a refusal is told by its status alone.
+            return accepted(head).await.map(drop);
+        }
+        let in_file = |source| ClientError::File { path: path.display().to_string(), source };
+        let file = tokio::fs::File::open(path).await.map_err(in_file)?;
+        let bytes = file.metadata().await.map_err(in_file)?.len();
+        let body = Body::wrap_stream(ReaderStream::with_capacity(file, 256 << 10));
+        let request = self.http.put(self.artifact(digest)).header(CONTENT_LENGTH, bytes).body(body);
+        accepted(request.send().await?).await.map(drop)
+    }
+
+    fn artifact(&self, digest: &Digest) -> String {
+        format!("{}/artifacts/{digest}", self.server)
+    }
+}
+
+async fn accepted(response: Response) -> Result<Response, ClientError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = response.bytes().await.unwrap_or_default();
+    let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+    let detail = [problem.detail, problem.title].into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| {
+        // Not a problem document: a proxy's page, perhaps. Its beginning says enough.
+        String::from_utf8_lossy(&body).chars().take(200).collect()
+    });
+    Err(ClientError::Refused { status, code: problem.code, detail })
+}
+
+/// Waits between tries: from a fifth of a second, doubling up to five.
+pub(super) struct Backoff(Duration);
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self(Duration::from_millis(200))
+    }
+
+    pub(super) async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,446 @@
+//! A job becomes trials: one for timing; arms x pre-train seeds; each of these x tasks x learning rates x fine-tune seeds.
+//!
+//! Seed n means the same draws in every arm, so that arms can be compared seed by seed.
+
+use recipe::problem::Problems;
+use recipe::{
+    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Stage, Task, Timing, TimingArm,
+    TrialSpec, Vocabulary,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::dataset::{DatasetFacts, Scan};
+use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, TimingSpec, VocabularyChoice};
+
+/// More is a mistake in the submission.
+const MOST_TRIALS: u64 = 100_000;
+const LONGEST_NAME: usize = 200;
+
+/// The registered datasets that a job names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Datasets {
+    pub corpus: Scan,
+    /// Absent where the vocabulary is trained.
+    pub vocabulary: Option<Scan>,
+    /// Absent in a job without fine-tuning.
+    pub glue: Option<Scan>,
+}
+
+/// What a job expands into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expansion {
+    pub trials: Vec<NewTrial>,
+    pub plan: Plan,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTrial {
+    pub arm: Option<String>,
+    pub task: Option<Task>,
+    /// Peak of a fine-tune trial's learning rate.
+    pub learning_rate: Option<f64>,
+    pub spec: TrialSpec,
+    /// Place in the expansion of the pre-train trial that it waits for.
+    pub waits_for: Option<usize>,
+    /// Expected training FLOPs.
+    pub work: f64,
+    /// For fine-tuning an estimate; the trainer knows better once it has read the data.
+    pub total_steps: u64,
+}
+
+/// What a job would cost: the answer to a dry run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    pub trials: PlannedTrials,
+    /// Optimiser updates of all trials.
+    pub steps: u64,
+    /// Expected training FLOPs of all trials (a multiply-add is 2; backward counts as twice forward).
+    pub flops: f64,
+    pub arms: Vec<ArmPlan>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct PlannedTrials {
+    pub timing: u64,
+    pub pretrain: u64,
+    pub finetune: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ArmPlan {
+    pub name: String,
+    /// Expected training FLOPs of one pre-train trial.
+    pub pretrain_flops: f64,
+    /// Closed-form share of the encoder's work that layer drop saves.
+    pub encoder_saving: f64,
+    /// The same as a share of all training FLOPs, the head on the masked positions included.
+    pub flop_saving: f64,
+}
+
+/// Every reason to refuse `spec` that can be seen without looking at data, with pointers into the submission.
+pub fn check(spec: &JobSpec) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    check_name(&mut problems, &spec.name);
+    if let ModelChoice::Named(name) = &spec.model
+        && Size::named(name).is_none()
+    {
+        let known: Vec<&str> = Size::NAMED.iter().map(|(name, _)| *name).collect();
+        problems.add("model", format!("there is no size {name:?}: there are {}", known.join(", ")));
+    }
+    check_arms(&mut problems, spec);
+    problems.within("pretrain", |p| check_seeds(p, spec.pretrain.seeds));
+    if let Some(glue) = &spec.glue {
+        problems.within("glue", |p| check_glue(p, glue));
+    }
+    let mut found = problems.into_vec();
+    found.extend(recipe_problems(spec));
+    if found.is_empty() && planned(spec).total() > MOST_TRIALS {
+        let message = format!("{} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total());
+        found.push(Problem { pointer: String::new(), message });
+    }
+    found
+}
+
+/// The trials of `spec` on these datasets, in the order in which they are to be served, and what they cost.
+pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Problem>> {
+    let mut problems = check(spec);
+    if let (Some(glue), Some(Scan { facts: DatasetFacts::Glue { examples }, .. })) = (&spec.glue, &datasets.glue) {
+        for (index, name) in glue.tasks.iter().enumerate() {
+            if Task::named(name).is_some_and(|task| !examples.contains_key(&task)) {
+                let message = format!("the dataset {:?} has no task {name}", glue.dataset);
+                problems.push(Problem { pointer: format!("/glue/tasks/{index}"), message });
+            }
+        }
+    }
+    let size = match &spec.model {
+        ModelChoice::Named(name) => Size::named(name),
+        ModelChoice::Shape(size) => Some(*size),
+    };
+    let (Some(size), true) = (size, problems.is_empty()) else { return Err(problems) };
+    let arms: Vec<(&ArmSpec, Pretrain)> =
+        spec.arms.iter().map(|arm| (arm, pretrain(spec, arm, size, Some(datasets)))).collect();
+    let tokens = vocabulary_tokens(spec, datasets);
+    let mut trials = Vec::new();
+    if let Some(timing) = &spec.timing {
+        trials.push(timing_trial(timing, &arms, tokens));
+    }
+    for (arm, recipe) in &arms {
+        for seed in 0..spec.pretrain.seeds {
+            trials.push(NewTrial {
+                arm: Some(arm.name.clone()),
+                task: None,
+                learning_rate: None,
+                spec: TrialSpec { recipe: Recipe::Pretrain(recipe.clone()), seeds: Seeds::all(seed.into()) },
+                waits_for: None,
+                work: pretrain_cost(recipe, tokens).flops,
+                total_steps: recipe.steps,
+            });
+        }
+    }
+    if let (Some(glue), Some(data)) = (&spec.glue, &datasets.glue) {
+        let sources: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
+        for (index, source) in sources {
+            if let Recipe::Pretrain(recipe) = &source.spec.recipe {
+                trials.extend(finetune_trials(glue, data, index, &source, recipe));
+            }
+        }
+    }
+    let plan = plan(&trials, &arms, tokens);
+    Ok(Expansion { trials, plan })
+}
+
+impl PlannedTrials {
+    pub fn total(&self) -> u64 {
+        self.timing.saturating_add(self.pretrain).saturating_add(self.finetune)
+    }
+}
+
+impl NewTrial {
+    pub const fn stage(&self) -> Stage {
+        self.spec.recipe.stage()
+    }
+}
+
+fn check_name(problems: &mut Problems, name: &str) {
+    let fits = !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
+    problems.require(fits, "name", || format!("a name has 1 to {LONGEST_NAME} bytes and no control characters"));
+}
+
+fn check_arms(problems: &mut Problems, spec: &JobSpec) {
+    problems.require(!spec.arms.is_empty(), "arms", || "a job needs at least one arm".into());
+    problems.within("arms", |problems| {
+        for (index, arm) in spec.arms.iter().enumerate() {
+            problems.within(&index.to_string(), |problems| {
+                check_name(problems, &arm.name);
+                let first = spec.arms.iter().position(|other| other.name == arm.name);
+                problems.require(first == Some(index), "name", || format!("two arms are called {:?}", arm.name));
+            });
+        }
+    });
+    if let Some(baseline) = &spec.baseline {
+        problems.require(spec.arms.iter().any(|arm| arm.name == *baseline), "baseline", || {
+            format!("no arm is called {baseline:?}")
+        });
+    }
+}
+
+fn check_seeds(problems: &mut Problems, seeds: u32) {
+    problems.require((1..=10_000).contains(&seeds), "seeds", || format!("{seeds} seeds: 1 to 10000 are allowed"));
+}
+
+fn check_glue(problems: &mut Problems, glue: &GlueSpec) {
+    check_seeds(problems, glue.seeds);
+    problems.require(!glue.tasks.is_empty(), "tasks", || "name at least one task".into());
+    problems.within("tasks", |problems| {
+        for (index, name) in glue.tasks.iter().enumerate() {
+            let known = || Task::rows().map(|row| row.name).join(", ");
+            let field = index.to_string();
+            problems.require(Task::named(name).is_some(), &field, || {
+                format!("there is no task {name:?}: there are {}", known())
+            });
+            problems.require(!glue.tasks[..index].contains(name), &field, || format!("{name} is named twice"));
+        }
+    });
+    problems.require(!glue.learning_rates.is_empty(), "learning_rates", || "name at least one rate".into());
+    problems.within("learning_rates", |problems| {
+        for (index, rate) in glue.learning_rates.iter().enumerate() {
+            problems.require(!glue.learning_rates[..index].contains(rate), &index.to_string(), || {
+                format!("{rate} is named twice")
+            });
+        }
+    });
+}
+
+/// What the recipes' own validation says, with pointers turned from the recipe into the submission.
+fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
+    let size = match &spec.model {
+        ModelChoice::Shape(size) => *size,
+        ModelChoice::Named(name) => match Size::named(name) {
+            Some(size) => size,
+            None => return Vec::new(),
+        },
+    };
+    let mut found: Vec<Problem> = Vec::new();
+    let mut note = |problems: Vec<Problem>, pointer: &dyn Fn(&str) -> Option<String>| {
+        for problem in problems {
+            if let Some(pointer) = pointer(&problem.pointer) {
+                let problem = Problem { pointer, message: problem.message };
+                // What all arms share is wrong once.
+                if !found.contains(&problem) {
+                    found.push(problem);
+                }
+            }
+        }
+    };
+    for (index, arm) in spec.arms.iter().enumerate() {
+        let recipe = pretrain(spec, arm, size, None);
+        note(Recipe::Pretrain(recipe.clone()).validate(), &|inner| Some(pretrain_pointer(inner, index, arm)));
+        let Some(glue) = &spec.glue else { continue };
+        for (rate, &peak) in glue.learning_rates.iter().enumerate() {
+            let dataset = Dataset { name: glue.dataset.clone(), digest: None };
+            let recipe = finetune(glue, dataset, &recipe, Seeds::default(), Task::Rte, peak);
+            note(Recipe::Finetune(recipe).validate(), &|inner| finetune_pointer(inner, rate));
+        }
+    }
+    if let Some(timing) = &spec.timing {
+        let recipe = Timing {
+            arms: vec![],
+            rounds: timing.rounds,
+            steps_per_turn: timing.steps_per_turn,
+            warmup_steps: timing.warmup_steps,
+        };
+        // The arms are checked above.
+        note(Recipe::Timing(recipe).validate(), &|inner| (inner != "/arms").then(|| format!("/timing{inner}")));
+    }
+    found
+}
+
+fn pretrain_pointer(inner: &str, index: usize, arm: &ArmSpec) -> String {
+    match inner {
+        "/model/embedding_norm" => format!("/arms/{index}/embedding_norm"),
+        "/vocabulary" => "/vocabulary/train".into(),
+        _ if inner.starts_with("/layer_drop") => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/learning_rate") && arm.learning_rate.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/model") => inner.into(),
+        _ => format!("/pretrain{inner}"),
+    }
+}
+
+/// `None` for what belongs to the recipe that it starts from, which is checked for itself.
+fn finetune_pointer(inner: &str, rate: usize) -> Option<String> {
+    match inner {
+        "/learning_rate/peak" => Some(format!("/glue/learning_rates/{rate}")),
+        "/learning_rate/warmup" => Some("/glue/warmup".into()),
+        _ if inner.starts_with("/from") => None,
+        _ => Some(format!("/glue{inner}")),
+    }
+}
+
+fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
+    let dataset = |name: &str, scan: Option<&Scan>| Dataset {
+        name: name.to_owned(),
+        digest: scan.map(|scan| scan.digest.clone()),
+    };
+    let settings = &spec.pretrain;
+    Pretrain {
+        model: Model { embedding_norm: arm.embedding_norm, ..Model::of_size(size, arm.norm) },
+        layer_drop: arm.layer_drop,
+        objective: settings.objective,
+        optimizer: settings.optimizer,
+        learning_rate: arm.learning_rate.unwrap_or(settings.learning_rate),
+        steps: settings.steps,
+        batch: settings.batch,
+        length: settings.length,
+        corpus: dataset(&spec.corpus, datasets.map(|known| &known.corpus)),
+        vocabulary: match &spec.vocabulary {
+            VocabularyChoice::Named(name) => Vocabulary::File {
+                dataset: dataset(name, datasets.and_then(|known| known.vocabulary.as_ref())),
+            },
+            VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
+        },
+        held_out: settings.held_out,
+        validate_every: settings.validate_every.unwrap_or_else(|| settings.steps.div_ceil(10).max(1)),
+        validation_sequences: 256,
+    }
+}
+
+fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, task: Task, peak: f64) -> Finetune {
+    Finetune {
+        from: Box::new(from.clone()),
+        from_seeds,
+        task,
+        glue: data,
+        epochs: glue.epochs,
+        batch: glue.batch,
+        length: glue.length,
+        learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
+        optimizer: from.optimizer,
+    }
+}
+
+fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> NewTrial {
+    let turns = u64::from(timing.rounds) * u64::from(timing.steps_per_turn + timing.warmup_steps);
+    let per_step: f64 = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, tokens).flops / recipe.steps as f64).sum();
+    let recipe = Timing {
+        arms: arms
+            .iter()
+            .map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: recipe.clone() })
+            .collect(),
+        rounds: timing.rounds,
+        steps_per_turn: timing.steps_per_turn,
+        warmup_steps: timing.warmup_steps,
+    };
+    NewTrial {
+        arm: None,
+        task: None,
+        learning_rate: None,
+        spec: TrialSpec { recipe: Recipe::Timing(recipe), seeds: Seeds::all(0) },
+        waits_for: None,
+        work: turns as f64 * per_step,
+        total_steps: turns * arms.len() as u64,
+    }
+}
+
+fn finetune_trials(
+    glue: &GlueSpec,
+    data: &Scan,
+    index: usize,
+    source: &NewTrial,
+    from: &Pretrain,
+) -> impl Iterator<Item = NewTrial> {
+    let tasks = glue.tasks.iter().filter_map(|name| Task::named(name));
+    tasks.flat_map(move |task| {
+        let total_steps = finetune_steps(glue, data, task);
+        let sequences = total_steps as f64 * f64::from(glue.batch);
+        let work = TRAINING * sequences * f64::from(from.model.blocks) * from.model.block_flops(glue.length.into());
+        glue.learning_rates.iter().flat_map(move |&peak| {
+            (0..u64::from(glue.seeds)).map(move |seed| {
+                let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
+                let recipe = finetune(glue, dataset, from, source.spec.seeds, task, peak);
+                let seeds = Seeds { data: seed, dropout: seed, head: seed, ..source.spec.seeds };
+                NewTrial {
+                    arm: source.arm.clone(),
+                    task: Some(task),
+                    learning_rate: Some(peak),
+                    spec: TrialSpec { recipe: Recipe::Finetune(recipe), seeds },
+                    waits_for: Some(index),
+                    work,
+                    total_steps,
+                }
+            })
+        })
+    })
+}
+
+fn finetune_steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
+    let examples = match &data.facts {
+        DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
+        DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } => 0,
+    };
+    (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
+}
+
+fn vocabulary_tokens(spec: &JobSpec, datasets: &Datasets) -> u64 {
+    match (&spec.vocabulary, datasets.vocabulary.as_ref().map(|scan| &scan.facts)) {
+        (VocabularyChoice::Train(vocabulary), _) => vocabulary.train.into(),
+        (VocabularyChoice::Named(_), Some(DatasetFacts::Vocabulary { tokens })) => *tokens,
+        (VocabularyChoice::Named(_), _) => 0,
+    }
+}
+
+/// Forward, and twice as much backward.
+const TRAINING: f64 = 3.0;
+
+struct Cost {
+    /// Expected, with layer drop.
+    flops: f64,
+    encoder_saving: f64,
+    flop_saving: f64,
+}
+
+/// The expected cost of one pre-train trial: its encoder on every position, its head on the masked ones.
+fn pretrain_cost(recipe: &Pretrain, tokens: u64) -> Cost {
+    let sequences = recipe.steps as f64 * f64::from(recipe.batch);
+    let length = u64::from(recipe.length);
+    let encoder = TRAINING * sequences * f64::from(recipe.model.blocks) * recipe.model.block_flops(length);
+    let masked = recipe.objective.rate * f64::from(recipe.length);
+    let head = TRAINING * sequences * masked * recipe.model.head_flops(tokens);
+    let encoder_saving =
+        recipe.layer_drop.map_or(0.0, |drop| drop.encoder_saving(recipe.model.blocks, recipe.steps));
+    let saved = encoder_saving * encoder;
+    Cost { flops: encoder + head - saved, encoder_saving, flop_saving: saved / (encoder + head) }
+}
+
+/// The number of trials of each stage, without making them.
+fn planned(spec: &JobSpec) -> PlannedTrials {
+    let product = |factors: &[usize]| factors.iter().fold(1u64, |all, &n| all.saturating_mul(n as u64));
+    let pretrain = product(&[spec.arms.len(), spec.pretrain.seeds as usize]);
+    let finetune = spec.glue.as_ref().map_or(0, |glue| {
+        pretrain.saturating_mul(product(&[glue.tasks.len(), glue.learning_rates.len(), glue.seeds as usize]))
+    });
+    PlannedTrials { timing: u64::from(spec.timing.is_some()), pretrain, finetune }
+}
+
+fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan {
+    let count = |stage| trials.iter().filter(|trial| trial.stage() == stage).count() as u64;
+    Plan {
+        trials: PlannedTrials {
+            timing: count(Stage::Timing),
+            pretrain: count(Stage::Pretrain),
+            finetune: count(Stage::Finetune),
+        },
+        steps: trials.iter().map(|trial| trial.total_steps).sum(),
+        flops: trials.iter().map(|trial| trial.work).sum(),
+        arms: arms
+            .iter()
+            .map(|(arm, recipe)| {
+                let Cost { flops, encoder_saving, flop_saving } = pretrain_cost(recipe, tokens);
+                ArmPlan { name: arm.name.clone(), pretrain_flops: flops, encoder_saving, flop_saving }
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

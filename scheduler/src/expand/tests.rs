@@ -1,0 +1,172 @@
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn scan(name: &str, facts: DatasetFacts) -> Scan {
+    Scan { name: name.into(), folder: PathBuf::from("/data"), digest: "ab".repeat(32), facts, files: vec![] }
+}
+
+fn datasets() -> Datasets {
+    let examples = [(Task::Rte, 2490), (Task::Mrpc, 3668), (Task::Cola, 8551)].into();
+    Datasets {
+        corpus: scan("wiki", DatasetFacts::Corpus),
+        vocabulary: Some(scan("bert-base-uncased", DatasetFacts::Vocabulary { tokens: 30522 })),
+        glue: Some(scan("glue", DatasetFacts::Glue { examples })),
+    }
+}
+
+fn example() -> serde_json::Value {
+    json!({
+        "name": "pld on wiki", "model": "narrow", "corpus": "wiki", "vocabulary": "bert-base-uncased",
+        "pretrain": {"steps": 2000, "batch": 32, "length": 128,
+                     "learning_rate": {"peak": 1e-3, "warmup": 0.02, "decay": "linear"}, "seeds": 1},
+        "arms": [{"name": "post-ln", "norm": "post"}, {"name": "pre-ln"},
+                 {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}],
+        "baseline": "pre-ln",
+        "glue": {"tasks": ["rte", "mrpc", "cola"], "seeds": 5, "epochs": 3, "learning_rates": [1e-4]}
+    })
+}
+
+fn spec(change: impl FnOnce(&mut serde_json::Value)) -> JobSpec {
+    let mut value = example();
+    change(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+fn pointers(spec: &JobSpec) -> Vec<String> {
+    check(spec).into_iter().map(|problem| problem.pointer).collect()
+}
+
+#[test]
+fn the_example_expands_into_one_three_and_forty_five() {
+    let Expansion { trials, plan } = expand(&spec(|_| ()), &datasets()).unwrap();
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 3, finetune: 45 });
+    assert_eq!(trials.len(), 49);
+    for trial in &trials {
+        assert_eq!(trial.spec.recipe.validate(), []);
+        let Some(source) = trial.waits_for else { continue };
+        let (Recipe::Finetune(recipe), Recipe::Pretrain(from)) = (&trial.spec.recipe, &trials[source].spec.recipe)
+        else {
+            panic!("a fine-tune trial waits for a pre-train trial")
+        };
+        assert_eq!(*recipe.from, *from);
+        assert_eq!(trial.arm, trials[source].arm);
+        assert_eq!(trial.spec.seeds.init, trials[source].spec.seeds.init);
+        assert_eq!(trial.spec.seeds.gate, trials[source].spec.seeds.gate);
+    }
+    assert_eq!(trials.iter().find(|trial| trial.task == Some(Task::Rte)).unwrap().total_steps, 3 * 156);
+}
+
+#[test]
+fn the_plan_shows_the_closed_form_saving() {
+    let plan = expand(&spec(|_| ()), &datasets()).unwrap().plan;
+    let (pre, pld) = (&plan.arms[1], &plan.arms[2]);
+    assert_eq!((pre.encoder_saving, pre.flop_saving), (0.0, 0.0));
+    // k (1 - limit) (1 - 1/100) with k = 13/24, to the sum's own discretisation.
+    assert!((pld.encoder_saving - 13.0 / 24.0 * 0.5 * 0.99).abs() < 1e-3, "{}", pld.encoder_saving);
+    assert!((pld.pretrain_flops / pre.pretrain_flops - (1.0 - pld.flop_saving)).abs() < 1e-12);
+    assert!(pld.flop_saving < pld.encoder_saving);
+}
+
+#[test]
+fn every_problem_is_said_at_once_where_it_was_written() {
+    let bad = spec(|job| {
+        job["name"] = json!(" ");
+        job["pretrain"]["steps"] = json!(0);
+        job["arms"][0]["embedding_norm"] = json!(false);
+        job["arms"][1]["name"] = json!("post-ln");
+        job["arms"][2]["layer_drop"]["theta_limit"] = json!(2);
+        job["glue"]["tasks"] = json!(["rte", "squad", "rte"]);
+        job["glue"]["learning_rates"] = json!([1e-4, -1]);
+        job["timing"] = json!({"rounds": 0});
+    });
+    assert_eq!(pointers(&bad), [
+        "/name",
+        "/arms/1/name",
+        "/baseline",
+        "/glue/tasks/1",
+        "/glue/tasks/2",
+        "/arms/0/embedding_norm",
+        "/pretrain/steps",
+        "/glue/learning_rates/1",
+        "/arms/2/layer_drop/theta_limit",
+        "/timing/rounds"
+    ]);
+}
+
+#[test]
+fn theta_limits_at_and_beyond_the_ends_are_refused() {
+    for (limit, fits) in [(0.0, false), (1e-9, true), (1.0, true), (2.0, false)] {
+        let job = spec(|job| job["arms"][2]["layer_drop"]["theta_limit"] = json!(limit));
+        assert_eq!(check(&job).is_empty(), fits, "{limit}");
+    }
+}
+
+#[test]
+fn an_arm_points_to_its_own_learning_rate_and_the_job_to_its() {
+    let own = spec(|job| job["arms"][1]["learning_rate"] = json!({"peak": 0}));
+    assert_eq!(pointers(&own), ["/arms/1/learning_rate/peak"]);
+    let shared = spec(|job| job["pretrain"]["learning_rate"] = json!({"peak": 0}));
+    assert_eq!(pointers(&shared), ["/pretrain/learning_rate/peak"]);
+}
+
+#[test]
+fn a_model_that_does_not_exist_and_a_shape_that_cannot_are_refused() {
+    assert_eq!(pointers(&spec(|job| job["model"] = json!("huge"))), ["/model"]);
+    let shape = json!({"blocks": 2, "hidden": 10, "heads": 3, "intermediate": 4});
+    assert_eq!(pointers(&spec(|job| job["model"] = shape)), ["/model/heads"]);
+}
+
+#[test]
+fn a_job_beyond_the_bound_is_refused_without_being_made() {
+    let job = spec(|job| {
+        job["pretrain"]["seeds"] = json!(10_000);
+        job["glue"]["seeds"] = json!(10_000);
+    });
+    assert_eq!(pointers(&job), [""]);
+}
+
+#[test]
+fn a_task_that_the_dataset_lacks_is_refused() {
+    let job = spec(|job| job["glue"]["tasks"] = json!(["rte", "mnli"]));
+    let problems = expand(&job, &datasets()).unwrap_err();
+    assert_eq!(problems[0].pointer, "/glue/tasks/1");
+}
+
+proptest! {
+    #[test]
+    fn seeds_are_shared_between_arms_and_differ_within_them(
+        seeds in 1u32..4, tasks in 1usize..4, rates in 1usize..3, glue_seeds in 1u32..4, timing: bool
+    ) {
+        let job = spec(|job| {
+            job["pretrain"]["seeds"] = json!(seeds);
+            job["glue"]["tasks"] = json!(["rte", "mrpc", "cola"][..tasks]);
+            job["glue"]["learning_rates"] = json!([1e-4, 3e-4][..rates]);
+            job["glue"]["seeds"] = json!(glue_seeds);
+            if !timing { job["timing"] = json!(null); }
+        });
+        let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+        prop_assert_eq!(plan.trials, planned(&job));
+        prop_assert_eq!(plan.trials.total(), trials.len() as u64);
+        let key = |trial: &NewTrial| {
+            (trial.stage(), trial.task, trial.learning_rate.map(f64::to_bits), trial.spec.seeds,
+             trial.waits_for.map(|source| trials[source].spec.seeds))
+        };
+        let of = |arm: &str| -> Vec<_> {
+            trials.iter().filter(|trial| trial.arm.as_deref() == Some(arm)).map(key).collect()
+        };
+        let baseline = of("pre-ln");
+        prop_assert_eq!(&baseline, &of("pld"));
+        let distinct: HashSet<_> = baseline.iter().collect();
+        prop_assert_eq!(distinct.len(), baseline.len());
+        let identities: HashSet<_> =
+            trials.iter().map(|trial| (trial.spec.recipe.fingerprint(), trial.spec.seeds)).collect();
+        prop_assert_eq!(identities.len(), trials.len(), "no two trials are the same work");
+        // In the order in which they are served, nothing waits for what comes later.
+        prop_assert!(trials.iter().enumerate().all(|(at, trial)| trial.waits_for.is_none_or(|source| source < at)));
+    }
+}

@@ -1,0 +1,218 @@
+//! Which trial goes on which slot. Pure: a picture of the queue and the nodes in, placements out.
+//!
+//! Trials are served in the order of the queue (jobs by creation; within a job timing, pretrain, finetune), each on the
+//! first slot that suits it. Two rules bend that:
+//!
+//! - On a node with processor slots a timing trial needs every slot idle, and keeps them idle while it runs: its
+//!   neighbours would share its cores. A node is held back for it until it has drained.
+//! - A trial avoids nodes on which its device failed, as long as there is another one.
+
+use std::collections::HashSet;
+
+use recipe::Stage;
+
+use crate::id::{NodeId, TrialId};
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// In the order in which they are to be served.
+    pub queue: Vec<Waiting>,
+    /// Live nodes.
+    pub nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    pub trial: TrialId,
+    pub stage: Stage,
+    /// Nodes on which an attempt of this trial met a device fault.
+    pub avoid: Vec<NodeId>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub id: NodeId,
+    pub slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slot {
+    pub index: i32,
+    /// A share of the processor, not an accelerator.
+    pub is_cpu: bool,
+    /// Stage of the trial that runs here.
+    pub busy: Option<Stage>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    pub trial: TrialId,
+    pub node: NodeId,
+    pub slot: i32,
+}
+
+/// The placements to make now.
+pub fn place(snapshot: &Snapshot) -> Vec<Placement> {
+    let mut nodes = snapshot.nodes.clone();
+    let mut held: HashSet<NodeId> = nodes.iter().filter(|node| node.times_alone()).map(|node| node.id).collect();
+    let mut placements = Vec::new();
+    for waiting in &snapshot.queue {
+        let elsewhere = nodes.iter().any(|node| !waiting.avoid.contains(&node.id));
+        let suits = |node: &Node| !held.contains(&node.id) && !(elsewhere && waiting.avoid.contains(&node.id));
+        let timing = waiting.stage == Stage::Timing;
+        let chosen = nodes.iter_mut().filter(|node| suits(node)).find_map(|node| {
+            let alone = !timing || !node.shares_cores() || node.slots.iter().all(|slot| slot.busy.is_none());
+            let id = node.id;
+            node.slots.iter_mut().find(|slot| alone && slot.busy.is_none()).map(|slot| (id, slot))
+        });
+        if let Some((node, slot)) = chosen {
+            slot.busy = Some(waiting.stage);
+            placements.push(Placement { trial: waiting.trial, node, slot: slot.index });
+            held.extend(nodes.iter().filter(|node| node.times_alone()).map(|node| node.id));
+        } else if timing {
+            // The node that is nearest to being idle takes nothing more until this trial is on it.
+            let draining = nodes.iter().filter(|node| suits(node) && node.shares_cores()).min_by_key(|node| node.busy());
+            held.extend(draining.map(|node| node.id));
+        }
+    }
+    placements
+}
+
+impl Node {
+    fn shares_cores(&self) -> bool {
+        self.slots.iter().any(|slot| slot.is_cpu)
+    }
+
+    fn times_alone(&self) -> bool {
+        self.shares_cores() && self.slots.iter().any(|slot| slot.busy == Some(Stage::Timing))
+    }
+
+    fn busy(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.busy.is_some()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn node(cpu: bool, busy: &[Option<Stage>]) -> Node {
+        let slots = (0..).zip(busy).map(|(index, &busy)| Slot { index, is_cpu: cpu, busy }).collect();
+        Node { id: NodeId::new(), slots }
+    }
+
+    fn waiting(stage: Stage) -> Waiting {
+        Waiting { trial: TrialId::new(), stage, avoid: vec![] }
+    }
+
+    #[test]
+    fn the_queue_is_served_in_order() {
+        let snapshot = Snapshot {
+            queue: vec![waiting(Stage::Pretrain), waiting(Stage::Pretrain), waiting(Stage::Finetune)],
+            nodes: vec![node(false, &[Some(Stage::Finetune), None]), node(false, &[None])],
+        };
+        let placed: Vec<TrialId> = place(&snapshot).iter().map(|placement| placement.trial).collect();
+        assert_eq!(placed, [snapshot.queue[0].trial, snapshot.queue[1].trial]);
+    }
+
+    #[test]
+    fn timing_waits_for_an_idle_processor_and_holds_it_back() {
+        let busy = Some(Stage::Pretrain);
+        let queue = vec![waiting(Stage::Timing), waiting(Stage::Pretrain)];
+        let on = |nodes| place(&Snapshot { queue: queue.clone(), nodes });
+        assert_eq!(on(vec![node(true, &[busy, None])]), [], "held back until it has drained");
+        let placed = on(vec![node(true, &[None, None])]);
+        assert_eq!(placed.iter().map(|p| p.trial).collect::<Vec<_>>(), [queue[0].trial], "and then kept quiet");
+        let placed = on(vec![node(true, &[busy, None]), node(true, &[None])]);
+        assert_eq!(placed.iter().map(|p| p.trial).collect::<Vec<_>>(), [queue[0].trial, queue[1].trial]);
+        let placed = on(vec![node(false, &[busy, None, None])]);
+        assert_eq!(placed.len(), 2, "accelerators do not share cores");
+    }
+
+    #[test]
+    fn nothing_joins_a_timing_trial_on_a_processor() {
+        let nodes = vec![node(true, &[Some(Stage::Timing), None])];
+        assert_eq!(place(&Snapshot { queue: vec![waiting(Stage::Finetune)], nodes }), []);
+    }
+
+    #[test]
+    fn a_node_with_a_device_fault_is_avoided_while_there_is_another() {
+        let (faulty, other) = (node(false, &[None]), node(false, &[Some(Stage::Pretrain)]));
+        let queue = vec![Waiting { avoid: vec![faulty.id], ..waiting(Stage::Pretrain) }];
+        assert_eq!(place(&Snapshot { queue: queue.clone(), nodes: vec![faulty.clone(), other] }), []);
+        assert_eq!(place(&Snapshot { queue, nodes: vec![faulty] }).len(), 1);
+    }
+
+    fn any_stage() -> impl Strategy<Value = Stage> {
+        prop_oneof![Just(Stage::Timing), Just(Stage::Pretrain), Just(Stage::Finetune)]
+    }
+
+    fn any_snapshot() -> impl Strategy<Value = Snapshot> {
+        let slot = (any::<bool>(), proptest::option::weighted(0.3, any_stage()));
+        let nodes = proptest::collection::vec(proptest::collection::vec(slot, 1..5), 0..6);
+        let queue = proptest::collection::vec((any_stage(), proptest::collection::vec(0usize..6, 0..2)), 0..20);
+        (nodes, queue).prop_map(|(nodes, queue)| {
+            let nodes: Vec<Node> = nodes
+                .into_iter()
+                .map(|slots| Node {
+                    id: NodeId::new(),
+                    slots: (0..).zip(slots).map(|(index, (is_cpu, busy))| Slot { index, is_cpu, busy }).collect(),
+                })
+                .collect();
+            let queue = queue
+                .into_iter()
+                .map(|(stage, avoid)| Waiting {
+                    avoid: avoid.into_iter().filter_map(|n| nodes.get(n).map(|node| node.id)).collect(),
+                    ..waiting(stage)
+                })
+                .collect();
+            Snapshot { queue, nodes }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn placements_are_sound_and_leave_no_slot_idle_without_a_reason(snapshot in any_snapshot()) {
+            let placements = place(&snapshot);
+            let slots: HashSet<_> = placements.iter().map(|p| (p.node, p.slot)).collect();
+            let trials: HashSet<_> = placements.iter().map(|p| p.trial).collect();
+            prop_assert_eq!(slots.len(), placements.len(), "never two on one slot");
+            prop_assert_eq!(trials.len(), placements.len(), "never a trial twice");
+
+            let mut after = snapshot.clone();
+            for placement in &placements {
+                let stage = snapshot.queue.iter().find(|w| w.trial == placement.trial).unwrap().stage;
+                let node = after.nodes.iter_mut().find(|n| n.id == placement.node).unwrap();
+                let slot = node.slots.iter_mut().find(|s| s.index == placement.slot).unwrap();
+                prop_assert_eq!(slot.busy, None, "never on a busy slot");
+                slot.busy = Some(stage);
+            }
+            for node in &after.nodes {
+                let placed = placements.iter().filter(|p| p.node == node.id).count();
+                if node.times_alone() && placed > 0 {
+                    prop_assert_eq!(node.busy(), 1, "a timing trial on a processor is alone");
+                }
+            }
+            // With no timing trial about, nothing is held back: a free slot is left only to trials that avoid its node.
+            let timing = snapshot.queue.iter().any(|w| w.stage == Stage::Timing)
+                || snapshot.nodes.iter().any(Node::times_alone);
+            if !timing {
+                for waiting in snapshot.queue.iter().filter(|w| !trials.contains(&w.trial)) {
+                    for node in after.nodes.iter().filter(|node| node.busy() < node.slots.len()) {
+                        prop_assert!(waiting.avoid.contains(&node.id));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_timing_trial_is_placed_on_any_idle_node(nodes in 1usize..5, cpu: bool) {
+            let snapshot = Snapshot {
+                queue: vec![waiting(Stage::Timing)],
+                nodes: (0..nodes).map(|_| node(cpu, &[None, None])).collect(),
+            };
+            prop_assert_eq!(place(&snapshot).len(), 1);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The report as text: tables that are aligned as they stand and can go into a paper's draft.
+
+use std::fmt::Write as _;
+
+use super::glue::{GlueArm, GlueReport};
+use super::pretrain::{PretrainArm, PretrainSeed};
+use super::speed::{ArmSpeed, Speed};
+use super::{Comparison, Report};
+use crate::statistics::Summary;
+
+/// What stands where a number is not known.
+const UNKNOWN: &str = "–";
+
+impl Report {
+    /// Markdown. Scores and shares are times 100, with one decimal; n stands beside every mean, hours beside steps.
+    pub fn to_markdown(&self) -> String {
+        let mut text = format!("# {}\n\n", self.name);
+        let state = if self.complete { "complete" } else { "not complete yet" };
+        let _ = writeln!(text, "Job {}, {state}. Baseline: {}. Intervals in brackets are 95 %.", self.job, self.baseline);
+        if let Some(speed) = &self.speed {
+            speed_section(speed, &mut text);
+        }
+        if self.pretrain.iter().any(|arm| !arm.seeds.is_empty()) {
+            pretrain_section(&self.pretrain, &mut text);
+        }
+        if !self.glue.is_empty() {
+            glue_section(&self.glue, &mut text);
+        }
+        if !self.notes.is_empty() {
+            text.push_str("\n## Notes\n\n");
+            for note in &self.notes {
+                let _ = writeln!(text, "- {note}");
+            }
+        }
+        text
+    }
+}
+
+fn speed_section(speed: &Speed, text: &mut String) {
+    text.push_str("\n## Speed\n\n");
+    if let Some(device) = &speed.device {
+        let _ = writeln!(
+            text,
+            "Interleaved on one device: {} ({}), {} threads, libtorch {}.\n",
+            device.model, device.name, device.threads, device.libtorch
+        );
+    }
+    let mut table = Table::new([
+        "Arm", "Turns", "ms/step", "Speed-up", "Step saving, %", "Limit, %", "Share of limit, %", "Tokens/s",
+    ]);
+    for arm in &speed.arms {
+        table.row(speed_row(arm));
+    }
+    table.write(text);
+}
+
+fn speed_row(arm: &ArmSpeed) -> [String; 8] {
+    let time = &arm.seconds_per_step;
+    [
+        arm.arm.clone(),
+        time.n.to_string(),
+        with_interval(number(time.mean * 1e3, 1), time.interval.map(|i| i.map(|s| s * 1e3)), 1),
+        arm.ratio_to_baseline.map_or(UNKNOWN.into(), |r| with_interval(format!("{r:.2}x"), arm.ratio_interval, 2)),
+        percent(arm.step_saving),
+        percent(arm.limit_saving),
+        percent(arm.share_of_limit),
+        number(arm.tokens_per_second, 0),
+    ]
+}
+
+fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
+    text.push_str("\n## Pre-training\n\n");
+    let mut table = Table::new(["Arm", "n", "Validation loss", "sd", "Difference", "p", "Steps", "Hours"]);
+    for arm in arms {
+        let loss = arm.validation_loss.as_ref();
+        let ended = loss.map_or(0, |loss| loss.n);
+        let difference = arm.comparison.as_ref();
+        table.row([
+            arm.arm.clone(),
+            if ended == arm.seeds.len() { ended.to_string() } else { format!("{ended} of {}", arm.seeds.len()) },
+            loss.map_or(UNKNOWN.into(), |loss| with_interval(number(loss.mean, 4), loss.interval, 4)),
+            loss.and_then(|loss| loss.sd).map_or(UNKNOWN.into(), |sd| number(sd, 4)),
+            difference.map_or(UNKNOWN.into(), |c| with_interval(format!("{:+.4}", c.mean_difference), c.interval, 4)),
+            p_value(difference.and_then(|c| c.p_paired_t)),
+            mean_of(&arm.seeds, |seed| seed.steps.map(|steps| steps as f64), 0),
+            mean_of(&arm.seeds, |seed| seed.hours, 3),
+        ]);
+    }
+    table.write(text);
+}
+
+fn mean_of(seeds: &[PretrainSeed], value: impl Fn(&PretrainSeed) -> Option<f64>, decimals: usize) -> String {
+    let values: Vec<f64> = seeds.iter().filter_map(value).collect();
+    Summary::of(&values).map_or(UNKNOWN.into(), |summary| number(summary.mean, decimals))
+}
+
+fn glue_section(tasks: &[GlueReport], text: &mut String) {
+    text.push_str("\n## GLUE, dev\n\n");
+    let mut table = Table::new(["Task", "Arm", "Rate", "n", "Mean", "sd", "Median", "Min", "Max", "Failed", "Failed, %"]);
+    for task in tasks {
+        for arm in &task.arms {
+            table.row(glue_row(&title(task), arm));
+        }
+    }
+    table.write(text);
+    if tasks.iter().all(|task| task.comparisons.is_empty()) {
+        return;
+    }
+    text.push_str("\n## GLUE, against the baseline\n\n");
+    let mut table =
+        Table::new(["Task", "Arm", "Rate", "Pairs", "Difference", "p", "p, Holm", "p, Wilcoxon", "p, spread"]);
+    for task in tasks {
+        for comparison in &task.comparisons {
+            table.row(comparison_row(&title(task), comparison));
+        }
+    }
+    table.write(text);
+    text.push_str(
+        "\np: paired t; Holm: the same, corrected over the tasks of an arm; Wilcoxon: exact signed rank; spread: \
+         Brown-Forsythe.\n",
+    );
+}
+
+fn title(task: &GlueReport) -> String {
+    format!("{} ({})", task.task.name(), task.metrics.join(", "))
+}
+
+fn glue_row(task: &str, arm: &GlueArm) -> [String; 11] {
+    let hundred = |interval: Option<[f64; 2]>| interval.map(|interval| interval.map(|value| value * 100.0));
+    [
+        task.to_owned(),
+        arm.arm.clone(),
+        format!("{:e}", arm.learning_rate),
+        arm.n.to_string(),
+        arm.mean.map_or(UNKNOWN.into(), |mean| with_interval(number(mean * 100.0, 1), hundred(arm.interval), 1)),
+        percent(arm.sd),
+        percent(arm.median),
+        percent(arm.min),
+        percent(arm.max),
+        format!("{} of {}", arm.failed, arm.n),
+        with_interval(percent(Some(arm.failed as f64 / arm.n as f64)), hundred(arm.failed_interval), 1),
+    ]
+}
+
+fn comparison_row(task: &str, comparison: &Comparison) -> [String; 9] {
+    [
+        task.to_owned(),
+        comparison.arm.clone(),
+        comparison.learning_rate.map_or(UNKNOWN.into(), |rate| format!("{rate:e}")),
+        comparison.n_pairs.to_string(),
+        with_interval(
+            format!("{:+.1}", comparison.mean_difference * 100.0),
+            comparison.interval.map(|interval| interval.map(|value| value * 100.0)),
+            1,
+        ),
+        p_value(comparison.p_paired_t),
+        p_value(comparison.p_holm),
+        p_value(comparison.p_wilcoxon),
+        p_value(comparison.p_brown_forsythe),
+    ]
+}
+
+fn number(value: f64, decimals: usize) -> String {
+    format!("{value:.decimals$}")
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or(UNKNOWN.into(), |share| number(share * 100.0, 1))
+}
+
+fn with_interval(value: String, interval: Option<[f64; 2]>, decimals: usize) -> String {
+    match interval {
+        Some([low, high]) => format!("{value} [{low:.decimals$}, {high:.decimals$}]"),
+        None => value,
+    }
+}
+
+fn p_value(p: Option<f64>) -> String {
+    match p {
+        None => UNKNOWN.into(),
+        Some(p) if p < 0.001 => "<0.001".into(),
+        Some(p) => number(p, 3),
+    }
+}
+
+/// A Markdown table whose columns are as wide as their widest cell: the first to the left, numbers to the right.
+struct Table<const COLUMNS: usize> {
+    rows: Vec<[String; COLUMNS]>,
+}
+
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    fn new(header: [&str; COLUMNS]) -> Self {
+        Self { rows: vec![header.map(str::to_owned)] }
+    }
+
+    fn row(&mut self, cells: [String; COLUMNS]) {
+        // A name may hold what Markdown reads as the end of a cell.
+        self.rows.push(cells.map(|cell| cell.replace('|', "\\|")));
+    }
+
+    fn write(&self, text: &mut String) {
+        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(2)
+        });
+        // Names stand to the left; they come first, and what follows them is numbers.
+        let names = self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Arm")).count();
+        for (index, row) in self.rows.iter().enumerate() {
+            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+                let _ = if column < names { write!(text, "| {cell:<width$} ") } else { write!(text, "| {cell:>width$} ") };
+            }
+            text.push_str("|\n");
+            if index == 0 {
+                for (column, width) in widths.into_iter().enumerate() {
+                    let line = "-".repeat(width);
+                    let _ = if column < names { write!(text, "|:{line}-") } else { write!(text, "|-{line}:") };
+                }
+                text.push_str("|\n");
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The report of a job: how much faster, at the same quality, on the same hardware, and does it change the spread?
+//!
+//! [`report`] is a pure function of [`Facts`]; the same facts, in any order, give the same report. A number that the
+//! facts do not support is absent, and a note says why.
+
+mod comparison;
+mod glue;
+mod markdown;
+mod notes;
+mod pretrain;
+mod speed;
+
+use std::collections::BTreeMap;
+
+use recipe::event::Device;
+use recipe::{Failure, FailureKind, Stage, TrialSpec};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::id::JobId;
+
+pub use comparison::Comparison;
+pub use glue::{GlueArm, GlueReport, GlueScore};
+pub use pretrain::{PretrainArm, PretrainSeed};
+pub use speed::{ArmSpeed, EncoderFit, OpenSpeed, Speed};
+
+/// Everything that a report is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    pub job: JobId,
+    pub name: String,
+    /// Names, in the order of the job.
+    pub arms: Vec<String>,
+    /// One of `arms`.
+    pub baseline: String,
+    /// The trials that succeeded or failed.
+    pub ended: Vec<EndedTrial>,
+    /// How many trials of a stage may still end: blocked, queued, running or paused.
+    pub unfinished: BTreeMap<Stage, u64>,
+    pub cancelled: BTreeMap<Stage, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedTrial {
+    /// Absent for a timing trial, which runs all arms.
+    pub arm: Option<String>,
+    pub spec: TrialSpec,
+    /// Where its last attempt ran, if that got as far as to say so.
+    pub device: Option<Device>,
+    pub end: TrialEnd,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrialEnd {
+    Succeeded(recipe::Report),
+    Failed(Failure),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Report {
+    pub job: JobId,
+    pub name: String,
+    pub baseline: String,
+    /// Whether no trial is left that could still change the report.
+    pub complete: bool,
+    /// Absent until a timing trial has succeeded.
+    pub speed: Option<Speed>,
+    /// One row per arm, in the order of the job.
+    pub pretrain: Vec<PretrainArm>,
+    /// One entry per task that has a run, in the order of the GLUE table.
+    pub glue: Vec<GlueReport>,
+    /// What a reader must know before using the numbers: what is missing, what is small, what was left out.
+    pub notes: Vec<String>,
+}
+
+/// Computes the report.
+pub fn report(facts: &Facts) -> Report {
+    let mut report = Report {
+        job: facts.job,
+        name: facts.name.clone(),
+        baseline: facts.baseline.clone(),
+        complete: facts.unfinished.values().all(|count| *count == 0),
+        speed: speed::speed(facts),
+        pretrain: pretrain::pretrain(facts),
+        glue: glue::glue(facts),
+        notes: Vec::new(),
+    };
+    report.notes = notes::notes(facts, &report);
+    report
+}
+
+impl TrialEnd {
+    /// The loss of a diverged run is a result of its recipe: it is counted. Any other failure says something about
+    /// the machine or the input, and leaves the trial without a result.
+    fn diverged(&self) -> bool {
+        matches!(self, TrialEnd::Failed(failure) if failure.kind == FailureKind::NonFiniteLoss)
+    }
+}
+
+impl Facts {
+    /// The arms that are compared with the baseline, in their order.
+    fn others(&self) -> impl Iterator<Item = &String> {
+        self.arms.iter().filter(|arm| **arm != self.baseline)
+    }
+}

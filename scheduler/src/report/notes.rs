@@ -1,0 +1,126 @@
+//! What a reader must know before using the numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recipe::{Recipe, Stage};
+
+use super::{Facts, Report, TrialEnd};
+
+/// Below this many values an interval is wide and a spread hardly known.
+const SMALL: usize = 5;
+
+pub(super) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    missing(facts, &mut notes);
+    about_speed(facts, report, &mut notes);
+    about_runs(facts, report, &mut notes);
+    notes
+}
+
+fn missing(facts: &Facts, notes: &mut Vec<String>) {
+    for (counts, what) in [(&facts.unfinished, "not ended yet: the numbers will still move"), (&facts.cancelled, "been cancelled")]
+    {
+        for (stage, count) in counts.iter().filter(|(_, count)| **count > 0) {
+            notes.push(format!("{} {} {what}.", counted(*count, stage_trial(*stage)), have(*count)));
+        }
+    }
+    // A diverged run is a result; everything else is a hole.
+    let mut holes: BTreeMap<(Stage, &str, &str), u64> = BTreeMap::new();
+    for trial in &facts.ended {
+        if let TrialEnd::Failed(failure) = &trial.end
+            && !(trial.end.diverged() && matches!(trial.spec.recipe, Recipe::Finetune(_)))
+        {
+            let arm = trial.arm.as_deref().unwrap_or("all arms");
+            *holes.entry((trial.spec.recipe.stage(), arm, failure.kind.name())).or_default() += 1;
+        }
+    }
+    for ((stage, arm, kind), count) in holes {
+        notes.push(format!("{} of {arm} failed ({kind}) and {} no result.", counted(count, stage_trial(stage)), have(count)));
+    }
+}
+
+fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
+    let Some(speed) = &report.speed else {
+        notes.push("No timing trial has succeeded, so nothing is said about speed.".into());
+        return;
+    };
+    let drops = speed.arms.iter().any(|arm| arm.closed_form_saving.is_some());
+    if !drops {
+        notes.push("No arm closes blocks, so the encoder's share of a step and the limit of the speed-up are not known.".into());
+    } else if speed.fit.is_none() {
+        notes.push(
+            "The timed steps do not get longer with the number of open blocks, so the encoder's share of a step and the \
+             limit of the speed-up are not known."
+                .into(),
+        );
+    }
+    if let Some(rounds) = speed.arms.iter().map(|arm| arm.seconds_per_step.n).min().filter(|rounds| *rounds < SMALL) {
+        notes.push(format!("Speed rests on {} per arm.", counted(rounds as u64, "round")));
+    }
+    if !facts.arms.iter().all(|arm| speed.arms.iter().any(|row| row.arm == *arm)) {
+        notes.push("The timing trial did not run every arm.".into());
+    }
+}
+
+fn about_runs(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
+    let rows = || report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
+    for (task, row) in rows().filter(|(_, row)| row.diverged > 0) {
+        notes.push(format!(
+            "{} of {} runs of {} on {} at learning rate {:e} diverged: they count as failed; mean, sd and interval are \
+             over the other {}.",
+            row.diverged,
+            row.n,
+            row.arm,
+            task.name(),
+            row.learning_rate,
+            row.n - row.diverged
+        ));
+    }
+    if let Some(least) = rows().map(|(_, row)| row.independent).min().filter(|least| *least < SMALL) {
+        notes.push(format!(
+            "The smallest sample of scores has {}: t intervals hold at any n, but are wide here.",
+            counted(least as u64, "independent value")
+        ));
+    }
+    let seeds: BTreeSet<u64> = rows().flat_map(|(_, row)| row.scores.iter().map(|run| run.pretrain_seed)).collect();
+    match seeds.len() {
+        0 => {}
+        1 => notes.push(
+            "One pre-train seed: score intervals and tests cover fine-tuning from one checkpoint per arm, not a \
+             repetition of the pre-training."
+                .into(),
+        ),
+        several => notes.push(format!(
+            "{several} pre-train seeds: runs from one checkpoint are not independent, so intervals and paired tests of \
+             scores are over the mean of each checkpoint; Brown-Forsythe is over all runs."
+        )),
+    }
+    let rates: BTreeSet<u64> = rows().map(|(_, row)| row.learning_rate.to_bits()).collect();
+    if rates.len() > 1 {
+        notes.push(format!(
+            "{} fine-tune learning rates are reported side by side. Taking the best of them from this table would select \
+             and report on the same dev scores.",
+            rates.len()
+        ));
+    }
+    let several = |facts: &Facts| facts.ended.iter().any(|trial| matches!(trial.spec.recipe, Recipe::Pretrain(_)));
+    if several(facts) && report.pretrain.iter().filter_map(|arm| arm.validation_loss.as_ref()).all(|loss| loss.n == 1) {
+        notes.push("One pre-train run per arm: its validation loss comes without an interval.".into());
+    }
+}
+
+const fn stage_trial(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Timing => "timing trial",
+        Stage::Pretrain => "pre-train trial",
+        Stage::Finetune => "fine-tune trial",
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn have(count: u64) -> &'static str {
+    if count == 1 { "has" } else { "have" }
+}

@@ -1,0 +1,78 @@
+//! Pre-training: the validation loss of each seed, and the hours that it took.
+
+use recipe::{FailureKind, Recipe};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::comparison::{Runs, compare};
+use super::{Comparison, Facts, TrialEnd};
+use crate::statistics::Summary;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PretrainArm {
+    pub arm: String,
+    /// The seeds that have ended, in rising order.
+    pub seeds: Vec<PretrainSeed>,
+    /// At full depth, without scale, at the end of the budget; over the seeds that have one.
+    pub validation_loss: Option<Summary>,
+    /// Against the baseline, over shared seeds. Absent for the baseline itself.
+    pub comparison: Option<Comparison>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PretrainSeed {
+    pub seed: u64,
+    pub steps: Option<u64>,
+    pub validation_loss: Option<f64>,
+    /// Wall time of training steps alone, over all attempts.
+    pub hours: Option<f64>,
+    pub failure: Option<FailureKind>,
+}
+
+pub(super) fn pretrain(facts: &Facts) -> Vec<PretrainArm> {
+    let losses = |seeds: &[PretrainSeed]| -> Runs {
+        seeds.iter().filter_map(|seed| Some(((seed.seed, 0), seed.validation_loss?))).collect()
+    };
+    let baseline = losses(&seeds(facts, &facts.baseline));
+    let row = |arm: &String| {
+        let seeds = seeds(facts, arm);
+        let runs = losses(&seeds);
+        PretrainArm {
+            validation_loss: Summary::of(&runs.values().copied().collect::<Vec<f64>>()),
+            comparison: if *arm == facts.baseline { None } else { compare(arm, None, &runs, &baseline) },
+            arm: arm.clone(),
+            seeds,
+        }
+    };
+    facts.arms.iter().map(row).collect()
+}
+
+fn seeds(facts: &Facts, arm: &str) -> Vec<PretrainSeed> {
+    let ended = facts.ended.iter().filter(|trial| trial.arm.as_deref() == Some(arm));
+    let mut seeds: Vec<PretrainSeed> = ended
+        .filter(|trial| matches!(trial.spec.recipe, Recipe::Pretrain(_)))
+        .filter_map(|trial| {
+            let seed = trial.spec.seeds.init;
+            match &trial.end {
+                TrialEnd::Succeeded(recipe::Report::Pretrain(report)) => Some(PretrainSeed {
+                    seed,
+                    steps: Some(report.steps),
+                    validation_loss: Some(report.validation_loss).filter(|loss| loss.is_finite()),
+                    hours: Some(report.trained_seconds / 3600.0),
+                    failure: None,
+                }),
+                TrialEnd::Failed(failure) => Some(PretrainSeed {
+                    seed,
+                    steps: None,
+                    validation_loss: None,
+                    hours: None,
+                    failure: Some(failure.kind),
+                }),
+                // A report of another stage is refused where it is stored.
+                TrialEnd::Succeeded(_) => None,
+            }
+        })
+        .collect();
+    seeds.sort_by_key(|seed| seed.seed);
+    seeds
+}

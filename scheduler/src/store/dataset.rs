@@ -1,0 +1,190 @@
+//! Registered datasets, and the plan of a job that names them.
+
+use std::path::PathBuf;
+
+use recipe::Problem;
+
+use super::{Store, StoreError, read, signed, unsigned};
+use crate::dataset::{DatasetError, DatasetKind, DatasetView, Scan, ScannedFile};
+use crate::expand::{self, Datasets, Expansion};
+use crate::job::{JobSpec, VocabularyChoice};
+use crate::protocol::DatasetFile;
+
+/// Why a job cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("the job is not valid")]
+    Invalid(Vec<Problem>),
+    #[error("no {kind} is registered under the name {name:?}")]
+    NotRegistered { kind: &'static str, name: String, pointer: &'static str },
+    #[error("the dataset {name:?} has changed since it was registered: {source}")]
+    Changed { name: String, pointer: &'static str, source: DatasetError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Registers what was scanned; the name stands for it from now on. The same content again changes only where it lies.
+    pub async fn register_dataset(&self, scan: &Scan) -> Result<DatasetView, StoreError> {
+        let facts = serde_json::to_value(&scan.facts).unwrap_or_default();
+        let mut transaction = self.pool.begin().await?;
+        let row = sqlx::query!(
+            r#"insert into dataset (name, kind, folder, digest, bytes, facts) values ($1, $2, $3, $4, $5, $6)
+               on conflict on constraint dataset_content_unique
+               do update set folder = excluded.folder, kind = excluded.kind, facts = excluded.facts, registered_at = now()
+               returning id, registered_at"#,
+            scan.name,
+            scan.kind() as DatasetKind,
+            scan.folder.to_string_lossy().as_ref(),
+            scan.digest,
+            signed(scan.bytes()),
+            facts
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let files = || scan.files.iter();
+        sqlx::query!(
+            "insert into dataset_file (dataset_id, path, sha256, bytes, modified_ns)
+             select $1, * from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[])
+             on conflict (dataset_id, path) do update set modified_ns = excluded.modified_ns",
+            row.id,
+            &files().map(|scanned| scanned.file.path.clone()).collect::<Vec<_>>(),
+            &files().map(|scanned| scanned.file.sha256.clone()).collect::<Vec<_>>(),
+            &files().map(|scanned| signed(scanned.file.bytes)).collect::<Vec<_>>(),
+            &files().map(|scanned| scanned.modified_ns).collect::<Vec<_>>()
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(DatasetView {
+            name: scan.name.clone(),
+            kind: scan.kind(),
+            path: scan.folder.to_string_lossy().into_owned(),
+            digest: scan.digest.clone(),
+            files: scan.files.len() as u64,
+            bytes: scan.bytes(),
+            facts: scan.facts.clone(),
+            registered_at: row.registered_at,
+        })
+    }
+
+    /// What each name stands for now, in the order of the names.
+    pub async fn datasets(&self) -> Result<Vec<DatasetView>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select distinct on (name) name, kind as "kind: DatasetKind", folder, digest, bytes, facts, registered_at,
+                      (select count(*) from dataset_file f where f.dataset_id = d.id) as "files!"
+               from dataset d order by name, registered_at desc, id desc"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(DatasetView {
+                    facts: read("dataset", "facts", &row.name, row.facts)?,
+                    name: row.name,
+                    kind: row.kind,
+                    path: row.folder,
+                    digest: row.digest,
+                    files: unsigned(row.files),
+                    bytes: unsigned(row.bytes),
+                    registered_at: row.registered_at,
+                })
+            })
+            .collect()
+    }
+
+    /// What the name stands for now.
+    pub async fn dataset_by_name(&self, name: &str) -> Result<Option<Scan>, StoreError> {
+        let id = sqlx::query_scalar!(
+            "select id from dataset where name = $1 order by registered_at desc, id desc limit 1",
+            name
+        );
+        match id.fetch_optional(&self.pool).await? {
+            Some(id) => self.dataset(id).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A dataset with that content, under whatever name.
+    pub async fn dataset_by_digest(&self, digest: &str) -> Result<Option<Scan>, StoreError> {
+        let id = sqlx::query_scalar!(
+            "select id from dataset where digest = $1 order by registered_at desc, id desc limit 1",
+            digest
+        );
+        match id.fetch_optional(&self.pool).await? {
+            Some(id) => self.dataset(id).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn dataset(&self, id: i64) -> Result<Scan, StoreError> {
+        let row = sqlx::query!("select name, folder, digest, facts from dataset where id = $1", id)
+            .fetch_one(&self.pool)
+            .await?;
+        let files = sqlx::query!(
+            r#"select path, sha256, bytes, modified_ns from dataset_file where dataset_id = $1 order by path collate "C""#,
+            id
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(Scan {
+            name: row.name,
+            folder: PathBuf::from(row.folder),
+            digest: row.digest,
+            facts: read("dataset", "facts", id, row.facts)?,
+            files: files
+                .into_iter()
+                .map(|file| ScannedFile {
+                    file: DatasetFile { path: file.path, sha256: file.sha256, bytes: unsigned(file.bytes) },
+                    modified_ns: file.modified_ns,
+                })
+                .collect(),
+        })
+    }
+
+    /// Where files of registered datasets with this content lie, the newest first.
+    pub async fn dataset_files_by_sha256(&self, sha256: &str) -> Result<Vec<PathBuf>, StoreError> {
+        let rows = sqlx::query!(
+            "select d.folder, f.path from dataset_file f join dataset d on d.id = f.dataset_id
+             where f.sha256 = $1 order by d.registered_at desc limit 10",
+            sha256
+        );
+        let rows = rows.fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|row| PathBuf::from(row.folder).join(row.path)).collect())
+    }
+
+    /// Checks a submission, looks its datasets up, sees that their files are unchanged, and expands it.
+    pub async fn plan(&self, spec: &JobSpec) -> Result<Expansion, PlanError> {
+        let problems = expand::check(spec);
+        if !problems.is_empty() {
+            return Err(PlanError::Invalid(problems));
+        }
+        let vocabulary = match &spec.vocabulary {
+            VocabularyChoice::Named(name) => Some(self.resolve(name, DatasetKind::Vocabulary, "/vocabulary").await?),
+            VocabularyChoice::Train(_) => None,
+        };
+        let glue = match &spec.glue {
+            Some(glue) => Some(self.resolve(&glue.dataset, DatasetKind::Glue, "/glue/dataset").await?),
+            None => None,
+        };
+        let corpus = self.resolve(&spec.corpus, DatasetKind::Corpus, "/corpus").await?;
+        expand::expand(spec, &Datasets { corpus, vocabulary, glue }).map_err(PlanError::Invalid)
+    }
+
+    async fn resolve(&self, name: &str, kind: DatasetKind, pointer: &'static str) -> Result<Scan, PlanError> {
+        let word = match kind {
+            DatasetKind::Corpus => "corpus",
+            DatasetKind::Vocabulary => "vocabulary",
+            DatasetKind::Glue => "GLUE folder",
+        };
+        let found = self.dataset_by_name(name).await?.filter(|scan| scan.kind() == kind);
+        let scan = found.ok_or_else(|| PlanError::NotRegistered { kind: word, name: name.into(), pointer })?;
+        let verified = tokio::task::spawn_blocking(move || scan.verify().map(|()| scan)).await;
+        match verified {
+            Ok(Ok(scan)) => Ok(scan),
+            Ok(Err(source)) => Err(PlanError::Changed { name: name.into(), pointer, source }),
+            // The check has no panic of its own and is not cancelled; the process is going down.
+            Err(stopped) => Err(StoreError::Conflict(stopped.to_string()).into()),
+        }
+    }
+}

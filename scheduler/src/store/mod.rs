@@ -1,0 +1,160 @@
+//! The only SQL. One statement a function where one will do; no transaction outlives its queries; `now()` is the clock.
+//!
+//! Locks are taken in one order, so that nothing waits in a circle: node, attempt, trial, job. (An event takes its number
+//! from the job's row, so events come last.)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::PgPool;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+
+use crate::id::JobId;
+
+mod attempt;
+mod checkpoint;
+mod dataset;
+mod event;
+mod facts;
+mod job;
+mod measurement;
+mod node;
+mod sync;
+mod token;
+mod trial;
+
+pub use checkpoint::{CheckpointView, Claim, UnreadCheckpoint};
+pub use dataset::PlanError;
+pub use event::{EventRow, Progress};
+pub use facts::{Capacity, EndedCount, Latency, MetricFacts, NewestPoint, ScoreSpread, TrialCount, Work};
+pub use job::{IdempotencyKey, Submitted};
+pub use measurement::{LogLine, Series, SeriesPoint};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// The channel on which Postgres announces new events; the payload is the job's id.
+const CHANNEL: &str = "lamina_event";
+
+/// Everything that is remembered. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    notices: broadcast::Sender<JobId>,
+    _listener: Arc<Listener>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("there is no {what} {id}")]
+    NotFound { what: &'static str, id: String },
+    #[error("{0}")]
+    Conflict(String),
+    /// A row that fits no variant: the database was changed by something else than this program.
+    #[error("{table} {id}: column {column} cannot be read: {why}")]
+    Row { table: &'static str, column: &'static str, id: String, why: String },
+    #[error("the database refused: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("cannot connect to the database: {0}")]
+    Connect(sqlx::Error),
+    #[error("the database's schema cannot be brought up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("the database's schema is at version {found}, this program needs {needed}")]
+    Schema { found: i64, needed: i64 },
+}
+
+impl Store {
+    /// Connects and brings the schema up to date. Several servers may do so at once: migrations hold a lock.
+    ///
+    /// # Errors
+    /// `Connect` when the server cannot be reached within ten seconds; `Migrate` when the database is not Lamina's, or
+    /// was made by a newer Lamina.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let options = PgPoolOptions::new().max_connections(20).acquire_timeout(Duration::from_secs(10));
+        let pool = options.connect(url).await.map_err(StoreError::Connect)?;
+        MIGRATIONS.run(&pool).await?;
+        let (notices, _) = broadcast::channel(1024);
+        let listener = Listener(tokio::spawn(listen(pool.clone(), notices.clone())));
+        Ok(Self { pool, notices, _listener: Arc::new(listener) })
+    }
+
+    /// Whether queries would be answered: the database is there and its schema is this program's.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        let found = sqlx::query_scalar!(r#"select max(version) as "version!" from _sqlx_migrations where success"#)
+            .fetch_one(&self.pool)
+            .await?;
+        let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        if found == needed { Ok(()) } else { Err(StoreError::Schema { found, needed }) }
+    }
+
+    /// Jobs that something happened to. Only a hint, which may get lost: whoever waits also looks now and then.
+    pub fn subscribe(&self) -> broadcast::Receiver<JobId> {
+        self.notices.subscribe()
+    }
+}
+
+struct Listener(JoinHandle<()>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Passes on what Postgres announces. A lost connection is made again by the listener itself; what was sent meanwhile is
+/// lost, which is why it is only a hint.
+async fn listen(pool: PgPool, notices: broadcast::Sender<JobId>) {
+    loop {
+        match forward(&pool, &notices).await {
+            Ok(()) => return,
+            Err(sqlx::Error::PoolClosed) => return,
+            Err(error) => tracing::warn!(%error, "not listening for announcements; polling goes on"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn forward(pool: &PgPool, notices: &broadcast::Sender<JobId>) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        let notice = listener.recv().await?;
+        if let Ok(job) = notice.payload().parse() {
+            // Nobody listening is no error.
+            let _ = notices.send(job);
+        }
+    }
+}
+
+/// Reads a column that holds a value of ours, or says which one cannot be read.
+fn read<T: DeserializeOwned>(
+    table: &'static str,
+    column: &'static str,
+    id: impl ToString,
+    value: serde_json::Value,
+) -> Result<T, StoreError> {
+    serde_json::from_value(value)
+        .map_err(|error| StoreError::Row { table, column, id: id.to_string(), why: error.to_string() })
+}
+
+/// A failure from its two columns.
+fn read_failure(
+    table: &'static str,
+    id: impl ToString,
+    kind: Option<String>,
+    message: Option<String>,
+) -> Result<Option<recipe::Failure>, StoreError> {
+    let (Some(kind), Some(message)) = (kind, message) else { return Ok(None) };
+    Ok(Some(recipe::Failure { kind: read(table, "failure_kind", id, kind.into())?, message }))
+}
+
+/// Counts and sizes are never negative here, and below 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

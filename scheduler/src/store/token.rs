@@ -1,0 +1,88 @@
+//! Tokens.
+
+use chrono::{DateTime, Utc};
+
+use super::{Store, StoreError};
+use crate::id::TokenId;
+use crate::token::{KnownToken, Scope, Secret, TokenView};
+
+impl Store {
+    /// Stores a new token's hash.
+    pub async fn create_token(
+        &self,
+        name: &str,
+        scope: Scope,
+        secret: &Secret,
+        expires_at: Option<DateTime<Utc>>,
+    ) -> Result<TokenView, StoreError> {
+        let row = sqlx::query_as!(
+            TokenView,
+            r#"insert into token (id, name, scope, prefix, sha256, expires_at) values ($1, $2, $3, $4, $5, $6)
+               returning id as "id: TokenId", name, scope as "scope: Scope", prefix, created_at, expires_at, revoked_at"#,
+            TokenId::new().0,
+            name,
+            scope as Scope,
+            secret.prefix(),
+            &secret.sha256()[..],
+            expires_at
+        );
+        Ok(row.fetch_one(&self.pool).await?)
+    }
+
+    /// Stores a token that a file on this machine holds, unless it is known.
+    pub async fn ensure_token(&self, name: &str, scope: Scope, secret: &Secret) -> Result<(), StoreError> {
+        sqlx::query!(
+            "insert into token (id, name, scope, prefix, sha256) values ($1, $2, $3, $4, $5) on conflict do nothing",
+            TokenId::new().0,
+            name,
+            scope as Scope,
+            secret.prefix(),
+            &secret.sha256()[..]
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The token with these first characters, if it may be used now.
+    pub async fn token_by_prefix(&self, prefix: &str) -> Result<Option<KnownToken>, StoreError> {
+        let row = sqlx::query!(
+            r#"select id as "id: TokenId", scope as "scope: Scope", sha256 from token
+               where prefix = $1 and revoked_at is null and coalesce(expires_at > now(), true)"#,
+            prefix
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            let sha256 = row.sha256.try_into().map_err(|_| StoreError::Row {
+                table: "token",
+                column: "sha256",
+                id: row.id.to_string(),
+                why: "not 32 bytes".into(),
+            })?;
+            Ok(KnownToken { id: row.id, scope: row.scope, sha256 })
+        })
+        .transpose()
+    }
+
+    /// All tokens, the newest first.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, StoreError> {
+        let rows = sqlx::query_as!(
+            TokenView,
+            r#"select id as "id: TokenId", name, scope as "scope: Scope", prefix, created_at, expires_at, revoked_at
+               from token order by created_at desc, id desc"#
+        );
+        Ok(rows.fetch_all(&self.pool).await?)
+    }
+
+    /// From now on the token opens nothing. Revoking it again changes nothing.
+    pub async fn revoke_token(&self, id: TokenId) -> Result<(), StoreError> {
+        let found = sqlx::query!("update token set revoked_at = coalesce(revoked_at, now()) where id = $1", id.0)
+            .execute(&self.pool)
+            .await?;
+        if found.rows_affected() == 0 {
+            return Err(StoreError::NotFound { what: "token", id: id.to_string() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! `lamina-trainer run` from outside: what it says, what it refuses, what it leaves.
+
+#[expect(dead_code, reason = "a part of it is for the tests of resuming")]
+mod program;
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use program::{Bench, finetune, finish, pretrain, spec, without_stage};
+use recipe::{Event, FailureKind};
+use serde_json::{Value, json};
+
+#[test]
+fn a_pretrain_learns_and_leaves_report_and_checkpoint() {
+    let bench = Bench::new();
+    let mut recipe = pretrain(300);
+    recipe["learning_rate"]["peak"] = json!(3e-3);
+    let run = finish(&mut bench.command("run", "run", &spec(recipe))).succeeded();
+    assert!(matches!(&run.events[0], Event::Started { total_steps: 300, resumed_from: None, .. }));
+    assert!(run.events.iter().any(|event| matches!(event, Event::Preparing { .. })));
+
+    let losses: Vec<f64> = run.points("validation_loss").into_iter().map(|(_, bits)| f64::from_bits(bits)).collect();
+    assert_eq!(losses.len(), 30);
+    assert!(losses[29] < losses[0] - 0.3, "{losses:?}");
+    let open: Vec<f64> = run.points("open_blocks").into_iter().map(|(_, bits)| f64::from_bits(bits)).collect();
+    assert_eq!(open.len(), 300);
+    // theta falls to 0.5: block 3 of 3 is closed at half of the steps.
+    assert!(open.iter().any(|&open| open < 3.0) && open.contains(&3.0));
+
+    let report = run.report();
+    assert_eq!(report["steps"], 300);
+    assert_eq!(report["tokens"], 300 * 5 * 24);
+    assert_eq!(report["validation_loss"].as_f64(), Some(losses[29]));
+    let on_disk: Value = serde_json::from_slice(&fs::read(bench.path("run/report.json")).unwrap()).unwrap();
+    assert_eq!(on_disk, report);
+
+    let folder = bench.checkpoint("run");
+    let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let words = fs::read_to_string(folder.join("vocab.txt")).unwrap().lines().count();
+    assert_eq!(config["vocab_size"], words);
+    let manifest = sha256(&fs::read(folder.join("manifest.json")).unwrap());
+    assert_eq!(report["checkpoint"], manifest);
+}
+
+#[test]
+fn equal_seeds_give_equal_runs_and_each_seed_counts() {
+    let bench = Bench::new();
+    let digest =
+        |name: &str, spec: &Value| finish(&mut bench.command(name, name, spec)).succeeded().report()["digest"].clone();
+    let first = spec(pretrain(12));
+    let here = digest("a", &first);
+    assert_eq!(here, digest("b", &first));
+    for seed in ["init", "data", "dropout", "gate"] {
+        let mut other = first.clone();
+        other["seeds"][seed] = json!(99);
+        assert_ne!(here, digest(seed, &other), "{seed}");
+    }
+}
+
+#[test]
+fn a_finetune_starts_from_the_checkpoint_and_scores_dev_after_each_epoch() {
+    let bench = Bench::new();
+    let from = pretrain(5);
+    finish(&mut bench.command("from", "from", &spec(from.clone()))).succeeded();
+    let checkpoint = bench.checkpoint("from");
+    let run = |spec: &Value| finish(bench.command("tune", "tune", spec).arg("--from").arg(&checkpoint));
+    let tuned = run(&spec(finetune(from.clone(), 2))).succeeded();
+    assert_eq!(tuned.points("dev_accuracy").iter().map(|(step, _)| *step).collect::<Vec<_>>(), [12, 24]);
+    let report = tuned.report();
+    assert_eq!(report["score"], report["metrics"]["accuracy"]);
+    // 21 dev lines, 11 of them "entailment".
+    assert_eq!(report["majority_score"].as_f64(), Some(11.0 / 21.0));
+
+    let mut other = from;
+    other["steps"] = json!(6);
+    let refused = run(&spec(finetune(other, 2)));
+    assert_eq!(refused.failure().kind, FailureKind::CorruptCheckpoint);
+    assert!(refused.failure().message.contains("is of the recipe"), "{:?}", refused.failure());
+
+    let mut bytes = fs::read(checkpoint.join("model.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(checkpoint.join("model.safetensors"), bytes).unwrap();
+    let refused = run(&spec(finetune(pretrain(5), 2)));
+    assert_eq!(refused.failure().kind, FailureKind::CorruptCheckpoint);
+    assert!(refused.failure().message.contains("model.safetensors"), "{:?}", refused.failure());
+}
+
+#[test]
+fn a_timing_reports_every_timed_step_of_every_arm() {
+    let bench = Bench::new();
+    let mut plain = pretrain(1000);
+    plain.as_object_mut().unwrap().remove("layer_drop");
+    let arms = json!([
+        {"name": "plain", "recipe": without_stage(plain)},
+        {"name": "pld", "recipe": without_stage(pretrain(1000))},
+    ]);
+    let timing = json!({"stage": "timing", "arms": arms, "rounds": 3, "steps_per_turn": 4, "warmup_steps": 1});
+    let report = finish(&mut bench.command("time", "time", &spec(timing))).succeeded().report();
+    for (arm, name) in report["arms"].as_array().unwrap().iter().zip(["plain", "pld"]) {
+        assert_eq!((&arm["name"], &arm["blocks"], &arm["tokens_per_step"]), (&json!(name), &json!(3), &json!(120)));
+        let turns: Vec<f64> = arm["turns"].as_array().unwrap().iter().map(|turn| turn.as_f64().unwrap()).collect();
+        assert_eq!(turns.len(), 3);
+        let by_open = arm["by_open"].as_array().unwrap();
+        assert_eq!(by_open.iter().map(|row| row["steps"].as_u64().unwrap()).sum::<u64>(), 12);
+        let seconds: f64 = by_open.iter().map(|row| row["seconds"].as_f64().unwrap()).sum();
+        assert!((seconds - 4.0 * turns.iter().sum::<f64>()).abs() < 1e-9, "turns and rows are the same steps");
+        assert_eq!(by_open.len() == 1, name == "plain", "{by_open:?}");
+    }
+}
+
+#[test]
+fn a_recipe_is_refused_with_every_problem_at_its_pointer() {
+    let bench = Bench::new();
+    let mut recipe = pretrain(0);
+    recipe["layer_drop"]["theta_limit"] = json!(2);
+    let refused = finish(&mut bench.command("bad", "bad", &spec(recipe)));
+    let failure = refused.failure();
+    assert_eq!(failure.kind, FailureKind::InvalidRecipe);
+    for part in ["bad.json", "/recipe/steps: 0 steps", "/recipe/layer_drop/theta_limit: 2"] {
+        assert!(failure.message.contains(part), "{part} in {failure:?}");
+    }
+    assert!(!bench.path("bad").exists(), "nothing was made");
+
+    let mut unknown = pretrain(5);
+    unknown["theta"] = json!(0.5);
+    let refused = finish(&mut bench.command("unknown", "bad", &spec(unknown)));
+    assert_eq!(refused.failure().kind, FailureKind::InvalidRecipe);
+    assert!(refused.failure().message.contains("unknown field `theta`"), "{:?}", refused.failure());
+}
+
+#[test]
+fn a_missing_input_is_named() {
+    let bench = Bench::new();
+    fs::write(bench.path("tune.json"), spec(finetune(pretrain(5), 1)).to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lamina-trainer"));
+    command.arg("run").arg("--recipe").arg(bench.path("tune.json")).arg("--out").arg(bench.path("tune"));
+    let refused = finish(&mut command);
+    assert_eq!(refused.failure().kind, FailureKind::InvalidRecipe);
+    assert!(refused.failure().message.contains("--from and --glue"), "{:?}", refused.failure());
+}
+
+#[test]
+fn bad_data_is_told_from_a_bad_recipe() {
+    let bench = Bench::new();
+    fs::write(bench.path("text.txt"), "").unwrap();
+    let refused = finish(&mut bench.command("empty", "empty", &spec(pretrain(5))));
+    assert_eq!(refused.failure().kind, FailureKind::BadData);
+    assert!(refused.failure().message.contains("text.txt"), "{:?}", refused.failure());
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_at_its_step() {
+    let bench = Bench::new();
+    let mut recipe = pretrain(200);
+    recipe["learning_rate"] = json!({"peak": 10.0, "warmup": 0.0});
+    // Each update multiplies the matrices by 1 - 10 * 0.99 until they overflow.
+    recipe["optimizer"] = json!({"weight_decay": 0.99, "clip_norm": null});
+    let ended = finish(&mut bench.command("diverges", "diverges", &spec(recipe)));
+    assert_eq!(ended.failure().kind, FailureKind::NonFiniteLoss);
+    assert!(ended.failure().message.starts_with("the loss of step "), "{:?}", ended.failure());
+}
+
+#[test]
+fn a_full_disk_under_its_events_ends_it_as_disk_full() {
+    let bench = Bench::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = bench.command("full", "full", &spec(pretrain(5))).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(i32::from(FailureKind::DiskFull.exit_code())));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(bytes))
+}
