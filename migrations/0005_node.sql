@@ -6,6 +6,8 @@ create table node (
     -- Drawn by the agent at its start: attempts of an earlier instance are lost.
     instance      uuid not null,
     labels        jsonb not null,
+    -- Its agent is going away: nothing new is placed there.
+    leaving       boolean not null,
     first_seen_at timestamptz not null default now(),
     last_seen_at  timestamptz not null default now()
 );

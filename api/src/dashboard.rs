@@ -34,13 +34,13 @@ const POLICY: &str =
 /// Answers what no route of the API matches.
 pub(crate) async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method != Method::GET && method != Method::HEAD {
-        return Error::NotFound("resource").into_response();
+        return Error::NotFound("such resource".into()).into_response();
     }
     let path = uri.path().trim_start_matches('/');
     match Files::get(path) {
         Some(file) if !path.is_empty() => serve(path, file, &headers),
         _ if wants_page(&headers) => page(&headers),
-        _ => Error::NotFound("resource").into_response(),
+        _ => Error::NotFound("such resource".into()).into_response(),
     }
 }
 

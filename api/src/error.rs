@@ -8,6 +8,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
+use scheduler::store::{PlanError, StoreError};
 use scheduler::token::Scope;
 use serde::Serialize;
 use thiserror::Error;
@@ -54,8 +55,8 @@ pub(crate) enum Error {
     InvalidCursor,
     #[error("{0}")]
     DigestMismatch(String),
-    #[error("no such {0}")]
-    NotFound(&'static str),
+    #[error("there is no {0}")]
+    NotFound(String),
     #[error("{0} is not allowed here")]
     MethodNotAllowed(axum::http::Method),
     #[error("the body must be `{wanted}`, and this one is {found}")]
@@ -84,6 +85,19 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// A single thing that is wrong with a body.
+    pub(crate) fn invalid(pointer: &str, message: impl Into<String>) -> Self {
+        Self::InvalidBody(Problem { pointer: pointer.to_owned(), message: message.into() })
+    }
+
+    /// What is wrong with the form of a job is wrong with the job.
+    pub(crate) fn of_job(self) -> Self {
+        match self {
+            Self::InvalidBody(problem) => Self::InvalidJob(vec![problem]),
+            other => other,
+        }
+    }
+
     pub(crate) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Internal(cause.into())
     }
@@ -172,6 +186,29 @@ impl IntoResponse for Error {
     }
 }
 
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { what, id } => Self::NotFound(format!("{what} {id}")),
+            StoreError::Conflict(message) => Self::Conflict(message),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Self {
+        let message = error.to_string();
+        let at = |pointer: &str| Problem { pointer: pointer.to_owned(), message };
+        match error {
+            PlanError::Invalid(problems) => Self::InvalidJob(problems),
+            PlanError::NotRegistered { pointer, .. } => Self::DatasetNotRegistered(at(pointer)),
+            PlanError::Changed { pointer, .. } => Self::DatasetChanged(at(pointer)),
+            PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<BytesRejection> for Error {
     fn from(rejection: BytesRejection) -> Self {
         match rejection.status() {
@@ -190,7 +227,7 @@ impl From<QueryRejection> for Error {
 /// An id that is no id names nothing.
 impl From<PathRejection> for Error {
     fn from(_: PathRejection) -> Self {
-        Self::NotFound("resource")
+        Self::NotFound("such resource".into())
     }
 }
 

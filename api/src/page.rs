@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::body::Json;
 use crate::error::Error;
 
-const DEFAULT_LIMIT: u32 = 50;
-const LARGEST_LIMIT: u32 = 1000;
+const DEFAULT_LIMIT: i64 = 50;
+const LARGEST_LIMIT: i64 = 1000;
 
 /// The part of a list that was asked for.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,7 +54,7 @@ pub(crate) fn start<T>(cursor: Option<&str>, position: impl Fn(Cursor) -> Option
 }
 
 /// How many items a page holds.
-pub(crate) fn limit(asked: Option<u32>) -> Result<u32, Error> {
+pub(crate) fn limit(asked: Option<i64>) -> Result<i64, Error> {
     match asked.unwrap_or(DEFAULT_LIMIT) {
         limit @ 1..=LARGEST_LIMIT => Ok(limit),
         limit => Err(Error::InvalidParameter(format!("limit {limit}: 1 to {LARGEST_LIMIT} are allowed"))),
@@ -68,7 +68,7 @@ impl<T: Serialize> Page<T> {
     }
 
     /// The page of `limit` items out of a list that was asked for one more, to know whether another follows.
-    pub(crate) fn new(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+    pub(crate) fn new(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
         let next = items.last().filter(|_| more).map(cursor);

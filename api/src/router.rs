@@ -9,6 +9,7 @@ use axum::http::{HeaderName, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use scheduler::artifact::ArtifactStore;
+use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::token::Scope;
 use tokio_util::sync::CancellationToken;
@@ -40,8 +41,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) metrics: Arc<Metrics>,
-    /// How long an attempt stays open without a sync.
-    pub(crate) lease: Duration,
+    pub(crate) policy: Policy,
     /// Ends the streams that would otherwise hold up a shutdown.
     pub(crate) shutdown: CancellationToken,
 }

@@ -1,6 +1,5 @@
 //! `lamina serve`: the HTTP side and the control loop, until told to stop.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,13 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use scheduler::artifact::ArtifactStore;
 use scheduler::store::Store;
-use scheduler::token::Scope;
+use scheduler::token::{Scope, Secret};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::home::{self, Home};
 use crate::metrics::Metrics;
+use crate::random;
 use crate::router::{App, router};
 
 /// How long requests that are under way may still take after the stop.
@@ -44,8 +44,7 @@ pub(crate) struct Config {
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     // First, because it is what goes wrong most and needs nothing else.
     let listener = bind(config.bind).await?;
-    let store = Store::connect(&config.database_url).await.context("cannot reach the database")?;
-    store.migrate().await.context("cannot bring the database's tables up to date")?;
+    let store = Store::connect(&config.database_url).await?;
     for (scope, name, file) in
         [(Scope::Admin, "admin", &config.token_file), (Scope::Agent, "local agent", &config.agent_token_file)]
     {
@@ -56,7 +55,7 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     let app = App {
         artifacts: ArtifactStore::open(&artifacts).with_context(|| format!("cannot open the artifacts in {artifacts}"))?,
         metrics: Arc::new(Metrics::new()?),
-        lease: config.lease,
+        policy: policy.clone(),
         shutdown: shutdown.clone(),
         store: store.clone(),
     };
@@ -66,7 +65,6 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     // The control loop must not go on alone when serving failed.
     shutdown.cancel();
     control.await.context("the control loop broke")?;
-    store.close().await;
     tracing::info!("stopped");
     served
 }
@@ -101,18 +99,17 @@ async fn serve(listener: TcpListener, app: App, shutdown: &CancellationToken) ->
 }
 
 /// The token in `file`, which is made when there is none.
-fn token(file: &Path) -> Result<String> {
+fn token(file: &Path) -> Result<Secret> {
     match home::read_secret(file) {
-        Ok(secret) if secret.is_empty() => bail!("it is empty; remove it to have a new one made"),
-        Ok(secret) => return Ok(secret),
+        Ok(text) => return Secret::parse(&text).context("it holds no token; remove it to have a new one made"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
+        home::make_private_folder(folder)?;
     }
-    let secret = scheduler::token::new_secret()?;
-    home::write_secret(file, &secret)?;
+    let secret = Secret::from_random(random::bytes()?);
+    home::write_secret(file, secret.expose())?;
     Ok(secret)
 }
 
@@ -134,7 +131,7 @@ mod tests {
         let file = folder.path().join("new").join("token");
         let first = token(&file).unwrap();
         assert_eq!(token(&file).unwrap(), first);
-        fs::write(&file, "\n").unwrap();
-        assert!(token(&file).unwrap_err().to_string().contains("empty"));
+        std::fs::write(&file, "\n").unwrap();
+        assert!(token(&file).unwrap_err().to_string().contains("holds no token"));
     }
 }

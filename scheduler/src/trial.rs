@@ -106,9 +106,20 @@ impl State {
         }
     }
 
-    /// Any open state -> Cancelled.
-    pub fn cancel(self) -> Result<Self, Refused> {
-        if self.name().is_ended() { Err(self.refuse("be cancelled")) } else { Ok(Self::Cancelled) }
+    /// Queued -> Paused. One that runs is paused by ending its attempt, one that is blocked would not run anyway.
+    pub fn pause(self) -> Result<Self, Refused> {
+        match self {
+            Self::Queued { .. } => Ok(Self::Paused),
+            other => Err(other.refuse("be paused")),
+        }
+    }
+
+    /// Paused -> Queued.
+    pub fn resume(self) -> Result<Self, Refused> {
+        match self {
+            Self::Paused => Ok(Self::Queued { after_seconds: 0.0 }),
+            other => Err(other.refuse("be resumed")),
+        }
     }
 
     fn refuse(&self, verb: &'static str) -> Refused {
@@ -156,10 +167,12 @@ pub struct TrialFilter {
     pub state: Option<TrialState>,
 }
 
-/// An ended trial as the report sees it: facts only.
+/// A trial as the report sees it: facts only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialFacts {
     pub id: TrialId,
+    /// Place in the job's expansion, from 0.
+    pub ordinal: u32,
     pub stage: Stage,
     pub arm: Option<String>,
     pub task: Option<Task>,
@@ -207,9 +220,10 @@ mod tests {
         for ended in [State::Cancelled, State::Failed { failure }] {
             assert!(ended.clone().place(AttemptId::new()).is_err());
             assert!(ended.clone().end(AttemptId::new(), Next::Pause).is_err());
-            assert!(ended.cancel().is_err());
+            assert!(ended.clone().pause().is_err());
+            assert!(ended.resume().is_err());
         }
-        assert_eq!(State::Blocked { waits_for: TrialId::new() }.cancel().unwrap(), State::Cancelled);
+        assert!(State::Blocked { waits_for: TrialId::new() }.place(AttemptId::new()).is_err());
         assert!(State::Paused.place(AttemptId::new()).is_err());
     }
 }

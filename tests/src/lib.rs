@@ -1,1 +1,27 @@
+//! What the black-box tests share: a running service with its processes in reach, and waiting on a condition.
 
+mod processes;
+mod service;
+
+pub use processes::Process;
+pub use service::{Service, program, real_data};
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Asks `condition` until it answers, ten times a second, and panics when it has not after `limit`.
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let end = Instant::now() + limit;
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        beat.tick().await;
+        if let Some(answer) = condition().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited {} s in vain until {what}", limit.as_secs());
+    }
+}

@@ -5,7 +5,7 @@ use prometheus::proto::MetricFamily;
 use recipe::report::{ArmTiming, TimingReport};
 use recipe::{FailureKind, Stage};
 use scheduler::attempt::OutcomeName;
-use scheduler::store::facts::{Latency, MetricFacts, NewestPoint};
+use scheduler::store::{Latency, MetricFacts, NewestPoint, ScoreSpread, Work};
 use scheduler::trial::TrialState;
 
 use super::family::{Buckets, Sample, counter, gauge, histogram};
@@ -51,7 +51,7 @@ pub(super) fn families(facts: MetricFacts) -> Vec<MetricFamily> {
         "Time from a trial's placement to its trainer's first event, fetching its files included.",
         buckets(facts.start),
     ));
-    let work = |number: fn(&scheduler::store::facts::Work) -> Option<i64>| -> Vec<Sample> {
+    let work = |number: fn(&Work) -> Option<i64>| -> Vec<Sample> {
         facts.work.iter().filter_map(|work| Some((vec![work.stage.clone()], number(work)? as f64))).collect()
     };
     families.push(counter(
@@ -150,8 +150,8 @@ fn seconds_per_step(arm: &ArmTiming) -> Option<f64> {
 
 fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
     const LABELS: [&str; 3] = ["task", "arm", "learning_rate"];
-    let samples = |number: fn(&scheduler::store::facts::ScoreSpread) -> Option<f64>| -> Vec<Sample> {
-        let labels = |score: &scheduler::store::facts::ScoreSpread| {
+    let samples = |number: fn(&ScoreSpread) -> Option<f64>| -> Vec<Sample> {
+        let labels = |score: &ScoreSpread| {
             vec![score.task.clone(), score.arm.clone(), score.learning_rate.to_string()]
         };
         facts.scores.iter().filter_map(|score| Some((labels(score), number(score)?))).collect()

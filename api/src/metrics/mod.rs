@@ -46,7 +46,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When a family breaks the exposition format.
-    pub(crate) async fn scrape(&self, store: &Store) -> prometheus::Result<Vec<u8>> {
+    pub(crate) async fn scrape(&self, store: &Store, lease: Duration) -> prometheus::Result<Vec<u8>> {
         let mut families = self.registry.gather();
         families.push(family::gauge(
             "lamina_build_info",
@@ -54,7 +54,7 @@ impl Metrics {
             &["version"],
             vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)],
         ));
-        let facts = store.metric_facts().await;
+        let facts = store.metric_facts(&facts::BOUNDS, lease, &facts::point_names()).await;
         families.push(family::gauge(
             "lamina_database_up",
             "Whether the database answered this scrape.",

@@ -10,7 +10,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use scheduler::id::JobId;
-use serde_json::json;
+use scheduler::job::JobSummary;
+use scheduler::store::{EventRow, StoreError};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, ProblemDetails, chain};
 use crate::extract::Path;
@@ -63,19 +68,15 @@ fn last_event_id(headers: &HeaderMap) -> Result<i64, Error> {
 /// comes back with the last id.
 fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Event, Infallible>> {
     stream! {
-        let mut announcements = app.store.announcements();
-        let mut shown = None;
+        // Before the first look, so that nothing falls between the two.
+        let mut announcements = app.store.subscribe();
+        let mut progress = Progress::default();
         loop {
-            // Asked first: what happened before the job's end is then among the events that are read after.
-            let read = async {
-                let summary = app.store.job(job).await?.summary;
-                let events = app.store.events(job, seen, BATCH).await?;
-                Ok::<_, scheduler::store::StoreError>((summary, events))
-            };
-            let (summary, events) = match read.await {
-                Ok(read) => read,
+            // The job is read first: when it has ended, all its events are among those that are read after it.
+            let (summary, events) = match look(&app, job, seen).await {
+                Ok(seen) => seen,
                 Err(error) => {
-                    tracing::warn!(%job, error = chain(&error), "an event stream ends");
+                    tracing::warn!(%job, error = chain(&error), "an event stream ends early");
                     return;
                 }
             };
@@ -87,13 +88,8 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
             if more {
                 continue;
             }
-            let progress = json!({
-                "status": summary.status, "progress": summary.progress, "trials": summary.trials,
-                "estimated_end": summary.estimated_end,
-            });
-            if shown.as_ref() != Some(&progress) {
-                yield Ok(Event::default().event("progress").data(progress.to_string()));
-                shown = Some(progress);
+            if let Some(event) = progress.changed(&summary) {
+                yield Ok(event);
             }
             if summary.status.is_ended() {
                 return;
@@ -101,8 +97,52 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
             tokio::select! {
                 () = app.shutdown.cancelled() => return,
                 () = announced(&mut announcements, job) => {}
-                () = tokio::time::sleep(PERIOD) => {}
+                () = sleep(PERIOD) => {}
             }
         }
+    }
+}
+
+async fn look(app: &App, job: JobId, seen: i64) -> Result<(JobSummary, Vec<EventRow>), StoreError> {
+    Ok((app.store.job(job).await?.summary, app.store.events(job, seen, BATCH).await?))
+}
+
+/// Returns when something happened to the job, or when announcements were missed.
+async fn announced(announcements: &mut Receiver<JobId>, job: JobId) {
+    loop {
+        match announcements.recv().await {
+            Ok(other) if other != job => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            // Nothing more will come: the period alone sets the pace.
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+fn sent(event: EventRow) -> Event {
+    todo!()
+}
+
+/// What `progress` said last, and when.
+#[derive(Default)]
+struct Progress(Option<(Value, Instant)>);
+
+impl Progress {
+    /// The event, if there is something new to say and it was not said a moment ago. A job's end is always said.
+    fn changed(&mut self, summary: &JobSummary) -> Option<Event> {
+        let now = json!({
+            "status": summary.status,
+            "progress": summary.progress,
+            "trials": summary.trials,
+            "estimated_end": summary.estimated_end,
+        });
+        if let Some((said, at)) = &self.0
+            && (*said == now || (at.elapsed() < PERIOD && !summary.status.is_ended()))
+        {
+            return None;
+        }
+        let event = Event::default().event("progress").data(now.to_string());
+        self.0 = Some((now, Instant::now()));
+        Some(event)
     }
 }

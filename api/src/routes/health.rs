@@ -20,13 +20,13 @@ pub(crate) async fn live() -> &'static str {
     (status = SERVICE_UNAVAILABLE, body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Error> {
-    app.store.ready().await?;
+    app.store.ready().await.map_err(Error::not_ready)?;
     Ok("ready\n")
 }
 
 /// Prometheus metrics.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Error> {
-    let text = app.metrics.scrape(&app.store).await.map_err(Error::internal)?;
+    let text = app.metrics.scrape(&app.store, app.policy.lease).await.map_err(Error::internal)?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

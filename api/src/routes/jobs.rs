@@ -6,8 +6,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use scheduler::expand::Plan;
 use scheduler::id::JobId;
 use scheduler::job::{Job, JobSpec, JobSummary};
+use scheduler::store::Submitted;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,7 +18,7 @@ use crate::body::{self, Json};
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
-use crate::idempotency::IdempotencyKey;
+use crate::idempotency;
 use crate::page::{self, Cursor, Page};
 use crate::router::App;
 
@@ -51,17 +53,38 @@ pub(crate) async fn submit(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
     let body = body?;
-    let key = IdempotencyKey::of(&headers, &body)?;
+    let key = idempotency::key(caller.token, &headers, &body)?;
     let spec: JobSpec = body::parse(&headers, &body).map_err(Error::of_job)?;
-    unimplemented!()
+    if query.dry_run {
+        return Ok(Json(app.store.plan(&spec).await?.plan).into_response());
+    }
+    // Before anything is checked: what was accepted stays accepted, even if its corpus has changed since.
+    if let Some(key) = &key
+        && let Some(earlier) = app.store.replay(key).await?
+    {
+        return answer(&app, earlier).await;
+    }
+    let expansion = app.store.plan(&spec).await?;
+    let submitted = app.store.submit(&spec, &expansion, key.as_ref()).await?;
+    answer(&app, submitted).await
+}
+
+/// A replay gets the answer of the first time: the job, as it is by now.
+async fn answer(app: &App, submitted: Submitted) -> Result<Response, Error> {
+    let id = match submitted {
+        Submitted::Created(id) | Submitted::Replayed(id) => id,
+        Submitted::KeyReused => return Err(Error::IdempotencyKeyReused),
+    };
+    let job = app.store.job(id).await?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/jobs/{id}"))], Json(job)).into_response())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// 1 to 500; 50 by default.
-    limit: Option<u32>,
+    /// 1 to 1000; 50 by default.
+    limit: Option<i64>,
     cursor: Option<String>,
 }
 
@@ -80,7 +103,7 @@ pub(crate) async fn list(
         Cursor::Job(id) => Some(JobId(id)),
         _ => None,
     })?;
-    let jobs = app.store.jobs(before, limit + 1).await?;
+    let jobs = app.store.jobs(limit + 1, before).await?;
     Ok(Page::new(jobs, limit, |job| Cursor::Job(job.id.0).encode()).answer(&uri))
 }
 
@@ -94,7 +117,7 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn get(State(app): State<App>, Path(id): Path<JobId>, headers: HeaderMap) -> Result<Response, Error> {
-    let job = app.store.job(id).await?.ok_or(Error::NotFound("job"))?;
+    let job = app.store.job(id).await?;
     let body = serde_json::to_vec(&job).map_err(Error::internal)?;
     Ok(etag::answer(&headers, "application/json", body))
 }
@@ -108,6 +131,5 @@ pub(crate) async fn get(State(app): State<App>, Path(id): Path<JobId>, headers: 
     ),
 )]
 pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<JobId>) -> Result<Json<Job>, Error> {
-    app.store.cancel_job(id).await?;
-    app.store.job(id).await?.map(Json).ok_or(Error::NotFound("job"))
+    Ok(Json(app.store.cancel(id).await?))
 }

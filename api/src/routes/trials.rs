@@ -24,8 +24,8 @@ const MOST_POINTS: u32 = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// 1 to 500; 50 by default.
-    limit: Option<u32>,
+    /// 1 to 1000; 50 by default.
+    limit: Option<i64>,
     cursor: Option<String>,
     #[param(inline)]
     stage: Option<Stage>,

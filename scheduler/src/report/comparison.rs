@@ -13,7 +13,7 @@ pub struct Comparison {
     pub arm: String,
     /// Of fine-tuning; absent where pre-train runs are compared.
     pub learning_rate: Option<f64>,
-    /// Independent pairs behind the difference. See [`units`] for what counts as one.
+    /// Independent pairs behind the difference: pre-train seeds where there are several, else runs.
     pub n_pairs: usize,
     /// Mean of arm minus baseline.
     pub mean_difference: f64,

@@ -100,9 +100,8 @@ fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueRepor
             .map(|((_, _, rate), runs)| (f64::from_bits(*rate), runs))
             .collect()
     };
-    let row = |arm: &String| {
-        of_arm(arm).into_iter().map(|(rate, runs)| glue_arm(arm, rate, runs)).collect::<Vec<GlueArm>>()
-    };
+    let row =
+        |arm: &String| of_arm(arm).into_iter().map(|(rate, runs)| glue_arm(arm, rate, runs)).collect::<Vec<GlueArm>>();
     let arms: Vec<GlueArm> = facts.arms.iter().flat_map(row).collect();
     if arms.is_empty() {
         return None;

@@ -16,7 +16,8 @@ impl Report {
     pub fn to_markdown(&self) -> String {
         let mut text = format!("# {}\n\n", self.name);
         let state = if self.complete { "complete" } else { "not complete yet" };
-        let _ = writeln!(text, "Job {}, {state}. Baseline: {}. Intervals in brackets are 95 %.", self.job, self.baseline);
+        let _ =
+            writeln!(text, "Job {}, {state}. Baseline: {}. Intervals in brackets are 95 %.", self.job, self.baseline);
         if let Some(speed) = &self.speed {
             speed_section(speed, &mut text);
         }
@@ -46,7 +47,14 @@ fn speed_section(speed: &Speed, text: &mut String) {
         );
     }
     let mut table = Table::new([
-        "Arm", "Turns", "ms/step", "Speed-up", "Step saving, %", "Limit, %", "Share of limit, %", "Tokens/s",
+        "Arm",
+        "Turns",
+        "ms/step",
+        "Speed-up",
+        "Step saving, %",
+        "Limit, %",
+        "Share of limit, %",
+        "Tokens/s",
     ]);
     for arm in &speed.arms {
         table.row(speed_row(arm));
@@ -96,7 +104,8 @@ fn mean_of(seeds: &[PretrainSeed], value: impl Fn(&PretrainSeed) -> Option<f64>,
 
 fn glue_section(tasks: &[GlueReport], text: &mut String) {
     text.push_str("\n## GLUE, dev\n\n");
-    let mut table = Table::new(["Task", "Arm", "Rate", "n", "Mean", "sd", "Median", "Min", "Max", "Failed", "Failed, %"]);
+    let mut table =
+        Table::new(["Task", "Arm", "Rate", "n", "Mean", "sd", "Median", "Min", "Max", "Failed", "Failed, %"]);
     for task in tasks {
         for arm in &task.arms {
             table.row(glue_row(&title(task), arm));
@@ -206,7 +215,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         let names = self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Arm")).count();
         for (index, row) in self.rows.iter().enumerate() {
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-                let _ = if column < names { write!(text, "| {cell:<width$} ") } else { write!(text, "| {cell:>width$} ") };
+                let _ =
+                    if column < names { write!(text, "| {cell:<width$} ") } else { write!(text, "| {cell:>width$} ") };
             }
             text.push_str("|\n");
             if index == 0 {

@@ -90,7 +90,7 @@ pub fn report(facts: &Facts) -> Report {
 }
 
 impl TrialEnd {
-    /// The loss of a diverged run is a result of its recipe: it is counted. Any other failure says something about
+    /// That a run diverged is a result of its recipe: it is counted. Any other failure says something about
     /// the machine or the input, and leaves the trial without a result.
     fn diverged(&self) -> bool {
         matches!(self, TrialEnd::Failed(failure) if failure.kind == FailureKind::NonFiniteLoss)

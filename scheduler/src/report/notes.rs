@@ -13,13 +13,13 @@ pub(super) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     missing(facts, &mut notes);
     about_speed(facts, report, &mut notes);
-    about_runs(facts, report, &mut notes);
+    about_runs(report, &mut notes);
     notes
 }
 
 fn missing(facts: &Facts, notes: &mut Vec<String>) {
-    for (counts, what) in [(&facts.unfinished, "not ended yet: the numbers will still move"), (&facts.cancelled, "been cancelled")]
-    {
+    let unfinished = (&facts.unfinished, "not ended yet: the numbers will still move");
+    for (counts, what) in [unfinished, (&facts.cancelled, "been cancelled")] {
         for (stage, count) in counts.iter().filter(|(_, count)| **count > 0) {
             notes.push(format!("{} {} {what}.", counted(*count, stage_trial(*stage)), have(*count)));
         }
@@ -35,7 +35,11 @@ fn missing(facts: &Facts, notes: &mut Vec<String>) {
         }
     }
     for ((stage, arm, kind), count) in holes {
-        notes.push(format!("{} of {arm} failed ({kind}) and {} no result.", counted(count, stage_trial(stage)), have(count)));
+        notes.push(format!(
+            "{} of {arm} failed ({kind}) and {} no result.",
+            counted(count, stage_trial(stage)),
+            have(count)
+        ));
     }
 }
 
@@ -46,7 +50,10 @@ fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
     };
     let drops = speed.arms.iter().any(|arm| arm.closed_form_saving.is_some());
     if !drops {
-        notes.push("No arm closes blocks, so the encoder's share of a step and the limit of the speed-up are not known.".into());
+        notes.push(
+            "No arm closes blocks, so the encoder's share of a step and the limit of the speed-up are not known."
+                .into(),
+        );
     } else if speed.fit.is_none() {
         notes.push(
             "The timed steps do not get longer with the number of open blocks, so the encoder's share of a step and the \
@@ -62,12 +69,12 @@ fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
     }
 }
 
-fn about_runs(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
+fn about_runs(report: &Report, notes: &mut Vec<String>) {
     let rows = || report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
     for (task, row) in rows().filter(|(_, row)| row.diverged > 0) {
         notes.push(format!(
-            "{} of {} runs of {} on {} at learning rate {:e} diverged: they count as failed; mean, sd and interval are \
-             over the other {}.",
+            "{} of {} runs of {} on {} at learning rate {:e} diverged: they count as failed; means, intervals and \
+             comparisons are over the other {}.",
             row.diverged,
             row.n,
             row.arm,
@@ -78,7 +85,7 @@ fn about_runs(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
     }
     if let Some(least) = rows().map(|(_, row)| row.independent).min().filter(|least| *least < SMALL) {
         notes.push(format!(
-            "The smallest sample of scores has {}: t intervals hold at any n, but are wide here.",
+            "The smallest sample of scores has {}: its interval is wide.",
             counted(least as u64, "independent value")
         ));
     }
@@ -103,8 +110,8 @@ fn about_runs(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
             rates.len()
         ));
     }
-    let several = |facts: &Facts| facts.ended.iter().any(|trial| matches!(trial.spec.recipe, Recipe::Pretrain(_)));
-    if several(facts) && report.pretrain.iter().filter_map(|arm| arm.validation_loss.as_ref()).all(|loss| loss.n == 1) {
+    let losses: Vec<usize> = report.pretrain.iter().filter_map(|arm| Some(arm.validation_loss.as_ref()?.n)).collect();
+    if !losses.is_empty() && losses.iter().all(|n| *n == 1) {
         notes.push("One pre-train run per arm: its validation loss comes without an interval.".into());
     }
 }

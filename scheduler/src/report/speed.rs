@@ -63,17 +63,13 @@ pub struct OpenSpeed {
 }
 
 pub(super) fn speed(facts: &Facts) -> Option<Speed> {
-    // A job has one timing trial. Were there more, they would not share a device; ordering makes the choice stable.
-    let (timing, report, device) = facts
-        .ended
-        .iter()
-        .filter_map(|trial| match (&trial.spec.recipe, &trial.end) {
-            (Recipe::Timing(timing), TrialEnd::Succeeded(recipe::Report::Timing(report))) => {
-                Some((timing, report, &trial.device))
-            }
-            _ => None,
-        })
-        .min_by_key(|(timing, _, _)| timing.arms.len())?;
+    // A job has one timing trial.
+    let (timing, report, device) = facts.ended.iter().find_map(|trial| match (&trial.spec.recipe, &trial.end) {
+        (Recipe::Timing(timing), TrialEnd::Succeeded(recipe::Report::Timing(report))) => {
+            Some((timing, report, &trial.device))
+        }
+        _ => None,
+    })?;
     let fit = fit(timing, report, &facts.baseline);
     let arms = facts.arms.iter().filter_map(|arm| arm_speed(arm, timing, report, &facts.baseline, fit)).collect();
     Some(Speed { device: device.clone(), fit, arms })
@@ -140,9 +136,8 @@ fn fit(timing: &Timing, report: &TimingReport, baseline: &str) -> Option<Encoder
         .map(|row| (f64::from(row.steps), f64::from(row.open_blocks), row.seconds / f64::from(row.steps)))
         .collect();
     let weight: f64 = points.iter().map(|(w, _, _)| w).sum();
-    let (open, seconds) = points
-        .iter()
-        .fold((0.0, 0.0), |(open, seconds), (w, x, y)| (open + w * x / weight, seconds + w * y / weight));
+    let (open, seconds) =
+        points.iter().fold((0.0, 0.0), |(open, seconds), (w, x, y)| (open + w * x / weight, seconds + w * y / weight));
     let (products, squares) = points.iter().fold((0.0, 0.0), |(products, squares), (w, x, y)| {
         (products + w * (x - open) * (y - seconds), squares + w * (x - open).powi(2))
     });

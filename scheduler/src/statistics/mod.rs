@@ -40,7 +40,12 @@ pub struct Summary {
 impl Summary {
     /// `None` for a sample that is empty or holds a value that is not finite.
     pub fn of(values: &[f64]) -> Option<Self> {
-        Some(Self { n: values.len(), mean: mean(values)?, sd: standard_deviation(values), interval: t_interval(values) })
+        Some(Self {
+            n: values.len(),
+            mean: mean(values)?,
+            sd: standard_deviation(values),
+            interval: t_interval(values),
+        })
     }
 }
 

@@ -38,8 +38,8 @@ fn settle(differences: &mut [f64], pairs: &[(f64, f64)], mean: f64) {
 pub fn welch(a: &[f64], b: &[f64]) -> Option<f64> {
     let error = |values: &[f64]| Some(positive_spread(values)?.powi(2) / values.len() as f64);
     let (error_a, error_b) = (error(a)?, error(b)?);
-    let freedom = (error_a + error_b).powi(2)
-        / (error_a.powi(2) / (a.len() - 1) as f64 + error_b.powi(2) / (b.len() - 1) as f64);
+    let freedom =
+        (error_a + error_b).powi(2) / (error_a.powi(2) / (a.len() - 1) as f64 + error_b.powi(2) / (b.len() - 1) as f64);
     two_sided((mean(b)? - mean(a)?) / (error_a + error_b).sqrt(), freedom)
 }
 

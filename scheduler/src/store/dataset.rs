@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use recipe::Problem;
+use sqlx::types::Json;
 
 use super::{Store, StoreError, read, signed, unsigned};
 use crate::dataset::{DatasetError, DatasetKind, DatasetView, Scan, ScannedFile};
@@ -26,7 +27,6 @@ pub enum PlanError {
 impl Store {
     /// Registers what was scanned; the name stands for it from now on. The same content again changes only where it lies.
     pub async fn register_dataset(&self, scan: &Scan) -> Result<DatasetView, StoreError> {
-        let facts = serde_json::to_value(&scan.facts).unwrap_or_default();
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!(
             r#"insert into dataset (name, kind, folder, digest, bytes, facts) values ($1, $2, $3, $4, $5, $6)
@@ -38,7 +38,7 @@ impl Store {
             scan.folder.to_string_lossy().as_ref(),
             scan.digest,
             signed(scan.bytes()),
-            facts
+            Json(&scan.facts) as _
         )
         .fetch_one(&mut *transaction)
         .await?;

@@ -1,6 +1,9 @@
 //! What `/metrics` shows: totals over the whole database, and the newest numbers of the jobs that are watched.
 
-use recipe::{Report, report::TimingReport};
+use std::time::Duration;
+
+use recipe::Report;
+use recipe::report::TimingReport;
 use sqlx::types::Json;
 
 use super::{Store, StoreError};
@@ -90,18 +93,18 @@ pub struct ScoreSpread {
 
 impl Store {
     /// `bounds` are the upper bounds of the latencies' buckets, in seconds, rising. A node is live that synced within
-    /// `live_seconds`; `names` are the metrics whose newest points are wanted.
+    /// a `lease`; `names` are the metrics whose newest points are wanted.
     pub async fn metric_facts(
         &self,
         bounds: &[f64],
-        live_seconds: f64,
+        lease: Duration,
         names: &[String],
     ) -> Result<MetricFacts, StoreError> {
         let (placement, start) = self.latencies(bounds).await?;
         Ok(MetricFacts {
             trials: self.trials_by_stage_and_state().await?,
             attempts: self.attempts_by_outcome().await?,
-            capacity: self.capacity(live_seconds).await?,
+            capacity: self.capacity(lease).await?,
             placement,
             start,
             work: self.work_done().await?,
@@ -129,7 +132,7 @@ impl Store {
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    async fn capacity(&self, live_seconds: f64) -> Result<Capacity, StoreError> {
+    async fn capacity(&self, lease: Duration) -> Result<Capacity, StoreError> {
         let row = sqlx::query_as!(
             Capacity,
             r#"with live as (select id from node where last_seen_at > now() - make_interval(secs => $1))
@@ -137,7 +140,7 @@ impl Store {
                       (select count(*) from node) as "nodes!",
                       (select count(*) from slot where node_id in (select id from live)) as "slots!",
                       (select count(*) from attempt where ended_at is null) as "slots_busy!""#,
-            live_seconds
+            lease.as_secs_f64()
         );
         Ok(row.fetch_one(&self.pool).await?)
     }

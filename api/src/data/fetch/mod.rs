@@ -1,0 +1,191 @@
+//! `lamina data fetch`: the official GLUE archives, in the official layout.
+//!
+//! The addresses are those of GLUE's own download script. No digests are published with them, so the first fetch
+//! writes what it computed to `glue.lock.json`; from then on, and for everyone who is given that file, another content
+//! is refused.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`download`] | a file by HTTP: resumed, retried, checked against its digest |
+//! | [`unpack`] | a zip archive that cannot write outside its folder |
+//! | [`mrpc`] | MRPC, which GLUE publishes in parts |
+
+mod download;
+mod mrpc;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use recipe::Task;
+use serde::{Deserialize, Serialize};
+
+use download::{Downloader, Pin};
+
+const DEFAULT_BASE: &str = "https://dl.fbaipublicfiles.com";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Folder that gets glue/ (and, while it is being fetched, .download/)
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Only these tasks [default: all nine]
+    #[arg(long, value_name = "TASK,...", value_delimiter = ',', value_parser = task)]
+    tasks: Vec<Task>,
+    /// A mirror with the same paths
+    #[arg(long, value_name = "URL", default_value = DEFAULT_BASE)]
+    base_url: String,
+    /// Digests that the files must have; made where they are not known yet [default: OUT/glue.lock.json]
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+}
+
+fn task(name: &str) -> Result<Task, String> {
+    Task::named(name).ok_or_else(|| {
+        let known: Vec<&str> = Task::rows().iter().map(|row| row.name).collect();
+        format!("the tasks are {}", known.join(", "))
+    })
+}
+
+/// Where a task's files are, relative to the base.
+fn sources(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Cola => &["glue/data/CoLA.zip"],
+        Task::Sst2 => &["glue/data/SST-2.zip"],
+        Task::StsB => &["glue/data/STS-B.zip"],
+        Task::Qqp => &["glue/data/QQP-clean.zip"],
+        Task::Mnli => &["glue/data/MNLI.zip"],
+        Task::Qnli => &["glue/data/QNLIv2.zip"],
+        Task::Rte => &["glue/data/RTE.zip"],
+        Task::Wnli => &["glue/data/WNLI.zip"],
+        Task::Mrpc => &[
+            "senteval/senteval_data/msr_paraphrase_train.txt",
+            "senteval/senteval_data/msr_paraphrase_test.txt",
+            "glue/data/mrpc_dev_ids.tsv",
+        ],
+    }
+}
+
+/// Digests by path.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Lock(BTreeMap<String, Pin>);
+
+impl Lock {
+    fn read(path: &Path) -> Result<Self> {
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is no lock file", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        let partial = path.with_extension("partial");
+        fs::write(&partial, serde_json::to_string_pretty(self)? + "\n")?;
+        fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let (cache, glue) = (arguments.out.join(".download"), arguments.out.join("glue"));
+    for folder in [&cache, &glue] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let lock_path = arguments.lock.unwrap_or_else(|| arguments.out.join("glue.lock.json"));
+    let mut lock = Lock::read(&lock_path)?;
+    let tasks = match arguments.tasks.as_slice() {
+        [] => Task::rows().iter().map(|row| row.task).collect(),
+        some => some.to_vec(),
+    };
+    let downloader = Downloader::new(&arguments.base_url)?;
+    let mut failures = Vec::new();
+    for task in tasks {
+        // One task that cannot be had does not keep the others away.
+        if let Err(error) = fetch(task, &downloader, &cache, &glue, &mut lock, &lock_path).await {
+            eprintln!("{}: {error:#}", task.name());
+            failures.push(task.name());
+        }
+    }
+    if !failures.is_empty() {
+        bail!("not fetched: {}. What has arrived is kept; run the same command again", failures.join(", "));
+    }
+    println!("\nDigests are in {}. Register the tasks with: lamina data import {}", lock_path.display(), arguments.out.display());
+    Ok(())
+}
+
+async fn fetch(
+    task: Task,
+    downloader: &Downloader,
+    cache: &Path,
+    glue: &Path,
+    lock: &mut Lock,
+    lock_path: &Path,
+) -> Result<()> {
+    let folder = glue.join(task.row().folder);
+    if folder.is_dir() {
+        println!("{:<6} is there", task.name());
+        return Ok(());
+    }
+    let mut files = Vec::new();
+    for source in sources(task) {
+        let file = cache.join(source.rsplit('/').next().unwrap_or(source));
+        let pin = downloader.fetch(source, &file, lock.0.get(*source)).await?;
+        println!("{:<6} {source}\n       sha256 {}", task.name(), pin.sha256);
+        if !lock.0.contains_key(*source) {
+            lock.0.insert((*source).to_owned(), pin);
+            lock.write(lock_path)?;
+        }
+        files.push(file);
+    }
+    let partial = glue.join(format!(".{}.partial", task.row().folder));
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    fs::create_dir(&partial)?;
+    match files.as_slice() {
+        [archive] => unpack::unpack(archive, task.row().folder, &partial)?,
+        [train, test, dev_ids] => mrpc::assemble(train, test, dev_ids, &partial)?,
+        _ => bail!("{} has {} sources", task.name(), files.len()),
+    }
+    for name in ["train.tsv", task.row().dev] {
+        if !partial.join(name).is_file() {
+            bail!("the archive holds no {name}");
+        }
+    }
+    fs::rename(&partial, &folder)?;
+    for file in files {
+        fs::remove_file(file)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_file_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("glue.lock.json");
+        assert_eq!(Lock::read(&path).unwrap(), Lock::default());
+        let lock = Lock(BTreeMap::from([("a/b.zip".into(), Pin { sha256: "00".repeat(32), bytes: 7 })]));
+        lock.write(&path).unwrap();
+        assert_eq!(Lock::read(&path).unwrap(), lock);
+        fs::write(&path, "[]").unwrap();
+        assert!(Lock::read(&path).unwrap_err().to_string().contains("is no lock file"));
+    }
+
+    #[test]
+    fn every_task_has_a_source_and_no_two_files_share_a_name() {
+        let mut names: Vec<_> =
+            Task::rows().iter().flat_map(|row| sources(row.task)).map(|source| source.rsplit('/').next()).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!((names.len(), all), (11, 11));
+    }
+}

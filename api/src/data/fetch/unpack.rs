@@ -1,0 +1,107 @@
+//! A zip archive, unpacked so that it cannot write outside its folder.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use zip::ZipArchive;
+
+/// GLUE's largest archive unpacks to well under a gigabyte.
+const LARGEST: u64 = 4 << 30;
+
+/// Unpacks `archive`, whose content lies in a folder `root`, so that the content lies in `into`.
+///
+/// # Errors
+/// When an entry's path leaves the archive's folder, when it is a link, or when it all unpacks to more than 4 GiB.
+/// Nothing of such an archive may be used.
+pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
+    let name = archive.display();
+    let file = File::open(archive).with_context(|| format!("cannot read {name}"))?;
+    let mut zip = ZipArchive::new(file).with_context(|| format!("{name} is no zip archive"))?;
+    let (mut left, mut files) = (LARGEST, 0);
+    for index in 0..zip.len() {
+        let entry = zip.by_index(index).with_context(|| format!("{name}: entry {index} cannot be read"))?;
+        let entry_name = entry.name().to_owned();
+        let path = entry.enclosed_name().filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
+        let Some(path) = path.filter(|_| !entry_name.contains('\\')) else {
+            bail!("{name}: entry {entry_name:?} leads out of the archive; it was refused");
+        };
+        ensure!(!entry.is_symlink(), "{name}: entry {entry_name:?} is a link; it was refused");
+        // Beside the folder there are at most traces of the machine on which it was packed.
+        let Ok(inner) = path.strip_prefix(root) else { continue };
+        if entry.is_dir() || inner.as_os_str().is_empty() {
+            continue;
+        }
+        let target = into.join(inner);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // The sizes that an archive gives need not be true, so the bytes are counted.
+        let mut bounded = entry.take(left + 1);
+        let written = io::copy(&mut bounded, &mut File::create_new(&target)?)
+            .with_context(|| format!("{name}: entry {entry_name:?} is broken"))?;
+        ensure!(written <= left, "{name} unpacks to more than {} GiB; it was refused", LARGEST >> 30);
+        left -= written;
+        files += 1;
+    }
+    ensure!(files > 0, "{name} holds no folder {root}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+
+    fn archive(folder: &Path, entries: &[(&str, &str)]) -> std::path::PathBuf {
+        let path = folder.join("a.zip");
+        let mut zip = ZipWriter::new(File::create(&path).unwrap());
+        for (name, content) in entries {
+            zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(content.as_bytes()).unwrap();
+        }
+        zip.finish().unwrap();
+        path
+    }
+
+    #[test]
+    fn the_content_of_the_folder_comes_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = archive(folder.path(), &[("RTE/train.tsv", "one"), ("RTE/original/a.txt", "two"), ("__MACOSX/x", "")]);
+        let out = folder.path().join("out");
+        fs::create_dir(&out).unwrap();
+        unpack(&path, "RTE", &out).unwrap();
+        assert_eq!(fs::read_to_string(out.join("train.tsv")).unwrap(), "one");
+        assert_eq!(fs::read_to_string(out.join("original/a.txt")).unwrap(), "two");
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn an_entry_that_leads_out_is_refused() {
+        for name in ["../evil", "RTE/../../evil", "/evil", "RTE\\..\\..\\evil"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = archive(folder.path(), &[(name, "evil")]);
+            let out = folder.path().join("inner/out");
+            fs::create_dir_all(&out).unwrap();
+            let error = unpack(&path, "RTE", &out).unwrap_err().to_string();
+            assert!(error.contains("leads out"), "{name}: {error}");
+            assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+            assert!(!folder.path().join("evil").exists() && !folder.path().join("inner/evil").exists());
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_of_the_task_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.zip");
+        fs::write(&text, "<html>not found</html>").unwrap();
+        assert!(unpack(&text, "RTE", folder.path()).unwrap_err().to_string().contains("is no zip archive"));
+        let other = archive(folder.path(), &[("CoLA/train.tsv", "")]);
+        assert!(unpack(&other, "RTE", folder.path()).unwrap_err().to_string().contains("holds no folder RTE"));
+    }
+}

@@ -1,0 +1,20 @@
+//! What agents call: one idempotent exchange.
+
+use axum::extract::State;
+use scheduler::protocol::{SyncRequest, SyncResponse};
+
+use crate::body::Json;
+use crate::error::Error;
+use crate::router::App;
+
+/// An agent says what it has and what happened since; the answer says what should run there.
+#[utoipa::path(
+    post, path = "/agents/sync", tag = "agents", security(("token" = [])), request_body = SyncRequest,
+    responses((status = OK, body = SyncResponse)),
+)]
+pub(crate) async fn sync(
+    State(app): State<App>,
+    Json(request): Json<SyncRequest>,
+) -> Result<Json<SyncResponse>, Error> {
+    Ok(Json(app.store.sync(&request).await?))
+}

@@ -1,0 +1,62 @@
+//! Datasets: folders and files of the server's disk, registered under a name.
+
+use std::path::PathBuf;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use scheduler::dataset::{self, DatasetKind, DatasetView};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::body::Json;
+use crate::error::{Error, ProblemDetails};
+use crate::page::Page;
+use crate::router::App;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Registration {
+    name: String,
+    kind: DatasetKind,
+    /// Absolute, on the server's disk.
+    #[schema(value_type = String)]
+    path: PathBuf,
+}
+
+/// Registers a folder or file. Reads every byte of it for its digest; the same name again stands for the new content.
+#[utoipa::path(
+    post, path = "/datasets", tag = "datasets", security(("token" = [])), request_body = Registration,
+    responses(
+        (status = CREATED, body = DatasetView),
+        (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn register(
+    State(app): State<App>,
+    Json(registration): Json<Registration>,
+) -> Result<(StatusCode, Json<DatasetView>), Error> {
+    let Registration { name, kind, path } = registration;
+    if !is_name(&name) {
+        return Err(Error::invalid("/name", "1 to 100 letters, digits, dots, dashes and underscores"));
+    }
+    if !path.is_absolute() {
+        return Err(Error::invalid("/path", "an absolute path on the server's disk"));
+    }
+    let scan = tokio::task::spawn_blocking(move || dataset::scan(kind, &name, &path)).await.map_err(Error::internal)?;
+    let scan = scan.map_err(|error| Error::invalid("/path", error.to_string()))?;
+    Ok((StatusCode::CREATED, Json(app.store.register_dataset(&scan).await?)))
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (1..=100).contains(&name.len()) && name.chars().all(allowed)
+}
+
+/// What each name stands for now.
+#[utoipa::path(
+    get, path = "/datasets", tag = "datasets", security(("token" = [])),
+    responses((status = OK, body = Page<DatasetView>)),
+)]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<Page<DatasetView>>, Error> {
+    Ok(Json(Page::whole(app.store.datasets().await?)))
+}

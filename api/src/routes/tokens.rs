@@ -1,0 +1,71 @@
+//! Tokens: who may call.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use scheduler::id::TokenId;
+use scheduler::token::{Scope, Secret, TokenView};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::body::Json;
+use crate::error::{Error, ProblemDetails};
+use crate::extract::Path;
+use crate::page::Page;
+use crate::random;
+use crate::router::App;
+
+const LONGEST_NAME: usize = 200;
+
+/// All tokens, without their secrets.
+#[utoipa::path(
+    get, path = "/tokens", tag = "tokens", security(("token" = [])), responses((status = OK, body = Page<TokenView>)),
+)]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<Page<TokenView>>, Error> {
+    Ok(Json(Page::whole(app.store.tokens().await?)))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewToken {
+    /// Who or what will use it.
+    name: String,
+    scope: Scope,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedToken {
+    #[serde(flatten)]
+    view: TokenView,
+    /// The secret itself, shown only this once.
+    token: String,
+}
+
+/// Makes a token. Its secret is in this answer and nowhere else.
+#[utoipa::path(
+    post, path = "/tokens", tag = "tokens", security(("token" = [])), request_body = NewToken,
+    responses((status = CREATED, body = CreatedToken)),
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    Json(NewToken { name, scope }): Json<NewToken>,
+) -> Result<(StatusCode, Json<CreatedToken>), Error> {
+    if name.trim().is_empty() || name.len() > LONGEST_NAME {
+        return Err(Error::invalid("/name", format!("1 to {LONGEST_NAME} characters")));
+    }
+    let secret = Secret::from_random(random::bytes().map_err(Error::internal)?);
+    let view = app.store.create_token(&name, scope, &secret, None).await?;
+    Ok((StatusCode::CREATED, Json(CreatedToken { view, token: secret.expose().to_owned() })))
+}
+
+/// Makes a token worthless, from the next request on.
+#[utoipa::path(
+    delete, path = "/tokens/{id}", tag = "tokens", security(("token" = [])), params(("id" = TokenId, Path)),
+    responses(
+        (status = NO_CONTENT),
+        (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn revoke(State(app): State<App>, Path(id): Path<TokenId>) -> Result<StatusCode, Error> {
+    app.store.revoke_token(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

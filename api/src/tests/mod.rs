@@ -1,0 +1,12 @@
+//! The HTTP side, black box: requests in, answers out, against a real Postgres.
+
+mod artifacts;
+mod dashboard;
+mod events;
+mod jobs;
+mod lists;
+mod metrics;
+mod openapi;
+mod server;
+mod submissions;
+mod tokens;

@@ -1,0 +1,54 @@
+//! A database of its own for each test. Only with the feature `testing`.
+
+use std::env;
+use std::str::FromStr;
+use std::thread;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use uuid::Uuid;
+
+const VARIABLE: &str = "LAMINA_TEST_DATABASE_URL";
+
+/// An empty database, dropped with this value.
+pub struct TestDatabase {
+    admin: PgConnectOptions,
+    name: String,
+}
+
+impl TestDatabase {
+    /// # Panics
+    /// When there is no Postgres for tests: they are run through `make test`.
+    pub async fn new() -> Self {
+        let url = env::var(VARIABLE).unwrap_or_else(|_| panic!("{VARIABLE} is not set: run through make test"));
+        let admin = PgConnectOptions::from_str(&url).unwrap_or_else(|error| panic!("{VARIABLE}: {error}"));
+        let database = Self { admin, name: format!("lamina_test_{}", Uuid::now_v7().simple()) };
+        database.administer("create database").await;
+        database
+    }
+
+    pub fn url(&self) -> String {
+        self.admin.clone().database(&self.name).to_url_lossy().to_string()
+    }
+
+    /// The name is made here, so nothing foreign gets into the statement.
+    async fn administer(&self, verb: &str) {
+        let force = if verb.starts_with("drop") { " with (force)" } else { "" };
+        let statement = format!("{verb} \"{}\"{force}", self.name);
+        let mut connection = self.admin.connect().await.expect("the Postgres for tests does not answer");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect(verb);
+        connection.close().await.expect("the connection to the Postgres for tests broke");
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        // Dropped inside a test's runtime, where nothing may block: another thread with a runtime of its own waits.
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime for dropping the database").block_on(self.administer("drop database"));
+            });
+        });
+    }
+}

@@ -1,0 +1,295 @@
+//! The report of a job, from made-up facts.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use recipe::event::Device;
+use recipe::report::{ArmTiming, FinetuneReport, OpenTiming, PretrainReport, TimingReport};
+use recipe::{
+    Dataset, Decay, Failure, FailureKind, Finetune, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain, Recipe,
+    Seeds, Size, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+};
+use scheduler::id::JobId;
+use scheduler::report::{EndedTrial, Facts, GlueArm, Report, TrialEnd, report};
+
+const ARMS: [&str; 3] = ["post-ln", "pre-ln", "pld"];
+
+fn pretrain_recipe(arm: &str) -> Pretrain {
+    let norm = if arm == "post-ln" { Norm::Post } else { Norm::Pre };
+    let dataset = |name: &str| Dataset { name: name.into(), digest: None };
+    let drop: LayerDrop = serde_json::from_str(r#"{"theta_limit": 0.5}"#).unwrap();
+    Pretrain {
+        model: Model::of_size(Size::named("narrow").unwrap(), norm),
+        layer_drop: (arm == "pld").then_some(drop),
+        objective: Default::default(),
+        optimizer: Optimizer::default(),
+        learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: Decay::Linear },
+        steps: 2000,
+        batch: 32,
+        length: 128,
+        corpus: dataset("wiki"),
+        vocabulary: Vocabulary::File { dataset: dataset("bert-base-uncased") },
+        held_out: 0.02,
+        validate_every: 200,
+        validation_sequences: 256,
+    }
+}
+
+fn ended(arm: Option<&str>, recipe: Recipe, seeds: Seeds, end: TrialEnd) -> EndedTrial {
+    EndedTrial { arm: arm.map(String::from), spec: TrialSpec { recipe, seeds }, device: None, end }
+}
+
+fn failed(kind: FailureKind) -> TrialEnd {
+    TrialEnd::Failed(Failure { kind, message: "m".into() })
+}
+
+fn pretrain(arm: &str, seed: u64, loss: Option<f64>) -> EndedTrial {
+    let end = loss.map_or(failed(FailureKind::NonFiniteLoss), |validation_loss| {
+        TrialEnd::Succeeded(recipe::Report::Pretrain(PretrainReport {
+            steps: 2000,
+            trained_seconds: 900.0,
+            tokens: 8_192_000,
+            validation_loss,
+            digest: String::new(),
+            checkpoint: String::new(),
+        }))
+    });
+    ended(Some(arm), Recipe::Pretrain(pretrain_recipe(arm)), Seeds::all(seed), end)
+}
+
+fn finetune_ending(arm: &str, task: Task, seeds: (u64, u64), end: TrialEnd) -> EndedTrial {
+    let (pretrain_seed, seed) = seeds;
+    let recipe = Recipe::Finetune(Finetune {
+        from: Box::new(pretrain_recipe(arm)),
+        from_seeds: Seeds::all(pretrain_seed),
+        task,
+        glue: Dataset { name: "glue".into(), digest: None },
+        epochs: 3,
+        batch: 16,
+        length: 128,
+        learning_rate: LearningRate { peak: 1e-4, warmup: 0.1, decay: Decay::Linear },
+        optimizer: Optimizer::default(),
+    });
+    ended(Some(arm), recipe, Seeds { init: pretrain_seed, gate: pretrain_seed, ..Seeds::all(seed) }, end)
+}
+
+fn scored(score: f64) -> TrialEnd {
+    TrialEnd::Succeeded(recipe::Report::Finetune(FinetuneReport {
+        steps: 468,
+        trained_seconds: 60.0,
+        metrics: BTreeMap::new(),
+        score,
+        majority_score: 0.5271,
+        digest: String::new(),
+    }))
+}
+
+fn finetunes(arm: &str, task: Task, scores: &[f64]) -> Vec<EndedTrial> {
+    (0..).zip(scores).map(|(seed, score)| finetune_ending(arm, task, (0, seed), scored(*score))).collect()
+}
+
+/// A step takes 20 ms and 5 ms for each open block; `noise` multiplies a turn.
+fn timed(name: &str, open: &[(u32, u32)], noise: &[f64]) -> ArmTiming {
+    let seconds = |open: u32| 0.02 + 0.005 * f64::from(open);
+    let steps: u32 = open.iter().map(|(_, steps)| steps).sum();
+    let mean = open.iter().map(|(open, steps)| seconds(*open) * f64::from(*steps)).sum::<f64>() / f64::from(steps);
+    ArmTiming {
+        name: name.into(),
+        blocks: 12,
+        turns: noise.iter().map(|noise| mean * noise).collect(),
+        by_open: open
+            .iter()
+            .map(|(open, steps)| OpenTiming {
+                open_blocks: *open,
+                steps: *steps,
+                seconds: seconds(*open) * f64::from(*steps),
+            })
+            .collect(),
+        tokens_per_step: 4096,
+    }
+}
+
+fn timing(arms: Vec<ArmTiming>) -> EndedTrial {
+    let recipe = Recipe::Timing(Timing {
+        arms: ARMS.map(|name| TimingArm { name: name.into(), recipe: pretrain_recipe(name) }).into(),
+        rounds: 6,
+        steps_per_turn: 20,
+        warmup_steps: 3,
+    });
+    let end = TrialEnd::Succeeded(recipe::Report::Timing(TimingReport { arms }));
+    let device = Device {
+        name: "cpu".into(),
+        model: "EPYC 9B45".into(),
+        threads: 2,
+        libtorch: "2.11.0".into(),
+        trainer: "0.1.0".into(),
+    };
+    EndedTrial { device: Some(device), ..ended(None, recipe, Seeds::default(), end) }
+}
+
+fn facts(ended: Vec<EndedTrial>) -> Facts {
+    Facts {
+        job: JobId("01890000-0000-7000-8000-000000000001".parse().unwrap()),
+        name: "pld on wiki".into(),
+        arms: ARMS.map(String::from).into(),
+        baseline: "pre-ln".into(),
+        ended,
+        unfinished: BTreeMap::new(),
+        cancelled: BTreeMap::new(),
+    }
+}
+
+/// A job with everything in it: failures of each sort, a run below the majority, one trial still to end.
+fn full() -> Facts {
+    let mut trials = vec![
+        timing(vec![
+            timed("post-ln", &[(12, 120)], &[1.0, 1.01, 0.99, 1.0, 1.02, 0.98]),
+            timed("pre-ln", &[(12, 120)], &[1.0, 1.02, 1.0, 1.01, 1.0, 0.99]),
+            timed("pld", &[(7, 20), (8, 30), (9, 40), (10, 20), (12, 10)], &[1.01, 1.0, 0.99, 1.0, 1.0, 1.0]),
+        ]),
+        pretrain("post-ln", 0, None),
+        pretrain("pre-ln", 0, Some(5.4321)),
+        pretrain("pld", 0, Some(5.4567)),
+    ];
+    trials.extend(finetunes("pre-ln", Task::Rte, &[0.5415, 0.5379, 0.5523, 0.5271, 0.5487]));
+    trials.extend(finetunes("pld", Task::Rte, &[0.5451, 0.5523, 0.5632, 0.5415]));
+    trials.push(finetune_ending("pld", Task::Rte, (0, 4), failed(FailureKind::NonFiniteLoss)));
+    trials.extend(finetunes("pre-ln", Task::Mrpc, &[0.7480, 0.7480, 0.7480]));
+    trials.extend(finetunes("pld", Task::Mrpc, &[0.7512, 0.7498, 0.7533]));
+    trials.push(finetune_ending("pld", Task::Mrpc, (0, 3), failed(FailureKind::OutOfMemory)));
+    Facts { unfinished: [(Stage::Finetune, 1)].into(), cancelled: [(Stage::Finetune, 10)].into(), ..facts(trials) }
+}
+
+fn row<'a>(report: &'a Report, task: Task, arm: &str) -> &'a GlueArm {
+    let task = report.glue.iter().find(|entry| entry.task == task).unwrap();
+    task.arms.iter().find(|row| row.arm == arm).unwrap()
+}
+
+#[test]
+fn the_tables_are_as_written_down() {
+    let text = report(&full()).to_markdown();
+    // `UPDATE=1 cargo test` writes what is to be read and committed.
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/report.md"), &text).unwrap();
+        return;
+    }
+    assert_eq!(text, include_str!("fixtures/report.md"), "\n{text}");
+}
+
+#[test]
+fn speed_is_compared_round_by_round() {
+    let report = report(&full());
+    let speed = report.speed.unwrap();
+    let [_, baseline, pld] = &speed.arms[..] else { panic!("{:?}", speed.arms) };
+    assert_eq!((baseline.ratio_to_baseline, baseline.encoder_share), (None, None));
+    let fit = speed.fit.unwrap();
+    assert!((fit.fixed - 0.02).abs() < 1e-12 && (fit.per_block - 0.005).abs() < 1e-12, "{fit:?}");
+    assert!((pld.encoder_share.unwrap() - 0.75).abs() < 1e-12);
+    // 8.75 open blocks on average at theta 0.5; a little less is saved since theta falls from 1 first.
+    let closed_form = pld.closed_form_saving.unwrap();
+    assert!(0.265 < closed_form && closed_form < 13.0 / 48.0, "{closed_form}");
+    assert!((pld.limit_saving.unwrap() - 0.75 * closed_form).abs() < 1e-12);
+    let (ratio, [low, high]) = (pld.ratio_to_baseline.unwrap(), pld.ratio_interval.unwrap());
+    assert!(low < ratio && ratio < high && (ratio - 0.08 / 0.064).abs() < 0.05, "{ratio} [{low}, {high}]");
+    assert!((pld.step_saving.unwrap() - (1.0 - 1.0 / ratio)).abs() < 1e-12);
+}
+
+#[test]
+fn a_drift_that_hits_both_arms_alike_leaves_the_ratio_exact() {
+    let drift = [1.0, 1.3, 0.8, 1.1];
+    let slow = timed("pre-ln", &[(12, 80)], &drift);
+    let fast = timed("pld", &[(6, 80)], &drift);
+    let report = report(&facts(vec![timing(vec![slow, fast])]));
+    let arm = &report.speed.unwrap().arms[1];
+    assert!((arm.ratio_to_baseline.unwrap() - 0.08 / 0.05).abs() < 1e-12);
+    let spread = arm.ratio_interval.map_or(0.0, |[low, high]| high - low);
+    assert!(spread < 1e-9, "{spread}");
+}
+
+#[test]
+fn without_an_arm_that_closes_blocks_there_is_no_fit() {
+    let noise = [1.0, 1.01];
+    let report =
+        report(&facts(vec![timing(vec![timed("post-ln", &[(12, 40)], &noise), timed("pre-ln", &[(12, 40)], &noise)])]));
+    let speed = report.speed.unwrap();
+    assert_eq!(speed.fit, None);
+    assert!(speed.arms.iter().all(|arm| arm.limit_saving.is_none() && arm.share_of_limit.is_none()));
+    assert!(report.notes.iter().any(|note| note.starts_with("No arm closes blocks")), "{:?}", report.notes);
+}
+
+#[test]
+fn a_run_at_the_majority_or_diverged_has_failed_and_stays_in() {
+    let report = report(&full());
+    let baseline = row(&report, Task::Rte, "pre-ln");
+    assert_eq!((baseline.n, baseline.failed, baseline.diverged), (5, 1, 0));
+    let pld = row(&report, Task::Rte, "pld");
+    assert_eq!((pld.n, pld.failed, pld.diverged, pld.independent), (5, 1, 1, 4));
+    assert!((pld.mean.unwrap() - (0.5451 + 0.5523 + 0.5632 + 0.5415) / 4.0).abs() < 1e-12);
+    assert_eq!(pld.scores[4].score, None);
+    // Out of memory says nothing about the recipe: no result, and a note.
+    assert_eq!(row(&report, Task::Mrpc, "pld").n, 3);
+    assert!(report.notes.iter().any(|note| note.contains("out_of_memory")), "{:?}", report.notes);
+}
+
+#[test]
+fn equal_scores_have_no_interval_and_pairs_are_still_compared() {
+    let report = report(&full());
+    let baseline = row(&report, Task::Mrpc, "pre-ln");
+    assert_eq!((baseline.sd, baseline.interval), (Some(0.0), None));
+    let mrpc = report.glue.iter().find(|entry| entry.task == Task::Mrpc).unwrap();
+    let comparison = &mrpc.comparisons[0];
+    assert_eq!((comparison.arm.as_str(), comparison.n_pairs), ("pld", 3));
+    assert!(comparison.p_holm.unwrap() >= comparison.p_paired_t.unwrap());
+}
+
+#[test]
+fn a_job_without_a_single_result_has_a_report() {
+    let mut empty = facts(Vec::new());
+    empty.unfinished = [(Stage::Timing, 1), (Stage::Pretrain, 3)].into();
+    let report = report(&empty);
+    assert!(!report.complete && report.speed.is_none() && report.glue.is_empty());
+    assert_eq!(report.pretrain.len(), 3);
+    assert_eq!(report.notes.len(), 3, "{:?}", report.notes);
+    assert!(report.to_markdown().starts_with("# pld on wiki\n"));
+}
+
+#[test]
+fn the_report_survives_json() {
+    let report = report(&full());
+    let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+    assert_eq!(again, report);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["glue"][0]["arms"][1]["interval"].as_array().unwrap().len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_the_trials_changes_nothing(order in Just((0..full().ended.len()).collect::<Vec<_>>()).prop_shuffle()) {
+        let facts = full();
+        let shuffled = Facts { ended: order.into_iter().map(|i| facts.ended[i].clone()).collect(), ..facts.clone() };
+        prop_assert_eq!(report(&shuffled), report(&facts));
+    }
+
+    #[test]
+    fn a_failed_seed_never_changes_the_numbers_of_the_others(arm in 0usize..3, task in 0usize..2, crashed: bool) {
+        let (arm, task) = (ARMS[arm], [Task::Rte, Task::Mrpc][task]);
+        let kind = if crashed { FailureKind::Crashed } else { FailureKind::NonFiniteLoss };
+        let before = full();
+        let mut after = before.clone();
+        after.ended.push(finetune_ending(arm, task, (0, 99), failed(kind)));
+        let (before, after) = (report(&before), report(&after));
+        prop_assert_eq!(&after.speed, &before.speed);
+        prop_assert_eq!(&after.pretrain, &before.pretrain);
+        for (before, after) in before.glue.iter().zip(&after.glue) {
+            prop_assert_eq!(&after.comparisons, &before.comparisons);
+            for old in &before.arms {
+                let new = after.arms.iter().find(|new| new.arm == old.arm).unwrap();
+                let hit = old.arm == arm && before.task == task && !crashed;
+                prop_assert_eq!(new.n, old.n + usize::from(hit));
+                prop_assert_eq!(new.failed, old.failed + usize::from(hit));
+                let kept = |row: &GlueArm| (row.mean, row.sd, row.interval, row.median, row.min, row.max);
+                prop_assert_eq!(kept(new), kept(old));
+            }
+        }
+    }
+}

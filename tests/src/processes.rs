@@ -1,0 +1,61 @@
+//! The process tree below a program, as /proc shows it.
+
+use std::fs;
+
+/// A running process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: i32,
+    pub parent: i32,
+    /// Its command line, words separated by blanks.
+    pub command: String,
+}
+
+impl Process {
+    /// All processes below `root`, parents before children; zombies are not among them.
+    pub fn below(root: i32) -> Vec<Process> {
+        let all: Vec<Process> = fs::read_dir("/proc")
+            .expect("/proc can be read")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(Process::read)
+            .collect();
+        let mut found: Vec<Process> = Vec::new();
+        let mut parents = vec![root];
+        while let Some(parent) = parents.pop() {
+            for child in all.iter().filter(|process| process.parent == parent) {
+                parents.push(child.pid);
+                found.push(child.clone());
+            }
+        }
+        found
+    }
+
+    fn read(pid: i32) -> Option<Process> {
+        // "pid (name) state parent ...": the name may hold anything, so look behind its last bracket.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+        if state == "Z" {
+            return None;
+        }
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<_> = command.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
+        Some(Process { pid, parent, command: words.join(" ").trim().to_owned() })
+    }
+
+    /// Whether the process still runs (a reused number counts as another process).
+    pub fn is_alive(&self) -> bool {
+        Process::read(self.pid).is_some_and(|now| now.command == self.command)
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send(self.pid, signal);
+    }
+}
+
+/// Sends `signal`; a process that has just gone is no error.
+#[expect(unsafe_code, reason = "kill(2) has no safe form in std")]
+pub(crate) fn send(pid: i32, signal: i32) {
+    // SAFETY: kill takes two integers and touches no memory of ours.
+    unsafe { libc::kill(pid, signal) };
+}

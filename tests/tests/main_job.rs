@@ -1,0 +1,80 @@
+//! The main job, from `POST /jobs` to a report, through the programs that a user starts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Service, real_data};
+
+/// A comparison that fits a test: 4 narrow blocks, a few hundred steps.
+fn job(corpus: &str, vocabulary: Value, glue: Value) -> Value {
+    json!({
+        "name": "pld against pre-ln", "corpus": corpus, "vocabulary": vocabulary,
+        "model": {"blocks": 4, "hidden": 64, "heads": 2, "intermediate": 128},
+        "pretrain": {"steps": 60, "batch": 8, "length": 64, "learning_rate": {"peak": 1e-3}},
+        "arms": [{"name": "post-ln", "norm": "post"}, {"name": "pre-ln"},
+                 {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}],
+        "baseline": "pre-ln",
+        "timing": {"rounds": 4, "steps_per_turn": 5, "warmup_steps": 1},
+        "glue": glue
+    })
+}
+
+/// What holds of every finished job: one success per trial, every seed in the report, the speed of each arm.
+async fn assert_reported(service: &Service, job: &str, tasks: &[&str], seeds: usize) {
+    let trials = service.trials(job).await;
+    assert_eq!(trials.len(), 1 + 3 + 3 * tasks.len() * seeds);
+    assert!(trials.iter().all(|trial| trial["state"] == "succeeded"), "{trials:#?}");
+
+    let report = service.get(&format!("/jobs/{job}/report")).await;
+    assert_eq!(report["complete"], true, "{report:#}");
+    let speed = report["speed"]["arms"].as_array().expect("the speed of each arm");
+    assert_eq!(speed.len(), 3);
+    for arm in speed {
+        assert!(arm["seconds_per_step"]["mean"].as_f64().unwrap() > 0.0, "{arm:#}");
+        assert_eq!(arm["seconds_per_step"]["n"], 4);
+    }
+    let baseline = speed.iter().find(|arm| arm["arm"] == "pre-ln").unwrap();
+    assert_eq!(baseline["ratio_to_baseline"], 1.0);
+    for row in report["glue"].as_array().expect("a row per task") {
+        assert!(tasks.contains(&row["task"].as_str().unwrap()));
+        for arm in row["arms"].as_array().unwrap() {
+            assert_eq!((&arm["n"], arm["scores"].as_array().unwrap().len()), (&json!(seeds), seeds));
+        }
+    }
+    assert_eq!(report["glue"].as_array().unwrap().len(), tasks.len());
+
+    let curves = service.get(&format!("/jobs/{job}/curves?name=validation_loss")).await;
+    assert_eq!(curves["series"].as_array().unwrap().len(), 3, "one validation curve per arm: {curves:#}");
+    let markdown = service.get_text(&format!("/jobs/{job}/report?format=markdown")).await;
+    assert!(markdown.contains("pld") && markdown.contains("pre-ln"), "{markdown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_generated_data_ends_with_a_report() {
+    let service = Service::start().await;
+    let data = service.home().join("generated");
+    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    service.register("corpus", "corpus", &data.join("corpus")).await;
+    service.register("glue", "glue", &data.join("glue")).await;
+    let glue = json!({"tasks": ["rte", "sst-2"], "seeds": 2, "epochs": 1, "length": 48});
+    let id = service.submit(&job("corpus", json!({"train": 400}), glue)).await;
+    let ended = service.ended(&id, Duration::from_secs(300)).await;
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    assert_reported(&service, &id, &["rte", "sst-2"], 2).await;
+    let table = service.lamina(&["report", &id]).await;
+    assert!(table.contains("pld") && table.contains("rte"), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_wikipedia_and_glue_ends_with_a_report() {
+    let Some(data) = real_data("a_job_on_wikipedia_and_glue_ends_with_a_report") else { return };
+    let service = Service::start().await;
+    service.register("wiki", "corpus", &data.join("corpus/wiki-00.txt.xz")).await;
+    service.register("bert-base-uncased", "vocabulary", &data.join("vocab/bert-base-uncased-vocab.txt")).await;
+    service.register("glue", "glue", &data.join("glue")).await;
+    let glue = json!({"tasks": ["rte", "mrpc", "cola"], "seeds": 2, "epochs": 1, "length": 64, "batch": 32});
+    let id = service.submit(&job("wiki", json!("bert-base-uncased"), glue)).await;
+    let ended = service.ended(&id, Duration::from_secs(900)).await;
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    assert_reported(&service, &id, &["rte", "mrpc", "cola"], 2).await;
+}
