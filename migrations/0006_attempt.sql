@@ -49,3 +49,9 @@ create table attempt (
 -- The whole exclusion argument: one open attempt per trial, one open attempt per slot.
 create unique index attempt_one_open_per_trial on attempt (trial_id) where ended_at is null;
 create unique index attempt_one_open_per_slot on attempt (node_id, slot) where ended_at is null;
+
+-- How many stall times an attempt may stand still: before the trainer's first word its inputs are being fetched, which
+-- moves no step.
+create function stall_patience(started_at timestamptz) returns integer immutable language sql as $$
+    select case when started_at is null then 6 else 1 end
+$$;

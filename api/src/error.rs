@@ -8,6 +8,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
+use scheduler::artifact::ArtifactError;
 use scheduler::store::{PlanError, StoreError};
 use scheduler::token::Scope;
 use serde::Serialize;
@@ -96,6 +97,11 @@ impl Error {
             Self::InvalidBody(problem) => Self::InvalidJob(vec![problem]),
             other => other,
         }
+    }
+
+    pub(crate) fn not_ready(cause: StoreError) -> Self {
+        tracing::warn!(error = chain(&cause), "not ready");
+        Self::NotReady("the database does not answer, or is not of this version".into())
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -191,6 +197,21 @@ impl From<StoreError> for Error {
         match error {
             StoreError::NotFound { what, id } => Self::NotFound(format!("{what} {id}")),
             StoreError::Conflict(message) => Self::Conflict(message),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<ArtifactError> for Error {
+    fn from(error: ArtifactError) -> Self {
+        let message = error.to_string();
+        match error {
+            ArtifactError::Name(_) | ArtifactError::NotFound(_) => Self::NotFound(message),
+            ArtifactError::Mismatch { .. } => Self::DigestMismatch(message),
+            ArtifactError::Condemned(_) => Self::Conflict(message),
+            ArtifactError::Range { bytes, .. } => Self::RangeNotSatisfiable { length: bytes },
+            ArtifactError::Upload(_) => Self::BrokenBody(message),
+            ArtifactError::Store(error) => error.into(),
             other => Self::internal(other),
         }
     }

@@ -6,10 +6,31 @@
 //! | [`cli`] | the commands that talk to a running server |
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
+//! | [`serve`] | the server: HTTP and the control loop |
+//! | [`router`], [`routes`] | which address leads where, who may call it; the handlers |
+//! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | how a request is read and answered |
+//! | [`auth`], [`random`] | tokens |
+//! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
+mod auth;
+mod body;
 mod cli;
+mod dashboard;
 mod data;
+mod error;
+mod etag;
+mod extract;
 mod home;
+mod idempotency;
+mod metrics;
+mod page;
+mod random;
+mod range;
+mod router;
+mod routes;
+mod serve;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::process::ExitCode;

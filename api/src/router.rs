@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
-use scheduler::artifact::ArtifactStore;
+use scheduler::artifact::Artifacts;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::token::Scope;
@@ -39,7 +39,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Store,
-    pub(crate) artifacts: ArtifactStore,
+    pub(crate) artifacts: Artifacts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
     /// Ends the streams that would otherwise hold up a shutdown.
@@ -53,12 +53,11 @@ struct Document;
 /// The whole service.
 pub(crate) fn router(app: App) -> Router {
     let (router, document) = routes(&app).split_for_parts();
-    let document = described(document);
     router
-        .route("/openapi.json", axum::routing::get(async move || axum::Json(document)))
         .fallback(dashboard::fallback)
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(from_fn_with_state(app.clone(), metrics::measure))
+        .layer(Extension(Arc::new(described(document))))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(
             ServiceBuilder::new()
@@ -74,11 +73,15 @@ fn routes(app: &App) -> OpenApiRouter<App> {
     let group = |scopes: &'static [Scope], router: OpenApiRouter<App>| {
         router.route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
     };
-    let open = OpenApiRouter::new().routes(routes!(health::live)).routes(routes!(health::ready)).routes(routes!(health::metrics));
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::openapi));
     let read = OpenApiRouter::new()
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get))
-        .routes(routes!(jobs::curves))
+        .routes(routes!(trials::curves))
         .routes(routes!(report::get))
         .routes(routes!(events::stream))
         .routes(routes!(trials::list))

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use scheduler::artifact::ArtifactStore;
+use scheduler::artifact::Artifacts;
+use scheduler::control::Control;
+use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::token::{Scope, Secret};
 use tokio::net::TcpListener;
@@ -51,15 +53,12 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         let secret = token(file).with_context(|| format!("cannot use the token file {}", file.display()))?;
         store.ensure_token(name, scope, &secret).await.with_context(|| format!("cannot register the {name} token"))?;
     }
-    let artifacts = config.artifacts.unwrap_or_else(|| config.home.path().join("artifacts").display().to_string());
-    let app = App {
-        artifacts: ArtifactStore::open(&artifacts).with_context(|| format!("cannot open the artifacts in {artifacts}"))?,
-        metrics: Arc::new(Metrics::new()?),
-        policy: policy.clone(),
-        shutdown: shutdown.clone(),
-        store: store.clone(),
-    };
-    let control = tokio::spawn(scheduler::control::run(store.clone(), shutdown.clone()));
+    let place = config.artifacts.unwrap_or_else(|| config.home.path().join("artifacts").display().to_string());
+    let artifacts = Artifacts::open(&place, store.clone())?;
+    let policy = Policy { lease: config.lease, ..Policy::default() };
+    let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
+    let control = tokio::spawn(control.run(shutdown.clone()));
+    let app = App { store, artifacts, policy, metrics: Arc::new(Metrics::new()?), shutdown: shutdown.clone() };
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let served = serve(listener, app, &shutdown).await;
     // The control loop must not go on alone when serving failed.

@@ -181,7 +181,7 @@ fn speed_is_compared_round_by_round() {
     let report = report(&full());
     let speed = report.speed.unwrap();
     let [_, baseline, pld] = &speed.arms[..] else { panic!("{:?}", speed.arms) };
-    assert_eq!((baseline.ratio_to_baseline, baseline.encoder_share), (None, None));
+    assert_eq!((baseline.ratio_to_baseline, baseline.ratio_interval, baseline.encoder_share), (Some(1.0), None, None));
     let fit = speed.fit.unwrap();
     assert!((fit.fixed - 0.02).abs() < 1e-12 && (fit.per_block - 0.005).abs() < 1e-12, "{fit:?}");
     assert!((pld.encoder_share.unwrap() - 0.75).abs() < 1e-12);

@@ -125,15 +125,13 @@ mod tests {
     #[test]
     fn every_metric_equals_scikit_learn_and_scipy() {
         let reference: Value = serde_json::from_str(include_str!("../tests/fixtures/reference.json")).unwrap();
-        let metrics: [(&str, fn(&[f64], &[f64]) -> f64); 5] = [
-            ("accuracy", accuracy),
-            ("f1", f1),
-            ("matthews", matthews),
-            ("pearson", pearson),
-            ("spearman", spearman),
-        ];
+        type Rule = fn(&[f64], &[f64]) -> f64;
+        let metrics: [(&str, Rule); 5] =
+            [("accuracy", accuracy), ("f1", f1), ("matthews", matthews), ("pearson", pearson), ("spearman", spearman)];
         let mut compared = BTreeMap::new();
-        for case in ["classification", "regression"].iter().flat_map(|kind| reference["metrics"][kind].as_array().unwrap()) {
+        for case in
+            ["classification", "regression"].iter().flat_map(|kind| reference["metrics"][kind].as_array().unwrap())
+        {
             let (predictions, labels) = (numbers(&case["predictions"]), numbers(&case["labels"]));
             for (name, metric) in metrics {
                 let Some(expected) = case.get(name).and_then(Value::as_f64) else { continue };

@@ -1,60 +1,107 @@
-/** The report of a job: statistics over its trials, computed by the server. Scores are fractions. */
+/** The report of a job: statistics over its trials, computed by the server. Scores and shares are fractions. */
 
+/** 95 %, `[low, high]`. */
 export type Interval = [number, number];
 
-export interface Estimate {
-  mean: number | null;
-  /** 95 % t interval; null below two values. */
-  interval: Interval | null;
+export interface Summary {
   n: number;
-  sd?: number | null;
+  mean: number;
+  sd: number | null;
+  interval: Interval | null;
+}
+
+/** An arm minus the baseline, over pairs that share their seeds. */
+export interface Comparison {
+  arm: string;
+  learning_rate: number | null;
+  n_pairs: number;
+  mean_difference: number;
+  interval: Interval | null;
+  p_paired_t: number | null;
+  p_holm: number | null;
+  p_wilcoxon: number | null;
+  p_brown_forsythe: number | null;
+}
+
+export interface Device {
+  name: string;
+  model: string;
+  threads: number;
+  libtorch: string;
+  trainer: string;
 }
 
 export interface ArmSpeed {
   arm: string;
-  seconds_per_step: Estimate;
+  seconds_per_step: Summary;
+  /** Above 1 is faster. */
   ratio_to_baseline: number | null;
   ratio_interval: Interval | null;
-  saving: number | null;
+  step_saving: number | null;
+  encoder_share: number | null;
   closed_form_saving: number | null;
+  limit_saving: number | null;
   share_of_limit: number | null;
-  tokens_per_second: number | null;
+  tokens_per_second: number;
+  by_open: { open_blocks: number; steps: number; mean_seconds: number }[];
 }
 
-export interface ArmLoss {
-  arm: string;
-  seeds: { seed: number; validation_loss: number | null; hours: number | null }[];
-  validation_loss: Estimate;
+export interface PretrainSeed {
+  seed: number;
+  steps: number | null;
+  validation_loss: number | null;
+  hours: number | null;
+  failure: string | null;
 }
 
-export interface ArmScores {
+export interface PretrainArm {
   arm: string;
-  learning_rate: number | null;
+  seeds: PretrainSeed[];
+  validation_loss: Summary | null;
+  comparison: Comparison | null;
+}
+
+export interface GlueScore {
+  seed: number;
+  pretrain_seed: number;
+  /** Null where the run diverged. */
+  score: number | null;
+  failed: boolean;
+}
+
+export interface GlueArm {
+  arm: string;
+  learning_rate: number;
   n: number;
   mean: number | null;
   sd: number | null;
   interval: Interval | null;
+  /** Values behind the interval: pre-train seeds where there are several, else runs. */
+  independent: number;
   median: number | null;
   min: number | null;
   max: number | null;
   failed: number;
   failed_interval: Interval | null;
-  scores: number[];
+  diverged: number;
+  scores: GlueScore[];
 }
 
-export interface TaskScores {
+export interface GlueTask {
   task: string;
-  metric: string;
-  /** Score of the constant guess: at or below it a run failed. */
-  majority?: number | null;
-  arms: ArmScores[];
+  metrics: string[];
+  majority_score: number | null;
+  arms: GlueArm[];
+  comparisons: Comparison[];
 }
 
 export interface Report {
   job: string;
+  name: string;
   baseline: string;
-  speed: { device: string | null; arms: ArmSpeed[] } | null;
-  pretrain: ArmLoss[];
-  glue: TaskScores[];
+  complete: boolean;
+  speed: { device: Device | null; fit: { fixed: number; per_block: number } | null; arms: ArmSpeed[] } | null;
+  pretrain: PretrainArm[];
+  glue: GlueTask[];
   notes: string[];
 }

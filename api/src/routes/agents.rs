@@ -16,5 +16,5 @@ pub(crate) async fn sync(
     State(app): State<App>,
     Json(request): Json<SyncRequest>,
 ) -> Result<Json<SyncResponse>, Error> {
-    Ok(Json(app.store.sync(&request).await?))
+    Ok(Json(app.store.sync(request, &app.policy).await?))
 }

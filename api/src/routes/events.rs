@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use scheduler::id::JobId;
 use scheduler::job::JobSummary;
-use scheduler::store::{EventRow, StoreError};
+use scheduler::store::{EventRow, Progress, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -22,7 +22,7 @@ use crate::extract::Path;
 use crate::router::App;
 
 /// Events that are read at a time.
-const BATCH: u32 = 200;
+const BATCH: i64 = 200;
 /// Between two looks at the progress; also how late an event is when its announcement was lost.
 const PERIOD: Duration = Duration::from_secs(1);
 /// A comment after so long a silence keeps proxies from closing the connection.
@@ -31,13 +31,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Follows a job until it has ended. `Last-Event-ID` resumes after that event; without it the stream starts at the first.
 ///
 /// Events are `trial` (a trial changed its state), `job` (the job changed its status), `started`, `evaluated`,
-/// `checkpointed`, `finished`, `failed`, `interrupted`, each with its number as id; and `progress`, without an id, at
-/// most once a second.
+/// `checkpointed`, `finished`, `failed`, `interrupted`, `checkpoint_forgotten`, each with its number as id; and `progress`
+/// (where the job and its running trials stand), without an id, at most once a second.
 #[utoipa::path(
     get, path = "/jobs/{id}/events", tag = "jobs", security(("token" = [])),
     params(("id" = JobId, Path), ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was seen")),
     responses(
-        (status = OK, body = String, content_type = "text/event-stream"),
+        (status = OK, description = "`data` is an `EventRow`; of `progress`, the job's status, progress, counts and running trials", body = EventRow, content_type = "text/event-stream"),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -70,10 +70,10 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
     stream! {
         // Before the first look, so that nothing falls between the two.
         let mut announcements = app.store.subscribe();
-        let mut progress = Progress::default();
+        let mut progress = Said::default();
         loop {
             // The job is read first: when it has ended, all its events are among those that are read after it.
-            let (summary, events) = match look(&app, job, seen).await {
+            let (summary, running, events) = match look(&app, job, seen).await {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(%job, error = chain(&error), "an event stream ends early");
@@ -82,13 +82,13 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
             };
             let more = events.len() == BATCH as usize;
             for event in events {
-                seen = event.number;
-                yield Ok(sent(event));
+                seen = event.id;
+                yield Ok(sent(&event));
             }
             if more {
                 continue;
             }
-            if let Some(event) = progress.changed(&summary) {
+            if let Some(event) = progress.news(&summary, &running) {
                 yield Ok(event);
             }
             if summary.status.is_ended() {
@@ -103,8 +103,9 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
     }
 }
 
-async fn look(app: &App, job: JobId, seen: i64) -> Result<(JobSummary, Vec<EventRow>), StoreError> {
-    Ok((app.store.job(job).await?.summary, app.store.events(job, seen, BATCH).await?))
+async fn look(app: &App, job: JobId, seen: i64) -> Result<(JobSummary, Vec<Progress>, Vec<EventRow>), StoreError> {
+    let summary = app.store.job(job).await?.summary;
+    Ok((summary, app.store.progress(job).await?, app.store.events(job, seen, BATCH).await?))
 }
 
 /// Returns when something happened to the job, or when announcements were missed.
@@ -119,22 +120,23 @@ async fn announced(announcements: &mut Receiver<JobId>, job: JobId) {
     }
 }
 
-fn sent(event: EventRow) -> Event {
-    todo!()
+fn sent(event: &EventRow) -> Event {
+    Event::default().id(event.id.to_string()).event(&event.kind).data(json!(event).to_string())
 }
 
 /// What `progress` said last, and when.
 #[derive(Default)]
-struct Progress(Option<(Value, Instant)>);
+struct Said(Option<(Value, Instant)>);
 
-impl Progress {
+impl Said {
     /// The event, if there is something new to say and it was not said a moment ago. A job's end is always said.
-    fn changed(&mut self, summary: &JobSummary) -> Option<Event> {
+    fn news(&mut self, summary: &JobSummary, running: &[Progress]) -> Option<Event> {
         let now = json!({
             "status": summary.status,
             "progress": summary.progress,
             "trials": summary.trials,
             "estimated_end": summary.estimated_end,
+            "running": running,
         });
         if let Some((said, at)) = &self.0
             && (*said == now || (at.elapsed() < PERIOD && !summary.status.is_ended()))

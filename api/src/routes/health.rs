@@ -1,9 +1,14 @@
 //! Is it alive, can it work, and what does it measure. Open to anyone who reaches the port.
 
+use std::sync::Arc;
+
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::OpenApi;
 
+use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::metrics;
 use crate::router::App;
@@ -29,4 +34,12 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Error>
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Error> {
     let text = app.metrics.scrape(&app.store, app.policy.lease).await.map_err(Error::internal)?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "health", responses((status = OK, body = Object, content_type = "application/json")),
+)]
+pub(crate) async fn openapi(Extension(document): Extension<Arc<OpenApi>>) -> Json<Arc<OpenApi>> {
+    Json(document)
 }

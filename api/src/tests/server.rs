@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use scheduler::artifact::ArtifactStore;
+use scheduler::artifact::Artifacts;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::testing::TestDatabase;
@@ -40,7 +40,7 @@ impl Server {
         let store = Store::connect(&database.url()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let app = App {
-            artifacts: ArtifactStore::open(folder.path().join("artifacts").to_str().unwrap()).unwrap(),
+            artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), store.clone()).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
             shutdown: CancellationToken::new(),

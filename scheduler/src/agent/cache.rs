@@ -41,6 +41,13 @@ impl Cache {
     /// `limit`: bytes that unused files may take; files in use are not counted against it but never removed.
     pub(super) fn open(folder: PathBuf, limit: u64, client: Client) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some() {
+                // Given up by an earlier agent; nobody may ask for it again.
+                fs::remove_file(path)?;
+            }
+        }
         Ok(Self { folder, limit, client, fetches: Mutex::default(), shelf: Mutex::default() })
     }
 
@@ -77,6 +84,16 @@ impl Cache {
         link(&self.folder.join(digest.as_str()), target)?;
         drop(shelf);
         Ok(self.make_room()?)
+    }
+
+    /// The content of a small file, by way of the cache.
+    pub(super) async fn read(&self, digest: &Digest) -> Result<Vec<u8>, FetchError> {
+        // Under a name that the cache's own files cannot have, and that no other reader has.
+        let link = self.folder.join(format!("{digest}.{}", uuid::Uuid::now_v7()));
+        self.link(digest, &link).await?;
+        let content = fs::read(&link);
+        fs::remove_file(&link)?;
+        Ok(content?)
     }
 
     /// One try: goes on with the partial file, and leaves it whole and verified, or as far as it came, or not at all if its

@@ -35,7 +35,7 @@ pub struct ArmSpeed {
     pub arm: String,
     /// Over the turns; each turn counts with the mean of its steps.
     pub seconds_per_step: Summary,
-    /// Baseline time over this arm's time: above 1 is faster. Geometric mean over the rounds, in each of which both
+    /// Baseline time over this arm's time: above 1 is faster, 1 for the baseline itself. Geometric mean over the rounds, in each of which both
     /// had one turn.
     pub ratio_to_baseline: Option<f64>,
     /// 95 % t interval of the logarithm of the ratio over the rounds, taken back, `[low, high]`.
@@ -84,7 +84,7 @@ fn arm_speed(
 ) -> Option<ArmSpeed> {
     let arm = timed(report, name)?;
     let seconds_per_step = Summary::of(&arm.turns)?;
-    let ratio = timed(report, baseline).filter(|_| name != baseline).and_then(|base| ratio(&base.turns, &arm.turns));
+    let ratio = timed(report, baseline).and_then(|base| ratio(&base.turns, &arm.turns));
     let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe);
     let drop = recipe.and_then(|recipe| Some((recipe.layer_drop.as_ref()?, recipe.steps)));
     let step_saving = ratio.map(|(ratio, _)| 1.0 - 1.0 / ratio);

@@ -1,8 +1,9 @@
 //! Multi-head self-attention: every token looks at every token that is no padding.
 
 use recipe::Model;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
+use super::dropout::dropout;
 use super::linear::Linear;
 use super::weights::Weights;
 
@@ -33,10 +34,27 @@ impl Attention {
         // [B, S, 3H] -> [B, S, 3, A, D] -> [3, B, A, S, D]
         let qkv = self.qkv.forward(x).view([b, s, 3, self.heads, h / self.heads]).permute([2, 0, 3, 1, 4]);
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let dropout = if train { self.dropout } else { 0.0 };
         // softmax(q k^T / sqrt(D)) v: [B, A, S, D]
-        let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, dropout, false, None, false);
+        let mixed = if train && self.dropout > 0.0 && x.device() == Device::Cpu {
+            written_out(&q, &k, &v, mask, self.dropout)
+        } else {
+            let dropout = if train { self.dropout } else { 0.0 };
+            Tensor::scaled_dot_product_attention(&q, &k, &v, mask, dropout, false, None, false)
+        };
         // [B, A, S, D] -> [B, S, A, D] -> [B, S, H]
         self.output.forward(&mixed.transpose(1, 2).reshape([b, s, h]))
     }
+}
+
+/// Attention with dropout on its weights, as libtorch writes it out on a CPU, where its fused kernel takes none; but with
+/// the cheaper [`dropout`]. `q`, `k` and `v` `[B, A, S, D]`.
+fn written_out(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, rate: f64) -> Tensor {
+    let width = q.size()[3] as f64;
+    // [B, A, S, S]
+    let scores = (q / width.sqrt()).matmul(&k.transpose(2, 3));
+    let scores = match mask {
+        Some(mask) => scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY),
+        None => scores,
+    };
+    dropout(scores.softmax(-1, Kind::Float), rate, 1.0, true).matmul(v)
 }

@@ -106,7 +106,8 @@ mod tests {
     fn bucketing_nearly_removes_the_padding() {
         let lengths: Vec<u32> = (0..3200).map(|i| 5 + (i * 7919) % 120).collect();
         let batches = epoch_batches(&lengths, 32, 1, 0);
-        let padded: u32 = batches.iter().map(|b| b.len() as u32 * b.iter().map(|&i| lengths[i as usize]).max().unwrap()).sum();
+        let padded: u32 =
+            batches.iter().map(|b| b.len() as u32 * b.iter().map(|&i| lengths[i as usize]).max().unwrap()).sum();
         let tokens: u32 = lengths.iter().sum();
         assert!(f64::from(padded) < 1.05 * f64::from(tokens), "{padded} for {tokens}");
     }

@@ -277,7 +277,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    const PACKERS: [fn(&[u8]) -> Vec<u8>; 3] = [xz, gz, zst];
+    type Packer = fn(&[u8]) -> Vec<u8>;
+    const PACKERS: [Packer; 3] = [xz, gz, zst];
 
     #[test]
     fn a_blank_line_or_the_end_of_a_file_ends_a_document() {
@@ -302,7 +303,8 @@ mod tests {
             let joined = [pack(TEXT.as_bytes()), pack(b"\nthird"), pack(b" part\n")].concat();
             assert_eq!(texts_of(&joined).unwrap(), [&expected[..], &["third part\n".into()]].concat());
         }
-        let folder = folder(&[("a.txt.xz", &xz(b"1")), ("b.txt.gz", &gz(b"2")), ("c.txt.zst", &zst(b"3")), ("d.txt", b"4")]);
+        let folder =
+            folder(&[("a.txt.xz", &xz(b"1")), ("b.txt.gz", &gz(b"2")), ("c.txt.zst", &zst(b"3")), ("d.txt", b"4")]);
         assert_eq!(texts(folder.path()).unwrap(), ["1\n", "2\n", "3\n", "4\n"]);
     }
 

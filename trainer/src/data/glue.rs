@@ -40,12 +40,7 @@ impl Glue {
     }
 
     /// The same, from the folder that holds the task's files.
-    pub fn read_folder(
-        folder: &Path,
-        task: Task,
-        vocabulary: &Vocabulary,
-        length: u32,
-    ) -> Result<Self, DataError> {
+    pub fn read_folder(folder: &Path, task: Task, vocabulary: &Vocabulary, length: u32) -> Result<Self, DataError> {
         let row = task.row();
         let mut encoder = vocabulary.encoder();
         let mut skipped = 0;
@@ -135,20 +130,14 @@ impl Layout {
     fn without_header(path: &Path, row: &Row) -> Result<Self, DataError> {
         let place = |column| match column {
             Column::At(at) => Ok(at),
-            Column::Named(name) => {
-                Err(DataError::MissingColumn { path: path.into(), column: name, found: Vec::new() })
-            }
+            Column::Named(name) => Err(DataError::MissingColumn { path: path.into(), column: name, found: Vec::new() }),
         };
         let mut layout = Self::new(row, 0, place)?;
         layout.columns = 1 + layout.first.max(layout.label).max(layout.second.unwrap_or(0));
         Ok(layout)
     }
 
-    fn new(
-        row: &Row,
-        columns: usize,
-        place: impl Fn(Column) -> Result<usize, DataError>,
-    ) -> Result<Self, DataError> {
+    fn new(row: &Row, columns: usize, place: impl Fn(Column) -> Result<usize, DataError>) -> Result<Self, DataError> {
         Ok(Self {
             columns,
             first: place(row.first)?,
@@ -311,7 +300,10 @@ mod tests {
             r#"/train.tsv: no column "sentence2"; the header has "index", "sentence1", "label""#
         );
         let rte = |lines: &[u8]| message(Task::Rte, &[b"index\tsentence1\tsentence2\tlabel\n", lines].concat());
-        assert_eq!(rte(b"0\ta\tb\tentailment\n1\ta\tentailment\n"), "/train.tsv, line 3: 3 columns, where 4 are expected");
+        assert_eq!(
+            rte(b"0\ta\tb\tentailment\n1\ta\tentailment\n"),
+            "/train.tsv, line 3: 3 columns, where 4 are expected"
+        );
         assert_eq!(rte(b"0\ta\tb\tc\tentailment\n"), "/train.tsv, line 2: 5 columns, where 4 are expected");
         assert_eq!(rte(b"0\ta\tb\tentailment\n\n"), "/train.tsv, line 3: 1 columns, where 4 are expected");
         assert_eq!(rte(b"0\ta\t\xc3\x28\tentailment\n"), "/train.tsv, line 2: not UTF-8");

@@ -18,11 +18,7 @@ impl Packer {
     }
 
     /// Adds one document; `full` gets each sequence that it completes.
-    pub(super) fn push<E>(
-        &mut self,
-        document: &[u32],
-        mut full: impl FnMut(&[u32]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(super) fn push<E>(&mut self, document: &[u32], mut full: impl FnMut(&[u32]) -> Result<(), E>) -> Result<(), E> {
         if document.is_empty() {
             return Ok(());
         }
@@ -85,7 +81,10 @@ mod tests {
         // No room for a separator and a token: the sequence ends early.
         assert_eq!(packed(&[vec![11, 12, 13, 14], vec![15]], 7), [[cls, 11, 12, 13, 14, sep, sep]]);
         // A document that ends with its sequence leaves no separator behind.
-        assert_eq!(packed(&[vec![11; 5], vec![12; 5]], 7), [[cls, 11, 11, 11, 11, 11, sep], [cls, 12, 12, 12, 12, 12, sep]]);
+        assert_eq!(
+            packed(&[vec![11; 5], vec![12; 5]], 7),
+            [[cls, 11, 11, 11, 11, 11, sep], [cls, 12, 12, 12, 12, 12, sep]]
+        );
     }
 
     proptest! {

@@ -79,7 +79,7 @@ struct Origin {
 
 /// A vocabulary, or what it takes to make one.
 enum Pieces {
-    Given(Vocabulary),
+    Given(Box<Vocabulary>),
     Trained { size: u32 },
 }
 
@@ -103,7 +103,7 @@ impl Shards {
     ) -> Result<Self, DataError> {
         let corpus = Corpus::open(corpus)?;
         let pieces = match source {
-            VocabularySource::File(path) => Pieces::Given(Vocabulary::read(path)?),
+            VocabularySource::File(path) => Pieces::Given(Vocabulary::read(path)?.into()),
             VocabularySource::Trained { size } => Pieces::Trained { size: *size },
         };
         let origin = Origin {
@@ -141,7 +141,9 @@ impl Shards {
     fn open(entry: &Path, origin: &Origin) -> Result<Self, Unusable> {
         let index = match fs::read(entry.join("index.json")) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !entry.exists() => return Err(Unusable::Missing),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !entry.exists() => {
+                return Err(Unusable::Missing);
+            }
             Err(error) => return Err(Unusable::Damaged(format!("index.json: {error}"))),
         };
         let index: Index = serde_json::from_slice(&index).map_err(|e| Unusable::Damaged(format!("index.json: {e}")))?;
@@ -153,7 +155,8 @@ impl Shards {
             return Err(Unusable::Damaged("vocab.txt does not have the digest that the index names".into()));
         }
         let part = |name: &str, shard: &Shard| {
-            Sequences::open(&entry.join(name), shard, origin.length).map_err(|why| Unusable::Damaged(format!("{name}: {why}")))
+            Sequences::open(&entry.join(name), shard, origin.length)
+                .map_err(|why| Unusable::Damaged(format!("{name}: {why}")))
         };
         Ok(Self { train: part("train.ids", &index.train)?, valid: part("valid.ids", &index.valid)?, vocabulary })
     }
@@ -163,7 +166,8 @@ impl Origin {
     /// Name of the entry's folder.
     fn name(&self) -> String {
         let Self { format, corpus, vocabulary, held_out, length } = self;
-        let text = format!("{format}\ncorpus {corpus}\nvocabulary {vocabulary}\nheld out {held_out}\nlength {length}\n");
+        let text =
+            format!("{format}\ncorpus {corpus}\nvocabulary {vocabulary}\nheld out {held_out}\nlength {length}\n");
         format!("tokens-{}", &hex::encode(Sha256::digest(text))[..32])
     }
 }

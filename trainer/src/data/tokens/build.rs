@@ -22,7 +22,7 @@ pub(super) fn build(
 ) -> Result<(), DataError> {
     let partial = Partial::create(entry.with_extension("partial"))?;
     let vocabulary = match pieces {
-        Pieces::Given(vocabulary) => vocabulary,
+        Pieces::Given(vocabulary) => *vocabulary,
         Pieces::Trained { size } => train_vocabulary(corpus, size, origin.held_out, progress)?,
     };
     let index = tokenize(corpus, &vocabulary, origin, &partial.0, progress)?;
@@ -33,12 +33,7 @@ pub(super) fn build(
     partial.publish(entry)
 }
 
-fn train_vocabulary(
-    corpus: &Corpus,
-    size: u32,
-    held_out: f64,
-    progress: Progress,
-) -> Result<Vocabulary, DataError> {
+fn train_vocabulary(corpus: &Corpus, size: u32, held_out: f64, progress: Progress) -> Result<Vocabulary, DataError> {
     let documents = corpus.documents();
     let read = documents.stored_bytes_read();
     let mut counts = WordCounts::new();
@@ -165,7 +160,9 @@ impl Drop for Partial {
 
 fn remove(folder: &Path) -> Result<(), DataError> {
     match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(DataError::Io { path: folder.into(), source }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DataError::Io { path: folder.into(), source })
+        }
         _ => Ok(()),
     }
 }

@@ -7,7 +7,6 @@ use tempfile::TempDir;
 use super::shard::Writer;
 use super::*;
 use crate::data::masking::{Order, masked_batch, masked_per_sequence, validation_batch};
-use crate::data::vocabulary::tests::real;
 
 const LENGTH: u32 = 16;
 const HELD_OUT: f64 = 0.2;
@@ -129,9 +128,8 @@ fn a_trained_vocabulary_comes_from_the_training_part_alone_and_is_the_same_each_
     assert_eq!(bench.open(&source, LENGTH).0.unwrap().vocabulary.text(), shards.vocabulary.text());
 
     // A character that only a held-out document has.
-    let held_out = (0..300).find(|&index| {
-        crate::data::corpus::Document { index, text: String::new() }.is_held_out(HELD_OUT)
-    });
+    let held_out =
+        (0..300).find(|&index| crate::data::corpus::Document { index, text: String::new() }.is_held_out(HELD_OUT));
     let mut documents = Bench::documents(0..300);
     documents[held_out.unwrap() as usize] += "zzzz zzzz zzzz\n";
     documents[held_out.unwrap() as usize + 1] += "yyyy yyyy\n";
@@ -147,7 +145,8 @@ fn a_damaged_entry_is_built_again() {
     let (shards, _) = bench.built();
     let expected = (ids(&shards.train), ids(&shards.valid));
     let entry = bench.entries().remove(0);
-    let damage: [(&str, fn(Vec<u8>) -> Vec<u8>); 7] = [
+    type Damage = fn(Vec<u8>) -> Vec<u8>;
+    let damage: [(&str, Damage); 7] = [
         ("train.ids", |bytes| bytes[..bytes.len() - 1].to_vec()),
         ("train.ids", |mut bytes| {
             bytes[40] ^= 1;
@@ -156,7 +155,9 @@ fn a_damaged_entry_is_built_again() {
         ("valid.ids", |_| Vec::new()),
         ("vocab.txt", |bytes| bytes[..bytes.len() - 2].to_vec()),
         ("index.json", |bytes| bytes[..bytes.len() / 2].to_vec()),
-        ("index.json", |bytes| String::from_utf8(bytes).unwrap().replace("\"length\": 16", "\"length\": 17").into_bytes()),
+        ("index.json", |bytes| {
+            String::from_utf8(bytes).unwrap().replace("\"length\": 16", "\"length\": 17").into_bytes()
+        }),
         ("index.json", |bytes| {
             String::from_utf8(bytes).unwrap().replace("\"bytes_per_id\": 2", "\"bytes_per_id\": 3").into_bytes()
         }),
@@ -223,7 +224,9 @@ fn bad_text_is_named_and_leaves_no_entry() {
     bench.write("corpus.txt", "w1 w2 w3\n");
     assert_eq!(
         bench.error(LENGTH),
-        named(": 1 documents, none of them in the held-out part at a held-out share of 0.2: add documents or change the share")
+        named(
+            ": 1 documents, none of them in the held-out part at a held-out share of 0.2: add documents or change the share"
+        )
     );
     bench.write("corpus.txt", &Bench::documents(0..40).join("\n"));
     let message = bench.error(512);
@@ -275,22 +278,4 @@ fn a_batch_is_masked_row_by_row_and_validation_alike_in_any_batch() {
 
     let valid = |rows| validation_batch(&shards.valid, rows, &objective, vocabulary).ids;
     assert_eq!(valid(0..6), [valid(0..1), valid(1..4), valid(4..6)].concat());
-}
-
-/// The rate at which real text becomes shards; run with `--ignored --nocapture` and LAMINA_DATA set.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn speed_on_real_text() {
-    let Some((data, _)) = real() else { return };
-    let (corpus, cache) = (data.join("corpus/wiki-00.txt.xz"), tempfile::tempdir().unwrap());
-    let text_bytes: usize = Corpus::open(&corpus).unwrap().documents().map(|d| d.unwrap().text.len()).sum();
-    let given = VocabularySource::File(data.join("vocab/bert-base-uncased-vocab.txt"));
-    let trained = VocabularySource::Trained { size: 8000 };
-    for (what, source) in [("build, given", &given), ("open", &given), ("build, trained", &trained)] {
-        let start = std::time::Instant::now();
-        let shards = Shards::build_or_open(&corpus, source, cache.path(), 0.02, 128, &mut |_, _, _| {}).unwrap();
-        let seconds = start.elapsed().as_secs_f64();
-        let rate = text_bytes as f64 / 1e6 / seconds;
-        println!("{what}: {} sequences, {seconds:.2} s, {rate:.1} MB/s of text", shards.train.sequences());
-    }
 }

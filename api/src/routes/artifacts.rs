@@ -1,0 +1,109 @@
+//! Artifacts: checkpoints and the files of datasets, named by the sha256 of their bytes and by nothing else. What is no
+//! digest names nothing, whatever it would mean as a path.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use scheduler::artifact::Digest;
+
+use crate::error::{Error, ProblemDetails};
+use crate::etag;
+use crate::extract::Path;
+use crate::range;
+use crate::router::App;
+
+/// Stores the body under the sha256 that it must have. Storing it again changes nothing.
+#[utoipa::path(
+    put, path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
+    params(("sha256" = String, Path, description = "64 hexadecimal digits in lower case")),
+    request_body(content = [u8], content_type = "application/octet-stream"),
+    responses(
+        (status = NO_CONTENT),
+        (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn put(
+    State(app): State<App>,
+    Path(digest): Path<String>,
+    body: Body,
+) -> Result<StatusCode, Error> {
+    app.artifacts.put(&named(&digest)?, body.into_data_stream()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The bytes, or the one range of them that was asked for.
+#[utoipa::path(
+    get, path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
+    params(
+        ("sha256" = String, Path, description = "64 hexadecimal digits in lower case"),
+        ("Range" = Option<String>, Header, description = "`bytes=first-last`"),
+    ),
+    responses(
+        (status = OK, body = [u8], content_type = "application/octet-stream"),
+        (status = PARTIAL_CONTENT, body = [u8], content_type = "application/octet-stream"),
+        (status = NOT_MODIFIED),
+        (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "The dataset's file has changed", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = RANGE_NOT_SATISFIABLE, body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let digest = named(&digest)?;
+    let bytes = app.artifacts.head(&digest).await?.ok_or_else(|| absent(&digest))?;
+    if etag::is_known(&headers, &tag(&digest)) {
+        return Ok((StatusCode::NOT_MODIFIED, description(&digest)?).into_response());
+    }
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = range::parse(asked, bytes)?;
+    let (start, end) = range.as_ref().map_or((0, None), |range| (range.start, Some(range.end)));
+    let found = app.artifacts.get(&digest, start, end).await?;
+    let length = [(header::CONTENT_LENGTH, HeaderValue::from(found.range.end - found.range.start))];
+    let body = Body::from_stream(found.stream);
+    let mut response = (description(&digest)?, length, body).into_response();
+    if let Some(range) = range {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let content = format!("bytes {}-{}/{}", range.start, range.end - 1, found.bytes);
+        response.headers_mut().insert(header::CONTENT_RANGE, HeaderValue::try_from(content).map_err(Error::internal)?);
+    }
+    Ok(response)
+}
+
+/// Whether it is here, and how long it is.
+#[utoipa::path(
+    head, path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
+    params(("sha256" = String, Path, description = "64 hexadecimal digits in lower case")),
+    responses((status = OK), (status = NOT_FOUND)),
+)]
+pub(crate) async fn head(State(app): State<App>, Path(digest): Path<String>) -> Result<Response, Error> {
+    let digest = named(&digest)?;
+    let bytes = app.artifacts.head(&digest).await?.ok_or_else(|| absent(&digest))?;
+    Ok((description(&digest)?, [(header::CONTENT_LENGTH, HeaderValue::from(bytes))]).into_response())
+}
+
+fn named(digest: &str) -> Result<Digest, Error> {
+    digest.parse().map_err(|_| Error::NotFound("artifact of that name; a name is 64 hexadecimal digits in lower case".into()))
+}
+
+fn absent(digest: &Digest) -> Error {
+    Error::NotFound(format!("artifact {digest}"))
+}
+
+fn tag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+/// What holds for every answer about an artifact: its content never changes.
+fn description(digest: &Digest) -> Result<[(header::HeaderName, HeaderValue); 5], Error> {
+    Ok([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::ETAG, HeaderValue::try_from(tag(digest)).map_err(Error::internal)?),
+    ])
+}

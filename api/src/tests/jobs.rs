@@ -1,0 +1,141 @@
+//! Submitting, looking, cancelling.
+
+use axum::body::Body;
+use axum::http::{Method, header};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::server::{Answer, Server, job};
+
+#[tokio::test]
+async fn a_job_is_made_with_its_defaults_and_can_be_read() {
+    let server = Server::with_data().await;
+    let made = server.post("/jobs", &job("first")).await;
+    assert_eq!(made.status, 201);
+    let body = made.json();
+    assert_eq!(made.header("location"), format!("/jobs/{}", body["id"].as_str().unwrap()));
+    assert_eq!((&body["status"], &body["baseline"]), (&json!("queued"), &json!("pre-ln")));
+    assert_eq!(body["spec"]["pretrain"]["steps"], 2000);
+    // One timing trial and one pre-train trial per arm.
+    assert_eq!(body["trials"]["queued"], 3);
+    assert_eq!(server.get(made.header("location")).await.json(), body);
+}
+
+#[tokio::test]
+async fn a_dry_run_plans_and_stores_nothing() {
+    let server = Server::with_data().await;
+    let plan = server.post("/jobs?dry_run=true", &job("n")).await;
+    assert_eq!(plan.status, 200);
+    let plan = plan.json();
+    assert_eq!(plan["trials"], json!({"timing": 1, "pretrain": 2, "finetune": 0}));
+    assert!(plan["flops"].as_f64().unwrap() > 0.0 && plan["steps"].as_u64().unwrap() >= 4000, "{plan}");
+    assert!(plan["arms"][1]["encoder_saving"].as_f64().unwrap() > 0.2);
+    server.post("/jobs?dry_run=true", &json!({"name": "n", "arms": []})).await.problem(422, "invalid_job");
+    assert_eq!(server.count_jobs().await, 0);
+}
+
+async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
+    let request = server
+        .request(Method::POST, "/jobs")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("Idempotency-Key", key)
+        .body(Body::from(body.to_string()));
+    server.send(request.unwrap()).await
+}
+
+#[tokio::test]
+async fn the_same_key_makes_one_job() {
+    let server = Server::with_data().await;
+    let first = post_with_key(&server, "k1", &job("n")).await;
+    let again = post_with_key(&server, "k1", &job("n")).await;
+    assert_eq!((first.status, again.status), (201.try_into().unwrap(), 201.try_into().unwrap()));
+    assert_eq!(first.json()["id"], again.json()["id"]);
+    assert_eq!(first.header("location"), again.header("location"));
+    post_with_key(&server, "k1", &job("another")).await.problem(422, "idempotency_key_reused");
+    post_with_key(&server, "", &job("n")).await.problem(400, "invalid_parameter");
+    assert_eq!(server.count_jobs().await, 1);
+
+    assert_ne!(post_with_key(&server, "k2", &job("n")).await.json()["id"], first.json()["id"]);
+    assert_eq!(server.count_jobs().await, 2);
+}
+
+#[tokio::test]
+async fn a_retry_is_answered_even_if_its_corpus_changed_meanwhile() {
+    let server = Server::with_data().await;
+    let first = post_with_key(&server, "k", &job("n")).await;
+    std::fs::write(server.folder.path().join("wiki/wiki.txt"), "something else\n").unwrap();
+    assert_eq!(post_with_key(&server, "k", &job("n")).await.json()["id"], first.json()["id"]);
+}
+
+#[tokio::test]
+async fn one_key_sent_many_times_at_once_makes_one_job() {
+    let server = Server::with_data().await;
+    let body = job("n");
+    let answers = futures::future::join_all((0..8).map(|_| post_with_key(&server, "k", &body))).await;
+    for answer in &answers {
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        assert_eq!(answer.json()["id"], answers[0].json()["id"]);
+    }
+    assert_eq!(server.count_jobs().await, 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_stays_cancelled() {
+    let server = Server::with_data().await;
+    let id = server.submit("n").await;
+    for _ in 0..2 {
+        let cancelled = server.send(server.request(Method::POST, &format!("/jobs/{id}/cancel")).body(Body::empty()).unwrap()).await;
+        assert_eq!(cancelled.status, 200, "{}", cancelled.text());
+        let body = cancelled.json();
+        assert_eq!((&body["status"], &body["trials"]["cancelled"]), (&json!("cancelled"), &json!(3)));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_answer_gets_no_body() {
+    let server = Server::with_data().await;
+    let id = server.submit("n").await;
+    let again = |uri: String, tag: String| {
+        server.send(server.request(Method::GET, &uri).header(header::IF_NONE_MATCH, tag).body(Body::empty()).unwrap())
+    };
+    for uri in [format!("/jobs/{id}"), format!("/jobs/{id}/report"), format!("/jobs/{id}/report?format=markdown")] {
+        let first = server.get(&uri).await;
+        assert_eq!(first.status, 200, "{}", first.text());
+        let tag = first.header("etag").to_owned();
+        let second = again(uri.clone(), tag.clone()).await;
+        assert_eq!((second.status.as_u16(), second.header("etag"), second.body.len()), (304, tag.as_str(), 0), "{uri}");
+        assert_eq!(again(uri, "\"other\"".into()).await.status, 200);
+    }
+    let uri = format!("/jobs/{id}");
+    let before = server.get(&uri).await.header("etag").to_owned();
+    server.send(server.request(Method::POST, &format!("{uri}/cancel")).body(Body::empty()).unwrap()).await;
+    assert_eq!(again(uri, before).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_report_comes_as_json_or_markdown() {
+    let server = Server::with_data().await;
+    let id = server.submit("n").await;
+    let json = server.get(&format!("/jobs/{id}/report")).await;
+    assert_eq!((json.header("content-type"), &json.json()["complete"]), ("application/json", &json!(false)));
+    let markdown = server.get(&format!("/jobs/{id}/report?format=markdown")).await;
+    assert_eq!(markdown.header("content-type"), "text/markdown; charset=utf-8");
+    let request = server.request(Method::GET, &format!("/jobs/{id}/report")).header(header::ACCEPT, "text/markdown");
+    assert_eq!(server.send(request.body(Body::empty()).unwrap()).await.text(), markdown.text());
+    server.get(&format!("/jobs/{id}/report?format=pdf")).await.problem(400, "invalid_parameter");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let server = Server::start().await;
+    let id = Uuid::nil();
+    for path in ["", "/trials", "/curves", "/report", "/events"] {
+        server.get(&format!("/jobs/{id}{path}")).await.problem(404, "not_found");
+        server.get(&format!("/jobs/no-uuid{path}")).await.problem(404, "not_found");
+    }
+    for path in [format!("/trials/{id}"), format!("/trials/{id}/logs"), "/nothing".into(), "/jobs/".into()] {
+        server.get(&path).await.problem(404, "not_found");
+    }
+    server.send(server.request(Method::POST, &format!("/jobs/{id}/cancel")).body(Body::empty()).unwrap()).await.problem(404, "not_found");
+    server.send(server.request(Method::DELETE, "/jobs").body(Body::empty()).unwrap()).await.problem(405, "method_not_allowed");
+}

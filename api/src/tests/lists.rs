@@ -1,0 +1,84 @@
+//! Pages.
+
+use serde_json::json;
+
+use super::server::Server;
+
+/// All items of a list, page by page as `Link` says, and the number of pages.
+async fn walk(server: &Server, first: &str) -> (Vec<String>, usize) {
+    let (mut items, mut pages, mut next) = (Vec::new(), 0, first.to_owned());
+    loop {
+        let page = server.get(&next).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        pages += 1;
+        let body = page.json();
+        items.extend(body["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+        match (page.header("link"), body["next"].as_str()) {
+            ("", None) => return (items, pages),
+            (link, Some(cursor)) => {
+                let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
+                assert!(target.ends_with(&format!("cursor={cursor}")), "{link}");
+                next = target.to_owned();
+            }
+            (link, None) => panic!("a last page with {link}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn jobs_come_newest_first_each_once() {
+    let server = Server::with_data().await;
+    let mut made = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        made.push(server.submit(name).await);
+    }
+    made.reverse();
+    assert_eq!(walk(&server, "/jobs?limit=2").await, (made.clone(), 3));
+    assert_eq!(walk(&server, "/jobs?limit=5").await, (made.clone(), 1));
+
+    // A job that is made while somebody reads changes no page that follows.
+    let first = server.get("/jobs?limit=2").await;
+    server.submit("f").await;
+    let second = server.get(&format!("/jobs?limit=2&cursor={}", first.json()["next"].as_str().unwrap())).await.json();
+    assert_eq!((&second["items"][0]["id"], &second["items"][1]["id"]), (&json!(made[2]), &json!(made[3])));
+}
+
+#[tokio::test]
+async fn trials_come_in_order_and_can_be_filtered() {
+    let server = Server::with_data().await;
+    let mut body = super::server::job("n");
+    body["glue"] = json!({"tasks": ["rte"], "seeds": 3});
+    let id = server.post("/jobs", &body).await.json()["id"].as_str().unwrap().to_owned();
+    let (all, pages) = walk(&server, &format!("/jobs/{id}/trials?limit=4")).await;
+    assert_eq!((all.len(), pages), (1 + 2 + 2 * 3, 3));
+    let count = async |filter: &str| walk(&server, &format!("/jobs/{id}/trials?limit=2&{filter}")).await.0.len();
+    assert_eq!(count("stage=finetune").await, 6);
+    assert_eq!(count("stage=finetune&arm=pld").await, 3);
+    assert_eq!(count("state=blocked").await, 6);
+    assert_eq!(count("state=running").await, 0);
+
+    let trial = server.get(&format!("/trials/{}", all[0])).await.json();
+    assert_eq!((&trial["id"], &trial["job"], &trial["points"]), (&json!(all[0]), &json!(id), &json!([])));
+    assert_eq!(trial["attempts"], json!([]));
+    let logs = server.get(&format!("/trials/{}/logs", all[0])).await.json();
+    assert_eq!(logs, json!({"items": [], "next": null}));
+    assert_eq!(server.get(&format!("/jobs/{id}/curves?name=validation_loss")).await.json()["name"], "validation_loss");
+}
+
+#[tokio::test]
+async fn a_cursor_or_limit_that_nobody_gave_out_is_refused() {
+    let server = Server::with_data().await;
+    let id = server.submit("n").await;
+    server.submit("m").await;
+    for cursor in ["", "x", "00", "6a", "%00"] {
+        server.get(&format!("/jobs?cursor={cursor}")).await.problem(400, "invalid_cursor");
+    }
+    let of_jobs = server.get("/jobs?limit=1").await.json()["next"].as_str().unwrap().to_owned();
+    server.get(&format!("/jobs/{id}/trials?cursor={of_jobs}")).await.problem(400, "invalid_cursor");
+    for query in ["limit=0", "limit=1001", "limit=-1", "limit=two", "page=2"] {
+        server.get(&format!("/jobs?{query}")).await.problem(400, "invalid_parameter");
+    }
+    for query in ["stage=warmup", "state=lost", "arms=pld"] {
+        server.get(&format!("/jobs/{id}/trials?{query}")).await.problem(400, "invalid_parameter");
+    }
+}

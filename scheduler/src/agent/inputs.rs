@@ -1,0 +1,152 @@
+//! What a trainer needs on disk before it starts, and the command line that names it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use recipe::event::Manifest;
+use recipe::{Failure, FailureKind};
+
+use super::cache::{Cache, FetchError};
+use super::name::{self, Digest};
+use crate::protocol::{Assignment, DatasetFiles, SlotFacts};
+
+/// The files of a checkpoint that a fine-tune starts from.
+const WEIGHTS: [&str; 3] = ["model.safetensors", "config.json", "vocab.txt"];
+const MANIFEST: &str = "manifest.json";
+
+/// Where things lie in an attempt's folder.
+pub(super) struct Layout {
+    folder: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+    /// The trainer's `--out`.
+    pub(super) fn out(&self) -> PathBuf {
+        self.folder.join("out")
+    }
+    /// Links to the files of checkpoints on their way to the artifact store, by the number of their event.
+    pub(super) fn staged(&self, number: u64) -> PathBuf {
+        self.folder.join("staged").join(number.to_string())
+    }
+}
+
+/// Brings every file of the assignment into the attempt's folder, and returns the trainer's arguments. Waits for as long as
+/// the server is away.
+pub(super) async fn prepare(
+    assignment: &Assignment,
+    slot: &SlotFacts,
+    layout: &Layout,
+    cache: &Cache,
+    tokens: &Path,
+) -> Result<Vec<OsString>, Failure> {
+    let recipe = layout.folder().join("recipe.json");
+    let text = serde_json::to_string_pretty(&assignment.spec).map_err(|error| internal(&error))?;
+    fs::write(&recipe, text).map_err(|error| on_disk(&error, FailureKind::Internal, &recipe.display().to_string()))?;
+
+    let mut arguments: Vec<OsString> = vec!["run".into(), "--recipe".into(), recipe.into()];
+    let mut add = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
+    add("--out", layout.out().into());
+    add("--device", slot.device.clone().into());
+    add("--threads", slot.threads.to_string().into());
+    add("--cache", tokens.into());
+    let inputs = layout.folder().join("inputs");
+    if let Some(corpus) = &assignment.corpus {
+        add("--corpus", dataset(corpus, &inputs.join("corpus"), cache).await?.into());
+    }
+    if let Some(glue) = &assignment.glue {
+        add("--glue", dataset(glue, &inputs.join("glue"), cache).await?.into());
+    }
+    if let Some(vocabulary) = &assignment.vocabulary {
+        let [file] = &vocabulary.files[..] else {
+            let message = format!("vocabulary {} has {} files, not one", vocabulary.name, vocabulary.files.len());
+            return Err(Failure { kind: FailureKind::BadData, message });
+        };
+        let folder = dataset(vocabulary, &inputs.join("vocabulary"), cache).await?;
+        add("--vocabulary", folder.join(&file.path).into());
+    }
+    if let Some(manifest) = &assignment.from {
+        let folder = inputs.join("from");
+        checkpoint(manifest, |_| folder.clone(), |file| WEIGHTS.contains(&file), cache).await?;
+        add("--from", folder.into());
+    }
+    if let Some(manifest) = &assignment.resume {
+        let checkpoints = layout.out().join("checkpoints");
+        let folder = |manifest: &Manifest| checkpoints.join(format!("step-{:012}", manifest.step));
+        checkpoint(manifest, folder, |_| true, cache).await?;
+        arguments.push("--resume".into());
+    }
+    Ok(arguments)
+}
+
+/// Links a dataset's files into a folder.
+async fn dataset(dataset: &DatasetFiles, folder: &Path, cache: &Cache) -> Result<PathBuf, Failure> {
+    let bad = |message| Failure { kind: FailureKind::BadData, message };
+    for file in &dataset.files {
+        let what = format!("{} of dataset {}", file.path, dataset.name);
+        let digest = Digest::parse(&file.sha256).map_err(|error| bad(format!("{what}: {error}")))?;
+        let target = name::inside(folder, &file.path).map_err(|error| bad(format!("dataset {}: {error}", dataset.name)))?;
+        fetch(&digest, &target, FailureKind::BadData, &what, cache).await?;
+    }
+    Ok(folder.to_owned())
+}
+
+/// Links the files of a checkpoint into a folder: its manifest and those that are wanted.
+async fn checkpoint(
+    manifest: &str,
+    folder: impl Fn(&Manifest) -> PathBuf,
+    wanted: impl Fn(&str) -> bool,
+    cache: &Cache,
+) -> Result<(), Failure> {
+    let corrupt = |message| Failure { kind: FailureKind::CorruptCheckpoint, message };
+    let digest = Digest::parse(manifest).map_err(|error| corrupt(format!("manifest: {error}")))?;
+    // Where it belongs is known from its content only, so it is read from the cache.
+    let text = cache.read(&digest).await.map_err(|error| refused(error, FailureKind::CorruptCheckpoint, MANIFEST))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|error| corrupt(format!("manifest {digest}: {error}")))?;
+    let folder = folder(&manifest);
+    fetch(&digest, &folder.join(MANIFEST), FailureKind::CorruptCheckpoint, MANIFEST, cache).await?;
+    for file in manifest.files.iter().filter(|file| wanted(&file.name)) {
+        let what = format!("{} of the checkpoint at step {}", file.name, manifest.step);
+        let name = name::plain(&file.name).map_err(|error| corrupt(format!("manifest {digest}: {error}")))?;
+        let digest = Digest::parse(&file.sha256).map_err(|error| corrupt(format!("{what}: {error}")))?;
+        fetch(&digest, &folder.join(name), FailureKind::CorruptCheckpoint, &what, cache).await?;
+    }
+    Ok(())
+}
+
+/// `kind`: what it means when the bytes are not those that were promised.
+async fn fetch(digest: &Digest, target: &Path, kind: FailureKind, what: &str, cache: &Cache) -> Result<(), Failure> {
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder).map_err(|error| on_disk(&error, kind, what))?;
+    }
+    cache.link(digest, target).await.map_err(|error| refused(error, kind, what))
+}
+
+fn refused(error: FetchError, kind: FailureKind, what: &str) -> Failure {
+    match error {
+        FetchError::Mismatch { .. } if kind == FailureKind::BadData => {
+            Failure { kind, message: format!("{what} has changed since it was registered: {error}") }
+        }
+        FetchError::Io(error) => on_disk(&error, FailureKind::Crashed, what),
+        error => Failure { kind, message: format!("{what}: {error}") },
+    }
+}
+
+/// `otherwise`: what it means when the disk is not full.
+pub(super) fn on_disk(error: &io::Error, otherwise: FailureKind, what: &str) -> Failure {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let kind = if full { FailureKind::DiskFull } else { otherwise };
+    Failure { kind, message: format!("{what}: {error}") }
+}
+
+fn internal(error: &dyn std::error::Error) -> Failure {
+    Failure { kind: FailureKind::Internal, message: error.to_string() }
+}

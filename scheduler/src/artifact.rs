@@ -1,0 +1,244 @@
+//! Checkpoints and datasets by content: a local folder by default, S3 by URL.
+//!
+//! An artifact is named by the sha256 of its bytes and never changes. Writing is atomic: what is not complete, or not
+//! what its name says, is never seen.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use crate::store::{Claim, Store, StoreError};
+
+/// Bytes in one part of an upload; S3 wants at least 5 MiB.
+const PART: usize = 8 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("{0:?} is no artifact name: 64 hexadecimal digits in lower case")]
+    Name(String),
+    #[error("there is no artifact {0}")]
+    NotFound(Digest),
+    #[error("the bytes sent have the sha256 {found}, not {named}")]
+    Mismatch { named: Digest, found: String },
+    /// It is being deleted; in a moment it can be sent again.
+    #[error("artifact {0} is being deleted")]
+    Condemned(Digest),
+    #[error("bytes {start} to {end} are not in an artifact of {bytes} bytes")]
+    Range { start: u64, end: u64, bytes: u64 },
+    #[error("the upload broke off: {0}")]
+    Upload(Box<dyn std::error::Error + Send + Sync>),
+    #[error("artifact store {place}: {why}")]
+    Place { place: String, why: String },
+    #[error("the artifact store failed: {0}")]
+    Objects(#[from] object_store::Error),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The name of an artifact: hex sha256 of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(String);
+
+impl Digest {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Two levels, so that no folder gets too large.
+    fn path(&self) -> Path {
+        Path::from(format!("sha256/{}/{}", &self.0[..2], self.0))
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = ArtifactError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if fits { Ok(Self(text.into())) } else { Err(ArtifactError::Name(text.into())) }
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An artifact, or a part of it, on its way out.
+pub struct Found {
+    /// Size of the whole.
+    pub bytes: u64,
+    /// What `stream` brings of it.
+    pub range: Range<u64>,
+    pub stream: BoxStream<'static, Result<Bytes, ArtifactError>>,
+}
+
+#[derive(Clone)]
+pub struct Artifacts {
+    objects: Arc<dyn ObjectStore>,
+    store: Store,
+}
+
+impl Artifacts {
+    /// At a folder, which is made if need be, or at `s3://bucket/prefix` with the usual `AWS_...` variables.
+    pub fn open(place: &str, store: Store) -> Result<Self, ArtifactError> {
+        let objects = objects(place).map_err(|why| ArtifactError::Place { place: place.into(), why })?;
+        Ok(Self { objects, store })
+    }
+
+    /// Stores a stream under the sha256 that it must have. Storing it again changes nothing.
+    pub async fn put<E>(&self, digest: &Digest, stream: impl Stream<Item = Result<Bytes, E>>) -> Result<u64, ArtifactError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self.store.claim_artifact(digest.as_str()).await? {
+            Claim::Present { bytes } => return Ok(bytes),
+            Claim::Condemned => return Err(ArtifactError::Condemned(digest.clone())),
+            Claim::Absent => (),
+        }
+        let upload = self.objects.put_multipart(&digest.path()).await?;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
+        let received = receive(&mut writer, stream).await;
+        let (bytes, found) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                writer.abort().await?;
+                return Err(error);
+            }
+        };
+        if found != digest.0 {
+            writer.abort().await?;
+            return Err(ArtifactError::Mismatch { named: digest.clone(), found });
+        }
+        writer.finish().await?;
+        self.store.note_artifact(digest.as_str(), bytes).await?;
+        Ok(bytes)
+    }
+
+    /// Its size, if it is here: stored, or a file of a registered dataset. What is asked for is kept for a while.
+    pub async fn head(&self, digest: &Digest) -> Result<Option<u64>, ArtifactError> {
+        if let Claim::Present { bytes } = self.store.claim_artifact(digest.as_str()).await? {
+            return Ok(Some(bytes));
+        }
+        Ok(self.dataset_file(digest).await?.map(|(_, bytes)| bytes))
+    }
+
+    /// The artifact from `start` up to, not including, `end` (or its last byte).
+    pub async fn get(&self, digest: &Digest, start: u64, end: Option<u64>) -> Result<Found, ArtifactError> {
+        let stored = self.store.claim_artifact(digest.as_str()).await?;
+        let file = match stored {
+            Claim::Present { .. } => None,
+            Claim::Absent | Claim::Condemned => {
+                Some(self.dataset_file(digest).await?.ok_or_else(|| ArtifactError::NotFound(digest.clone()))?)
+            }
+        };
+        let bytes = match (&stored, &file) {
+            (Claim::Present { bytes }, _) | (_, Some((_, bytes))) => *bytes,
+            (Claim::Absent | Claim::Condemned, None) => return Err(ArtifactError::NotFound(digest.clone())),
+        };
+        let range = start..end.unwrap_or(bytes).min(bytes);
+        if range.start > range.end || (range.is_empty() && bytes > 0) {
+            return Err(ArtifactError::Range { start, end: end.unwrap_or(bytes), bytes });
+        }
+        let stream = match file {
+            Some((path, _)) => read_file(path, range.clone()).await?,
+            None if bytes == 0 => futures::stream::empty().boxed(),
+            None => {
+                let options = GetOptions::new().with_range(Some(range.clone()));
+                let found = self.objects.get_opts(&digest.path(), options).await?;
+                found.into_stream().map_err(ArtifactError::from).boxed()
+            }
+        };
+        Ok(Found { bytes, range, stream })
+    }
+
+    /// A small artifact as a whole.
+    pub async fn read(&self, digest: &Digest) -> Result<Bytes, ArtifactError> {
+        let found = self.get(digest, 0, None).await?;
+        let parts: Vec<Bytes> = found.stream.try_collect().await?;
+        Ok(parts.concat().into())
+    }
+
+    /// Deletes a condemned artifact; that it is gone already is no error.
+    pub(crate) async fn delete(&self, digest: &Digest) -> Result<(), ArtifactError> {
+        match self.objects.delete(&digest.path()).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(self.store.drop_artifact(digest.as_str()).await?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The first registered file of that content that still has a file's size; agents verify what they get.
+    async fn dataset_file(&self, digest: &Digest) -> Result<Option<(PathBuf, u64)>, ArtifactError> {
+        for path in self.store.dataset_files_by_sha256(digest.as_str()).await? {
+            if let Ok(metadata) = tokio::fs::metadata(&path).await
+                && metadata.is_file()
+            {
+                return Ok(Some((path, metadata.len())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn objects(place: &str) -> Result<Arc<dyn ObjectStore>, String> {
+    if let Some(rest) = place.strip_prefix("s3://") {
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let s3 = AmazonS3Builder::from_env().with_bucket_name(bucket).build().map_err(|error| error.to_string())?;
+        return Ok(Arc::new(object_store::prefix::PrefixStore::new(s3, prefix)));
+    }
+    if place.contains("://") {
+        return Err("a folder, or s3://bucket/prefix".into());
+    }
+    let folder = FilePath::new(place);
+    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    let local = LocalFileSystem::new_with_prefix(folder).map_err(|error| error.to_string())?;
+    Ok(Arc::new(local))
+}
+
+/// Passes the stream on and hashes it on the way. Returns its size and hex sha256.
+async fn receive<E>(
+    writer: &mut WriteMultipart,
+    stream: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<(u64, String), ArtifactError>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut stream = std::pin::pin!(stream);
+    let mut hasher = Sha256::new();
+    let mut bytes = 0;
+    while let Some(part) = stream.next().await {
+        let part = part.map_err(|error| ArtifactError::Upload(error.into()))?;
+        hasher.update(&part);
+        bytes += part.len() as u64;
+        // At most this many parts wait for a slow store.
+        writer.wait_for_capacity(4).await?;
+        writer.put(part);
+    }
+    Ok((bytes, hex::encode(hasher.finalize())))
+}
+
+async fn read_file(
+    path: PathBuf,
+    range: Range<u64>,
+) -> Result<BoxStream<'static, Result<Bytes, ArtifactError>>, ArtifactError> {
+    let io = |path: &FilePath| {
+        let path = path.to_path_buf();
+        move |source| ArtifactError::File { path, source }
+    };
+    let mut file = tokio::fs::File::open(&path).await.map_err(io(&path))?;
+    file.seek(io::SeekFrom::Start(range.start)).await.map_err(io(&path))?;
+    let part = tokio_util::io::ReaderStream::with_capacity(file.take(range.end - range.start), 1 << 18);
+    Ok(part.map_err(move |source| ArtifactError::File { path: path.clone(), source }).boxed())
+}

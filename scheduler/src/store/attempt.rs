@@ -1,0 +1,215 @@
+//! Attempts: opened on a slot, ended once, and listed.
+
+use recipe::{Failure, FailureKind};
+use sqlx::PgConnection;
+
+use super::{Store, StoreError, read, read_failure, trial, unsigned};
+use crate::attempt::{AttemptView, Outcome, OutcomeName};
+use crate::id::{AttemptId, NodeId, TrialId};
+use crate::place::Placement;
+use crate::policy::{History, Next, Policy};
+
+impl Store {
+    /// The attempts of a trial, the first one first.
+    pub async fn attempts(&self, trial: TrialId) -> Result<Vec<AttemptView>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select a.id as "id: AttemptId", a.number, n.name as node, a.slot, a.placed_at, a.started_at, a.ended_at,
+                      a.outcome as "outcome: OutcomeName", a.failure_kind::text as failure_kind, a.failure_message,
+                      a.device, a.resumed_from, a.phase, a.step, a.trained_seconds
+               from attempt a join node n on n.id = a.node_id where a.trial_id = $1 order by a.number"#,
+            trial.0
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(AttemptView {
+                    id: row.id,
+                    number: row.number as u32,
+                    node: row.node,
+                    slot: row.slot as u32,
+                    placed_at: row.placed_at,
+                    started_at: row.started_at,
+                    ended_at: row.ended_at,
+                    outcome: row.outcome,
+                    failure: read_failure("attempt", row.id, row.failure_kind, row.failure_message)?,
+                    device: row.device.map(|device| read("attempt", "device", row.id, device)).transpose()?,
+                    resumed_from: row.resumed_from.map(unsigned),
+                    phase: row.phase,
+                    step: unsigned(row.step),
+                    trained_seconds: row.trained_seconds,
+                })
+            })
+            .collect()
+    }
+
+    /// Opens an attempt, unless the picture that the placement was made from is out of date. Returns whether it did.
+    ///
+    /// The node's row is locked, so that two servers placing at once see each other's attempts; were they not to, the
+    /// two partial unique indexes would still let only one of them through.
+    pub(crate) async fn open_attempt(&self, placement: Placement, policy: &Policy) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let instance = sqlx::query_scalar!(
+            "select n.instance from node n join slot s on s.node_id = n.id and s.index = $2
+             where n.id = $1 and not n.leaving for update of n",
+            placement.node.0,
+            placement.slot
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(instance) = instance else { return Ok(false) };
+        let trial = trial::lock(&mut transaction, placement.trial).await?;
+        let attempt = AttemptId::new();
+        let Ok(running) = trial.state.place(attempt) else { return Ok(false) };
+        let opened = sqlx::query!(
+            "insert into attempt (id, trial_id, number, node_id, slot, instance, ready_at, leased_until)
+             select $1, t.id, 1 + (select count(*) from attempt where trial_id = t.id), $3, $4, $5, t.ready_at,
+                    now() + make_interval(secs => $6)
+             from trial t
+             where t.id = $2 and t.ready_at <= now()
+               -- On a node whose slots share cores, a timing trial is alone.
+               and not exists (
+                   select from attempt a join trial other on other.id = a.trial_id
+                   where a.node_id = $3 and a.ended_at is null and 'timing' in (t.stage, other.stage)
+                     and exists (select from slot s where s.node_id = $3 and s.device = 'cpu')
+               )
+             on conflict do nothing",
+            attempt.0,
+            placement.trial.0,
+            placement.node.0,
+            placement.slot,
+            instance,
+            policy.lease.as_secs_f64()
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if opened.rows_affected() == 0 {
+            return Ok(false);
+        }
+        trial::save(&mut transaction, placement.trial, &running).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Ends attempts whose lease has run out, and those that live but do not move. Returns how many.
+    pub(crate) async fn reap(&self, policy: &Policy) -> Result<usize, StoreError> {
+        let stall = policy.stall.as_secs_f64();
+        let due = sqlx::query_scalar!(
+            r#"select id as "id: AttemptId" from attempt
+               where ended_at is null
+                 and (leased_until < now() or moved_at < now() - make_interval(secs => $1) * stall_patience(started_at))
+               order by id"#,
+            stall
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut reaped = 0;
+        for id in due {
+            reaped += usize::from(self.reap_attempt(id, policy).await?);
+        }
+        Ok(reaped)
+    }
+
+    async fn reap_attempt(&self, id: AttemptId, policy: &Policy) -> Result<bool, StoreError> {
+        let stall = policy.stall.as_secs_f64();
+        let mut transaction = self.pool.begin().await?;
+        // It may have been extended or ended since it was found.
+        let row = sqlx::query!(
+            r#"select trial_id as "trial: TrialId", step, leased_until < now() as "expired!",
+                      extract(epoch from now() - moved_at)::float8 as "still_seconds!"
+               from attempt
+               where id = $1 and ended_at is null
+                 and (leased_until < now() or moved_at < now() - make_interval(secs => $2) * stall_patience(started_at))
+               for update skip locked"#,
+            id.0,
+            stall
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(false) };
+        let outcome = if row.expired {
+            Outcome::Lost
+        } else {
+            let message = format!("nothing moved for {:.0} seconds after step {}", row.still_seconds, row.step);
+            Outcome::Failed { failure: Failure { kind: FailureKind::Stalled, message } }
+        };
+        end(&mut transaction, id, row.trial, outcome, policy).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Ends the node's open attempts of an earlier agent instance that it has not spoken for: their processes are gone.
+    pub(super) async fn lose_unspoken(
+        &self,
+        node: NodeId,
+        instance: uuid::Uuid,
+        spoken_for: &[uuid::Uuid],
+        policy: &Policy,
+    ) -> Result<(), StoreError> {
+        let gone = sqlx::query!(
+            r#"select id as "id: AttemptId", trial_id as "trial: TrialId" from attempt
+               where node_id = $1 and ended_at is null and instance <> $2 and id <> all($3) order by id"#,
+            node.0,
+            instance,
+            spoken_for
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in gone {
+            let mut transaction = self.pool.begin().await?;
+            let open = sqlx::query!("select id from attempt where id = $1 and ended_at is null for update", row.id.0);
+            if open.fetch_optional(&mut *transaction).await?.is_some() {
+                end(&mut transaction, row.id, row.trial, Outcome::Lost, policy).await?;
+                transaction.commit().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends an open attempt whose row the caller has locked, and moves its trial to the state that follows.
+pub(super) async fn end(
+    connection: &mut PgConnection,
+    id: AttemptId,
+    trial: TrialId,
+    outcome: Outcome,
+    policy: &Policy,
+) -> Result<(), StoreError> {
+    let locked = trial::lock(connection, trial).await?;
+    let (earlier, pausing) = history(connection, id, trial).await?;
+    sqlx::query!(
+        "update attempt
+         set ended_at = now(), outcome = $2, failure_kind = $3::text::failure_kind, failure_message = $4
+         where id = $1",
+        id.0,
+        outcome.name() as OutcomeName,
+        outcome.failure().map(|failure| failure.kind.name()),
+        outcome.failure().map(|failure| failure.message.as_str())
+    )
+    .execute(&mut *connection)
+    .await?;
+    let Some(next) = policy.next(outcome, earlier, pausing) else { return Ok(()) };
+    if let Next::Requeue { forget_checkpoint: true, .. } = next {
+        super::checkpoint::forget_newest(connection, &locked, id).await?;
+    }
+    let state = locked.state.end(id, next).map_err(|refused| StoreError::Conflict(refused.to_string()))?;
+    trial::save(connection, trial, &state).await
+}
+
+async fn history(
+    connection: &mut PgConnection,
+    id: AttemptId,
+    trial: TrialId,
+) -> Result<(History, bool), StoreError> {
+    let row = sqlx::query!(
+        r#"select count(*) filter (where outcome = 'failed') as "failed!",
+                  count(*) filter (where outcome in ('lost', 'preempted')) as "lost!",
+                  bool_or(interrupt) filter (where id = $2) as "pausing!"
+           from attempt where trial_id = $1"#,
+        trial.0,
+        id.0
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((History { failed: row.failed as u32, lost: row.lost as u32 }, row.pausing))
+}
