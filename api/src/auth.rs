@@ -65,7 +65,13 @@ mod tests {
         };
         assert_eq!(read(format!("Bearer {}", secret.expose())), Some(secret.clone()));
         assert_eq!(read(format!("bearer  {} ", secret.expose())), Some(secret.clone()));
-        for refused in ["".into(), "Bearer".into(), "Bearer x".into(), format!("Basic {}", secret.expose()), secret.expose().into()] {
+        for refused in [
+            "".into(),
+            "Bearer".into(),
+            "Bearer x".into(),
+            format!("Basic {}", secret.expose()),
+            secret.expose().into(),
+        ] {
             assert_eq!(read(refused), None);
         }
         assert!(bearer(&HeaderMap::new()).is_err());

@@ -127,7 +127,9 @@ mod tests {
         let unknown = refused(r#"{"inner": [{"a/b": 1}, {"a/b": 1, "c": 2}]}"#);
         assert!(matches!(unknown, Error::UnknownField(p) if p.pointer == "/inner/1/c"));
         let wrong_type = refused(r#"{"inner": [{"a/b": "one"}]}"#);
-        assert!(matches!(wrong_type, Error::InvalidBody(p) if p.pointer == "/inner/0/a~1b" && !p.message.contains("line")));
+        assert!(
+            matches!(wrong_type, Error::InvalidBody(p) if p.pointer == "/inner/0/a~1b" && !p.message.contains("line"))
+        );
         let missing = refused("{}");
         assert!(matches!(missing, Error::InvalidBody(p) if p.pointer.is_empty() && p.message.contains("inner")));
     }

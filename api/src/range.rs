@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn what_is_no_range_gets_the_whole() {
-        for header in ["", "bytes", "bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,3-4", "lines=1-2", "bytes=+1-2", "bytes=a-b"] {
+        for header in
+            ["", "bytes", "bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,3-4", "lines=1-2", "bytes=+1-2", "bytes=a-b"]
+        {
             assert!(matches!(parse(Some(header), 10), Ok(None)), "{header:?}");
         }
         assert!(matches!(parse(None, 10), Ok(None)));

@@ -99,7 +99,11 @@ impl Artifacts {
     }
 
     /// Stores a stream under the sha256 that it must have. Storing it again changes nothing.
-    pub async fn put<E>(&self, digest: &Digest, stream: impl Stream<Item = Result<Bytes, E>>) -> Result<u64, ArtifactError>
+    pub async fn put<E>(
+        &self,
+        digest: &Digest,
+        stream: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<u64, ArtifactError>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {

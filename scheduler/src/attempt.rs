@@ -23,8 +23,7 @@ pub enum OutcomeName {
 }
 
 impl OutcomeName {
-    pub const ALL: [OutcomeName; 5] =
-        [Self::Succeeded, Self::Failed, Self::Lost, Self::Preempted, Self::Cancelled];
+    pub const ALL: [OutcomeName; 5] = [Self::Succeeded, Self::Failed, Self::Lost, Self::Preempted, Self::Cancelled];
 
     pub const fn name(self) -> &'static str {
         match self {

@@ -343,7 +343,10 @@ mod tests {
             scan(DatasetKind::Corpus, "n", folder.path()).unwrap().digest
         };
         let one = digest(&[("a.txt", "x\n"), ("deep/b.txt", "y\n")]);
-        assert_eq!(one, digest(&[("deep/b.txt", "y\n"), ("a.txt", "x\n"), ("README", "not text"), (".hidden.txt", "z")]));
+        assert_eq!(
+            one,
+            digest(&[("deep/b.txt", "y\n"), ("a.txt", "x\n"), ("README", "not text"), (".hidden.txt", "z")])
+        );
         assert_ne!(one, digest(&[("a.txt", "x\n"), ("deep/b.txt", "z\n")]));
         assert_ne!(one, digest(&[("a.txt", "x\n"), ("deep/c.txt", "y\n")]));
     }
@@ -399,10 +402,10 @@ mod tests {
         let train = format!("{header}0\ta\tb\tentailment\n1\ta\tb\tentailment\n");
         let good = folder(&[("RTE/train.tsv", &train), ("RTE/dev.tsv", &train), ("RTE/test.tsv", header), ("x", "y")]);
         let scanned = scan(DatasetKind::Glue, "g", good.path()).unwrap();
-        assert_eq!(scanned.files.iter().map(|f| f.file.path.as_str()).collect::<Vec<_>>(), [
-            "RTE/dev.tsv",
-            "RTE/train.tsv"
-        ]);
+        assert_eq!(
+            scanned.files.iter().map(|f| f.file.path.as_str()).collect::<Vec<_>>(),
+            ["RTE/dev.tsv", "RTE/train.tsv"]
+        );
         assert_eq!(scanned.facts, DatasetFacts::Glue { examples: [(Task::Rte, 2)].into() });
         assert!(refusal(DatasetKind::Glue, folder(&[("RTE/train.tsv", &train)]).path()).contains("rte lacks dev.tsv"));
         assert!(refusal(DatasetKind::Glue, folder(&[("other/train.tsv", "x")]).path()).contains("no GLUE task"));
@@ -419,7 +422,12 @@ mod tests {
         scanned.verify().unwrap();
         // Same content, another time.
         let touched = |seconds| {
-            File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+                .unwrap();
         };
         touched(1);
         scanned.verify().unwrap();

@@ -294,9 +294,9 @@ fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         length: settings.length,
         corpus: dataset(&spec.corpus, datasets.map(|known| &known.corpus)),
         vocabulary: match &spec.vocabulary {
-            VocabularyChoice::Named(name) => Vocabulary::File {
-                dataset: dataset(name, datasets.and_then(|known| known.vocabulary.as_ref())),
-            },
+            VocabularyChoice::Named(name) => {
+                Vocabulary::File { dataset: dataset(name, datasets.and_then(|known| known.vocabulary.as_ref())) }
+            }
             VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
         },
         held_out: settings.held_out,
@@ -323,10 +323,7 @@ fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64)
     let turns = u64::from(timing.rounds) * u64::from(timing.steps_per_turn + timing.warmup_steps);
     let per_step: f64 = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, tokens).flops / recipe.steps as f64).sum();
     let recipe = Timing {
-        arms: arms
-            .iter()
-            .map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: recipe.clone() })
-            .collect(),
+        arms: arms.iter().map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: recipe.clone() }).collect(),
         rounds: timing.rounds,
         steps_per_turn: timing.steps_per_turn,
         warmup_steps: timing.warmup_steps,
@@ -406,8 +403,7 @@ fn pretrain_cost(recipe: &Pretrain, tokens: u64) -> Cost {
     let encoder = TRAINING * sequences * f64::from(recipe.model.blocks) * recipe.model.block_flops(length);
     let masked = recipe.objective.rate * f64::from(recipe.length);
     let head = TRAINING * sequences * masked * recipe.model.head_flops(tokens);
-    let encoder_saving =
-        recipe.layer_drop.map_or(0.0, |drop| drop.encoder_saving(recipe.model.blocks, recipe.steps));
+    let encoder_saving = recipe.layer_drop.map_or(0.0, |drop| drop.encoder_saving(recipe.model.blocks, recipe.steps));
     let saved = encoder_saving * encoder;
     Cost { flops: encoder + head - saved, encoder_saving, flop_saving: saved / (encoder + head) }
 }

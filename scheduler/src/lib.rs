@@ -1,5 +1,6 @@
 //! Which trial runs where: domain, store, placement, control loop, agent, statistics.
 
+pub mod agent;
 pub mod artifact;
 pub mod attempt;
 pub mod control;
@@ -14,7 +15,7 @@ pub mod protocol;
 pub mod report;
 pub mod statistics;
 pub mod store;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;
 pub mod trial;

@@ -71,7 +71,8 @@ pub fn place(snapshot: &Snapshot) -> Vec<Placement> {
             held.extend(nodes.iter().filter(|node| node.times_alone()).map(|node| node.id));
         } else if timing {
             // The node that is nearest to being idle takes nothing more until this trial is on it.
-            let draining = nodes.iter().filter(|node| suits(node) && node.shares_cores()).min_by_key(|node| node.busy());
+            let draining =
+                nodes.iter().filter(|node| suits(node) && node.shares_cores()).min_by_key(|node| node.busy());
             held.extend(draining.map(|node| node.id));
         }
     }

@@ -8,6 +8,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
+use crate::store::Store;
+
 const VARIABLE: &str = "LAMINA_TEST_DATABASE_URL";
 
 /// An empty database, dropped with this value.
@@ -29,6 +31,19 @@ impl TestDatabase {
 
     pub fn url(&self) -> String {
         self.admin.clone().database(&self.name).to_url_lossy().to_string()
+    }
+
+    /// A server's connection to it; again, for a second server.
+    pub async fn store(&self) -> Store {
+        Store::connect(&self.url()).await.expect("the test's database does not accept this program")
+    }
+
+    /// Runs a statement behind the program's back: what a clock or a crash would do.
+    pub async fn execute(&self, statement: &'static str) {
+        let mut connection =
+            self.admin.clone().database(&self.name).connect().await.expect("the Postgres for tests does not answer");
+        sqlx::raw_sql(statement).execute(&mut connection).await.expect(statement);
+        connection.close().await.expect("the connection to the Postgres for tests broke");
     }
 
     /// The name is made here, so nothing foreign gets into the statement.

@@ -118,7 +118,13 @@ mod tests {
     #[test]
     fn an_agent_may_not_read_and_a_reader_may_not_sync() {
         assert!(Scope::Admin.allows(Scope::Agent) && Scope::Write.allows(Scope::Read));
-        for (held, wanted) in [(Scope::Agent, Scope::Read), (Scope::Read, Scope::Agent), (Scope::Write, Scope::Agent), (Scope::Read, Scope::Write), (Scope::Write, Scope::Admin)] {
+        for (held, wanted) in [
+            (Scope::Agent, Scope::Read),
+            (Scope::Read, Scope::Agent),
+            (Scope::Write, Scope::Agent),
+            (Scope::Read, Scope::Write),
+            (Scope::Write, Scope::Admin),
+        ] {
             assert!(!held.allows(wanted), "{held:?} {wanted:?}");
         }
     }

@@ -25,15 +25,8 @@ pub enum TrialState {
 }
 
 impl TrialState {
-    pub const ALL: [TrialState; 7] = [
-        Self::Blocked,
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Paused,
-    ];
+    pub const ALL: [TrialState; 7] =
+        [Self::Blocked, Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Paused];
 
     pub const fn name(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::DateTime;
 use proptest::prelude::*;
 use recipe::event::Device;
 use recipe::report::{ArmTiming, FinetuneReport, OpenTiming, PretrainReport, TimingReport};
@@ -9,8 +10,11 @@ use recipe::{
     Dataset, Decay, Failure, FailureKind, Finetune, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain, Recipe,
     Seeds, Size, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
-use scheduler::id::JobId;
+use scheduler::id::{JobId, TrialId};
+use scheduler::job::{Job, TrialCounts};
 use scheduler::report::{EndedTrial, Facts, GlueArm, Report, TrialEnd, report};
+use scheduler::trial::{TrialFacts, TrialState};
+use serde_json::json;
 
 const ARMS: [&str; 3] = ["post-ln", "pre-ln", "pld"];
 
@@ -136,6 +140,7 @@ fn facts(ended: Vec<EndedTrial>) -> Facts {
         ended,
         unfinished: BTreeMap::new(),
         cancelled: BTreeMap::new(),
+        orphaned: BTreeMap::new(),
     }
 }
 
@@ -157,7 +162,12 @@ fn full() -> Facts {
     trials.extend(finetunes("pre-ln", Task::Mrpc, &[0.7480, 0.7480, 0.7480]));
     trials.extend(finetunes("pld", Task::Mrpc, &[0.7512, 0.7498, 0.7533]));
     trials.push(finetune_ending("pld", Task::Mrpc, (0, 3), failed(FailureKind::OutOfMemory)));
-    Facts { unfinished: [(Stage::Finetune, 1)].into(), cancelled: [(Stage::Finetune, 10)].into(), ..facts(trials) }
+    Facts {
+        unfinished: [(Stage::Finetune, 1)].into(),
+        cancelled: [(Stage::Finetune, 2)].into(),
+        orphaned: [("post-ln".into(), 10)].into(),
+        ..facts(trials)
+    }
 }
 
 fn row<'a>(report: &'a Report, task: Task, arm: &str) -> &'a GlueArm {
@@ -260,6 +270,58 @@ fn the_report_survives_json() {
     assert_eq!(again, report);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["glue"][0]["arms"][1]["interval"].as_array().unwrap().len(), 2);
+}
+
+fn trial(ordinal: u32, ended: EndedTrial, state: TrialState, waits_for: Option<TrialId>) -> TrialFacts {
+    let (report, failure) = match ended.end {
+        _ if state == TrialState::Cancelled => (None, None),
+        TrialEnd::Succeeded(report) => (Some(report), None),
+        TrialEnd::Failed(failure) => (None, Some(failure)),
+    };
+    TrialFacts {
+        id: TrialId::new(),
+        ordinal,
+        stage: ended.spec.recipe.stage(),
+        arm: ended.arm,
+        task: None,
+        learning_rate: None,
+        spec: ended.spec,
+        fingerprint: String::new(),
+        waits_for,
+        state,
+        failure,
+        report,
+        device: ended.device,
+        node: None,
+        slot: None,
+        attempts: 1,
+        attempt_seconds: 1.0,
+        created_at: DateTime::UNIX_EPOCH,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+#[test]
+fn a_score_that_failed_pre_training_prevented_is_told_from_one_that_was_cancelled() {
+    let job: Job = serde_json::from_value(json!({
+        "id": JobId::new(), "name": "n", "status": "partial", "created_at": "2026-01-01T00:00:00Z", "finished_at": null,
+        "arms": ARMS, "baseline": "pre-ln", "trials": TrialCounts::default(), "progress": 1.0, "estimated_end": null,
+        "spec": {"name": "n", "arms": [{"name": "pre-ln"}]}
+    }))
+    .unwrap();
+    let diverged = trial(0, pretrain("post-ln", 0, None), TrialState::Failed, None);
+    let sound = trial(1, pretrain("pre-ln", 0, Some(5.0)), TrialState::Succeeded, None);
+    let orphan = finetune_ending("post-ln", Task::Rte, (0, 0), scored(0.6));
+    let stopped = finetune_ending("pre-ln", Task::Rte, (0, 0), scored(0.6));
+    let orphan = trial(2, orphan, TrialState::Cancelled, Some(diverged.id));
+    let stopped = trial(3, stopped, TrialState::Cancelled, Some(sound.id));
+    let facts = Facts::new(&job, vec![diverged, sound, orphan, stopped]);
+    assert_eq!(facts.orphaned, [("post-ln".to_owned(), 1)].into());
+    assert_eq!(facts.cancelled, [(Stage::Finetune, 1)].into());
+    assert_eq!((facts.ended.len(), facts.unfinished.len()), (2, 0));
+    let notes = report(&facts).notes;
+    assert!(notes.iter().any(|note| note.starts_with("1 fine-tune trial of post-ln never started")), "{notes:?}");
 }
 
 proptest! {

@@ -160,3 +160,19 @@ export interface Node {
   labels: Record<string, string>;
   slots: Slot[];
 }
+
+/** What a job would cost: the answer to a dry run. */
+export interface Plan {
+  trials: Record<Stage, number>;
+  steps: number;
+  flops: number;
+  arms: ArmPlan[];
+}
+
+export interface ArmPlan {
+  name: string;
+  pretrain_flops: number;
+  /** Shares, in closed form: of the encoder's work, and of all training FLOPs. */
+  encoder_saving: number;
+  flop_saving: number;
+}

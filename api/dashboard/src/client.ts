@@ -1,6 +1,6 @@
 /** The calls to the HTTP API. Every failure is thrown as a `Problem`. */
 
-import type { Curves, Job, JobSummary, LogLine, Node, Page, Trial, TrialDetail } from './api';
+import type { Curves, Job, JobSummary, LogLine, Node, Page, Plan, Trial, TrialDetail } from './api';
 import { problemOf, unreachable } from './problem';
 import type { Report } from './report';
 import { session } from './session.svelte';
@@ -33,10 +33,10 @@ export const api = {
   },
   trial: (id: string, signal?: AbortSignal) =>
     read<TrialDetail>(`/trials/${segment(id)}`, { query: { points: 500 }, signal }),
-  logs: (id: string, after: string | null, signal?: AbortSignal) =>
+  logs: (id: string, after: number | null, signal?: AbortSignal) =>
     read<Page<LogLine>>(`/trials/${segment(id)}/logs`, { query: { after, limit: 500 }, signal }),
-  nodes: (signal?: AbortSignal) => read<Node[] | Page<Node>>('/nodes', { signal }),
-  plan: (body: string) => submit<Record<string, unknown>>(body, { dry_run: true }),
+  nodes: (signal?: AbortSignal) => read<Page<Node>>('/nodes', { signal }),
+  plan: (body: string) => submit<Plan>(body, { dry_run: true }),
   submit: (body: string, key: string) => submit<Job>(body, {}, { 'Idempotency-Key': key }),
   /** Resolves when the server accepts the token. */
   check: (token: string) => send('/jobs', { query: { limit: 1 }, token }),

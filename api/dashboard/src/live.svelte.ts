@@ -24,12 +24,22 @@ export class Resource<T> {
 
   /** Loads now, or once more after the load that is under way. */
   refresh = (): void => {
+    if (this.#controller.signal.aborted) return;
     if (this.#busy) {
       this.#again = true;
       return;
     }
     this.#busy = true;
     void this.#run();
+  };
+
+  /** Gives up the load that is under way: what is wanted has changed. */
+  now = (): void => {
+    this.#controller.abort();
+    this.#controller = new AbortController();
+    clearTimeout(this.#timer);
+    this.#busy = this.#again = false;
+    this.refresh();
   };
 
   /** Ends for good; nothing is written after it. */
@@ -46,6 +56,7 @@ export class Resource<T> {
       this.data = data;
       this.error = undefined;
     } catch (error) {
+      // Aborting is how `now` and `stop` end a load; its failure is the wanted one.
       if (signal.aborted) return;
       this.error = asProblem(error);
     }

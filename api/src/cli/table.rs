@@ -94,6 +94,6 @@ mod tests {
         let text = lay_out(&[left("arm"), right("ratio")], &rows(), 20);
         let plain = console::strip_ansi_codes(&text).into_owned();
         assert!(plain.lines().all(|line| measure_text_width(line) <= 20), "{plain}");
-        assert!(plain.contains("progressive…") && plain.contains("12.5"), "{plain}");
+        assert!(plain.contains("progressive …") && plain.contains("12.5"), "{plain}");
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn point_names() -> Vec<String> {
     POINTS.map(|(point, _, _)| point.to_owned()).into()
 }
 
-pub(super) fn families(facts: MetricFacts) -> Vec<MetricFamily> {
-    let mut families = vec![trials(&facts), attempts(&facts), failures(&facts)];
+pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
+    let mut families = vec![trials(facts), attempts(facts), failures(facts)];
     let capacity = &facts.capacity;
     families.push(gauge(
         "lamina_nodes",
@@ -44,12 +44,12 @@ pub(super) fn families(facts: MetricFacts) -> Vec<MetricFamily> {
     families.push(histogram(
         "lamina_placement_latency_seconds",
         "Time from a trial being ready to being placed on a slot.",
-        buckets(facts.placement),
+        buckets(&facts.placement),
     ));
     families.push(histogram(
         "lamina_start_latency_seconds",
         "Time from a trial's placement to its trainer's first event, fetching its files included.",
-        buckets(facts.start),
+        buckets(&facts.start),
     ));
     let work = |number: fn(&Work) -> Option<i64>| -> Vec<Sample> {
         facts.work.iter().filter_map(|work| Some((vec![work.stage.clone()], number(work)? as f64))).collect()
@@ -68,7 +68,7 @@ pub(super) fn families(facts: MetricFacts) -> Vec<MetricFamily> {
     ));
     families.extend(POINTS.map(|(point, metric, what)| newest(&facts.points, point, metric, what)));
     families.extend(facts.timing.iter().flat_map(|(report, baseline)| timing(report, baseline)));
-    families.extend(scores(&facts));
+    families.extend(scores(facts));
     families
 }
 
@@ -79,9 +79,10 @@ fn trials(facts: &MetricFacts) -> MetricFamily {
         found.map_or(0, |count| count.trials) as f64
     };
     let samples = Stage::ALL.iter().flat_map(|stage| {
-        TrialState::ALL.iter().map(|state| (stage.name(), state.name())).map(|(stage, state)| {
-            (vec![stage.to_owned(), state.to_owned()], count(stage, state))
-        })
+        TrialState::ALL
+            .iter()
+            .map(|state| (stage.name(), state.name()))
+            .map(|(stage, state)| (vec![stage.to_owned(), state.to_owned()], count(stage, state)))
     });
     gauge(
         "lamina_trials",
@@ -151,9 +152,7 @@ fn seconds_per_step(arm: &ArmTiming) -> Option<f64> {
 fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
     const LABELS: [&str; 3] = ["task", "arm", "learning_rate"];
     let samples = |number: fn(&ScoreSpread) -> Option<f64>| -> Vec<Sample> {
-        let labels = |score: &ScoreSpread| {
-            vec![score.task.clone(), score.arm.clone(), score.learning_rate.to_string()]
-        };
+        let labels = |score: &ScoreSpread| vec![score.task.clone(), score.arm.clone(), score.learning_rate.to_string()];
         facts.scores.iter().filter_map(|score| Some((labels(score), number(score)?))).collect()
     };
     [
@@ -178,7 +177,7 @@ fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
     ]
 }
 
-fn buckets(latency: Latency) -> Buckets {
+fn buckets(latency: &Latency) -> Buckets {
     let cumulative = BOUNDS.iter().zip(&latency.counts).scan(0, |below, (bound, count)| {
         *below += count;
         Some((*bound, *below))

@@ -31,8 +31,11 @@ impl Metrics {
     /// When two metrics have one name.
     pub(crate) fn new() -> prometheus::Result<Self> {
         let requests = HistogramVec::new(
-            HistogramOpts::new("lamina_http_request_duration_seconds", "Time from a request's head to its answer's head.")
-                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            HistogramOpts::new(
+                "lamina_http_request_duration_seconds",
+                "Time from a request's head to its answer's head.",
+            )
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             &["method", "path", "status"],
         )?;
         let registry = Registry::new();
@@ -62,7 +65,7 @@ impl Metrics {
             vec![(Vec::new(), if facts.is_ok() { 1.0 } else { 0.0 })],
         ));
         match facts {
-            Ok(facts) => families.extend(facts::families(facts)),
+            Ok(facts) => families.extend(facts::families(&facts)),
             Err(error) => tracing::warn!(error = chain(&error), "a scrape got nothing from the database"),
         }
         families.retain(|family| !family.get_metric().is_empty());

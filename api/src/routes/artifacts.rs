@@ -23,11 +23,7 @@ use crate::router::App;
         (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
-pub(crate) async fn put(
-    State(app): State<App>,
-    Path(digest): Path<String>,
-    body: Body,
-) -> Result<StatusCode, Error> {
+pub(crate) async fn put(State(app): State<App>, Path(digest): Path<String>, body: Body) -> Result<StatusCode, Error> {
     app.artifacts.put(&named(&digest)?, body.into_data_stream()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -86,7 +82,9 @@ pub(crate) async fn head(State(app): State<App>, Path(digest): Path<String>) -> 
 }
 
 fn named(digest: &str) -> Result<Digest, Error> {
-    digest.parse().map_err(|_| Error::NotFound("artifact of that name; a name is 64 hexadecimal digits in lower case".into()))
+    digest
+        .parse()
+        .map_err(|_| Error::NotFound("artifact of that name; a name is 64 hexadecimal digits in lower case".into()))
 }
 
 fn absent(digest: &Digest) -> Error {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use scheduler::id::JobId;
-use scheduler::report::{self, Report};
+use scheduler::report::{self, Facts, Report};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -44,9 +44,12 @@ pub(crate) async fn get(
     Query(query): Query<ReportQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let facts = app.store.facts(id).await?;
-    // Intervals by resampling take a while: not on a thread that answers others.
-    let report = tokio::task::spawn_blocking(move || report::report(&facts)).await.map_err(Error::internal)?;
+    let job = app.store.job(id).await?;
+    let trials = app.store.facts(id).await?;
+    // Exact tests over many seeds take a while: not on a thread that answers others.
+    let report = tokio::task::spawn_blocking(move || report::report(&Facts::new(&job, trials)))
+        .await
+        .map_err(Error::internal)?;
     match query.format.unwrap_or_else(|| accepted(&headers)) {
         Format::Json => {
             let body = serde_json::to_vec(&report).map_err(Error::internal)?;

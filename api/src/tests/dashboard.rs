@@ -37,7 +37,9 @@ async fn the_page_may_load_nothing_from_elsewhere_and_sits_in_no_frame() {
 #[tokio::test]
 async fn no_address_leads_out_of_the_dashboards_folder() {
     let server = Server::start().await;
-    for path in ["/../Cargo.toml", "/%2e%2e/Cargo.toml", "/..%2fCargo.toml", "/assets/../../../Cargo.toml", "//etc/passwd"] {
+    for path in
+        ["/../Cargo.toml", "/%2e%2e/Cargo.toml", "/..%2fCargo.toml", "/assets/../../../Cargo.toml", "//etc/passwd"]
+    {
         let answer = browse(&server, Method::GET, path, "*/*").await;
         answer.problem(404, "not_found");
     }

@@ -64,7 +64,8 @@ async fn the_stream_of_an_ended_job_tells_all_and_ends() {
     let ids: Vec<i64> = told.iter().filter_map(|message| message.id).collect();
     assert_eq!(ids, (1..=ids.len() as i64).collect::<Vec<_>>());
     assert_eq!((told[0].event.as_str(), &told[0].data["data"]["status"]), ("job", &"queued".into()));
-    let cancelled = told.iter().filter(|message| message.event == "trial" && message.data["data"]["state"] == "cancelled");
+    let cancelled =
+        told.iter().filter(|message| message.event == "trial" && message.data["data"]["state"] == "cancelled");
     assert_eq!(cancelled.count(), 3);
     let last = told.last().unwrap();
     assert_eq!((last.event.as_str(), last.id, &last.data["status"]), ("progress", None, &"cancelled".into()));

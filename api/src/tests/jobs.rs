@@ -84,7 +84,8 @@ async fn a_cancelled_job_stays_cancelled() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;
     for _ in 0..2 {
-        let cancelled = server.send(server.request(Method::POST, &format!("/jobs/{id}/cancel")).body(Body::empty()).unwrap()).await;
+        let cancelled =
+            server.send(server.request(Method::POST, &format!("/jobs/{id}/cancel")).body(Body::empty()).unwrap()).await;
         assert_eq!(cancelled.status, 200, "{}", cancelled.text());
         let body = cancelled.json();
         assert_eq!((&body["status"], &body["trials"]["cancelled"]), (&json!("cancelled"), &json!(3)));
@@ -136,6 +137,12 @@ async fn what_is_not_there_is_not_found() {
     for path in [format!("/trials/{id}"), format!("/trials/{id}/logs"), "/nothing".into(), "/jobs/".into()] {
         server.get(&path).await.problem(404, "not_found");
     }
-    server.send(server.request(Method::POST, &format!("/jobs/{id}/cancel")).body(Body::empty()).unwrap()).await.problem(404, "not_found");
-    server.send(server.request(Method::DELETE, "/jobs").body(Body::empty()).unwrap()).await.problem(405, "method_not_allowed");
+    server
+        .send(server.request(Method::POST, &format!("/jobs/{id}/cancel")).body(Body::empty()).unwrap())
+        .await
+        .problem(404, "not_found");
+    server
+        .send(server.request(Method::DELETE, "/jobs").body(Body::empty()).unwrap())
+        .await
+        .problem(405, "method_not_allowed");
 }

@@ -4,7 +4,11 @@ use super::server::Server;
 
 async fn scrape(server: &Server) -> Vec<String> {
     let answer = server.get("/metrics").await;
-    assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"), "{}", answer.header("content-type"));
+    assert!(
+        answer.header("content-type").starts_with("text/plain; version=0.0.4"),
+        "{}",
+        answer.header("content-type")
+    );
     answer.text().lines().map(str::to_owned).collect()
 }
 

@@ -9,7 +9,6 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use scheduler::artifact::Artifacts;
 use scheduler::policy::Policy;
-use scheduler::store::Store;
 use scheduler::testing::TestDatabase;
 use scheduler::token::{Scope, Secret};
 use serde_json::{Value, json};
@@ -37,7 +36,7 @@ pub(super) struct Answer {
 impl Server {
     pub(super) async fn start() -> Self {
         let database = TestDatabase::new().await;
-        let store = Store::connect(&database.url()).await.unwrap();
+        let store = database.store().await;
         let folder = tempfile::tempdir().unwrap();
         let app = App {
             artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), store.clone()).unwrap(),
@@ -46,8 +45,7 @@ impl Server {
             shutdown: CancellationToken::new(),
             store,
         };
-        let mut server =
-            Self { router: router(app.clone()), app, folder, admin: String::new(), _database: database };
+        let mut server = Self { router: router(app.clone()), app, folder, admin: String::new(), _database: database };
         server.admin = server.token(Scope::Admin).await;
         server
     }

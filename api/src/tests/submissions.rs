@@ -23,7 +23,8 @@ fn with(pointer: &str, value: Value) -> Value {
 /// Posts each body and expects exactly this refusal, and no job.
 async fn refused(server: &Server, body: &str, status: u16, code: &str, pointer: Option<&str>) {
     let problem = server.post_text("/jobs", body).await.problem(status, code);
-    let pointers: Vec<&str> = problem["problems"].as_array().into_iter().flatten().map(|p| p["pointer"].as_str().unwrap()).collect();
+    let pointers: Vec<&str> =
+        problem["problems"].as_array().into_iter().flatten().map(|p| p["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, pointer.into_iter().collect::<Vec<_>>(), "{body}: {problem}");
     assert_eq!(server.count_jobs().await, 0, "{body} made a job");
 }
@@ -82,7 +83,8 @@ async fn everything_that_is_wrong_is_said_at_once() {
     let mut body = with("/pretrain", json!({"steps": 0}));
     body["baseline"] = json!("nobody");
     let problem = server.post("/jobs", &body).await.problem(422, "invalid_job");
-    let mut pointers: Vec<&str> = problem["problems"].as_array().unwrap().iter().map(|p| p["pointer"].as_str().unwrap()).collect();
+    let mut pointers: Vec<&str> =
+        problem["problems"].as_array().unwrap().iter().map(|p| p["pointer"].as_str().unwrap()).collect();
     pointers.sort_unstable();
     assert_eq!(pointers, ["/baseline", "/pretrain/steps"]);
 }
@@ -114,7 +116,9 @@ async fn a_corpus_that_changed_is_refused_until_it_is_registered_again() {
 #[tokio::test]
 async fn a_body_is_json_and_not_too_long() {
     let server = Server::with_data().await;
-    let typed = |kind: &str| server.request(Method::POST, "/jobs").header(header::CONTENT_TYPE, kind).body(Body::from(job("n").to_string()));
+    let typed = |kind: &str| {
+        server.request(Method::POST, "/jobs").header(header::CONTENT_TYPE, kind).body(Body::from(job("n").to_string()))
+    };
     server.send(typed("text/plain").unwrap()).await.problem(415, "unsupported_media_type");
     server.send(typed("application/x-www-form-urlencoded").unwrap()).await.problem(415, "unsupported_media_type");
     let long = format!("{{\"name\": \"{}\"}}", "n".repeat(2 << 20));

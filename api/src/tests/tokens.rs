@@ -22,8 +22,17 @@ async fn a_wrong_token_opens_nothing() {
     // The same prefix, another end.
     let last = forged.pop().unwrap();
     forged.push(if last == '0' { '1' } else { '0' });
-    for authorization in [None, Some("Bearer"), Some("Bearer x"), Some("Basic YTpi"), Some(&*format!("Bearer {forged}")), Some("Bearer lamina_é")] {
-        for (method, uri) in [(Method::POST, "/jobs"), (Method::GET, "/jobs"), (Method::GET, "/tokens"), (Method::POST, "/agents/sync")] {
+    for authorization in [
+        None,
+        Some("Bearer"),
+        Some("Bearer x"),
+        Some("Basic YTpi"),
+        Some(&*format!("Bearer {forged}")),
+        Some("Bearer lamina_é"),
+    ] {
+        for (method, uri) in
+            [(Method::POST, "/jobs"), (Method::GET, "/jobs"), (Method::GET, "/tokens"), (Method::POST, "/agents/sync")]
+        {
             let refused = call(&server, authorization, method, uri).await;
             refused.problem(401, "unauthenticated");
             assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"lamina\"");
@@ -76,7 +85,13 @@ async fn a_token_is_shown_once_and_works_until_it_is_revoked() {
     let authorization = format!("Bearer {secret}");
     assert_eq!(call(&server, Some(&authorization), Method::GET, "/jobs").await.status, 200);
     for _ in 0..2 {
-        assert_eq!(server.send(server.request(Method::DELETE, &format!("/tokens/{id}")).body(Body::empty()).unwrap()).await.status, 204);
+        assert_eq!(
+            server
+                .send(server.request(Method::DELETE, &format!("/tokens/{id}")).body(Body::empty()).unwrap())
+                .await
+                .status,
+            204
+        );
     }
     call(&server, Some(&authorization), Method::GET, "/jobs").await.problem(401, "unauthenticated");
     let gone = server.request(Method::DELETE, &format!("/tokens/{}", uuid::Uuid::nil()));

@@ -174,6 +174,38 @@ impl Cache {
     }
 }
 
+/// Removes entries of a folder (files, or folders of files) until the rest fits in so many bytes, the oldest first. Only for
+/// a folder that nobody uses now.
+pub(super) fn trim(folder: &Path, limit: u64) -> io::Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        entries.push((entry.metadata()?.modified()?, size(&entry.path())?, entry.path()));
+    }
+    entries.sort_unstable();
+    let mut total: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, path) in entries {
+        if total <= limit {
+            break;
+        }
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?
+        } else {
+            fs::remove_file(&path)?
+        }
+        total -= bytes;
+    }
+    Ok(())
+}
+
+fn size(path: &Path) -> io::Result<u64> {
+    let facts = fs::symlink_metadata(path)?;
+    if !facts.is_dir() {
+        return Ok(facts.len());
+    }
+    fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
+}
+
 /// Links, and marks the file as just used.
 fn link(path: &Path, target: &Path) -> io::Result<()> {
     fs::hard_link(path, target)?;

@@ -38,8 +38,11 @@ impl ClientError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Away(error) => !error.is_builder(),
+            // A token can be put right while the lease lasts, and is no fault of the file that was asked for.
             Self::Refused { status, .. } => {
-                status.is_server_error() || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+                status.is_server_error()
+                    || self.is_about_the_token()
+                    || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             }
             Self::File { .. } => false,
         }

@@ -92,7 +92,8 @@ async fn dataset(dataset: &DatasetFiles, folder: &Path, cache: &Cache) -> Result
     for file in &dataset.files {
         let what = format!("{} of dataset {}", file.path, dataset.name);
         let digest = Digest::parse(&file.sha256).map_err(|error| bad(format!("{what}: {error}")))?;
-        let target = name::inside(folder, &file.path).map_err(|error| bad(format!("dataset {}: {error}", dataset.name)))?;
+        let target =
+            name::inside(folder, &file.path).map_err(|error| bad(format!("dataset {}: {error}", dataset.name)))?;
         fetch(&digest, &target, FailureKind::BadData, &what, cache).await?;
     }
     Ok(folder.to_owned())

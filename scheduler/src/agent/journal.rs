@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use recipe::Event;
+use recipe::{Event, Failure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -44,6 +44,7 @@ struct Spools {
     checkpoints: Vec<u64>,
     outcome: Option<EndedAs>,
     limited: bool,
+    abandoned: bool,
 }
 
 /// A line of `events`: which line of `received` it was tells a restarted agent where to go on.
@@ -85,7 +86,7 @@ impl Journal {
         Ok(Self {
             attempt,
             folder: folder.to_owned(),
-            spools: Mutex::new(Spools { received, events, log, checkpoints, outcome, limited: true }),
+            spools: Mutex::new(Spools { received, events, log, checkpoints, outcome, limited: true, abandoned: false }),
             urgent,
             received: Notify::new(),
             drained: Notify::new(),
@@ -181,6 +182,14 @@ impl Journal {
         fs::rename(partial, self.folder.join("outcome.json"))
     }
 
+    /// Gives up what was not forwarded: it cannot be written. Overrules an outcome, for its report would be missing.
+    pub(super) fn abandon(&self, failure: Failure) {
+        let mut spools = self.spools();
+        spools.outcome = Some(EndedAs::Failed { failure });
+        spools.abandoned = true;
+        self.urgent.notify_one();
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.spools().outcome.is_some()
     }
@@ -200,7 +209,7 @@ impl Journal {
         let more = spools.events.has_beyond(events.last().map(|event| event.sequence))
             || spools.log.has_beyond(log.last().map(|line| line.sequence));
         let state = match &spools.outcome {
-            Some(outcome) if !more && spools.received.waiting() == 0 => {
+            Some(outcome) if !more && (spools.abandoned || spools.received.waiting() == 0) => {
                 AttemptState::Ended { outcome: outcome.clone() }
             }
             _ => AttemptState::Running,

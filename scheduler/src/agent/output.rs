@@ -17,7 +17,11 @@ const LONGEST: usize = 1 << 20;
 const LAST_WORDS: usize = 2_000;
 
 /// Reads stdout to its end: each line is an event, or else a log line.
-pub(super) async fn read_events(stdout: impl AsyncRead + Unpin, journal: &Journal, layout: &Layout) -> io::Result<Said> {
+pub(super) async fn read_events(
+    stdout: impl AsyncRead + Unpin,
+    journal: &Journal,
+    layout: &Layout,
+) -> io::Result<Said> {
     let mut said = Said::default();
     let mut lines = Lines::new(stdout);
     while let Some(line) = lines.next().await? {

@@ -32,7 +32,8 @@ pub(super) fn plan(known: &BTreeMap<AttemptId, Known>, answer: SyncResponse, lea
         closed: answer.acknowledged.iter().filter(|ack| ack.closed).map(|ack| ack.attempt).collect(),
         ..Plan::default()
     };
-    let named: BTreeMap<_, _> = answer.run.iter().map(|assignment| (assignment.attempt, assignment.interrupt)).collect();
+    let named: BTreeMap<_, _> =
+        answer.run.iter().map(|assignment| (assignment.attempt, assignment.interrupt)).collect();
     for (attempt, _) in known.iter().filter(|(_, known)| **known == Known::Active) {
         match named.get(attempt) {
             Some(_) if plan.closed.contains(attempt) => plan.wishes.insert(*attempt, Wish::Kill),

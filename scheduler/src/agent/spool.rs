@@ -69,14 +69,15 @@ impl Spool {
     /// Moves the mark behind record `number`; never back, and never behind the end.
     pub(super) fn take(&mut self, number: u64) -> io::Result<()> {
         let number = number.min(self.records);
-        let mut taken_bytes = 0;
         let mut reader = self.reader()?;
         let mut line = Vec::new();
+        let mut bytes = 0;
         for _ in self.taken..number {
-            taken_bytes += reader.read_until(b'\n', &mut line)? as u64;
+            bytes += reader.read_until(b'\n', &mut line)? as u64;
             line.clear();
         }
-        self.taken_bytes += taken_bytes;
+        drop(reader);
+        self.taken_bytes += bytes;
         self.taken = self.taken.max(number);
         Ok(())
     }

@@ -84,18 +84,21 @@ fn every_problem_is_said_at_once_where_it_was_written() {
         job["glue"]["learning_rates"] = json!([1e-4, -1]);
         job["timing"] = json!({"rounds": 0});
     });
-    assert_eq!(pointers(&bad), [
-        "/name",
-        "/arms/1/name",
-        "/baseline",
-        "/glue/tasks/1",
-        "/glue/tasks/2",
-        "/arms/0/embedding_norm",
-        "/pretrain/steps",
-        "/glue/learning_rates/1",
-        "/arms/2/layer_drop/theta_limit",
-        "/timing/rounds"
-    ]);
+    assert_eq!(
+        pointers(&bad),
+        [
+            "/name",
+            "/arms/1/name",
+            "/baseline",
+            "/glue/tasks/1",
+            "/glue/tasks/2",
+            "/arms/0/embedding_norm",
+            "/pretrain/steps",
+            "/glue/learning_rates/1",
+            "/arms/2/layer_drop/theta_limit",
+            "/timing/rounds"
+        ]
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! facts do not support is absent, and a note says why.
 
 mod comparison;
+mod gather;
 mod glue;
 mod markdown;
 mod notes;
@@ -37,7 +38,10 @@ pub struct Facts {
     pub ended: Vec<EndedTrial>,
     /// How many trials of a stage may still end: blocked, queued, running or paused.
     pub unfinished: BTreeMap<Stage, u64>,
+    /// How many trials of a stage a person cancelled.
     pub cancelled: BTreeMap<Stage, u64>,
+    /// How many fine-tune trials of an arm never started because their pre-train trial failed.
+    pub orphaned: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -24,6 +24,12 @@ fn missing(facts: &Facts, notes: &mut Vec<String>) {
             notes.push(format!("{} {} {what}.", counted(*count, stage_trial(*stage)), have(*count)));
         }
     }
+    for (arm, count) in &facts.orphaned {
+        let trials = counted(*count, stage_trial(Stage::Finetune));
+        notes.push(format!(
+            "{trials} of {arm} never started, because the pre-training failed: no score stands for them."
+        ));
+    }
     // A diverged run is a result; everything else is a hole.
     let mut holes: BTreeMap<(Stage, &str, &str), u64> = BTreeMap::new();
     for trial in &facts.ended {

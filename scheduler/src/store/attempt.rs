@@ -196,11 +196,7 @@ pub(super) async fn end(
     trial::save(connection, trial, &state).await
 }
 
-async fn history(
-    connection: &mut PgConnection,
-    id: AttemptId,
-    trial: TrialId,
-) -> Result<(History, bool), StoreError> {
+async fn history(connection: &mut PgConnection, id: AttemptId, trial: TrialId) -> Result<(History, bool), StoreError> {
     let row = sqlx::query!(
         r#"select count(*) filter (where outcome = 'failed') as "failed!",
                   count(*) filter (where outcome in ('lost', 'preempted')) as "lost!",

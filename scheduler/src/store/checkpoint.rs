@@ -30,7 +30,9 @@ pub struct UnreadCheckpoint {
 /// Whether an artifact may be counted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    Present { bytes: u64 },
+    Present {
+        bytes: u64,
+    },
     Absent,
     /// Being deleted; it can be sent again in a moment.
     Condemned,

@@ -27,6 +27,7 @@ pub enum PlanError {
 impl Store {
     /// Registers what was scanned; the name stands for it from now on. The same content again changes only where it lies.
     pub async fn register_dataset(&self, scan: &Scan) -> Result<DatasetView, StoreError> {
+        let folder = scan.folder.to_string_lossy();
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!(
             r#"insert into dataset (name, kind, folder, digest, bytes, facts) values ($1, $2, $3, $4, $5, $6)
@@ -35,7 +36,7 @@ impl Store {
                returning id, registered_at"#,
             scan.name,
             scan.kind() as DatasetKind,
-            scan.folder.to_string_lossy().as_ref(),
+            folder.as_ref(),
             scan.digest,
             signed(scan.bytes()),
             Json(&scan.facts) as _
@@ -59,7 +60,7 @@ impl Store {
         Ok(DatasetView {
             name: scan.name.clone(),
             kind: scan.kind(),
-            path: scan.folder.to_string_lossy().into_owned(),
+            path: folder.into_owned(),
             digest: scan.digest.clone(),
             files: scan.files.len() as u64,
             bytes: scan.bytes(),

@@ -44,7 +44,8 @@ impl Store {
             && !claim_key(&mut transaction, key, id).await?
         {
             transaction.rollback().await?;
-            return self.earlier_submission(key).await;
+            let earlier = self.replay(key).await?;
+            return earlier.ok_or_else(|| StoreError::Conflict("the job under this key has just been removed".into()));
         }
         insert_trials(&mut transaction, id, &expansion.trials).await?;
         let announced = serde_json::json!({ "status": JobStatus::Queued });
@@ -55,15 +56,18 @@ impl Store {
         Ok(Submitted::Created(id))
     }
 
-    async fn earlier_submission(&self, key: &IdempotencyKey) -> Result<Submitted, StoreError> {
+    /// What was submitted under the key before, if anything was.
+    pub async fn replay(&self, key: &IdempotencyKey) -> Result<Option<Submitted>, StoreError> {
         let row = sqlx::query!(
             r#"select body_sha256, job_id as "job: JobId" from idempotency_key where token_id = $1 and key = $2"#,
             key.token.0,
             key.key
         )
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(if row.body_sha256 == key.body_sha256 { Submitted::Replayed(row.job) } else { Submitted::KeyReused })
+        Ok(row.map(|row| {
+            if row.body_sha256 == key.body_sha256 { Submitted::Replayed(row.job) } else { Submitted::KeyReused }
+        }))
     }
 
     /// Jobs made before `before`, the newest first.
@@ -175,9 +179,12 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        sqlx::query!("update job set cancelled_at = coalesce(cancelled_at, now()) where id = $1 and ended_at is null", id.0)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query!(
+            "update job set cancelled_at = coalesce(cancelled_at, now()) where id = $1 and ended_at is null",
+            id.0
+        )
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         self.job(id).await
     }

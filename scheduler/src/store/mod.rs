@@ -26,6 +26,9 @@ mod sync;
 mod token;
 mod trial;
 
+#[cfg(test)]
+mod tests;
+
 pub use checkpoint::{CheckpointView, Claim, UnreadCheckpoint};
 pub use dataset::PlanError;
 pub use event::{EventRow, Progress};

@@ -133,7 +133,8 @@ impl Store {
         let mut nodes: Vec<Node> = Vec::new();
         let mut free = 0;
         for row in rows {
-            let busy: Option<Stage> = row.busy.map(|stage| read("trial", "stage", row.node, stage.into())).transpose()?;
+            let busy: Option<Stage> =
+                row.busy.map(|stage| read("trial", "stage", row.node, stage.into())).transpose()?;
             free += i64::from(busy.is_none());
             if nodes.last().is_none_or(|node| node.id != row.node) {
                 nodes.push(Node { id: row.node, slots: Vec::new() });

@@ -118,7 +118,11 @@ impl Store {
         Ok(assignments)
     }
 
-    async fn files(&self, trial: TrialId, dataset: Option<recipe::Dataset>) -> Result<Option<DatasetFiles>, StoreError> {
+    async fn files(
+        &self,
+        trial: TrialId,
+        dataset: Option<recipe::Dataset>,
+    ) -> Result<Option<DatasetFiles>, StoreError> {
         let Some(dataset) = dataset else { return Ok(None) };
         let missing = || StoreError::Row {
             table: "trial",
@@ -251,8 +255,7 @@ impl Said {
 
     fn take(&mut self, points: &[recipe::event::Point]) {
         for point in points {
-            self.points
-                .insert((storable(&point.name), signed(point.step)), (point.value, point.trained_seconds));
+            self.points.insert((storable(&point.name), signed(point.step)), (point.value, point.trained_seconds));
         }
     }
 }

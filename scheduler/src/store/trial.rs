@@ -238,7 +238,7 @@ pub(super) async fn save(connection: &mut PgConnection, id: TrialId, state: &Sta
         "update trial
          set state = $2, ready_at = now() + make_interval(secs => $3), report = $4, failure_kind = $5::text::failure_kind,
              failure_message = $6, finished_at = case when $7 then now() end,
-             started_at = case when $2 = 'running' then coalesce(started_at, now()) else started_at end
+             started_at = case when $8 then coalesce(started_at, now()) else started_at end
          where id = $1",
         id.0,
         name as TrialState,
@@ -246,7 +246,8 @@ pub(super) async fn save(connection: &mut PgConnection, id: TrialId, state: &Sta
         report as _,
         failure.map(|failure| failure.kind.name()),
         failure.map(|failure| failure.message.as_str()),
-        name.is_ended()
+        name.is_ended(),
+        name == TrialState::Running
     )
     .execute(connection)
     .await?;

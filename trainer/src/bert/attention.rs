@@ -58,3 +58,22 @@ fn written_out(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, rate: 
     };
     dropout(scores.softmax(-1, Kind::Float), rate, 1.0, true).matmul(v)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_out_attention_is_the_fused_kernels() {
+        tch::manual_seed(1);
+        let [q, k, v] = [(); 3].map(|()| Tensor::randn([3, 2, 7, 5], (Kind::Float, Device::Cpu)));
+        let mask = Tensor::arange(7, (Kind::Int64, Device::Cpu)).lt(4).view([1, 1, 1, 7]);
+        // A rate that rounds to no dropout at all.
+        const NONE: f64 = 1e-9;
+        for mask in [None, Some(&mask)] {
+            let fused = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false);
+            let error = (written_out(&q, &k, &v, mask, NONE) - fused).abs().max().double_value(&[]);
+            assert!(error < 1e-6, "{error}");
+        }
+    }
+}

@@ -22,12 +22,8 @@ impl Packer {
         if document.is_empty() {
             return Ok(());
         }
-        // Room for the separator, at least one token behind it and the closing [SEP]; else the closing one will do.
-        if self.sequence.len() > 1 && self.sequence.len() + 2 < self.length {
+        if self.sequence.len() > 1 {
             self.sequence.push(self.sep);
-        } else if self.sequence.len() > 1 {
-            self.sequence.resize(self.length - 1, self.sep);
-            self.complete(&mut full)?;
         }
         let mut rest = document;
         loop {
@@ -78,7 +74,7 @@ mod tests {
             packed(&[vec![11, 12, 13], vec![], vec![14, 15, 16, 17, 18, 19], vec![20]], 7),
             [[cls, 11, 12, 13, sep, 14, sep], [cls, 15, 16, 17, 18, 19, sep]]
         );
-        // No room for a separator and a token: the sequence ends early.
+        // The separator takes the last place: the next document opens a sequence.
         assert_eq!(packed(&[vec![11, 12, 13, 14], vec![15]], 7), [[cls, 11, 12, 13, 14, sep, sep]]);
         // A document that ends with its sequence leaves no separator behind.
         assert_eq!(

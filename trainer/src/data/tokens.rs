@@ -8,8 +8,8 @@
 //!                     valid.ids    the same for the held-out documents
 //!
 //! An entry appears by a rename and is never changed, so a mapped file stays as it was. Opening it reads every byte and
-//! compares the digests: that costs less than a second per gigabyte, a run reads these bytes anyway, and a flipped bit
-//! ends in a rebuild instead of a wrong result. A damaged entry is no failure: it is only a cache, and the corpus is there.
+//! compares the digests: that takes about a second per gigabyte, a run reads these bytes anyway, and a flipped bit ends
+//! in a rebuild instead of a wrong result. A damaged entry is no failure: it is only a cache, and the corpus is there.
 
 mod build;
 mod shard;

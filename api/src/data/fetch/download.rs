@@ -225,54 +225,43 @@ fn digest(file: &Path) -> Result<Pin> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use axum::Router;
-    use axum::body::{Body, Bytes};
-    use axum::extract::State;
-    use axum::http::{HeaderMap, header};
-    use axum::response::{IntoResponse, Response};
-    use tokio::net::TcpListener;
-
     use super::*;
 
-    /// A file of which a connection brings at most `piece` bytes before it breaks off.
-    #[derive(Clone)]
-    struct Flaky {
-        content: Bytes,
-        piece: usize,
-        requests: Arc<AtomicUsize>,
-        sent: Arc<AtomicUsize>,
-    }
-
-    async fn answer(State(flaky): State<Flaky>, headers: HeaderMap) -> Response {
-        flaky.requests.fetch_add(1, Ordering::SeqCst);
-        let all = flaky.content.len();
-        let range = headers.get(header::RANGE).map(|range| range.to_str().unwrap().to_owned());
-        let same = headers.get(header::IF_RANGE).is_some_and(|tag| tag == "\"one\"");
-        let start = range.filter(|_| same).map_or(0, |range| range[6..range.len() - 1].parse().unwrap());
-        let piece = flaky.content.slice(start..all.min(start + flaky.piece));
-        flaky.sent.fetch_add(piece.len(), Ordering::SeqCst);
-        let breaks = start + piece.len() < all;
-        let parts = [Ok(piece)].into_iter().chain(breaks.then(|| Err(std::io::Error::other("cut"))));
-        let body = Body::from_stream(futures::stream::iter(parts));
-        let status = if start > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-        let range = format!("bytes {start}-{}/{all}", all - 1);
-        let length = (all - start).to_string();
-        (status, [("etag", "\"one\"".into()), ("content-range", range), ("content-length", length)], body).into_response()
-    }
-
-    async fn serve(content: &[u8], piece: usize) -> (Downloader, Flaky) {
-        let (requests, sent) = Default::default();
-        let flaky = Flaky { content: Bytes::copy_from_slice(content), piece, requests, sent };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(answer).with_state(flaky.clone());
-        tokio::spawn(axum::serve(listener, router).into_future());
-        let mut downloader = Downloader::new(&base).unwrap();
+    /// A server of one file, version "one", that hangs up after `piece` bytes of it, and the number of its requests.
+    /// Written on a bare socket: a proper one cannot be brought to break off in the middle of a body.
+    fn serve(content: &[u8], piece: usize) -> (Downloader, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut downloader = Downloader::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         downloader.first_delay = Duration::from_millis(1);
-        (downloader, flaky)
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (content, counter) = (content.to_vec(), requests.clone());
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                counter.fetch_add(1, Ordering::SeqCst);
+                answer(&connection.unwrap(), &content, piece);
+            }
+        });
+        (downloader, requests)
+    }
+
+    fn answer(mut connection: &TcpStream, content: &[u8], piece: usize) {
+        let lines = BufReader::new(connection).lines().map(|line| line.unwrap().to_lowercase());
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let asked = head.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+        let same = head.iter().any(|line| line == "if-range: \"one\"");
+        let (start, all) = (asked.filter(|_| same).unwrap_or(0), content.len());
+        let status = if start > 0 { "206 Partial Content" } else { "200 OK" };
+        let range = format!("bytes {start}-{}/{all}", all - 1);
+        let length = all - start;
+        let head =
+            format!("HTTP/1.1 {status}\r\nETag: \"one\"\r\nContent-Range: {range}\r\nContent-Length: {length}\r\n\r\n");
+        connection.write_all(head.as_bytes()).unwrap();
+        connection.write_all(&content[start..all.min(start.saturating_add(piece))]).unwrap();
     }
 
     fn content() -> Vec<u8> {
@@ -283,11 +272,11 @@ mod tests {
     async fn an_interrupted_transfer_goes_on_where_it_broke_off() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.zip");
-        let (downloader, flaky) = serve(&content(), 150_000).await;
+        let (downloader, requests) = serve(&content(), 150_000);
         let pin = downloader.fetch("a.zip", &file, None).await.unwrap();
         assert_eq!(fs::read(&file).unwrap(), content());
         assert_eq!(pin, Pin { sha256: hex::encode(Sha256::digest(content())), bytes: 400_000 });
-        assert!(flaky.requests.load(Ordering::SeqCst) >= 3);
+        assert_eq!(requests.load(Ordering::SeqCst), 3);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the file");
     }
 
@@ -297,7 +286,7 @@ mod tests {
         let file = folder.path().join("a.zip");
         fs::write(folder.path().join("a.zip.part"), b"other bytes").unwrap();
         fs::write(folder.path().join("a.zip.version"), "\"zero\"").unwrap();
-        let (downloader, _) = serve(&content(), usize::MAX / 2).await;
+        let (downloader, _) = serve(&content(), usize::MAX);
         downloader.fetch("a.zip", &file, None).await.unwrap();
         assert_eq!(fs::read(&file).unwrap(), content());
     }
@@ -306,7 +295,7 @@ mod tests {
     async fn a_wrong_digest_is_refused_and_the_file_removed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.zip");
-        let (downloader, _) = serve(b"content", 100).await;
+        let (downloader, _) = serve(b"content", 100);
         let pin = Pin { sha256: "00".repeat(32), bytes: 7 };
         let error = downloader.fetch("a.zip", &file, Some(&pin)).await.unwrap_err().to_string();
         assert!(error.contains("is pinned"), "{error}");
@@ -316,9 +305,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_sends_nothing_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let (downloader, flaky) = serve(&content(), 0).await;
+        let (downloader, requests) = serve(&content(), 0);
         let error = downloader.fetch("a.zip", &folder.path().join("a.zip"), None).await.unwrap_err();
         assert!(format!("{error:#}").contains("gave up after 5 attempts"), "{error:#}");
-        assert_eq!(flaky.requests.load(Ordering::SeqCst), 5);
+        assert_eq!(requests.load(Ordering::SeqCst), 5);
     }
 }

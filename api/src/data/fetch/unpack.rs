@@ -22,9 +22,10 @@ pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
     let (mut left, mut files) = (LARGEST, 0);
     for index in 0..zip.len() {
         let entry = zip.by_index(index).with_context(|| format!("{name}: entry {index} cannot be read"))?;
-        let entry_name = entry.name().to_owned();
+        let entry_name = String::from_utf8_lossy(entry.name_raw()).into_owned();
         let path = entry.enclosed_name().filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
-        let Some(path) = path.filter(|_| !entry_name.contains('\\')) else {
+        // Absolute paths and Windows's separators would come out as names within; no archive of GLUE's has them.
+        let Some(path) = path.filter(|_| !entry_name.starts_with('/') && !entry_name.contains('\\')) else {
             bail!("{name}: entry {entry_name:?} leads out of the archive; it was refused");
         };
         ensure!(!entry.is_symlink(), "{name}: entry {entry_name:?} is a link; it was refused");

@@ -40,7 +40,8 @@ impl Sequences {
         // SAFETY: the file is part of a cache entry, which appears by a rename and is never written again; a damaged
         // one is replaced by another file, and this mapping keeps the old one.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| error.to_string())?;
-        let expected = shard.sequences * u64::from(length) * shard.bytes_per_id as u64;
+        let bytes = u64::from(length).saturating_mul(shard.bytes_per_id as u64);
+        let expected = shard.sequences.saturating_mul(bytes);
         if map.len() as u64 != expected || map.is_empty() {
             return Err(format!("{} bytes, where the index names {expected}", map.len()));
         }

@@ -146,7 +146,7 @@ fn a_damaged_entry_is_built_again() {
     let expected = (ids(&shards.train), ids(&shards.valid));
     let entry = bench.entries().remove(0);
     type Damage = fn(Vec<u8>) -> Vec<u8>;
-    let damage: [(&str, Damage); 7] = [
+    let damage: [(&str, Damage); 8] = [
         ("train.ids", |bytes| bytes[..bytes.len() - 1].to_vec()),
         ("train.ids", |mut bytes| {
             bytes[40] ^= 1;
@@ -154,6 +154,7 @@ fn a_damaged_entry_is_built_again() {
         }),
         ("valid.ids", |_| Vec::new()),
         ("vocab.txt", |bytes| bytes[..bytes.len() - 2].to_vec()),
+        ("vocab.txt", |bytes| String::from_utf8(bytes).unwrap().replace("w299", "x299").into_bytes()),
         ("index.json", |bytes| bytes[..bytes.len() / 2].to_vec()),
         ("index.json", |bytes| {
             String::from_utf8(bytes).unwrap().replace("\"length\": 16", "\"length\": 17").into_bytes()

@@ -41,7 +41,7 @@ pub(in crate::data) fn train(path: &Path, mut counts: WordCounts, size: u32) -> 
     // Left to itself the trainer numbers the pieces `##c` in the order of a hash map, and numbers break its ties.
     // Named beforehand, they have fixed numbers, and training is a function of the counts.
     let pieces = alphabet.iter().flat_map(|c| [c.to_string(), format!("##{c}")]);
-    let named = SPECIAL_TOKENS.iter().map(|token| (*token).to_owned()).chain(pieces.take(0));
+    let named = SPECIAL_TOKENS.iter().map(|token| (*token).to_owned()).chain(pieces);
     let trainer = BpeTrainer::builder()
         .continuing_subword_prefix("##".into())
         .special_tokens(named.map(|token| AddedToken::from(token, true)).collect())

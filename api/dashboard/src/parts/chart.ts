@@ -1,0 +1,153 @@
+/** What uPlot is told: series, axes, colours. */
+
+import type uPlot from 'uplot';
+
+import { type Drawing, timeUnit, type XAxis } from '../curves';
+import { compact, count, metric as number } from '../format';
+
+/** Below this many points each of them is marked: a line alone would hide how few they are. */
+const MARKED = 30;
+const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+
+export interface Palette {
+  arms: string[];
+  ink: string;
+  line: string;
+}
+
+/** The colours in force, as the style sheet says. */
+export function palette(root: Element): Palette {
+  const style = getComputedStyle(root);
+  const colour = (name: string) => style.getPropertyValue(name).trim();
+  return {
+    arms: Array.from({ length: 6 }, (_, i) => colour(`--arm-${i}`)),
+    ink: colour('--ink-3'),
+    line: colour('--line'),
+  };
+}
+
+/** One line of the chart, in the order of uPlot's series. */
+export interface Trace {
+  arm: string;
+  kind: 'seed' | 'mean';
+  values: (number | null)[];
+}
+
+/** Seeds below, means above; an arm of one seed has no mean beside it. */
+export function traces(drawing: Drawing): Trace[] {
+  const seeds = drawing.arms.flatMap(({ arm, seeds }) =>
+    seeds.length === 1 ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
+  );
+  const means = drawing.arms.map(({ arm, seeds, mean }): Trace => {
+    return { arm, kind: 'mean', values: seeds.length === 1 ? seeds[0]!.values : mean.values };
+  });
+  return [...seeds, ...means];
+}
+
+/** Equal for two drawings that need the same series: then new data is enough, and the reader's zoom stays. */
+export function shape(lines: Trace[]): string {
+  return lines.map((line) => `${line.kind}:${line.arm}`).join('\n');
+}
+
+export interface Look {
+  arms: string[];
+  hidden: ReadonlySet<string>;
+  axis: XAxis;
+  metric: string;
+  xs: number[];
+  colours: Palette;
+  width: number;
+  height: number;
+  moved: (index: number | null) => void;
+}
+
+export function options(lines: Trace[], look: Look): uPlot.Options {
+  const unit = timeUnit(look.xs.at(-1) ?? 0);
+  const axis: uPlot.Axis = {
+    stroke: look.colours.ink,
+    font: FONT,
+    labelFont: FONT,
+    grid: { stroke: look.colours.line, width: 1 },
+    ticks: { show: false },
+  };
+  return {
+    width: look.width,
+    height: look.height,
+    padding: [12, 28, 0, 0],
+    legend: { show: false },
+    cursor: {
+      y: false,
+      drag: { x: true, y: false },
+      points: { size: 8, width: 2 },
+    },
+    scales: { x: { time: false }, y: { range: range(look) } },
+    axes: [
+      {
+        ...axis,
+        grid: { show: false },
+        label: look.axis === 'step' ? 'steps' : `training time, ${unit.name}`,
+        labelSize: 22,
+        size: 30,
+        values: (_, ticks) => ticks.map((tick) => (look.axis === 'step' ? stepText(tick) : tickText(tick / unit.size))),
+        // Ticks on whole minutes or hours, not on round numbers of seconds.
+        ...(look.axis === 'time' ? { incrs: INCREMENTS.map((step) => step * unit.size) } : {}),
+      },
+      { ...axis, size: 58, gap: 8, values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : tickText(tick))) },
+    ],
+    series: [{}, ...lines.map((line) => series(line, look))],
+    hooks: { setCursor: [(plot) => look.moved(plot.cursor.idx ?? null)] },
+  };
+}
+
+const INCREMENTS = [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000].flatMap((power) => [power, 2 * power, 5 * power]);
+
+function series(line: Trace, look: Look): uPlot.Series {
+  const place = Math.max(0, look.arms.indexOf(line.arm));
+  const colour = look.colours.arms[place % look.colours.arms.length]!;
+  const known = line.values.reduce<number>((sum, value) => sum + (value === null ? 0 : 1), 0);
+  return {
+    label: line.arm,
+    show: !look.hidden.has(line.arm),
+    stroke: line.kind === 'mean' ? colour : `${colour}70`,
+    width: line.kind === 'mean' ? 2.25 : 1,
+    // More arms than colours: the second round is dashed.
+    ...(place >= look.colours.arms.length ? { dash: [6, 4] } : {}),
+    spanGaps: true,
+    points: { show: line.kind === 'mean' && known <= MARKED, size: 5, fill: colour, stroke: colour },
+  };
+}
+
+/** Share of the x axis whose losses do not stretch the y axis: the first fall is ten times the differences of interest. */
+const FALL = 0.08;
+
+function range({ metric, xs }: Look): uPlot.Scale.Range {
+  if (metric === 'theta') return [0, 1.02];
+  if (metric === 'open_blocks') return (_, __, max) => [0, max === null ? 1 : Math.ceil(max * 1.05)];
+  return (plot, min, max) => {
+    if (min === null || max === null) return [0, 1];
+    if (metric.endsWith('_loss')) max = settled(plot, xs) ?? max;
+    const pad = (max - min) * 0.06 || Math.abs(max) * 0.05 || 1;
+    return [min - pad, max + pad];
+  };
+}
+
+/** The largest visible value after the first fall; undefined where a line has nothing but its fall, or the fall is not shown. */
+function settled(plot: uPlot, xs: number[]): number | undefined {
+  const [first = 0, last = 0] = [xs[0], xs.at(-1)];
+  const from = first + (last - first) * FALL;
+  const { min, max } = plot.scales.x ?? {};
+  if (xs.length < 8 || min == null || max == null || min > first || max < last) return undefined;
+  const later = plot.data.slice(1).flatMap((values, i) =>
+    plot.series[i + 1]?.show ? Array.from(values).filter((value, at): value is number => value != null && xs[at]! >= from) : [],
+  );
+  return later.length === 0 ? undefined : later.reduce((a, b) => Math.max(a, b));
+}
+
+function stepText(step: number): string {
+  return step < 1e5 ? count(step) : compact(step);
+}
+
+function tickText(value: number): string {
+  const rounded = Number(value.toPrecision(6));
+  return Math.abs(rounded) >= 1e4 || (rounded !== 0 && Math.abs(rounded) < 1e-3) ? number(rounded) : String(rounded);
+}

@@ -1,0 +1,157 @@
+/** From the report to the rows of a strip table: what stands in each cell. */
+
+import { duration, rate, score, signed, words } from '../format';
+import type { Comparison, GlueTask, Interval, PretrainArm } from '../report';
+
+export interface Dot {
+  value: number;
+  failed: boolean;
+  /** Which run it is, for the tooltip and the list of all values. */
+  name: string;
+}
+
+export interface StripRow {
+  arm: string;
+  /** What tells rows of one arm apart. */
+  note: string;
+  dots: Dot[];
+  mean: number | null;
+  interval: Interval | null;
+  sd: number | null;
+  n: number;
+  /** The last column but one: what did not work, or what it cost. */
+  aside: { text: string; title: string; bad: boolean };
+  difference: Difference | null;
+}
+
+export interface Difference {
+  mean: number;
+  interval: Interval | null;
+  p: string;
+  title: string;
+  /** Whether 0 lies outside of the interval. */
+  clear: boolean;
+}
+
+export interface Strips {
+  title: string;
+  subtitle: string;
+  asideName: string;
+  rows: StripRow[];
+  /** A value that all rows share, drawn as a dashed line. */
+  reference: { value: number; name: string } | null;
+  text: (value: number | null) => string;
+  tickText: (value: number) => string;
+  differenceText: (value: number | null) => string;
+}
+
+export function taskTable(task: GlueTask): Strips {
+  const rates = new Set(task.arms.map((arm) => arm.learning_rate));
+  const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
+  return {
+    title: task.task.toUpperCase(),
+    subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
+    asideName: 'Failed',
+    reference: task.majority_score === null ? null : { value: task.majority_score, name: 'majority' },
+    text: (value) => score(value),
+    tickText: (value) => plain(value * 100),
+    differenceText: (value) => signed(value === null ? null : value * 100, 1),
+    rows: task.arms.map((arm) => ({
+      arm: arm.arm,
+      note: rates.size > 1 ? `rate ${rate(arm.learning_rate)}` : '',
+      dots: arm.scores.flatMap((run) => {
+        if (run.score === null) return [];
+        const from = checkpoints.size > 1 ? `, pre-train seed ${run.pretrain_seed}` : '';
+        return [{ value: run.score, failed: run.failed, name: `seed ${run.seed}${from}` }];
+      }),
+      mean: arm.mean,
+      interval: arm.interval,
+      sd: arm.sd,
+      n: arm.n,
+      aside: {
+        text: `${arm.failed} of ${arm.n}`,
+        title: failedTitle(arm.failed_interval, arm.diverged),
+        bad: arm.failed > 0,
+      },
+      difference: difference(task.comparisons.find((c) => c.arm === arm.arm && c.learning_rate === arm.learning_rate)),
+    })),
+  };
+}
+
+export function lossTable(arms: PretrainArm[]): Strips {
+  return {
+    title: 'Validation loss',
+    subtitle: 'at the end of pre-training',
+    asideName: 'Time',
+    reference: null,
+    text: (value) => (value === null ? '–' : value.toFixed(3)),
+    tickText: plain,
+    differenceText: (value) => signed(value, 3),
+    rows: arms
+      .filter((arm) => arm.seeds.length > 0)
+      .map((arm) => {
+        const hours = arm.seeds.flatMap((seed) => (seed.hours === null ? [] : [seed.hours]));
+        const failures = arm.seeds.flatMap((seed) => (seed.failure === null ? [] : [words(seed.failure)]));
+        const mean = hours.reduce((sum, value) => sum + value, 0) / hours.length;
+        return {
+          arm: arm.arm,
+          note: '',
+          dots: arm.seeds.flatMap((seed) =>
+            seed.validation_loss === null
+              ? []
+              : [{ value: seed.validation_loss, failed: seed.failure !== null, name: `seed ${seed.seed}` }],
+          ),
+          mean: arm.validation_loss?.mean ?? null,
+          interval: arm.validation_loss?.interval ?? null,
+          sd: arm.validation_loss?.sd ?? null,
+          n: arm.validation_loss?.n ?? 0,
+          aside: {
+            text: [
+              ...(hours.length > 0 ? [duration(mean * 3600)] : []),
+              ...(failures.length > 0 ? [`${failures.length} failed`] : []),
+            ].join(', '),
+            title: failures.length > 0 ? failures.join(', ') : 'Mean training time of a seed, without evaluation and waiting',
+            bad: failures.length > 0,
+          },
+          difference: difference(arm.comparison ?? undefined),
+        };
+      }),
+  };
+}
+
+/** Without the digits that binary fractions add. */
+function plain(value: number): string {
+  return String(Number(value.toPrecision(6)));
+}
+
+/** 0.034, and never 0.000. */
+export function pValue(p: number | null): string {
+  if (p === null) return '';
+  return p < 0.001 ? 'p < 0.001' : `p = ${p.toFixed(3)}`;
+}
+
+function difference(of: Comparison | undefined): Difference | null {
+  if (of === undefined) return null;
+  const p = of.p_holm ?? of.p_paired_t;
+  const tests = [
+    ['paired t', of.p_paired_t],
+    ['Holm over the tasks', of.p_holm],
+    ['Wilcoxon', of.p_wilcoxon],
+    ['equal spread, Brown-Forsythe', of.p_brown_forsythe],
+  ] as const;
+  const known = tests.flatMap(([name, value]) => (value === null ? [] : [`${name}: ${pValue(value)}`]));
+  return {
+    mean: of.mean_difference,
+    interval: of.interval,
+    p: pValue(p),
+    title: [`over ${of.n_pairs} ${of.n_pairs === 1 ? 'pair' : 'pairs'}`, ...known].join('\n'),
+    clear: of.interval !== null && (of.interval[0] > 0 || of.interval[1] < 0),
+  };
+}
+
+function failedTitle(interval: Interval | null, diverged: number): string {
+  const parts = ['At or below the majority guess, or diverged'];
+  if (diverged > 0) parts.push(`${diverged} diverged and have no score`);
+  if (interval) parts.push(`95 % interval of the rate: ${score(interval[0], 0)} to ${score(interval[1], 0)} %`);
+  return parts.join('\n');
+}

@@ -1,0 +1,85 @@
+/** The two questions of every job, answered per arm: how much faster, and at the same quality? */
+
+import { fixed, plural, signed } from '../format';
+import type { Interval, Report } from '../report';
+import { pValue } from './strips';
+
+export interface Answer {
+  question: string;
+  value: string;
+  words: string;
+  evidence: string;
+}
+
+export interface Verdict {
+  arm: string;
+  answers: Answer[];
+}
+
+/** A difference counts when its corrected p-value is below this. */
+const LEVEL = 0.05;
+
+export function verdicts(report: Report, arms: string[]): Verdict[] {
+  return arms
+    .filter((arm) => arm !== report.baseline)
+    .map((arm) => ({ arm, answers: [speed(report, arm), loss(report, arm), glue(report, arm)] }));
+}
+
+function speed(report: Report, name: string): Answer {
+  const question = 'Speed per step';
+  const arm = report.speed?.arms.find((one) => one.arm === name);
+  if (!arm || arm.ratio_to_baseline === null) return unknown(question, 'not measured yet');
+  const interval = arm.ratio_interval;
+  const words = !interval
+    ? 'of the baseline’s, one round only'
+    : interval[0] > 1
+      ? 'faster'
+      : interval[1] < 1
+        ? 'slower'
+        : 'no clear difference';
+  return {
+    question,
+    value: `${fixed(arm.ratio_to_baseline, 2)}×`,
+    words,
+    evidence: between(interval, (value) => fixed(value, 2), plural(arm.seconds_per_step.n, 'turn')),
+  };
+}
+
+function loss(report: Report, name: string): Answer {
+  const question = 'Validation loss';
+  const comparison = report.pretrain.find((arm) => arm.arm === name)?.comparison;
+  if (!comparison) return unknown(question, 'no pair of seeds has ended yet');
+  const { mean_difference: mean, interval } = comparison;
+  return {
+    question,
+    value: signed(mean, 3),
+    words: !interval ? 'one pair: cannot tell' : interval[1] < 0 ? 'better' : interval[0] > 0 ? 'worse' : 'no clear difference',
+    evidence: between(interval, (value) => signed(value, 3), plural(comparison.n_pairs, 'pair'), pValue(comparison.p_paired_t)),
+  };
+}
+
+function glue(report: Report, name: string): Answer {
+  const question = 'GLUE';
+  const all = report.glue.flatMap((task) =>
+    task.comparisons.filter((comparison) => comparison.arm === name).map((comparison) => ({ task: task.task, ...comparison })),
+  );
+  const tested = all.filter((comparison) => comparison.p_holm !== null);
+  if (tested.length === 0) return unknown(question, all.length > 0 ? 'too few seeds to tell' : 'not fine-tuned yet');
+  const clear = tested.filter((comparison) => comparison.p_holm! < LEVEL);
+  const better = clear.filter((comparison) => comparison.mean_difference > 0).length;
+  const parts = [better > 0 ? `${better} better` : '', clear.length > better ? `${clear.length - better} worse` : ''];
+  return {
+    question,
+    value: `${clear.length} of ${tested.length}`,
+    words: clear.length === 0 ? 'no clear difference' : parts.filter(Boolean).join(', '),
+    evidence: 'differ at p < 0.05, Holm over the tasks',
+  };
+}
+
+function unknown(question: string, why: string): Answer {
+  return { question, value: '–', words: '', evidence: why };
+}
+
+function between(interval: Interval | null, text: (value: number) => string, ...rest: string[]): string {
+  return [interval ? `95 % [${text(interval[0])}, ${text(interval[1])}]` : '', ...rest].filter(Boolean).join(' · ');
+}

@@ -1,0 +1,221 @@
+//! Leases, fencing, retries.
+
+use super::*;
+use crate::attempt::OutcomeName;
+use recipe::FailureKind;
+
+#[tokio::test]
+async fn a_zombie_is_not_heard_after_its_lease_was_reaped() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    agent.sync(&world.store, vec![says(first.attempt, 1, vec![started(None), progress(1, 9.0)])]).await;
+    world.let_leases_run_out().await;
+    assert_eq!(world.control.reap().await.unwrap(), 1);
+    assert_eq!(world.state(first.trial).await, TrialState::Queued);
+
+    let zombie = ends(first.attempt, 3, vec![progress(2, 8.0), finished(&first)], EndedAs::Succeeded);
+    let answer = agent.sync(&world.store, vec![zombie]).await;
+    assert!(answer.run.is_empty() && answer.acknowledged[0].closed);
+    assert_eq!(world.state(first.trial).await, TrialState::Queued);
+    assert_eq!(world.store.points(first.trial, 100).await.unwrap().len(), 1, "no point was added");
+
+    let second = world.placed(&agent).await;
+    assert_eq!(second.trial, first.trial);
+    assert_ne!(second.attempt, first.attempt);
+    let attempts = world.store.attempts(first.trial).await.unwrap();
+    assert_eq!(attempts.iter().map(|a| a.outcome).collect::<Vec<_>>(), [Some(OutcomeName::Lost), None]);
+}
+
+#[tokio::test]
+async fn a_sync_extends_the_lease_of_what_it_names() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    world.let_leases_run_out().await;
+    agent.sync(&world.store, vec![says(first.attempt, 1, vec![])]).await;
+    assert_eq!(world.control.reap().await.unwrap(), 0, "late, but not yet reaped");
+    world.let_leases_run_out().await;
+    agent.sync(&world.store, vec![]).await;
+    assert_eq!(world.control.reap().await.unwrap(), 1, "not named, not extended");
+}
+
+#[tokio::test]
+async fn the_same_sync_twice_changes_nothing_the_second_time() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let mut report = says(first.attempt, 1, vec![started(None), progress(1, 9.0), progress(2, 8.0), checkpointed(2)]);
+    report.log = vec![line(1, "hello"), line(2, "wor\0ld")];
+    let picture = async || {
+        (
+            world.store.points(first.trial, 100).await.unwrap(),
+            world.store.logs(first.trial, 0, 100).await.unwrap(),
+            world.store.checkpoints(first.trial).await.unwrap(),
+            world.store.events(world.store.trial(first.trial).await.unwrap().job, 0, 100).await.unwrap(),
+        )
+    };
+    let answer = agent.sync(&world.store, vec![report.clone()]).await;
+    assert_eq!((answer.acknowledged[0].events, answer.acknowledged[0].log), (4, 2));
+    let once = picture().await;
+    assert_eq!((once.0.len(), once.1.len(), once.2.len()), (2, 2, 1));
+    let answer = agent.sync(&world.store, vec![report.clone()]).await;
+    assert_eq!((answer.acknowledged[0].events, answer.acknowledged[0].log), (4, 2));
+    assert_eq!(picture().await, once);
+
+    // Half of it was seen before; what follows a gap has to be sent again.
+    report.events.push(SequencedEvent { sequence: 5, event: progress(3, 7.0) });
+    report.events.push(SequencedEvent { sequence: 7, event: progress(5, 6.0) });
+    assert_eq!(agent.sync(&world.store, vec![report]).await.acknowledged[0].events, 5);
+    assert_eq!(world.store.points(first.trial, 100).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn no_point_is_doubled_by_an_attempt_that_repeats_steps() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let events = vec![started(None), progress(10, 9.0), checkpointed(10), progress(20, 8.0)];
+    agent.sync(&world.store, vec![ends(first.attempt, 1, events, failed(FailureKind::Crashed))]).await;
+    world.let_backoff_pass().await;
+    let second = world.placed(&agent).await;
+    assert_eq!(second.resume, Some(manifest(10)));
+    let events = vec![started(Some(10)), progress(20, 7.5), progress(30, 7.0)];
+    agent.sync(&world.store, vec![says(second.attempt, 1, events)]).await;
+    let points = world.store.points(first.trial, 100).await.unwrap();
+    assert_eq!(points.iter().map(|p| (p.step, p.value)).collect::<Vec<_>>(), [(10, 9.0), (20, 7.5), (30, 7.0)]);
+    let view = world.store.trial(first.trial).await.unwrap();
+    assert_eq!((view.step, view.attempts, view.trained_seconds), (30, 2, 3.0));
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_within_their_budget_and_losses_beside_it() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let mut attempt = first.attempt;
+    for (outcome, state) in [
+        (failed(FailureKind::OutOfMemory), TrialState::Queued),
+        (EndedAs::Lost, TrialState::Queued),
+        (EndedAs::Interrupted, TrialState::Queued),
+        (failed(FailureKind::Crashed), TrialState::Queued),
+        (failed(FailureKind::OutOfMemory), TrialState::Failed),
+    ] {
+        let waits = matches!(outcome, EndedAs::Failed { .. });
+        agent.sync(&world.store, vec![ends(attempt, 1, vec![], outcome)]).await;
+        assert_eq!(world.state(first.trial).await, state);
+        if state == TrialState::Queued {
+            assert_eq!(world.control.place().await.unwrap(), usize::from(!waits), "a retry of a failure waits");
+            world.let_backoff_pass().await;
+            attempt = world.placed(&agent).await.attempt;
+        }
+    }
+    let failure = world.store.trial(first.trial).await.unwrap().failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::OutOfMemory);
+}
+
+#[tokio::test]
+async fn a_corrupt_checkpoint_is_given_up_and_the_one_before_is_used() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let events = vec![started(None), checkpointed(10), checkpointed(20)];
+    agent.sync(&world.store, vec![ends(first.attempt, 1, events, EndedAs::Lost)]).await;
+    let second = world.placed(&agent).await;
+    assert_eq!(second.resume, Some(manifest(20)));
+    agent.sync(&world.store, vec![ends(second.attempt, 1, vec![], failed(FailureKind::CorruptCheckpoint))]).await;
+    world.let_backoff_pass().await;
+    let third = world.placed(&agent).await;
+    assert_eq!(third.resume, Some(manifest(10)));
+    let job = world.store.trial(first.trial).await.unwrap().job;
+    let events = world.store.events(job, 0, 100).await.unwrap();
+    let said: Vec<_> = events.iter().filter(|event| event.kind == "checkpoint_forgotten").collect();
+    assert_eq!(said.len(), 1);
+    assert_eq!((said[0].attempt, &said[0].data["step"]), (Some(second.attempt), &json!(20)));
+}
+
+#[tokio::test]
+async fn a_new_instance_of_the_agent_answers_for_what_it_names_and_loses_the_rest() {
+    let world = World::new().await;
+    let before = Agent::new(&world, "a", 2, "cpu");
+    let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;
+    before.sync(&world.store, vec![]).await;
+    world.control.round().await.unwrap();
+    let run = before.sync(&world.store, vec![]).await.run;
+    let after = Agent::new(&world, "a", 2, "cpu");
+    let spoken = ends(run[0].attempt, 1, vec![started(None), finished(&run[0])], EndedAs::Succeeded);
+    let answer = after.sync(&world.store, vec![spoken]).await;
+    assert!(answer.run.is_empty());
+    assert_eq!(world.states(job).await, [TrialState::Succeeded, TrialState::Queued]);
+    let lost = world.store.attempts(run[1].trial).await.unwrap();
+    assert_eq!(lost[0].outcome, Some(OutcomeName::Lost));
+}
+
+#[tokio::test]
+async fn an_attempt_that_lives_but_does_not_move_is_ended_as_stalled() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let stand_still = async || {
+        world.database.execute("update attempt set moved_at = now() - interval '601 seconds'").await;
+    };
+    stand_still().await;
+    agent.sync(&world.store, vec![says(first.attempt, 1, vec![])]).await;
+    assert_eq!(world.control.reap().await.unwrap(), 0, "its inputs may still be on their way");
+    agent.sync(&world.store, vec![says(first.attempt, 1, vec![started(None), progress(5, 9.0)])]).await;
+    stand_still().await;
+    agent.sync(&world.store, vec![says(first.attempt, 3, vec![progress(6, 9.0)])]).await;
+    assert_eq!(world.control.reap().await.unwrap(), 0, "it moved");
+    stand_still().await;
+    agent.sync(&world.store, vec![says(first.attempt, 4, vec![progress(6, 9.0)])]).await;
+    assert_eq!(world.control.reap().await.unwrap(), 1, "the same step again is no move");
+    let attempts = world.store.attempts(first.trial).await.unwrap();
+    assert_eq!(attempts[0].failure.as_ref().unwrap().kind, FailureKind::Stalled);
+}
+
+#[tokio::test]
+async fn a_trainer_that_ends_well_without_a_report_or_with_a_wrong_one_has_failed() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    agent.sync(&world.store, vec![ends(first.attempt, 1, vec![], EndedAs::Succeeded)]).await;
+    assert_eq!(world.state(first.trial).await, TrialState::Failed);
+    let second = world.running(&agent).await;
+    let report = Report::Timing(TimingReport { arms: vec![] });
+    agent.sync(&world.store, vec![says(second.attempt, 1, vec![Event::Finished { report }])]).await;
+    let failure = world.store.trial(second.trial).await.unwrap().failure.unwrap();
+    assert_eq!(failure.message, "a pretrain trial reported as timing");
+}
+
+#[tokio::test]
+async fn after_a_device_fault_another_node_is_tried() {
+    let world = World::new().await;
+    let (faulty, other) = (Agent::new(&world, "a", 1, "cuda:0"), Agent::new(&world, "b", 1, "cuda:0"));
+    let first = world.running(&faulty).await;
+    agent_fails(&world, &faulty, first.attempt).await;
+    other.sync(&world.store, vec![]).await;
+    world.control.round().await.unwrap();
+    assert!(faulty.sync(&world.store, vec![]).await.run.is_empty());
+    assert_eq!(other.sync(&world.store, vec![]).await.run.len(), 1);
+}
+
+async fn agent_fails(world: &World, agent: &Agent, attempt: AttemptId) {
+    agent.sync(&world.store, vec![ends(attempt, 1, vec![], failed(FailureKind::DeviceFault))]).await;
+    world.let_backoff_pass().await;
+}
+
+#[tokio::test]
+async fn nothing_is_placed_on_a_node_that_leaves_or_has_gone() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    world.submit(|_| ()).await;
+    let leaving = SyncRequest { leaving: true, ..agent.request(vec![]) };
+    world.store.sync(leaving, &world.policy).await.unwrap();
+    assert_eq!(world.control.place().await.unwrap(), 0);
+    agent.sync(&world.store, vec![]).await;
+    world.database.execute("update node set last_seen_at = now() - interval '16 seconds'").await;
+    assert_eq!(world.control.place().await.unwrap(), 0);
+    assert!(!world.store.nodes(world.policy.lease).await.unwrap()[0].live);
+    agent.sync(&world.store, vec![]).await;
+    assert_eq!(world.control.place().await.unwrap(), 1);
+}

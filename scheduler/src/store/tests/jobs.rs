@@ -1,0 +1,185 @@
+//! From submission to the end of a job.
+
+use super::*;
+use crate::job::JobStatus;
+use crate::store::{IdempotencyKey, PlanError, StoreError};
+use crate::token::{Scope, Secret};
+use recipe::{FailureKind, Stage};
+
+#[tokio::test]
+async fn a_job_runs_to_its_end_and_no_trial_runs_twice() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 2, "cpu");
+    let job = world
+        .submit(|spec| {
+            spec["timing"] = json!({});
+            spec["arms"] = json!([{"name": "pre-ln"}, {"name": "pld", "layer_drop": {"theta_limit": 0.5}}]);
+            spec["glue"] = json!({"tasks": ["rte", "cola"], "seeds": 2});
+        })
+        .await;
+    assert_eq!(world.store.job(job).await.unwrap().summary.status, JobStatus::Queued);
+    let mut known = Vec::new();
+    let mut stages = Vec::new();
+    for _ in 0..40 {
+        world.control.round().await.unwrap();
+        let run = agent.sync(&world.store, vec![]).await.run;
+        assert!(run.len() <= 2);
+        if run.iter().any(|assignment| assignment.spec.recipe.stage() == Stage::Timing) {
+            assert_eq!(run.len(), 1, "timing is alone on a processor");
+        }
+        let mut reports = Vec::new();
+        for assignment in run {
+            stages.push(assignment.spec.recipe.stage());
+            match assignment.spec.recipe.stage() {
+                Stage::Finetune => {
+                    assert_eq!(assignment.from, Some(manifest(2000)));
+                    assert!(assignment.glue.is_some() && assignment.corpus.is_none());
+                }
+                _ => assert!(assignment.corpus.is_some() && assignment.vocabulary.is_some()),
+            }
+            let events = vec![started(None), progress(1, 9.0), checkpointed(2000), finished(&assignment)];
+            known.push(assignment.trial);
+            reports.push(ends(assignment.attempt, 1, events, EndedAs::Succeeded));
+        }
+        let answer = agent.sync(&world.store, reports).await;
+        assert!(answer.acknowledged.iter().all(|ack| ack.closed));
+        assert!(answer.run.is_empty());
+    }
+    let ended = world.store.job(job).await.unwrap().summary;
+    assert_eq!(ended.status, JobStatus::Succeeded);
+    assert_eq!((ended.trials.succeeded, ended.progress), (11, 1.0));
+    assert!(ended.finished_at.is_some());
+    assert!(stages.is_sorted(), "timing, then pre-training, then fine-tuning");
+    let before = known.len();
+    known.sort();
+    known.dedup();
+    assert_eq!((known.len(), before), (11, 11));
+
+    let events = world.store.events(job, 0, 1000).await.unwrap();
+    assert!(events.iter().map(|event| event.id).eq(1..=events.len() as i64));
+    let statuses: Vec<_> =
+        events.iter().filter(|event| event.kind == "job").map(|e| e.data["status"].clone()).collect();
+    assert_eq!(statuses, ["queued", "running", "succeeded"]);
+    let facts = world.store.facts(job).await.unwrap();
+    assert!(facts.iter().all(|trial| trial.report.is_some() && trial.device.is_some() && trial.attempts == 1));
+}
+
+#[tokio::test]
+async fn fine_tuning_waits_for_its_own_pre_training_and_says_so() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let job = world
+        .submit(|spec| {
+            spec["arms"] = json!([{"name": "one"}, {"name": "two", "norm": "post"}]);
+            spec["glue"] = json!({"tasks": ["rte"], "seeds": 1});
+        })
+        .await;
+    let reasons = async || {
+        let trials = world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+        trials.into_iter().map(|trial| trial.pending_reason.unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons().await[0], "no node is connected");
+    agent.sync(&world.store, vec![]).await;
+    assert_eq!(reasons().await[..2], ["waits for a free slot", "waits for a free slot"]);
+    assert_eq!(reasons().await[2], "waits for its pre-train trial, which is queued");
+    let first = world.placed(&agent).await;
+    agent.sync(&world.store, vec![says(first.attempt, 1, vec![started(None), finished(&first)])]).await;
+    world.control.unblock().await.unwrap();
+    use TrialState::*;
+    assert_eq!(world.states(job).await, [Succeeded, Queued, Queued, Blocked]);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_failed_trial_is_cancelled_and_the_job_is_partial_or_failed() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let job = world.submit(|spec| spec["glue"] = json!({"tasks": ["rte"], "seeds": 2})).await;
+    agent.sync(&world.store, vec![]).await;
+    let assignment = world.placed(&agent).await;
+    agent.sync(&world.store, vec![ends(assignment.attempt, 1, vec![], failed(FailureKind::BadData))]).await;
+    world.control.round().await.unwrap();
+    use TrialState::*;
+    assert_eq!(world.states(job).await, [Failed, Cancelled, Cancelled]);
+    assert_eq!(world.store.job(job).await.unwrap().summary.status, JobStatus::Failed);
+    let trials = world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+    assert_eq!(trials[0].failure.as_ref().unwrap().kind, FailureKind::BadData);
+    assert_eq!(trials[1].pending_reason.as_deref(), Some("its pre-train trial is failed"));
+}
+
+#[tokio::test]
+async fn cancelling_stops_what_runs_and_keeps_what_has_ended() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 2, "cpu");
+    let job = world
+        .submit(|spec| {
+            spec["pretrain"] = json!({"seeds": 3});
+            spec["glue"] = json!({"tasks": ["rte"], "seeds": 1});
+        })
+        .await;
+    agent.sync(&world.store, vec![]).await;
+    world.control.round().await.unwrap();
+    let run = agent.sync(&world.store, vec![]).await.run;
+    agent.sync(&world.store, vec![says(run[0].attempt, 1, vec![started(None), finished(&run[0])])]).await;
+    let cancelled = world.store.cancel(job).await.unwrap();
+    assert_eq!(cancelled.summary.status, JobStatus::Cancelled);
+    assert_eq!(world.states(job).await[0], TrialState::Succeeded);
+    assert!(world.states(job).await[1..].iter().all(|state| *state == TrialState::Cancelled));
+    let answer = agent.sync(&world.store, vec![says(run[1].attempt, 1, vec![started(None), finished(&run[1])])]).await;
+    assert!(answer.run.is_empty() && answer.acknowledged[0].closed);
+    assert_eq!(world.state(run[1].trial).await, TrialState::Cancelled);
+    let events = world.store.events(job, 0, 1000).await.unwrap().len();
+    assert_eq!(world.store.cancel(job).await.unwrap().summary.trials, cancelled.summary.trials);
+    assert_eq!(world.store.events(job, 0, 1000).await.unwrap().len(), events, "cancelling again changes nothing");
+    assert!(matches!(world.store.cancel(JobId::new()).await, Err(StoreError::NotFound { what: "job", .. })));
+}
+
+#[tokio::test]
+async fn a_paused_trial_leaves_with_a_checkpoint_and_goes_on_from_it() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let report = says(first.attempt, 1, vec![started(None), checkpointed(50)]);
+    assert!(!agent.sync(&world.store, vec![report]).await.run[0].interrupt);
+    world.store.pause(first.trial).await.unwrap();
+    assert!(agent.sync(&world.store, vec![says(first.attempt, 3, vec![])]).await.run[0].interrupt);
+    let left = ends(first.attempt, 3, vec![Event::Interrupted { step: 50 }], EndedAs::Interrupted);
+    agent.sync(&world.store, vec![left]).await;
+    assert_eq!(world.state(first.trial).await, TrialState::Paused);
+    assert_eq!(world.control.place().await.unwrap(), 0);
+    world.store.resume(first.trial).await.unwrap();
+    assert_eq!(world.placed(&agent).await.resume, Some(manifest(50)));
+    assert!(matches!(world.store.resume(first.trial).await, Err(StoreError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_key_makes_one_job_and_refuses_another_body() {
+    let world = World::new().await;
+    let secret = Secret::from_random([7; 32]);
+    let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
+    let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}]})).unwrap();
+    let expansion = world.store.plan(&spec).await.unwrap();
+    let key = |body| IdempotencyKey { token, key: "k".into(), body_sha256: [body; 32] };
+    let submit = async |body| world.store.submit(&spec, &expansion, Some(&key(body))).await.unwrap();
+    let Submitted::Created(job) = submit(1).await else { panic!("the first one makes a job") };
+    assert_eq!(submit(1).await, Submitted::Replayed(job));
+    assert_eq!(submit(2).await, Submitted::KeyReused);
+    assert_eq!(world.store.jobs(10, None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dataset_that_is_missing_or_changed_is_named() {
+    let world = World::new().await;
+    let plan = async |corpus: &str| {
+        let spec = json!({"name": "n", "arms": [{"name": "a"}], "corpus": corpus});
+        world.store.plan(&serde_json::from_value(spec).unwrap()).await
+    };
+    assert!(matches!(plan("books").await, Err(PlanError::NotRegistered { pointer: "/corpus", .. })));
+    assert!(matches!(plan("glue").await, Err(PlanError::NotRegistered { kind: "corpus", .. })), "of another kind");
+    assert!(plan("wiki").await.is_ok());
+    fs::write(world.data.path().join("wiki/a.txt"), "another text\n").unwrap();
+    assert!(matches!(plan("wiki").await, Err(PlanError::Changed { pointer: "/corpus", .. })));
+    let again = scan(DatasetKind::Corpus, "wiki", &world.data.path().join("wiki")).unwrap();
+    world.store.register_dataset(&again).await.unwrap();
+    assert!(plan("wiki").await.is_ok());
+    assert_eq!(world.store.datasets().await.unwrap().len(), 3, "a name is listed once");
+}

@@ -1,0 +1,250 @@
+//! Named promises of the store and the control loop, against a real Postgres.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use recipe::event::{Device, Point};
+use recipe::report::{ArmTiming, FinetuneReport, PretrainReport, TimingReport};
+use recipe::{Event, Recipe, Report};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::artifact::Artifacts;
+use crate::control::Control;
+use crate::dataset::{DatasetKind, scan};
+use crate::id::{AttemptId, JobId, TrialId};
+use crate::job::JobSpec;
+use crate::policy::Policy;
+use crate::protocol::{
+    Assignment, AttemptReport, AttemptState, EndedAs, NodeFacts, SequencedEvent, SequencedLine, SlotFacts, SyncRequest,
+    SyncResponse,
+};
+use crate::store::{Store, Submitted};
+use crate::testing::TestDatabase;
+use crate::trial::{TrialFilter, TrialState};
+
+mod artifacts;
+mod attempts;
+mod jobs;
+mod races;
+mod reads;
+
+struct World {
+    store: Store,
+    artifacts: Artifacts,
+    control: Control,
+    policy: Policy,
+    data: tempfile::TempDir,
+    database: TestDatabase,
+}
+
+impl World {
+    /// A server on an empty database, with a corpus, a vocabulary and two GLUE tasks registered.
+    async fn new() -> Self {
+        Self::with(Policy::default()).await
+    }
+
+    async fn with(policy: Policy) -> Self {
+        let database = TestDatabase::new().await;
+        let store = database.store().await;
+        let data = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = data.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("wiki/a.txt", "one paragraph\n");
+        write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
+        for file in ["RTE/train.tsv", "RTE/dev.tsv", "CoLA/train.tsv", "CoLA/dev.tsv"] {
+            write(&format!("glue/{file}"), "header\n1\ta\tb\t1\n2\ta\tb\t0\n");
+        }
+        for (kind, name, path) in [
+            (DatasetKind::Corpus, "wiki", "wiki"),
+            (DatasetKind::Vocabulary, "bert-base-uncased", "vocab.txt"),
+            (DatasetKind::Glue, "glue", "glue"),
+        ] {
+            store.register_dataset(&scan(kind, name, &data.path().join(path)).unwrap()).await.unwrap();
+        }
+        let artifacts = Artifacts::open(path_text(&data.path().join("artifacts")), store.clone()).unwrap();
+        let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
+        Self { store, artifacts, control, policy, data, database }
+    }
+
+    /// Submits a job of one arm without timing or fine-tuning, changed by `change`.
+    async fn submit(&self, change: impl FnOnce(&mut Value)) -> JobId {
+        let mut spec = json!({"name": "job", "arms": [{"name": "pre-ln"}], "timing": null});
+        change(&mut spec);
+        let spec: JobSpec = serde_json::from_value(spec).unwrap();
+        let expansion = self.store.plan(&spec).await.unwrap();
+        match self.store.submit(&spec, &expansion, None).await.unwrap() {
+            Submitted::Created(job) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Submits a job of one trial, places it on the agent's node and hands it to the agent.
+    async fn running(&self, agent: &Agent) -> Assignment {
+        self.submit(|_| ()).await;
+        agent.sync(&self.store, vec![]).await;
+        self.placed(agent).await
+    }
+
+    /// Goes one round and hands the agent the one attempt that it is given.
+    async fn placed(&self, agent: &Agent) -> Assignment {
+        self.control.round().await.unwrap();
+        let mut run = agent.sync(&self.store, vec![]).await.run;
+        assert_eq!(run.len(), 1);
+        run.remove(0)
+    }
+
+    async fn state(&self, trial: TrialId) -> TrialState {
+        self.store.trial(trial).await.unwrap().state
+    }
+
+    async fn states(&self, job: JobId) -> Vec<TrialState> {
+        let trials = self.store.trials(job, &TrialFilter::default(), 1000, None).await.unwrap();
+        trials.into_iter().map(|trial| trial.state).collect()
+    }
+
+    /// What a long silence of all agents looks like.
+    async fn let_leases_run_out(&self) {
+        self.database
+            .execute("update attempt set leased_until = now() - interval '1 second' where ended_at is null")
+            .await;
+    }
+
+    async fn let_backoff_pass(&self) {
+        self.database.execute("update trial set ready_at = now() where state = 'queued'").await;
+    }
+}
+
+struct Agent {
+    name: &'static str,
+    instance: Uuid,
+    slots: u32,
+    device: &'static str,
+    policy: Policy,
+}
+
+impl Agent {
+    fn new(world: &World, name: &'static str, slots: u32, device: &'static str) -> Self {
+        Self { name, instance: Uuid::now_v7(), slots, device, policy: world.policy.clone() }
+    }
+
+    fn request(&self, attempts: Vec<AttemptReport>) -> SyncRequest {
+        let slots = (0..self.slots).map(|index| SlotFacts {
+            index,
+            device: self.device.into(),
+            model: "test".into(),
+            threads: 1,
+            memory_bytes: 1 << 30,
+        });
+        let node = NodeFacts { name: self.name.into(), labels: Default::default(), slots: slots.collect() };
+        SyncRequest { node, instance: self.instance, leaving: false, attempts }
+    }
+
+    async fn sync(&self, store: &Store, attempts: Vec<AttemptReport>) -> SyncResponse {
+        store.sync(self.request(attempts), &self.policy).await.unwrap()
+    }
+}
+
+/// A report of a running attempt with these events, numbered from `first`.
+fn says(attempt: AttemptId, first: u64, events: Vec<Event>) -> AttemptReport {
+    let events = (first..).zip(events).map(|(sequence, event)| SequencedEvent { sequence, event }).collect();
+    AttemptReport { attempt, state: AttemptState::Running, events, log: vec![] }
+}
+
+fn ends(attempt: AttemptId, first: u64, events: Vec<Event>, outcome: EndedAs) -> AttemptReport {
+    AttemptReport { state: AttemptState::Ended { outcome }, ..says(attempt, first, events) }
+}
+
+fn line(sequence: u64, text: &str) -> SequencedLine {
+    SequencedLine { sequence, text: text.into() }
+}
+
+fn started(resumed_from: Option<u64>) -> Event {
+    let device = Device {
+        name: "cpu".into(),
+        model: "test".into(),
+        threads: 1,
+        libtorch: "2.11.0".into(),
+        trainer: "0.1.0".into(),
+    };
+    Event::Started { fingerprint: "f".into(), device, total_steps: 2000, resumed_from }
+}
+
+fn progress(step: u64, value: f64) -> Event {
+    let trained_seconds = step as f64 / 10.0;
+    let point = Point { name: "train_loss".into(), step, value, trained_seconds };
+    Event::Progress { step, total_steps: 2000, trained_seconds, points: vec![point] }
+}
+
+fn checkpointed(step: u64) -> Event {
+    let folder = format!("checkpoints/step-{step:012}");
+    Event::Checkpointed { step, trained_seconds: step as f64 / 10.0, folder, manifest: manifest(step) }
+}
+
+fn manifest(step: u64) -> String {
+    format!("{step:064x}")
+}
+
+/// A report that fits the trial.
+fn report_of(assignment: &Assignment) -> Report {
+    match &assignment.spec.recipe {
+        Recipe::Timing(timing) => Report::Timing(TimingReport {
+            arms: timing
+                .arms
+                .iter()
+                .map(|arm| ArmTiming {
+                    name: arm.name.clone(),
+                    blocks: 12,
+                    turns: vec![0.1],
+                    by_open: vec![],
+                    tokens_per_step: 4096,
+                })
+                .collect(),
+        }),
+        Recipe::Pretrain(recipe) => Report::Pretrain(PretrainReport {
+            steps: recipe.steps,
+            trained_seconds: 10.0,
+            tokens: 1000,
+            validation_loss: 5.0,
+            digest: "d".into(),
+            checkpoint: manifest(recipe.steps),
+        }),
+        Recipe::Finetune(_) => Report::Finetune(FinetuneReport {
+            steps: 3,
+            trained_seconds: 1.0,
+            metrics: [("accuracy".into(), 0.5)].into(),
+            score: 0.5,
+            majority_score: 0.5,
+            digest: "d".into(),
+        }),
+    }
+}
+
+fn finished(assignment: &Assignment) -> Event {
+    Event::Finished { report: report_of(assignment) }
+}
+
+fn failed(kind: recipe::FailureKind) -> EndedAs {
+    EndedAs::Failed { failure: recipe::Failure { kind, message: "as the test wants it".into() } }
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Calls `look` until it gives something, for at most ten seconds.
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it did not come about in ten seconds")
+}

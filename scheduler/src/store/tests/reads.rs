@@ -1,0 +1,147 @@
+//! Lists, curves, tokens, and rows that cannot be read.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::store::StoreError;
+use crate::token::{Scope, Secret};
+use recipe::Stage;
+
+#[tokio::test]
+async fn pages_of_trials_and_jobs_come_without_gaps_or_repeats() {
+    let world = World::new().await;
+    let job = world.submit(|spec| spec["glue"] = json!({"tasks": ["rte", "cola"], "seeds": 6})).await;
+    let all = world.store.trials(job, &TrialFilter::default(), 100, None).await.unwrap();
+    assert_eq!(all.len(), 13);
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let page = world.store.trials(job, &TrialFilter::default(), 5, after).await.unwrap();
+        after = page.last().map(|trial| trial.id);
+        paged.extend(page);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paged, all);
+    let filter =
+        TrialFilter { stage: Some(Stage::Finetune), arm: Some("pre-ln".into()), state: Some(TrialState::Blocked) };
+    assert_eq!(world.store.trials(job, &filter, 100, None).await.unwrap().len(), 12);
+    let none = TrialFilter { arm: Some("other".into()), ..TrialFilter::default() };
+    assert_eq!(world.store.trials(job, &none, 100, None).await.unwrap(), []);
+
+    let second = world.submit(|_| ()).await;
+    let third = world.submit(|_| ()).await;
+    let ids = |jobs: Vec<crate::job::JobSummary>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
+    assert_eq!(ids(world.store.jobs(2, None).await.unwrap()), [third, second]);
+    assert_eq!(ids(world.store.jobs(2, Some(second)).await.unwrap()), [job]);
+}
+
+#[tokio::test]
+async fn curves_are_cut_down_and_keep_their_ends() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let events = (1..=101).map(|step| progress(step, step as f64)).collect();
+    agent.sync(&world.store, vec![says(first.attempt, 1, events)]).await;
+    let job = world.store.trial(first.trial).await.unwrap().job;
+    for most in [1, 7, 10, 50, 1000] {
+        let series = world.store.curves(job, "train_loss", most).await.unwrap();
+        assert_eq!((series.len(), series[0].arm.as_deref()), (1, Some("pre-ln")));
+        let steps: Vec<u64> = series[0].points.iter().map(|point| point.step).collect();
+        assert!(steps.len() as i64 <= most + 1 && steps.is_sorted(), "{most}: {steps:?}");
+        assert_eq!((steps.first(), steps.last()), (Some(&1), Some(&101)));
+        assert_eq!(world.store.points(first.trial, most).await.unwrap().len(), steps.len());
+    }
+    assert_eq!(world.store.curves(job, "nothing", 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_running_trial_shows_where_it_stands_and_when_it_may_end() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let first = world.running(&agent).await;
+    let preparing = Event::Preparing { what: "tokenizing".into(), done: 1, total: 2 };
+    agent.sync(&world.store, vec![says(first.attempt, 1, vec![started(None), preparing])]).await;
+    let job = world.store.trial(first.trial).await.unwrap().job;
+    let stands = world.store.progress(job).await.unwrap();
+    assert_eq!((stands[0].phase.as_deref(), stands[0].step), (Some("tokenizing"), 0));
+    agent.sync(&world.store, vec![says(first.attempt, 3, vec![progress(500, 9.0)])]).await;
+    let stands = world.store.progress(job).await.unwrap();
+    assert_eq!((stands[0].phase.as_deref(), stands[0].step), (None, 500));
+    let view = world.store.trial(first.trial).await.unwrap();
+    assert_eq!((view.node.as_deref(), view.slot, view.total_steps), (Some("a"), Some(0), Some(2000)));
+    assert!(view.estimated_end > view.started_at);
+    let summary = world.store.job(job).await.unwrap().summary;
+    assert_eq!(summary.progress, 0.25);
+    assert!(summary.estimated_end.is_some());
+}
+
+#[tokio::test]
+async fn a_token_works_until_it_expires_or_is_revoked() {
+    let world = World::new().await;
+    let secret = Secret::from_random([1; 32]);
+    let made = world.store.create_token("ci", Scope::Write, &secret, None).await.unwrap();
+    let known = world.store.token_by_prefix(secret.prefix()).await.unwrap().unwrap();
+    assert_eq!((known.id, known.scope, known.sha256), (made.id, Scope::Write, secret.sha256()));
+    world.store.ensure_token("again", Scope::Write, &secret).await.unwrap();
+    assert_eq!(world.store.tokens().await.unwrap().len(), 1);
+    world.store.revoke_token(made.id).await.unwrap();
+    assert_eq!(world.store.token_by_prefix(secret.prefix()).await.unwrap(), None);
+    assert!(world.store.revoke_token(crate::id::TokenId::new()).await.is_err());
+    let old = Secret::from_random([2; 32]);
+    world.store.create_token("old", Scope::Read, &old, Some(made.created_at)).await.unwrap();
+    assert_eq!(world.store.token_by_prefix(old.prefix()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_row_that_fits_nothing_is_named() {
+    let world = World::new().await;
+    let job = world.submit(|_| ()).await;
+    world.database.execute("update trial set spec = '{\"recipe\": 1}'").await;
+    let error = world.store.trials(job, &TrialFilter::default(), 1, None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Row { table: "trial", column: "spec", .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_reach_or_know_its_database_says_so() {
+    let refused = Store::connect("postgres://nobody@127.0.0.1:1/none").await.err().unwrap();
+    assert!(matches!(refused, StoreError::Connect(_)), "{refused}");
+    let world = World::new().await;
+    world.store.ready().await.unwrap();
+    world.database.execute("update _sqlx_migrations set version = 9999 where version = 10").await;
+    assert!(matches!(world.store.ready().await, Err(StoreError::Schema { found: 9999, .. })));
+    let newer = Store::connect(&world.database.url()).await.err().unwrap();
+    assert!(matches!(newer, StoreError::Migrate(_)), "{newer}");
+}
+
+#[tokio::test]
+async fn every_list_uses_an_index_at_ten_thousand_trials() {
+    let world = World::new().await;
+    let job = world
+        .submit(|spec| {
+            spec["pretrain"] = json!({"seeds": 10});
+            spec["glue"] = json!({"tasks": ["rte", "cola"], "seeds": 500});
+        })
+        .await;
+    world.database.execute("vacuum analyze trial").await;
+    let ids = world.store.trial_ids(job).await.unwrap();
+    assert_eq!(ids.len(), 10_010);
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    let last = world.store.trials(job, &TrialFilter::default(), 50, Some(ids[9_990])).await.unwrap();
+    assert_eq!(last.len(), 19);
+    assert_eq!(world.store.job(job).await.unwrap().summary.trials.blocked, 10_000);
+    for (query, index) in [
+        ("select id from trial where state = 'queued' order by job_id, stage, ordinal limit 5", "trial_queue"),
+        ("select id from trial where waits_for = gen_random_uuid() and state = 'blocked'", "trial_waiting"),
+        (
+            "select * from trial where job_id = gen_random_uuid() and ordinal > 5 order by ordinal limit 5",
+            "trial_ordinal_unique",
+        ),
+    ] {
+        let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("explain {query}")))
+            .fetch_all(&world.store.pool)
+            .await
+            .unwrap();
+        assert!(plan.iter().any(|line| line.contains(index)), "{query}: {plan:#?}");
+    }
+}
