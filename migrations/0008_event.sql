@@ -38,10 +38,10 @@ $$;
 create function trial_state_changed() returns trigger language plpgsql as $$
 begin
     with changed as (
-        select new.job_id, new.id, old.state as before, new.state as after,
-               row_number() over (partition by new.job_id order by new.ordinal) as place
-        from old_rows old join new_rows new on new.id = old.id
-        where new.state <> old.state
+        select n.job_id, n.id, o.state as before, n.state as after,
+               row_number() over (partition by n.job_id order by n.ordinal) as place
+        from old_rows o join new_rows n on n.id = o.id
+        where n.state <> o.state
     ), numbered as (
         update job j set events = j.events + c.n
         from (select job_id, count(*) as n from changed group by job_id) c

@@ -17,5 +17,6 @@ export default defineConfig({
       ]),
     ),
   },
-  test: { include: ['test/**/*.test.ts'] },
+  // `css`: the palette is tested as the style sheet has it.
+  test: { include: ['test/**/*.test.ts'], css: true },
 });

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
 use crate::error::Error;
@@ -39,11 +39,14 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap,
 /// `unsupported_media_type`; `malformed_json` with line and column; `unknown_field` and `invalid_body` with a pointer.
 pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
     require_json(headers)?;
+    // First as a whole: what is no JSON is that, whatever a part of it would have been.
+    serde_json::from_slice::<IgnoredAny>(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
+    // serde would also read a struct from a list of its fields.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("", "an object is wanted"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| refusal(&pointer(error.path()), error.inner()))?;
-    deserializer.end().map_err(|error| refusal("", &error))?;
-    Ok(value)
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refusal(&pointer(error.path()), error.inner()))
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Error> {
@@ -60,9 +63,6 @@ fn require_json(headers: &HeaderMap) -> Result<(), Error> {
 
 fn refusal(pointer: &str, error: &serde_json::Error) -> Error {
     let text = error.to_string();
-    if !error.is_data() {
-        return Error::MalformedJson(text);
-    }
     // serde has no other way to tell this case apart; the tests pin it.
     match text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         Some(field) => {
@@ -107,7 +107,8 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Outer {
-        inner: Vec<Inner>,
+        #[serde(rename = "inner")]
+        _inner: Vec<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -136,8 +137,15 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_malformed() {
-        for body in ["", "{", "{\"inner\": []} x", "\u{feff}{}", "{\"inner\": [}"] {
+        for body in ["", "{", "{\"inner\": 1, \"c\": [}", "{\"inner\": []} x", "\u{feff}{}", "{\"inner\": [}"] {
             assert!(matches!(refused(body), Error::MalformedJson(_)), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_object_is_read() {
+        for body in ["[[]]", "[]", "7", "null", "\"text\""] {
+            assert!(matches!(refused(body), Error::InvalidBody(p) if p.pointer.is_empty()), "{body:?}");
         }
     }
 

@@ -1,17 +1,19 @@
 //! `lamina serve` and `lamina agent`: their flags, their log, their signals.
 
+use std::collections::BTreeMap;
+use std::env;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::home::Home;
+use crate::home::{Home, read_secret};
 use crate::serve;
 
 #[derive(Args)]
@@ -53,9 +55,19 @@ pub(crate) struct AgentArguments {
     /// How many trials may run here at a time [default: one per GPU, or one on the CPU]
     #[arg(long, env = "LAMINA_SLOTS", value_name = "N")]
     slots: Option<u32>,
+    /// Something that tells this node from others; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// The trainer [default: lamina-trainer beside this program, or on PATH]
     #[arg(long, env = "LAMINA_TRAINER", value_name = "FILE")]
     trainer: Option<PathBuf>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("a label has the form KEY=VALUE".into()),
+    }
 }
 
 /// From a fifth of a second, so that a lease outlives the sync that extends it, to a day.
@@ -80,6 +92,43 @@ pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
         lease: Duration::from_secs_f64(arguments.lease_seconds),
     };
     serve::run(config, shutdown()?).await
+}
+
+/// Runs the agent until SIGINT or SIGTERM; its trainers write a checkpoint first.
+pub(crate) async fn agent(arguments: AgentArguments) -> Result<()> {
+    log_to_stderr();
+    let home = Home::new(arguments.home)?;
+    let token_file = arguments.token_file.unwrap_or_else(|| home.agent_token_file());
+    let token = read_secret(&token_file).with_context(|| {
+        format!(
+            "cannot read the token file {}; `lamina token create NAME --scope agent` makes a token",
+            token_file.display()
+        )
+    })?;
+    let trainer = find_trainer(arguments.trainer)?;
+    let config = scheduler::agent::Config {
+        name: arguments.name,
+        labels: BTreeMap::from_iter(arguments.labels),
+        slots: arguments.slots,
+        ..scheduler::agent::Config::new(arguments.server, token, home.agent_folder(), trainer)
+    };
+    Ok(scheduler::agent::run(config, shutdown()?).await?)
+}
+
+const TRAINER: &str = "lamina-trainer";
+
+/// The given trainer or the one beside this program or on PATH.
+pub(crate) fn find_trainer(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(trainer) = given {
+        ensure!(trainer.is_file(), "there is no trainer at {}", trainer.display());
+        return Ok(trainer);
+    }
+    let beside = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
+    let on_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    let mut places = beside.into_iter().chain(on_path).map(|folder| folder.join(TRAINER));
+    places.find(|trainer| trainer.is_file()).with_context(|| {
+        format!("there is no {TRAINER} beside this program or on PATH; build it, or name it with --trainer")
+    })
 }
 
 fn log_to_stderr() {

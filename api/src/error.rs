@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
 use scheduler::artifact::ArtifactError;
+use scheduler::dataset::DatasetError;
 use scheduler::store::{PlanError, StoreError};
 use scheduler::token::Scope;
 use serde::Serialize;
@@ -49,8 +50,6 @@ pub(crate) enum Error {
     #[error("{}", .0.message)]
     DatasetChanged(Problem),
     #[error("{0}")]
-    InvalidDataset(String),
-    #[error("{0}")]
     InvalidParameter(String),
     #[error("the cursor is not one that this list gave out")]
     InvalidCursor,
@@ -74,8 +73,6 @@ pub(crate) enum Error {
     Forbidden(&'static [Scope]),
     #[error("{0}")]
     Conflict(String),
-    #[error("the attempt is closed; nothing that it writes is accepted")]
-    LeaseLost,
     #[error("this Idempotency-Key came with another body before")]
     IdempotencyKeyReused,
     #[error("{0}")]
@@ -119,7 +116,6 @@ impl Error {
                 (StatusCode::UNPROCESSABLE_ENTITY, "dataset_not_registered", "Dataset not registered")
             }
             Self::DatasetChanged(_) => (StatusCode::CONFLICT, "dataset_changed", "Dataset changed"),
-            Self::InvalidDataset(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_dataset", "Invalid dataset"),
             Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
             Self::InvalidCursor => (StatusCode::BAD_REQUEST, "invalid_cursor", "Invalid cursor"),
             Self::DigestMismatch(_) => (StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", "Digest mismatch"),
@@ -136,7 +132,6 @@ impl Error {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
-            Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", "Lease lost"),
             Self::IdempotencyKeyReused => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused")
             }
@@ -163,17 +158,16 @@ impl IntoResponse for Error {
             tracing::error!(error = chain(cause.as_ref()), "request failed");
         }
         let (status, code, title) = self.answer();
-        let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
-        match self {
+        let header = match &self {
             Self::Unauthenticated(_) => {
-                headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lamina\"")));
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lamina\"")))
             }
             Self::RangeNotSatisfiable { length } => {
-                headers.extend(HeaderValue::try_from(format!("bytes */{length}")).map(|v| (header::CONTENT_RANGE, v)));
+                HeaderValue::try_from(format!("bytes */{length}")).ok().map(|value| (header::CONTENT_RANGE, value))
             }
-            Self::NotReady(_) => headers.push((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            _ => {}
-        }
+            Self::NotReady(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => None,
+        };
         let details = ProblemDetails {
             kind: format!("urn:lamina:problem:{code}"),
             title,
@@ -184,8 +178,8 @@ impl IntoResponse for Error {
         };
         // A struct of strings and numbers always serialises.
         let body = serde_json::to_vec(&details).unwrap_or_default();
-        let mut response = (status, body).into_response();
-        response.headers_mut().extend(headers);
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        response.headers_mut().extend(header);
         response
     }
 }
@@ -208,6 +202,10 @@ impl From<ArtifactError> for Error {
             ArtifactError::Mismatch { .. } => Self::DigestMismatch(message),
             ArtifactError::Condemned(_) => Self::Conflict(message),
             ArtifactError::Range { bytes, .. } => Self::RangeNotSatisfiable { length: bytes },
+            // The file, not a body of the client's, is what changed: there is nothing to point at.
+            ArtifactError::Dataset(DatasetError::Changed { .. }) => {
+                Self::DatasetChanged(Problem { pointer: String::new(), message })
+            }
             ArtifactError::Upload(_) => Self::BrokenBody(message),
             ArtifactError::Store(error) => error.into(),
             other => Self::internal(other),

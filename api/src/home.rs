@@ -37,6 +37,11 @@ impl Home {
         self.0.join("agent-token")
     }
 
+    /// What the local agent keeps: inputs, attempts under way, events that were not sent.
+    pub(crate) fn agent_folder(&self) -> PathBuf {
+        self.0.join("agent")
+    }
+
     /// Where the last `lamina up` in this home listened.
     pub(crate) fn url_file(&self) -> PathBuf {
         self.0.join("url")
@@ -82,7 +87,8 @@ mod tests {
 
     #[test]
     fn the_default_folder_follows_xdg() {
-        let folder = |data: Option<&str>, home: Option<&str>| default_folder(data.map(Into::into), home.map(Into::into));
+        let folder =
+            |data: Option<&str>, home: Option<&str>| default_folder(data.map(Into::into), home.map(Into::into));
         assert_eq!(folder(Some("/data"), Some("/h")).unwrap(), Path::new("/data/lamina"));
         assert_eq!(folder(Some("relative"), Some("/h")).unwrap(), Path::new("/h/.local/share/lamina"));
         assert!(folder(None, None).unwrap_err().to_string().contains("--home"));

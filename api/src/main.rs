@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`up`] | the service on one machine: a private Postgres, the server and an agent, started and stopped together |
+//! | [`daemon`] | `lamina serve` and `lamina agent`: flags, log, signals |
 //! | [`cli`] | the commands that talk to a running server |
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
@@ -15,6 +16,7 @@
 mod auth;
 mod body;
 mod cli;
+mod daemon;
 mod dashboard;
 mod data;
 mod error;
@@ -51,6 +53,10 @@ struct Lamina {
 enum Command {
     /// Run the whole service on this machine: a private Postgres, the server and an agent
     Up(up::Arguments),
+    /// Run the server: the API, the dashboard and the control loop
+    Serve(daemon::ServeArguments),
+    /// Run an agent: report this machine's slots to a server and carry out what it places on them
+    Agent(daemon::AgentArguments),
     #[command(flatten)]
     Client(cli::Command),
     /// Bring data: register a folder, fetch GLUE, or generate a small stand-in
@@ -72,6 +78,8 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         // It watches its children from the thread that started them: the kernel ties "the parent died" to that thread.
         Command::Up(arguments) => up::run(arguments),
+        Command::Serve(arguments) => runtime()?.block_on(daemon::serve(arguments)).map(|()| ExitCode::SUCCESS),
+        Command::Agent(arguments) => runtime()?.block_on(daemon::agent(arguments)).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => runtime()?.block_on(cli::run(command)),
         Command::Data(command) => runtime()?.block_on(data::run(command)),
     }

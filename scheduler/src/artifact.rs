@@ -17,6 +17,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
+use crate::dataset::DatasetError;
 use crate::store::{Claim, Store, StoreError};
 
 /// Bytes in one part of an upload; S3 wants at least 5 MiB.
@@ -37,6 +38,11 @@ pub enum ArtifactError {
     Range { start: u64, end: u64, bytes: u64 },
     #[error("the upload broke off: {0}")]
     Upload(Box<dyn std::error::Error + Send + Sync>),
+    /// It is a file of a dataset, and that file has changed.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    #[error("the check of a dataset's file broke off: {0}")]
+    Check(#[from] tokio::task::JoinError),
     #[error("artifact store {place}: {why}")]
     Place { place: String, why: String },
     #[error("the artifact store failed: {0}")]
@@ -183,16 +189,21 @@ impl Artifacts {
         }
     }
 
-    /// The first registered file of that content that still has a file's size; agents verify what they get.
+    /// The first registered file that still has that content, and its size.
     async fn dataset_file(&self, digest: &Digest) -> Result<Option<(PathBuf, u64)>, ArtifactError> {
-        for path in self.store.dataset_files_by_sha256(digest.as_str()).await? {
-            if let Ok(metadata) = tokio::fs::metadata(&path).await
-                && metadata.is_file()
-            {
-                return Ok(Some((path, metadata.len())));
+        let candidates = self.store.dataset_files_by_sha256(digest.as_str()).await?;
+        // A file that was touched is read again, which may take long.
+        tokio::task::spawn_blocking(move || {
+            let mut changed = None;
+            for (folder, scanned) in candidates {
+                match scanned.verify(&folder) {
+                    Ok(()) => return Ok(Some((folder.join(&scanned.file.path), scanned.file.bytes))),
+                    Err(error) => changed = Some(error),
+                }
             }
-        }
-        Ok(None)
+            changed.map_or(Ok(None), |error| Err(ArtifactError::Dataset(error)))
+        })
+        .await?
     }
 }
 

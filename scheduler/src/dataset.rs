@@ -111,19 +111,25 @@ impl Scan {
         }
     }
 
-    /// Fails unless the files are still what was registered. Equal size and modification time count as equal; otherwise
-    /// the file is read again. Blocking I/O.
+    /// Fails unless the files are still what was registered. Blocking I/O.
     pub fn verify(&self) -> Result<(), DatasetError> {
-        for ScannedFile { file, modified_ns } in &self.files {
-            let path = self.folder.join(&file.path);
-            let changed = |what: &str| DatasetError::Changed { path: path.clone(), what: what.into() };
-            let metadata = fs::metadata(&path).map_err(|error| changed(&error.to_string()))?;
-            if metadata.len() != file.bytes {
-                return Err(changed(&format!("it has {} bytes, not {}", metadata.len(), file.bytes)));
-            }
-            if modified(&metadata) != *modified_ns && hash(&path)? != file.sha256 {
-                return Err(changed("its content differs"));
-            }
+        self.files.iter().try_for_each(|file| file.verify(&self.folder))
+    }
+}
+
+impl ScannedFile {
+    /// Fails unless the file under `folder` is still what was registered. Equal size and modification time count as
+    /// equal; otherwise the file is read again. Blocking I/O.
+    pub fn verify(&self, folder: &Path) -> Result<(), DatasetError> {
+        let Self { file, modified_ns } = self;
+        let path = folder.join(&file.path);
+        let changed = |what: &str| DatasetError::Changed { path: path.clone(), what: what.into() };
+        let metadata = fs::metadata(&path).map_err(|error| changed(&error.to_string()))?;
+        if metadata.len() != file.bytes {
+            return Err(changed(&format!("it has {} bytes, not {}", metadata.len(), file.bytes)));
+        }
+        if modified(&metadata) != *modified_ns && hash(&path)? != file.sha256 {
+            return Err(changed("its content differs"));
         }
         Ok(())
     }

@@ -115,7 +115,6 @@ export interface Attempt {
 export interface TrialDetail extends Omit<Trial, 'attempts'> {
   points: Point[];
   attempts: Attempt[];
-  recipe?: Record<string, unknown>;
 }
 
 export interface LogLine {

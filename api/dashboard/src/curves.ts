@@ -97,20 +97,32 @@ function mean(tracks: Track[], xs: number[]): (number | null)[] {
   });
 }
 
-/** The last value of a line, with its place on the x axis. */
-export function latest(values: (number | null)[]): { index: number; value: number } | undefined {
-  const index = values.findLastIndex((value) => value !== null);
-  const value = values[index];
-  return value === null || value === undefined ? undefined : { index, value };
+/** The same drawing with each mean averaged over `radius` points on each side; fewer at its ends. */
+export function smooth(drawing: Drawing, radius: number): Drawing {
+  if (radius === 0) return drawing;
+  const arms = drawing.arms.map((arm) => {
+    const { values } = arm.mean;
+    const smoothed = values.map((value, i) => {
+      if (value === null) return null;
+      const near = values.slice(Math.max(0, i - radius), i + radius + 1).filter((v) => v !== null);
+      return near.reduce((sum, v) => sum + v, 0) / near.length;
+    });
+    return { ...arm, mean: { ...arm.mean, values: smoothed } };
+  });
+  return { ...drawing, arms };
 }
 
-/** The value of a line at or before a place on the x axis. */
+/** The last place at which every arm has a mean: only there can last values be compared. */
+export function common(drawing: Drawing): number | undefined {
+  const ends = drawing.arms.map(({ mean }) => mean.values.findLastIndex((value) => value !== null));
+  const index = Math.min(...ends);
+  return Number.isFinite(index) && index >= 0 ? index : undefined;
+}
+
+/** The value of a line at a place on the x axis; between its points the one before, after its end none. */
 export function valueAt(values: (number | null)[], index: number): number | undefined {
-  for (let i = Math.min(index, values.length - 1); i >= 0; i--) {
-    const value = values[i];
-    if (value !== null && value !== undefined) return value;
-  }
-  return undefined;
+  if (index > values.findLastIndex((value) => value !== null)) return undefined;
+  return values.slice(0, index + 1).findLast((value) => value !== null) ?? undefined;
 }
 
 /** The unit in which `seconds` of training read best, and its size in seconds. */

@@ -40,7 +40,7 @@ export function metric(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace('e+', 'e');
-  return significant(value, size < 10 ? 4 : 5);
+  return significant(value, 4);
 }
 
 /** 1e-4, 2.5e-5: as people write a learning rate. */
@@ -84,14 +84,14 @@ export function duration(seconds: number): string {
   if (seconds === 0) return `0${GAP}s`;
   if (seconds < 1) return `${significant(seconds * 1e3, 3)}${GAP}ms`;
   if (seconds < 59.95) return `${significant(seconds, 3)}${GAP}s`;
-  const whole = Math.round(seconds);
-  if (whole < 3600) return pair(whole, 60, 'min', 1, 's');
-  if (whole < 86_400) return pair(Math.round(whole / 60), 60, 'h', 1, 'min');
-  return pair(Math.round(whole / 3600), 24, 'd', 1, 'h');
+  // Rounded in the smaller unit first: 86,399 s is a day, not 24 h.
+  if (Math.round(seconds) < 3600) return pair(Math.round(seconds), 60, 'min', 's');
+  if (Math.round(seconds / 60) < 1440) return pair(Math.round(seconds / 60), 60, 'h', 'min');
+  return pair(Math.round(seconds / 3600), 24, 'd', 'h');
 }
 
-function pair(value: number, size: number, large: string, step: number, small: string): string {
-  const rest = Math.floor((value % size) / step);
+function pair(value: number, size: number, large: string, small: string): string {
+  const rest = value % size;
   const head = `${Math.floor(value / size)}${GAP}${large}`;
   return rest === 0 ? head : `${head} ${rest}${GAP}${small}`;
 }

@@ -76,4 +76,4 @@ class Scan {
 }
 
 const STRING = /"(?:[^"\\]|\\.)*"/y;
-const SCALAR = /[-+.\w]+/y;
+const SCALAR = /true|false|null|-?\d[-+.\w]*/y;

@@ -4,8 +4,18 @@ import type { Seeds, Trial } from './api';
 
 const STAGES = { timing: 'Timing', pretrain: 'Pre-train', finetune: 'Fine-tune' } as const;
 
+/** Told apart from the others of its job by stage, task, arm and seeds. */
+export function fullName(trial: Pick<Trial, 'stage' | 'task' | 'arm' | 'seeds'>): string {
+  return [trialName(trial), trial.arm, `seed ${seedText(trial.seeds)}`].filter(Boolean).join(', ');
+}
+
 export function trialName(trial: Pick<Trial, 'stage' | 'task'>): string {
-  return trial.task ? `${STAGES[trial.stage]} ${trial.task.toUpperCase()}` : STAGES[trial.stage];
+  return trial.task ? `${STAGES[trial.stage]} ${taskName(trial.task)}` : STAGES[trial.stage];
+}
+
+/** As its authors write it. */
+export function taskName(task: string): string {
+  return task === 'cola' ? 'CoLA' : task.toUpperCase();
 }
 
 /** One number where every role has the same seed; else the pre-train seed and the one that differs from it. */

@@ -40,7 +40,9 @@ pub(crate) struct Client {
 /// Why a call brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("no answer from {server}: {cause}. Is the server running (`lamina up`)? Another one is named with --server")]
+    #[error(
+        "no answer from {server}: {cause}. Is the server running (`lamina up`)? Another one is named with --server"
+    )]
     Unreachable { server: String, cause: String },
     #[error("{0}")]
     Refused(Refusal),
@@ -99,14 +101,19 @@ impl Client {
         let home = Home::new(connection.home.clone());
         let server = match &connection.server {
             Some(server) => server.clone(),
-            None => home.as_ref().ok().and_then(|home| read_secret(&home.url_file()).ok()).unwrap_or(DEFAULT_SERVER.into()),
+            None => {
+                home.as_ref().ok().and_then(|home| read_secret(&home.url_file()).ok()).unwrap_or(DEFAULT_SERVER.into())
+            }
         };
         let token = match &connection.token {
             Some(token) => token.clone(),
             None => {
                 let file = home?.token_file();
                 read_secret(&file).with_context(|| {
-                    format!("no token: give one with --token or LAMINA_TOKEN, or start `lamina up`, which keeps one in {}", file.display())
+                    format!(
+                        "no token: give one with --token or LAMINA_TOKEN, or start `lamina up`, which keeps one in {}",
+                        file.display()
+                    )
                 })?
             }
         };

@@ -3,12 +3,17 @@
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::Args;
+use recipe::Report;
 use reqwest::Method;
+use scheduler::dataset::{DatasetKind, DatasetView};
+use scheduler::job::{JobSummary, TrialCounts};
+use scheduler::node::NodeView;
+use scheduler::trial::TrialView;
 
 use super::client::{Client, Connection};
 use super::table::{lay_out, left, right, terminal_width};
 use super::text;
-use super::view::{Dataset, Job, Node, Page, Trial};
+use crate::page::Page;
 
 #[derive(Args)]
 pub(crate) struct List {
@@ -39,26 +44,34 @@ pub(crate) struct Cancel {
 
 pub(crate) async fn jobs(arguments: List) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
-    let answer = client.get::<Page<Job>>(&format!("/jobs?limit={}", arguments.limit)).await?;
+    let answer = client.get::<Page<JobSummary>>(&format!("/jobs?limit={}", arguments.limit)).await?;
     if answer.body.items.is_empty() {
         println!("No jobs yet. Post one with: lamina submit JOB.json");
         return Ok(());
     }
-    let columns =
-        [left("job"), left("name"), left("status"), right("done"), right("trials"), right("left"), right("age"), left("arms")];
+    let columns = [
+        left("job"),
+        left("name"),
+        left("status"),
+        right("done"),
+        right("trials"),
+        right("left"),
+        right("age"),
+        left("arms"),
+    ];
     let rows = answer.body.items.iter().map(|job| job_row(job, answer.at)).collect::<Vec<_>>();
     println!("{}", lay_out(&columns, &rows, terminal_width()));
     Ok(())
 }
 
-fn job_row(job: &Job, now: Option<DateTime<Utc>>) -> Vec<String> {
-    let left = if job.has_ended() { None } else { text::until(job.estimated_end, now) };
+fn job_row(job: &JobSummary, now: Option<DateTime<Utc>>) -> Vec<String> {
+    let left = if job.status.is_ended() { None } else { text::until(job.estimated_end, now) };
     vec![
         job.id.to_string(),
         job.name.clone(),
-        job.status.clone(),
+        job.status.name().into(),
         format!("{:.0} %", job.progress * 100.0),
-        format!("{} of {}", job.trials.ended(), job.trials.all()),
+        format!("{} of {}", ended(&job.trials), all(&job.trials)),
         left.map(text::duration).unwrap_or_default(),
         now.and_then(|now| (now - job.created_at).to_std().ok()).map(text::duration).unwrap_or_default(),
         job.arms.join(", "),
@@ -69,36 +82,64 @@ pub(crate) async fn trials(arguments: OfJob) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let job = named_or_newest(&client, arguments.job).await?;
     let trials = all_trials(&client, &job).await?;
-    let columns =
-        [left("trial"), left("stage"), left("arm"), left("task"), right("seed"), left("state"), right("step"), right("score"), left("")];
+    let columns = [
+        left("trial"),
+        left("stage"),
+        left("arm"),
+        left("task"),
+        right("seed"),
+        left("state"),
+        right("step"),
+        right("score"),
+        left(""),
+    ];
     let rows = trials.iter().map(trial_row).collect::<Vec<_>>();
     println!("{}", lay_out(&columns, &rows, terminal_width()));
     Ok(())
 }
 
-fn trial_row(trial: &Trial) -> Vec<String> {
+fn ended(trials: &TrialCounts) -> i64 {
+    trials.succeeded + trials.failed + trials.cancelled
+}
+
+/// How many trials a job has.
+pub(super) fn all(trials: &TrialCounts) -> i64 {
+    ended(trials) + trials.blocked + trials.queued + trials.running + trials.paused
+}
+
+/// Fine-tuning score, or final validation loss.
+fn score(trial: &TrialView) -> Option<f64> {
+    match trial.report.as_ref()? {
+        Report::Finetune(report) => Some(report.score),
+        Report::Pretrain(report) => Some(report.validation_loss),
+        Report::Timing(_) => None,
+    }
+}
+
+fn trial_row(trial: &TrialView) -> Vec<String> {
     let reason = trial.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| trial.pending_reason.clone());
     vec![
         trial.id.to_string(),
-        trial.stage.clone(),
+        trial.stage.name().into(),
         trial.arm.clone().unwrap_or_default(),
         trial.task.clone().unwrap_or_default(),
-        trial.seed().to_string(),
-        trial.state.clone(),
-        format!("{}/{}", trial.step, trial.total_steps),
-        trial.score().map(|score| format!("{score:.4}")).unwrap_or_default(),
+        trial.seeds.data.to_string(),
+        trial.state.name().into(),
+        trial.total_steps.map(|total| format!("{}/{total}", trial.step)).unwrap_or_default(),
+        score(trial).map(|score| format!("{score:.4}")).unwrap_or_default(),
         reason.unwrap_or_default(),
     ]
 }
 
 pub(crate) async fn nodes(connection: Connection) -> Result<()> {
     let client = Client::new(&connection)?;
-    let nodes = client.get::<Page<Node>>("/nodes").await?.body.items;
+    let nodes = client.get::<Page<NodeView>>("/nodes").await?.body.items;
     if nodes.is_empty() {
         println!("No node has reported yet. Start one with: lamina agent --server {}", client.server());
         return Ok(());
     }
-    let columns = [left("node"), left("state"), right("slot"), left("device"), right("threads"), right("memory"), left("runs")];
+    let columns =
+        [left("node"), left("state"), right("slot"), left("device"), right("threads"), right("memory"), left("runs")];
     let mut rows = Vec::new();
     for node in &nodes {
         for slot in &node.slots {
@@ -119,7 +160,7 @@ pub(crate) async fn nodes(connection: Connection) -> Result<()> {
 
 pub(crate) async fn datasets(connection: Connection) -> Result<()> {
     let client = Client::new(&connection)?;
-    let datasets = client.get::<Page<Dataset>>("/datasets").await?.body.items;
+    let datasets = client.get::<Page<DatasetView>>("/datasets").await?.body.items;
     if datasets.is_empty() {
         println!("No data yet. Register some with: lamina data import DIR");
         return Ok(());
@@ -129,18 +170,32 @@ pub(crate) async fn datasets(connection: Connection) -> Result<()> {
         .into_iter()
         .map(|dataset| {
             let digest = dataset.digest.chars().take(12).collect();
-            vec![dataset.name, dataset.kind, text::bytes(dataset.bytes), digest, dataset.path]
+            vec![dataset.name, kind(dataset.kind).into(), text::bytes(dataset.bytes), digest, dataset.path]
         })
         .collect();
     println!("{}", lay_out(&columns, &rows, terminal_width()));
     Ok(())
 }
 
+const fn kind(kind: DatasetKind) -> &'static str {
+    match kind {
+        DatasetKind::Corpus => "corpus",
+        DatasetKind::Vocabulary => "vocabulary",
+        DatasetKind::Glue => "glue",
+    }
+}
+
 pub(crate) async fn cancel(arguments: Cancel) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let request = client.request(Method::POST, &format!("/jobs/{}/cancel", arguments.job));
-    let job = client.read::<Job>(request).await?.body;
-    println!("{}: {} ({} of {} trials had ended before)", job.name, job.status, job.trials.succeeded + job.trials.failed, job.trials.all());
+    let job = client.read::<JobSummary>(request).await?.body;
+    println!(
+        "{}: {}, {} of {} trials were cancelled",
+        job.name,
+        job.status.name(),
+        job.trials.cancelled,
+        all(&job.trials)
+    );
     Ok(())
 }
 
@@ -149,7 +204,7 @@ pub(super) async fn named_or_newest(client: &Client, job: Option<String>) -> Res
     if let Some(job) = job {
         return Ok(job);
     }
-    let newest = client.get::<Page<Job>>("/jobs?limit=1").await?.body.items.into_iter().next();
+    let newest = client.get::<Page<JobSummary>>("/jobs?limit=1").await?.body.items.into_iter().next();
     match newest {
         Some(job) => Ok(job.id.to_string()),
         None => anyhow::bail!("there is no job yet; post one with: lamina submit JOB.json"),
@@ -157,11 +212,11 @@ pub(super) async fn named_or_newest(client: &Client, job: Option<String>) -> Res
 }
 
 /// Every trial of a job, page by page.
-pub(super) async fn all_trials(client: &Client, job: &str) -> Result<Vec<Trial>, super::client::CallError> {
+pub(super) async fn all_trials(client: &Client, job: &str) -> Result<Vec<TrialView>, super::client::CallError> {
     let (mut trials, mut cursor) = (Vec::new(), None::<String>);
     loop {
         let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-        let page = client.get::<Page<Trial>>(&format!("/jobs/{job}/trials?limit=200{after}")).await?.body;
+        let page = client.get::<Page<TrialView>>(&format!("/jobs/{job}/trials?limit=200{after}")).await?.body;
         trials.extend(page.items);
         cursor = page.next;
         if cursor.is_none() {

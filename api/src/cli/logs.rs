@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use scheduler::store::LogLine;
+use scheduler::trial::TrialState;
+use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::client::{CallError, Client, Connection};
-use super::view::{Logs, Trial};
+use crate::page::Page;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -24,15 +27,21 @@ pub(crate) struct Arguments {
     connection: Connection,
 }
 
+/// All that matters here of a trial.
+#[derive(Deserialize)]
+struct State {
+    state: TrialState,
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let mut after = None;
     loop {
         // Asked before the lines are read: what an ended trial said is then all there.
         let step = async {
-            let trial = client.get::<Trial>(&format!("/trials/{}?points=1", arguments.trial)).await?.body;
+            let trial = client.get::<State>(&format!("/trials/{}?points=1", arguments.trial)).await?.body;
             print_from(&client, &arguments.trial, &mut after).await?;
-            Ok::<_, CallError>(trial.has_ended())
+            Ok::<_, CallError>(trial.state.is_ended())
         };
         match step.await {
             Ok(ended) if ended || !arguments.follow => return Ok(()),
@@ -45,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 async fn print_from(client: &Client, trial: &str, after: &mut Option<i64>) -> Result<(), CallError> {
     loop {
         let from = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        let page = client.get::<Logs>(&format!("/trials/{trial}/logs?limit=1000{from}")).await?.body;
+        let page = client.get::<Page<LogLine>>(&format!("/trials/{trial}/logs?limit=1000{from}")).await?.body;
         let mut out = io::stdout().lock();
         for line in &page.items {
             // A closed pipe (`lamina logs ... | head`) is no failure.

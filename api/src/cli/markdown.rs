@@ -41,7 +41,11 @@ fn table_head(head: &str, rule: &str) -> Option<Vec<Column>> {
         return None;
     }
     let columns = cells(head).into_iter().zip(cells(rule));
-    Some(columns.map(|(heading, rule)| Column { heading, right: rule.ends_with(':') && !rule.starts_with(':') }).collect())
+    Some(
+        columns
+            .map(|(heading, rule)| Column { heading, right: rule.ends_with(':') && !rule.starts_with(':') })
+            .collect(),
+    )
 }
 
 fn cells(row: &str) -> Vec<String> {

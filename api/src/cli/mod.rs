@@ -3,7 +3,6 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`client`] | HTTP, and problems as sentences |
-//! | [`view`] | what is read of the server's answers |
 //! | [`submit`], [`watch`], [`report`], [`jobs`], [`logs`], [`token`] | the commands |
 //! | [`progress`], [`plan`], [`markdown`], [`table`], [`text`] | how they show what they have read |
 
@@ -18,7 +17,6 @@ mod submit;
 mod table;
 pub(crate) mod text;
 mod token;
-pub(crate) mod view;
 mod watch;
 
 use std::process::ExitCode;

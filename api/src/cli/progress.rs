@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use uuid::Uuid;
+use recipe::Stage;
+use scheduler::id::TrialId;
+use scheduler::job::JobSummary;
+use scheduler::trial::{TrialState, TrialView};
 
 use super::text;
-use super::view::{Job, Trial};
 
 pub(super) trait View {
     /// Shows the state of a job at the server's time `now`.
-    fn show(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>);
+    fn show(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>);
     /// Shows something that is not about the job; it may come again and again.
     fn note(&mut self, note: &str);
 }
@@ -27,58 +29,71 @@ struct Group {
     state: String,
 }
 
-/// The order in which stages follow each other, with their names for people.
-const STAGES: [(&str, &str); 3] = [("timing", "timing"), ("pretrain", "pre-train"), ("finetune", "fine-tune")];
-
-fn groups(job: &Job, trials: &[Trial]) -> Vec<Group> {
-    let mut by_key: BTreeMap<(usize, usize), Vec<&Trial>> = BTreeMap::new();
-    for trial in trials {
-        let stage = STAGES.iter().position(|(stage, _)| *stage == trial.stage).unwrap_or(STAGES.len() - 1);
-        let arm = job.arms.iter().position(|arm| Some(arm) == trial.arm.as_ref()).unwrap_or(0);
-        by_key.entry((stage, arm)).or_default().push(trial);
+const fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Timing => "timing",
+        Stage::Pretrain => "pre-train",
+        Stage::Finetune => "fine-tune",
     }
-    let group = |((stage, _), trials): (_, Vec<&Trial>)| {
-        let (_, name) = STAGES[stage];
+}
+
+fn groups(job: &JobSummary, trials: &[TrialView]) -> Vec<Group> {
+    let mut by_key: BTreeMap<(Stage, usize), Vec<&TrialView>> = BTreeMap::new();
+    for trial in trials {
+        let arm = job.arms.iter().position(|arm| Some(arm) == trial.arm.as_ref()).unwrap_or(0);
+        by_key.entry((trial.stage, arm)).or_default().push(trial);
+    }
+    let group = |((stage, _), trials): (_, Vec<&TrialView>)| {
         let arm = trials[0].arm.clone().unwrap_or_else(|| "all arms".into());
-        let progress = trials.iter().map(|trial| trial.progress()).sum::<f64>() / trials.len() as f64;
-        Group { stage: name, arm, progress, state: state(&trials) }
+        let progress = trials.iter().map(|trial| progress(trial)).sum::<f64>() / trials.len() as f64;
+        Group { stage: name(stage), arm, progress, state: state(&trials) }
     };
     by_key.into_iter().map(group).collect()
 }
 
+/// Share of a trial's steps that are made, from 0 to 1.
+fn progress(trial: &TrialView) -> f64 {
+    match trial.total_steps {
+        _ if trial.state.is_ended() => 1.0,
+        Some(total) if total > 0 => (trial.step as f64 / total as f64).min(1.0),
+        _ => 0.0,
+    }
+}
+
 /// What a group of trials is doing, in a few words.
-fn state(trials: &[&Trial]) -> String {
-    let count = |state: &str| trials.iter().filter(|trial| trial.state == state).count();
-    let (all, running) = (trials.len(), count("running"));
-    let (succeeded, failed, cancelled) = (count("succeeded"), count("failed"), count("cancelled"));
+fn state(trials: &[&TrialView]) -> String {
+    let count = |state: TrialState| trials.iter().filter(|trial| trial.state == state).count();
+    let (all, running) = (trials.len(), count(TrialState::Running));
+    let (succeeded, failed, cancelled) =
+        (count(TrialState::Succeeded), count(TrialState::Failed), count(TrialState::Cancelled));
     let ended = succeeded + failed + cancelled;
     let what = match trials {
-        [only] if running == 1 && only.total_steps > 0 => format!("step {} of {}", only.step, only.total_steps),
+        [only] if running == 1 && only.step > 0 => format!("step {} of {}", only.step, only.total_steps.unwrap_or(0)),
         [_] if running == 1 => "starting".into(),
         _ if succeeded == all => "done".into(),
         _ if ended == all => format!("ended, {succeeded} of {all} succeeded"),
         _ if running > 0 || ended > 0 => format!("{ended} of {all} trials"),
-        _ if count("queued") > 0 => "queued".into(),
-        _ if count("paused") > 0 => "paused".into(),
+        _ if count(TrialState::Queued) > 0 => "queued".into(),
+        _ if count(TrialState::Paused) > 0 => "paused".into(),
         _ => "waits for its pre-train".into(),
     };
     if failed > 0 { format!("{what}, {failed} failed") } else { what }
 }
 
 /// Trials that have failed and were not told of before, each as a sentence.
-fn new_failures(told: &mut HashSet<Uuid>, trials: &[Trial]) -> Vec<String> {
+fn new_failures(told: &mut HashSet<TrialId>, trials: &[TrialView]) -> Vec<String> {
     let failed = trials.iter().filter_map(|trial| Some((trial, trial.failure.as_ref()?)));
     failed
-        .filter(|(trial, _)| trial.state == "failed" && told.insert(trial.id))
+        .filter(|(trial, _)| trial.state == TrialState::Failed && told.insert(trial.id))
         .map(|(trial, failure)| {
-            let parts = [Some(trial.stage.as_str()), trial.arm.as_deref(), trial.task.as_deref()];
+            let parts = [Some(name(trial.stage)), trial.arm.as_deref(), trial.task.as_deref()];
             let what: Vec<&str> = parts.into_iter().flatten().collect();
             format!("{} failed: {} ({})", what.join(" "), failure.message, trial.id)
         })
         .collect()
 }
 
-fn estimate(job: &Job, now: Option<DateTime<Utc>>) -> String {
+fn estimate(job: &JobSummary, now: Option<DateTime<Utc>>) -> String {
     match text::until(job.estimated_end, now) {
         Some(left) => format!("about {} left", text::duration(left)),
         None => String::new(),
@@ -90,7 +105,7 @@ pub(super) struct Bars {
     screen: MultiProgress,
     total: ProgressBar,
     bars: BTreeMap<(&'static str, String), ProgressBar>,
-    failures: HashSet<Uuid>,
+    failures: HashSet<TrialId>,
 }
 
 /// Resolution of a bar.
@@ -115,7 +130,7 @@ fn parts(progress: f64) -> u64 {
 }
 
 impl View for Bars {
-    fn show(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>) {
+    fn show(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) {
         for failure in new_failures(&mut self.failures, trials) {
             // Nobody is there to read it when the terminal has gone.
             let _ = self.screen.println(failure);
@@ -153,13 +168,13 @@ impl Drop for Bars {
 #[derive(Default)]
 pub(super) struct Lines {
     told: BTreeMap<(&'static str, String), (u32, bool)>,
-    failures: HashSet<Uuid>,
+    failures: HashSet<TrialId>,
     noted: String,
 }
 
 impl Lines {
     /// The lines that are new since the last call.
-    fn news(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>) -> Vec<String> {
+    fn news(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) -> Vec<String> {
         let mut news = new_failures(&mut self.failures, trials);
         for group in groups(job, trials) {
             let tenths = (group.progress * 10.0) as u32;
@@ -168,7 +183,13 @@ impl Lines {
             let before = self.told.insert((group.stage, group.arm.clone()), mark).unwrap_or((0, false));
             if before != mark {
                 let percent = format!("{:.0} %", group.progress * 100.0);
-                let line = format!("{:<10} {:<16} {percent:>5}  {:<24} {}", group.stage, group.arm, group.state, estimate(job, now));
+                let line = format!(
+                    "{:<10} {:<16} {percent:>5}  {:<24} {}",
+                    group.stage,
+                    group.arm,
+                    group.state,
+                    estimate(job, now)
+                );
                 news.push(line.trim_end().to_owned());
             }
         }
@@ -177,7 +198,7 @@ impl Lines {
 }
 
 impl View for Lines {
-    fn show(&mut self, job: &Job, trials: &[Trial], now: Option<DateTime<Utc>>) {
+    fn show(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) {
         self.noted.clear();
         for line in self.news(job, trials, now) {
             eprintln!("{line}");
@@ -195,21 +216,24 @@ impl View for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scheduler::job::TrialCounts;
     use serde_json::json;
+    use uuid::Uuid;
 
-    fn job() -> Job {
+    fn job() -> JobSummary {
         serde_json::from_value(json!({
             "id": Uuid::nil(), "name": "compare", "status": "running", "created_at": "2026-11-23T19:00:00Z",
-            "finished_at": null, "arms": ["pre-ln", "pld"], "trials": {}, "progress": 0.5,
-            "estimated_end": "2026-11-23T19:10:00Z"
+            "finished_at": null, "arms": ["pre-ln", "pld"], "baseline": "pre-ln", "progress": 0.5,
+            "estimated_end": "2026-11-23T19:10:00Z", "trials": TrialCounts::default(),
         }))
         .unwrap()
     }
 
-    fn trial(stage: &str, arm: &str, state: &str, step: u64) -> Trial {
+    fn trial(stage: &str, arm: &str, state: &str, step: u64) -> TrialView {
         let failure = (state == "failed").then(|| json!({"kind": "out_of_memory", "message": "no memory"}));
         serde_json::from_value(json!({
-            "id": Uuid::now_v7(), "stage": stage, "arm": arm, "task": null, "state": state, "step": step,
+            "id": Uuid::now_v7(), "job": Uuid::nil(), "attempts": 1, "trained_seconds": 0.0, "fingerprint": "",
+            "created_at": "2026-11-23T19:00:00Z", "stage": stage, "arm": arm, "task": null, "state": state, "step": step,
             "total_steps": 200, "failure": failure, "seeds": {"init": 0, "data": 0, "dropout": 0, "gate": 0, "head": 0}
         }))
         .unwrap()
@@ -250,7 +274,7 @@ mod tests {
         assert_eq!(lines.news(&job(), std::slice::from_ref(&one), now), [""; 0]);
         let failed = [trial("pretrain", "pld", "failed", 30)];
         let news = lines.news(&job(), &failed, now);
-        assert!(news[0].starts_with("pretrain pld failed: no memory") && news[1].contains("1 failed"), "{news:?}");
+        assert!(news[0].starts_with("pre-train pld failed: no memory") && news[1].contains("1 failed"), "{news:?}");
         assert_eq!(lines.news(&job(), &failed, now), [""; 0]);
     }
 }

@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
+use scheduler::expand::Plan;
+use scheduler::job::JobSummary;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::client::{Answer, Client, Connection};
-use super::plan::{self, Plan};
-use super::view::Job;
+use super::plan;
 use super::watch;
 
 /// How often a job is posted again when the server is away meanwhile. Its key makes sure that it counts once.
@@ -54,8 +55,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn post(client: &Client, body: String) -> Result<Answer<Job>> {
-    let key = Uuid::new_v4().to_string();
+async fn post(client: &Client, body: String) -> Result<Answer<JobSummary>> {
+    let key = Uuid::now_v7().to_string();
     let mut left = POSTS;
     loop {
         left -= 1;

@@ -85,7 +85,8 @@ mod tests {
     fn texts_stand_left_and_numbers_right() {
         let text = lay_out(&[left("arm"), right("ratio")], &rows(), 80);
         let plain = console::strip_ansi_codes(&text).into_owned();
-        let expected = "arm                         ratio\npre-ln                       1.00\nprogressive layer dropping   12.5";
+        let expected =
+            "arm                         ratio\npre-ln                       1.00\nprogressive layer dropping   12.5";
         assert_eq!(plain, expected);
     }
 

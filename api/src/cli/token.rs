@@ -3,11 +3,13 @@
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
+use scheduler::token::{Scope as TokenScope, TokenView};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Client, Connection};
 use super::table::{lay_out, left, terminal_width};
-use super::view::{Page, Token};
+use crate::page::Page;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -50,27 +52,52 @@ enum Scope {
     Agent,
 }
 
+impl From<Scope> for TokenScope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Read => Self::Read,
+            Scope::Write => Self::Write,
+            Scope::Admin => Self::Admin,
+            Scope::Agent => Self::Agent,
+        }
+    }
+}
+
+const fn scope_name(scope: TokenScope) -> &'static str {
+    match scope {
+        TokenScope::Read => "read",
+        TokenScope::Write => "write",
+        TokenScope::Admin => "admin",
+        TokenScope::Agent => "agent",
+    }
+}
+
+/// All that matters here of a new token.
+#[derive(Deserialize)]
+struct Created {
+    token: String,
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     match arguments.command {
         Command::Create { name, scope } => {
-            let scope = scope.to_possible_value().map(|value| value.get_name().to_owned());
-            let request = client.request(Method::POST, "/tokens").json(&json!({"name": name, "scope": scope}));
-            let made = client.read::<Token>(request).await?.body;
+            let body = json!({"name": name, "scope": TokenScope::from(scope)});
+            let request = client.request(Method::POST, "/tokens").json(&body);
+            let made = client.read::<Created>(request).await?.body;
             // The secret alone on standard output, so that `TOKEN=$(lamina token create ci)` works.
-            eprintln!("{} ({}), shown only now:", made.name, made.scope);
-            println!("{}", made.token.unwrap_or_default());
+            eprintln!("The token of {name}; it is shown only now:");
+            println!("{}", made.token);
         }
         Command::List => {
-            let tokens = client.get::<Page<Token>>("/tokens").await?.body.items;
-            let rows: Vec<_> = tokens
-                .into_iter()
-                .map(|token| {
-                    let made = token.created_at.map(|at| at.format("%Y-%m-%d %H:%M UTC").to_string());
-                    vec![token.id.to_string(), token.name, token.scope, made.unwrap_or_default()]
-                })
-                .collect();
-            println!("{}", lay_out(&[left("token"), left("name"), left("scope"), left("made")], &rows, terminal_width()));
+            let tokens = client.get::<Page<TokenView>>("/tokens").await?.body.items;
+            let columns = [left("token"), left("name"), left("scope"), left("begins with"), left("made"), left("")];
+            let row = |token: TokenView| {
+                let made = token.created_at.format("%Y-%m-%d %H:%M UTC").to_string();
+                let state = if token.revoked_at.is_some() { "revoked" } else { "" };
+                vec![token.id.to_string(), token.name, scope_name(token.scope).into(), token.prefix, made, state.into()]
+            };
+            println!("{}", lay_out(&columns, &tokens.into_iter().map(row).collect::<Vec<_>>(), terminal_width()));
         }
         Command::Revoke { id } => {
             client.send(client.request(Method::DELETE, &format!("/tokens/{id}"))).await?;

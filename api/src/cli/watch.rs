@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use scheduler::job::{JobStatus, JobSummary};
+use scheduler::trial::TrialView;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Answer, CallError, Client, Connection};
-use super::jobs::{all_trials, named_or_newest};
+use super::jobs::{all, all_trials, named_or_newest};
 use super::progress::{Bars, Lines, View};
-use super::view::{Job, Trial};
 use super::{report, text};
 
 /// Between two looks at least.
@@ -57,25 +58,28 @@ pub(super) async fn follow(client: &Client, job: &str) -> Result<ExitCode> {
     let took = took.map(|took| format!(" after {}", text::duration(took))).unwrap_or_default();
     eprintln!(
         "{} {}{took}: {} of {} trials succeeded\n",
-        ended.name, ended.status, ended.trials.succeeded, ended.trials.all()
+        ended.name,
+        ended.status.name(),
+        ended.trials.succeeded,
+        all(&ended.trials)
     );
     if ended.trials.succeeded > 0 {
         report::show(client, job).await?;
     }
-    Ok(ExitCode::from(exit_status(&ended.status)))
+    Ok(ExitCode::from(exit_status(ended.status)))
 }
 
 /// 0 succeeded, 1 failed, 3 some trials failed, 4 cancelled; 2 is a wrong command line.
-fn exit_status(status: &str) -> u8 {
+fn exit_status(status: JobStatus) -> u8 {
     match status {
-        "succeeded" => 0,
-        "partial" => 3,
-        "cancelled" => 4,
-        _ => 1,
+        JobStatus::Succeeded => 0,
+        JobStatus::Queued | JobStatus::Running | JobStatus::Failed => 1,
+        JobStatus::Partial => 3,
+        JobStatus::Cancelled => 4,
     }
 }
 
-async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<Job> {
+async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<JobSummary> {
     let mut away_since = None;
     loop {
         let started = Instant::now();
@@ -83,7 +87,7 @@ async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<Jo
             Ok((answer, trials)) => {
                 away_since = None;
                 view.show(&answer.body, &trials, answer.at);
-                if answer.body.has_ended() {
+                if answer.body.status.is_ended() {
                     return Ok(answer.body);
                 }
             }
@@ -97,16 +101,19 @@ async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<Jo
 }
 
 /// The job is read first: when it has ended, so have the trials that are read after it.
-async fn look(client: &Client, job: &str) -> Result<(Answer<Job>, Vec<Trial>), CallError> {
-    Ok((client.get::<Job>(&format!("/jobs/{job}")).await?, all_trials(client, job).await?))
+async fn look(client: &Client, job: &str) -> Result<(Answer<JobSummary>, Vec<TrialView>), CallError> {
+    Ok((client.get::<JobSummary>(&format!("/jobs/{job}")).await?, all_trials(client, job).await?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::exit_status;
+    use super::*;
 
     #[test]
     fn each_end_has_its_exit_status() {
-        assert_eq!(["succeeded", "failed", "partial", "cancelled"].map(exit_status), [0, 1, 3, 4]);
+        assert_eq!(
+            [JobStatus::Succeeded, JobStatus::Failed, JobStatus::Partial, JobStatus::Cancelled].map(exit_status),
+            [0, 1, 3, 4]
+        );
     }
 }

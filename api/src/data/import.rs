@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use recipe::Task;
 use reqwest::Method;
+use scheduler::dataset::DatasetView;
 use serde_json::json;
 
 use crate::cli::client::{Client, Connection};
 use crate::cli::text;
-use crate::cli::view::Dataset;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -71,20 +71,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     for entry in entries {
         let body = json!({"name": entry.name, "kind": entry.kind.name(), "path": entry.path});
         let request = client.request(Method::POST, "/datasets").json(&body);
-        let dataset = client.read::<Dataset>(request).await?.body;
+        let dataset = client.read::<DatasetView>(request).await?.body;
         let (size, digest) = (text::bytes(dataset.bytes), dataset.digest.chars().take(12).collect::<String>());
-        println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, dataset.kind);
+        println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, entry.kind.name());
     }
     Ok(())
 }
 
 /// What a data folder holds: every file of corpus/, every vocabulary of vocab/, and glue/.
 fn survey(folder: &Path) -> Result<Vec<Entry>> {
-    ensure!(
-        folder.is_dir(),
-        "{} is a file; say what it is with --kind corpus, vocabulary or glue",
-        folder.display()
-    );
+    ensure!(folder.is_dir(), "{} is a file; say what it is with --kind corpus, vocabulary or glue", folder.display());
     let mut entries = Vec::new();
     for (subfolder, kind) in [("corpus", Kind::Corpus), ("vocab", Kind::Vocabulary)] {
         for path in files(&folder.join(subfolder))? {

@@ -130,7 +130,7 @@ async fn the_report_comes_as_json_or_markdown() {
 async fn what_is_not_there_is_not_found() {
     let server = Server::start().await;
     let id = Uuid::nil();
-    for path in ["", "/trials", "/curves", "/report", "/events"] {
+    for path in ["", "/trials", "/curves?name=theta", "/report", "/events"] {
         server.get(&format!("/jobs/{id}{path}")).await.problem(404, "not_found");
         server.get(&format!("/jobs/no-uuid{path}")).await.problem(404, "not_found");
     }

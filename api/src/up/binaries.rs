@@ -83,8 +83,7 @@ fn places() -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = env::var_os("PATH").iter().flat_map(env::split_paths).collect();
     places.extend(debian_versions(Path::new("/usr/lib/postgresql")));
     let home_cache = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/lamina"));
-    let caches =
-        [env::var_os("LAMINA_CACHE").map(PathBuf::from), Some(PathBuf::from("/var/cache/lamina")), home_cache];
+    let caches = [env::var_os("LAMINA_CACHE").map(PathBuf::from), Some(PathBuf::from("/var/cache/lamina")), home_cache];
     places.extend(caches.into_iter().flatten().map(|cache| cache.join("postgres-18/bin")));
     places
 }

@@ -27,6 +27,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::daemon::find_trainer;
 use crate::home::{Home, make_private_folder};
 use postgres::Postgres;
 use process::Stop;
@@ -142,16 +143,19 @@ impl Service {
     }
 
     async fn start(&mut self, parts: &mut Vec<Part>, hurry: &CancellationToken) -> Result<()> {
+        // What would keep the last part from starting is found before the first one is started.
+        let trainer = find_trainer(self.arguments.trainer.take())?;
         self.address = free_address(self.arguments.bind).await?;
         let database_url = match &self.arguments.database_url {
             Some(url) => url.clone(),
             None => {
                 let log = self.log("postgres");
-                let postgres = Postgres::prepare(self.home.path(), self.arguments.postgres_bin.as_deref(), log).await?;
+                let bin = self.arguments.postgres_bin.as_deref();
+                let postgres = Postgres::prepare(self.home.path(), bin, log.clone()).await?;
                 let url = postgres.url();
                 let child = postgres.start().await?;
                 let start = async move || postgres.start().await;
-                parts.push(keep("Postgres", child, start, postgres::STOP, hurry));
+                parts.push(keep("Postgres", log, child, start, postgres::STOP, hurry));
                 url
             }
         };
@@ -160,18 +164,18 @@ impl Service {
         let mut child = server.start()?;
         let ready = server.until_ready(&mut child).await;
         let log = server.log.clone();
-        parts.push(keep("server", child, async move || server.start(), SERVER_STOP, hurry));
+        parts.push(keep("server", log.clone(), child, async move || server.start(), SERVER_STOP, hurry));
         ready.with_context(|| format!("the server did not start; its log is {}", log.display()))?;
 
         let agent = Agent {
             home: self.home.clone(),
             server: url(self.address),
             slots: self.arguments.slots,
-            trainer: self.arguments.trainer.clone(),
+            trainer,
             log: self.log("agent"),
         };
         let child = agent.start()?;
-        parts.push(keep("agent", child, async move || agent.start(), AGENT_STOP, hurry));
+        parts.push(keep("agent", self.log("agent"), child, async move || agent.start(), AGENT_STOP, hurry));
         fs::write(self.home.url_file(), format!("{}\n", url(self.address)))?;
         Ok(())
     }
@@ -198,6 +202,7 @@ impl Service {
 
 fn keep(
     name: &'static str,
+    log: PathBuf,
     child: Child,
     start: impl AsyncFnMut() -> Result<Child> + 'static,
     how: Stop,
@@ -205,7 +210,8 @@ fn keep(
 ) -> Part {
     let (stop, hurry) = (CancellationToken::new(), hurry.clone());
     let asked = stop.clone();
-    let task = tokio::task::spawn_local(async move { process::keep(name, child, start, how, &asked, &hurry).await });
+    let task =
+        tokio::task::spawn_local(async move { process::keep(name, &log, child, start, how, &asked, &hurry).await });
     Part { name, stop, task }
 }
 
@@ -223,6 +229,7 @@ impl Server {
         // In the environment, because anybody may read a command line, and the URL may hold a password.
         command.env("DATABASE_URL", &self.database_url);
         command.arg("--bind").arg(self.address.to_string()).arg("--home").arg(self.home.path());
+        command.arg("--token-file").arg(self.home.token_file());
         command.spawn().context("cannot start the server")
     }
 
@@ -247,7 +254,7 @@ struct Agent {
     home: Home,
     server: String,
     slots: Option<u32>,
-    trainer: Option<PathBuf>,
+    trainer: PathBuf,
     log: PathBuf,
 }
 
@@ -256,12 +263,9 @@ impl Agent {
         let mut command = this_program("agent", AGENT_STOP, &self.log)?;
         command.env_remove("DATABASE_URL");
         command.args(["--server", &self.server]).arg("--token-file").arg(self.home.agent_token_file());
-        command.arg("--home").arg(self.home.path());
+        command.arg("--home").arg(self.home.path()).arg("--trainer").arg(&self.trainer);
         if let Some(slots) = self.slots {
             command.arg("--slots").arg(slots.to_string());
-        }
-        if let Some(trainer) = &self.trainer {
-            command.arg("--trainer").arg(trainer);
         }
         command.spawn().context("cannot start the agent")
     }
@@ -281,10 +285,9 @@ fn lock(folder: &Path) -> Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another `lamina up` runs in {}; stop it, or name another folder with --home",
-            folder.display()
-        ),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `lamina up` runs in {}; stop it, or name another folder with --home", folder.display())
+        }
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }

@@ -25,8 +25,7 @@ const SOCKET_NAME: &str = "/.s.PGSQL.5432";
 const POLL: Duration = Duration::from_millis(20);
 
 /// SIGINT rolls open transactions back and leaves in good order; SIGQUIT leaves the rest to recovery at the next start.
-pub(super) const STOP: Stop =
-    Stop { signal: libc::SIGINT, force: libc::SIGQUIT, patience: Duration::from_secs(60) };
+pub(super) const STOP: Stop = Stop { signal: libc::SIGINT, force: libc::SIGQUIT, patience: Duration::from_secs(60) };
 
 pub(super) struct Postgres {
     bin: PathBuf,
@@ -156,7 +155,9 @@ impl Postgres {
             sleep(POLL).await;
         }
         match fs::remove_file(self.data.join("postmaster.pid")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a stale pid file"),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("cannot remove a stale pid file")
+            }
             _ => Ok(()),
         }
     }

@@ -92,6 +92,7 @@ pub(super) async fn stop(child: &mut Child, stop: Stop, hurry: &CancellationToke
 /// Keeps a process running until `asked` is set, and then stops it. `start` makes the next one.
 pub(super) async fn keep(
     name: &str,
+    log: &Path,
     mut child: Child,
     mut start: impl AsyncFnMut() -> Result<Child>,
     how: Stop,
@@ -108,7 +109,7 @@ pub(super) async fn keep(
                 return Ok(());
             }
         };
-        eprintln!("lamina: the {name} {}; starting it again", describe(status));
+        eprintln!("lamina: the {name} {}; starting it again (log: {})", describe(status), log.display());
         if born.elapsed() > STEADY {
             delay = FIRST_DELAY;
         }

@@ -48,7 +48,9 @@ impl Cache {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Self { folder, limit, client, fetches: Mutex::default(), shelf: Mutex::default() })
+        let cache = Self { folder, limit, client, fetches: Mutex::default(), shelf: Mutex::default() };
+        cache.make_room()?;
+        Ok(cache)
     }
 
     /// Makes `target` a hard link to the file of that digest, which is fetched first if it is not here. Tries for as long as
@@ -151,7 +153,7 @@ impl Cache {
     }
 
     /// Removes files that nobody uses, the longest unused first, until the rest fits.
-    pub(super) fn make_room(&self) -> io::Result<()> {
+    fn make_room(&self) -> io::Result<()> {
         let _shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unused = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -231,5 +233,79 @@ fn resume(partial: &Path) -> io::Result<(File, Sha256, u64)> {
                 have += read as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn file(path: &Path, bytes: usize, age_hours: u64) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![0; bytes]).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age_hours * 3600);
+        File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+    }
+
+    fn open(folder: &Path, limit: u64) -> Cache {
+        Cache::open(folder.to_owned(), limit, Client::new("http://unused.invalid", "token").unwrap()).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn room_is_made_by_the_longest_unused_and_never_by_what_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        for (name, age) in [("oldest-in-use", 9), ("old", 5), ("middle", 3), ("new", 1)] {
+            file(&files.join(name), 100, age);
+        }
+        fs::hard_link(files.join("oldest-in-use"), folder.path().join("user")).unwrap();
+        open(&files, 250);
+        assert_eq!(names(&files), ["middle", "new", "oldest-in-use"]);
+    }
+
+    #[test]
+    fn what_an_earlier_agent_did_not_finish_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        file(&folder.path().join("aa.partial"), 1, 0);
+        open(folder.path(), 100);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_use_makes_a_file_the_last_to_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        let digests = ["aa", "bb"].map(|pair| Digest::parse(&pair.repeat(32)).unwrap());
+        for (digest, age) in digests.iter().zip([9, 1]) {
+            file(&files.join(digest.as_str()), 100, age);
+        }
+        let cache = open(&files, 200);
+        let user = folder.path().join("user");
+        cache.link(&digests[0], &user).await.unwrap();
+        fs::remove_file(user).unwrap();
+        open(&files, 100);
+        assert_eq!(names(&files), [digests[0].as_str()]);
+    }
+
+    #[test]
+    fn a_folder_of_entries_is_trimmed_to_its_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, age) in [("a", 5), ("b", 1)] {
+            file(&folder.path().join(name).join("shard"), 100, age);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age * 3600);
+            File::open(folder.path().join(name)).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+        }
+        trim(folder.path(), 200).unwrap();
+        assert_eq!(names(folder.path()), ["a", "b"]);
+        trim(folder.path(), 199).unwrap();
+        assert_eq!(names(folder.path()), ["b"]);
     }
 }

@@ -9,6 +9,7 @@ use recipe::event::Manifest;
 use recipe::{Failure, FailureKind};
 
 use super::cache::{Cache, FetchError};
+use super::client::ClientError;
 use super::name::{self, Digest};
 use crate::protocol::{Assignment, DatasetFiles, SlotFacts};
 
@@ -136,6 +137,10 @@ fn refused(error: FetchError, kind: FailureKind, what: &str) -> Failure {
         FetchError::Mismatch { .. } if kind == FailureKind::BadData => {
             Failure { kind, message: format!("{what} has changed since it was registered: {error}") }
         }
+        // The server looks at a dataset's files too, before it sends them.
+        FetchError::Refused(ClientError::Refused { code, detail, .. }) if code == "dataset_changed" => {
+            Failure { kind, message: format!("{what} has changed since it was registered: {detail}") }
+        }
         FetchError::Io(error) => on_disk(&error, FailureKind::Crashed, what),
         error => Failure { kind, message: format!("{what}: {error}") },
     }
@@ -143,11 +148,30 @@ fn refused(error: FetchError, kind: FailureKind, what: &str) -> Failure {
 
 /// `otherwise`: what it means when the disk is not full.
 pub(super) fn on_disk(error: &io::Error, otherwise: FailureKind, what: &str) -> Failure {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let kind = if full { FailureKind::DiskFull } else { otherwise };
+    let kind = if is_full(error) { FailureKind::DiskFull } else { otherwise };
     Failure { kind, message: format!("{what}: {error}") }
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn internal(error: &dyn std::error::Error) -> Failure {
     Failure { kind: FailureKind::Internal, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_its_own_kind_of_failure() {
+        for number in [libc::ENOSPC, libc::EDQUOT] {
+            let failure = on_disk(&io::Error::from_raw_os_error(number), FailureKind::Crashed, "the journal");
+            assert_eq!(failure.kind, FailureKind::DiskFull);
+            assert!(failure.message.starts_with("the journal: "), "{}", failure.message);
+        }
+        let other = io::Error::from_raw_os_error(libc::EIO);
+        assert_eq!(on_disk(&other, FailureKind::Crashed, "the journal").kind, FailureKind::Crashed);
+    }
 }

@@ -131,11 +131,17 @@ impl Journal {
         loop {
             {
                 let spools = self.spools();
-                if let Some((number, line)) = spools.received.peek(1, 0)?.pop() {
-                    return Ok(Some((number, parse(&line)?)));
-                }
-                if spools.outcome.is_some() {
-                    return Ok(None);
+                let ended = spools.outcome.is_some();
+                match spools.received.peek(1, 0)?.pop() {
+                    None if ended => return Ok(None),
+                    None => {}
+                    Some((number, line)) => {
+                        let event = parse(&line)?;
+                        // The server closes the attempt on hearing it, so it goes with the end of the process.
+                        if ended || !matches!(event, Event::Finished { .. }) {
+                            return Ok(Some((number, event)));
+                        }
+                    }
                 }
             }
             // A notification that comes in between is stored, and the next wait returns at once.
@@ -206,8 +212,12 @@ impl Journal {
         for (sequence, line) in spools.log.peek(share.records, share.bytes)? {
             log.push(SequencedLine { sequence, text: parse(&line)? });
         }
-        let more = spools.events.has_beyond(events.last().map(|event| event.sequence))
-            || spools.log.has_beyond(log.last().map(|line| line.sequence));
+        let log_left = spools.log.has_beyond(log.last().map(|line| line.sequence));
+        if log_left && matches!(events.last(), Some(SequencedEvent { event: Event::Finished { .. }, .. })) {
+            // The server closes the attempt on hearing this too, and would not take the rest of the log.
+            events.pop();
+        }
+        let more = log_left || spools.events.has_beyond(events.last().map(|event| event.sequence));
         let state = match &spools.outcome {
             Some(outcome) if !more && (spools.abandoned || spools.received.waiting() == 0) => {
                 AttemptState::Ended { outcome: outcome.clone() }
@@ -324,6 +334,39 @@ mod tests {
         let (report, more) = journal.report(Share { records: 1, ..ALL }).unwrap();
         assert_eq!((report.state, more), (AttemptState::Ended { outcome: EndedAs::Succeeded }, false));
         assert_eq!((report.events.len(), report.log[0].sequence, report.log[0].text.as_str()), (0, 2, "two"));
+    }
+
+    #[tokio::test]
+    async fn a_report_is_told_with_the_end_of_the_process_and_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path());
+        let report = recipe::Report::Timing(recipe::report::TimingReport { arms: vec![] });
+        let finished = Event::Finished { report };
+        journal.receive(&finished).unwrap();
+        assert!(futures::poll!(std::pin::pin!(journal.next())).is_pending());
+        journal.end(EndedAs::Succeeded).unwrap();
+        assert_eq!(journal.next().await.unwrap(), Some((1, finished.clone())));
+
+        journal.forward(1, finished).unwrap();
+        journal.log("one").unwrap();
+        journal.log("two").unwrap();
+        let (report, more) = journal.report(Share { records: 1, ..ALL }).unwrap();
+        assert_eq!((report.events.len(), report.state, more), (0, AttemptState::Running, true));
+        journal.acknowledge(&Acknowledgement { attempt: journal.attempt, events: 0, log: 1, closed: false }).unwrap();
+        let (report, more) = journal.report(Share { records: 1, ..ALL }).unwrap();
+        assert_eq!((report.events.len(), more), (1, false));
+    }
+
+    #[test]
+    fn events_that_cannot_be_written_do_not_keep_the_end_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path());
+        journal.receive(&progress(1)).unwrap();
+        journal.end(EndedAs::Succeeded).unwrap();
+        let failure = Failure { kind: recipe::FailureKind::DiskFull, message: "no space".into() };
+        journal.abandon(failure.clone());
+        let state = AttemptState::Ended { outcome: EndedAs::Failed { failure } };
+        assert_eq!(journal.report(ALL).unwrap().0.state, state);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::io;
 use recipe::Event;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use super::inputs::Layout;
+use super::inputs::{Layout, is_full};
 use super::journal::Journal;
 use super::outcome::Said;
 use super::upload;
@@ -41,7 +41,7 @@ fn keep(event: &Event, journal: &Journal, layout: &Layout) -> io::Result<()> {
     if let Event::Checkpointed { step, folder, .. } = event {
         // The trainer deletes all but its last two, so the files are held before anything else.
         if let Err(error) = upload::stage(&layout.out(), folder, &layout.staged(journal.next_number())) {
-            if error.kind() == io::ErrorKind::StorageFull {
+            if is_full(&error) {
                 return Err(error);
             }
             return journal.log(&format!("agent: the checkpoint at step {step} is left out: {error}"));

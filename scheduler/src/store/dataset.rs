@@ -143,15 +143,21 @@ impl Store {
         })
     }
 
-    /// Where files of registered datasets with this content lie, the newest first.
-    pub async fn dataset_files_by_sha256(&self, sha256: &str) -> Result<Vec<PathBuf>, StoreError> {
+    /// Files of registered datasets with this content, the newest first, each with the folder that its path starts from.
+    pub async fn dataset_files_by_sha256(&self, sha256: &str) -> Result<Vec<(PathBuf, ScannedFile)>, StoreError> {
         let rows = sqlx::query!(
-            "select d.folder, f.path from dataset_file f join dataset d on d.id = f.dataset_id
+            "select d.folder, f.path, f.sha256, f.bytes, f.modified_ns
+             from dataset_file f join dataset d on d.id = f.dataset_id
              where f.sha256 = $1 order by d.registered_at desc limit 10",
             sha256
         );
-        let rows = rows.fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|row| PathBuf::from(row.folder).join(row.path)).collect())
+        let rows = rows.fetch_all(&self.pool).await?.into_iter();
+        let file = |path, sha256, bytes| DatasetFile { path, sha256, bytes: unsigned(bytes) };
+        let rows = rows.map(|row| {
+            let file = file(row.path, row.sha256, row.bytes);
+            (PathBuf::from(row.folder), ScannedFile { file, modified_ns: row.modified_ns })
+        });
+        Ok(rows.collect())
     }
 
     /// Checks a submission, looks its datasets up, sees that their files are unchanged, and expands it.

@@ -33,13 +33,23 @@ export interface Trace {
   values: (number | null)[];
 }
 
-/** Seeds below, means above; an arm of one seed has no mean beside it. */
-export function traces(drawing: Drawing): Trace[] {
+/** Numbers of single steps, whose noise hides their course. */
+const NOISY = new Set(['train_loss', 'open_blocks', 'gradient_norm', 'step_seconds']);
+/** How many means next to each other a noisy line still shows apart. */
+const RESOLVED = 60;
+
+/** Points on each side over which the mean of a noisy metric is smoothed; 0 for none. */
+export function smoothing(metric: string, points: number): number {
+  return NOISY.has(metric) ? Math.floor(points / RESOLVED / 2) : 0;
+}
+
+/** Seeds below, means above; an arm of one seed has no mean beside it, unless that is smoother. */
+export function traces(drawing: Drawing, smoothed: boolean): Trace[] {
   const seeds = drawing.arms.flatMap(({ arm, seeds }) =>
-    seeds.length === 1 ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
+    seeds.length === 1 && !smoothed ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
   );
   const means = drawing.arms.map(({ arm, seeds, mean }): Trace => {
-    return { arm, kind: 'mean', values: seeds.length === 1 ? seeds[0]!.values : mean.values };
+    return { arm, kind: 'mean', values: seeds.length === 1 && !smoothed ? seeds[0]!.values : mean.values };
   });
   return [...seeds, ...means];
 }
@@ -85,6 +95,7 @@ export function options(lines: Trace[], look: Look): uPlot.Options {
       {
         ...axis,
         grid: { show: false },
+        space: 72,
         label: look.axis === 'step' ? 'steps' : `training time, ${unit.name}`,
         labelSize: 22,
         size: 30,
@@ -120,23 +131,25 @@ function series(line: Trace, look: Look): uPlot.Series {
 /** Share of the x axis whose losses do not stretch the y axis: the first fall is ten times the differences of interest. */
 const FALL = 0.08;
 
-function range({ metric, xs }: Look): uPlot.Scale.Range {
+function range({ metric }: Look): uPlot.Scale.Range {
   if (metric === 'theta') return [0, 1.02];
   if (metric === 'open_blocks') return (_, __, max) => [0, max === null ? 1 : Math.ceil(max * 1.05)];
   return (plot, min, max) => {
     if (min === null || max === null) return [0, 1];
-    if (metric.endsWith('_loss')) max = settled(plot, xs) ?? max;
+    if (metric.endsWith('_loss')) max = settled(plot) ?? max;
     const pad = (max - min) * 0.06 || Math.abs(max) * 0.05 || 1;
     return [min - pad, max + pad];
   };
 }
 
 /** The largest visible value after the first fall; undefined where a line has nothing but its fall, or the fall is not shown. */
-function settled(plot: uPlot, xs: number[]): number | undefined {
-  const [first = 0, last = 0] = [xs[0], xs.at(-1)];
+function settled(plot: uPlot): number | undefined {
+  const xs = plot.data[0];
+  const [first = 0, last = 0] = [xs[0], xs[xs.length - 1]];
   const from = first + (last - first) * FALL;
-  const { min, max } = plot.scales.x ?? {};
-  if (xs.length < 8 || min == null || max == null || min > first || max < last) return undefined;
+  // While scales are being set, the series know already which part of the x axis is shown; the scale does not.
+  const [left, right] = plot.series[0]?.idxs ?? [0, 0];
+  if (xs.length < 8 || left > 0 || right < xs.length - 1) return undefined;
   const later = plot.data.slice(1).flatMap((values, i) =>
     plot.series[i + 1]?.show ? Array.from(values).filter((value, at): value is number => value != null && xs[at]! >= from) : [],
   );

@@ -1,6 +1,7 @@
 /** From the report to the rows of a strip table: what stands in each cell. */
 
 import { duration, rate, score, signed, words } from '../format';
+import { taskName } from '../trial';
 import type { Comparison, GlueTask, Interval, PretrainArm } from '../report';
 
 export interface Dot {
@@ -37,6 +38,8 @@ export interface Strips {
   title: string;
   subtitle: string;
   asideName: string;
+  /** Which test the p-values come from. */
+  pMeaning: string;
   rows: StripRow[];
   /** A value that all rows share, drawn as a dashed line. */
   reference: { value: number; name: string } | null;
@@ -49,9 +52,10 @@ export function taskTable(task: GlueTask): Strips {
   const rates = new Set(task.arms.map((arm) => arm.learning_rate));
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
   return {
-    title: task.task.toUpperCase(),
+    title: taskName(task.task),
     subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
     asideName: 'Failed',
+    pMeaning: 'Paired t test, Holm’s correction over the tasks',
     reference: task.majority_score === null ? null : { value: task.majority_score, name: 'majority' },
     text: (value) => score(value),
     tickText: (value) => plain(value * 100),
@@ -83,6 +87,7 @@ export function lossTable(arms: PretrainArm[]): Strips {
     title: 'Validation loss',
     subtitle: 'at the end of pre-training',
     asideName: 'Time',
+    pMeaning: 'Paired t test',
     reference: null,
     text: (value) => (value === null ? '–' : value.toFixed(3)),
     tickText: plain,
@@ -127,7 +132,7 @@ function plain(value: number): string {
 /** 0.034, and never 0.000. */
 export function pValue(p: number | null): string {
   if (p === null) return '';
-  return p < 0.001 ? 'p < 0.001' : `p = ${p.toFixed(3)}`;
+  return p < 0.001 ? '< 0.001' : p.toFixed(3);
 }
 
 function difference(of: Comparison | undefined): Difference | null {
@@ -139,7 +144,7 @@ function difference(of: Comparison | undefined): Difference | null {
     ['Wilcoxon', of.p_wilcoxon],
     ['equal spread, Brown-Forsythe', of.p_brown_forsythe],
   ] as const;
-  const known = tests.flatMap(([name, value]) => (value === null ? [] : [`${name}: ${pValue(value)}`]));
+  const known = tests.flatMap(([name, value]) => (value === null ? [] : [`${name}: p ${pValue(value)}`]));
   return {
     mean: of.mean_difference,
     interval: of.interval,

@@ -8,7 +8,8 @@ export interface Answer {
   question: string;
   value: string;
   words: string;
-  evidence: string;
+  /** Pieces that must not break inside. */
+  evidence: string[];
 }
 
 export interface Verdict {
@@ -54,7 +55,7 @@ function loss(report: Report, name: string): Answer {
     question,
     value: signed(mean, 3),
     words: !interval ? 'one pair: cannot tell' : interval[1] < 0 ? 'better' : interval[0] > 0 ? 'worse' : 'no clear difference',
-    evidence: between(interval, (value) => signed(value, 3), plural(comparison.n_pairs, 'pair'), pValue(comparison.p_paired_t)),
+    evidence: between(interval, (value) => signed(value, 3), plural(comparison.n_pairs, 'pair'), comparison.p_paired_t === null ? '' : `p ${equals(pValue(comparison.p_paired_t))}`),
   };
 }
 
@@ -72,14 +73,19 @@ function glue(report: Report, name: string): Answer {
     question,
     value: `${clear.length} of ${tested.length}`,
     words: clear.length === 0 ? 'no clear difference' : parts.filter(Boolean).join(', '),
-    evidence: 'differ at p < 0.05, Holm over the tasks',
+    evidence: ['differ at p < 0.05', 'Holm over the tasks'],
   };
 }
 
-function unknown(question: string, why: string): Answer {
-  return { question, value: '–', words: '', evidence: why };
+/** `= 0.034`, or the `< 0.001` that is there already. */
+function equals(p: string): string {
+  return p.startsWith('<') ? p : `= ${p}`;
 }
 
-function between(interval: Interval | null, text: (value: number) => string, ...rest: string[]): string {
-  return [interval ? `95 % [${text(interval[0])}, ${text(interval[1])}]` : '', ...rest].filter(Boolean).join(' · ');
+function unknown(question: string, why: string): Answer {
+  return { question, value: '–', words: '', evidence: [why] };
+}
+
+function between(interval: Interval | null, text: (value: number) => string, ...rest: string[]): string[] {
+  return [interval ? `95 % [${text(interval[0])}, ${text(interval[1])}]` : '', ...rest].filter(Boolean);
 }

@@ -122,7 +122,9 @@ impl Downloader {
         let passing = |error: reqwest::Error| Trouble::Passing(anyhow::Error::new(error));
         let response = request.send().await.map_err(passing)?;
         let start = match response.status() {
-            StatusCode::PARTIAL_CONTENT => range_start(&response).context("the server sent a part without saying which")?,
+            StatusCode::PARTIAL_CONTENT => {
+                range_start(&response).context("the server sent a part without saying which")?
+            }
             status if status.is_success() => 0,
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 return Err(Trouble::Passing(anyhow::anyhow!("{url}: {status}")));
@@ -134,7 +136,8 @@ impl Downloader {
         }
         partial.write_version(&response)?;
         let rest = header(&response, CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-        let mut file = tokio::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&partial.path).await?;
+        let mut file =
+            tokio::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&partial.path).await?;
         file.set_len(start).await?;
         tokio::io::AsyncSeekExt::seek(&mut file, std::io::SeekFrom::Start(start)).await?;
 

@@ -113,7 +113,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     if !failures.is_empty() {
         bail!("not fetched: {}. What has arrived is kept; run the same command again", failures.join(", "));
     }
-    println!("\nDigests are in {}. Register the tasks with: lamina data import {}", lock_path.display(), arguments.out.display());
+    println!(
+        "\nDigests are in {}. Register the tasks with: lamina data import {}",
+        lock_path.display(),
+        arguments.out.display()
+    );
     Ok(())
 }
 

@@ -23,7 +23,8 @@ pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
     for index in 0..zip.len() {
         let entry = zip.by_index(index).with_context(|| format!("{name}: entry {index} cannot be read"))?;
         let entry_name = String::from_utf8_lossy(entry.name_raw()).into_owned();
-        let path = entry.enclosed_name().filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
+        let path =
+            entry.enclosed_name().filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
         // Absolute paths and Windows's separators would come out as names within; no archive of GLUE's has them.
         let Some(path) = path.filter(|_| !entry_name.starts_with('/') && !entry_name.contains('\\')) else {
             bail!("{name}: entry {entry_name:?} leads out of the archive; it was refused");
@@ -73,7 +74,8 @@ mod tests {
     #[test]
     fn the_content_of_the_folder_comes_out() {
         let folder = tempfile::tempdir().unwrap();
-        let path = archive(folder.path(), &[("RTE/train.tsv", "one"), ("RTE/original/a.txt", "two"), ("__MACOSX/x", "")]);
+        let path =
+            archive(folder.path(), &[("RTE/train.tsv", "one"), ("RTE/original/a.txt", "two"), ("__MACOSX/x", "")]);
         let out = folder.path().join("out");
         fs::create_dir(&out).unwrap();
         unpack(&path, "RTE", &out).unwrap();

@@ -116,7 +116,8 @@ impl Fact {
     /// The whole fact: "The kind captain pulls the ropes on the deck at noon."
     pub(super) fn say(&self, style: Style) -> String {
         let Style { synonym, time_first } = style;
-        let (who, verb) = (format!("the {} {}", self.character(synonym), self.person()), self.verb(synonym)[self.people]);
+        let (who, verb) =
+            (format!("the {} {}", self.character(synonym), self.person()), self.verb(synonym)[self.people]);
         let (what, place, time) = (self.thing(), self.place(), self.time());
         sentence(&match time_first {
             true => format!("{time} {who} {verb} the {what} {place}"),
@@ -136,8 +137,12 @@ impl Fact {
             2 => sentence(&self.with_distractor(draw, self.people)),
             3 => sentence(&format!("{time} the {person} and the {} stay {place}", self.topic().kind[1])),
             4 => sentence(&format!("the {thing} {place} {} to the {person}", ["belongs", "belong"][self.things])),
-            5 => sentence(&format!("why {} the {person} {verb_base} the {thing} {place}", ["does", "do"][self.people], verb_base = self.verb(synonym)[1]))
-                .replace('.', "?"),
+            5 => sentence(&format!(
+                "why {} the {person} {verb_base} the {thing} {place}",
+                ["does", "do"][self.people],
+                verb_base = self.verb(synonym)[1]
+            ))
+            .replace('.', "?"),
             _ => self.say(Style { synonym, time_first: draw.one_in(2) }),
         }
     }
@@ -163,7 +168,18 @@ mod tests {
 
     #[test]
     fn subject_and_verb_agree_unless_told_otherwise() {
-        let fact = Fact { topic: 0, person: 0, people: 0, good: true, character: 0, deed: 0, thing: 0, things: 1, place: 0, time: 1 };
+        let fact = Fact {
+            topic: 0,
+            person: 0,
+            people: 0,
+            good: true,
+            character: 0,
+            deed: 0,
+            thing: 0,
+            things: 1,
+            place: 0,
+            time: 1,
+        };
         assert_eq!(fact.say(Style::default()), "The kind captain pulls the ropes on the deck at noon.");
         let plural = Fact { people: 1, ..fact };
         let style = Style { synonym: 1, time_first: true };

@@ -44,7 +44,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let taken = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) && !out.join(MARK).exists();
     ensure!(!taken, "{} holds data that was not generated; name another folder with --out", out.display());
     write(out, arguments.seed).with_context(|| format!("cannot write to {}", out.display()))?;
-    println!("Generated data with seed {} is in {1}. Register it with: lamina data import {1}", arguments.seed, out.display());
+    println!(
+        "Generated data with seed {} is in {1}. Register it with: lamina data import {1}",
+        arguments.seed,
+        out.display()
+    );
     Ok(())
 }
 
@@ -63,7 +67,8 @@ fn write(out: &Path, seed: u64) -> Result<()> {
             texts.push(text);
         }
     }
-    for (name, text) in [("corpus/generated-text.txt", corpus), ("vocab/generated-words-vocab.txt", vocabulary(&texts))] {
+    for (name, text) in [("corpus/generated-text.txt", corpus), ("vocab/generated-words-vocab.txt", vocabulary(&texts))]
+    {
         let path = out.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -93,7 +98,12 @@ fn corpus(seed: u64) -> String {
             let mut fact = Fact::draw(&mut draw, topic);
             let sentences: Vec<String> = (0..3 + draw.below(5))
                 .map(|_| {
-                    fact = Fact { person: fact.person, people: fact.people, good: fact.good, ..Fact::draw(&mut draw, topic) };
+                    fact = Fact {
+                        person: fact.person,
+                        people: fact.people,
+                        good: fact.good,
+                        ..Fact::draw(&mut draw, topic)
+                    };
                     fact.tell(&mut draw)
                 })
                 .collect();
@@ -109,7 +119,8 @@ fn corpus(seed: u64) -> String {
 fn vocabulary(texts: &[String]) -> String {
     let mut tokens: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(String::from).to_vec();
     let lower = texts.join("\n").to_lowercase().replace('\u{feff}', "");
-    let characters: BTreeSet<char> = lower.chars().filter(|c| !c.is_whitespace()).chain('a'..='z').chain('0'..='9').collect();
+    let characters: BTreeSet<char> =
+        lower.chars().filter(|c| !c.is_whitespace()).chain('a'..='z').chain('0'..='9').collect();
     tokens.extend(characters.iter().map(char::to_string));
     tokens.extend(characters.iter().filter(|c| c.is_ascii_alphanumeric()).map(|c| format!("##{c}")));
     let words: BTreeSet<&str> = lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| word.len() > 1).collect();
@@ -153,7 +164,12 @@ mod tests {
         let tokens: BTreeSet<&str> = vocabulary.lines().collect();
         assert_eq!(tokens.len(), vocabulary.lines().count());
         let lower = text.to_lowercase();
-        assert!(lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).all(|word| tokens.contains(word)));
+        assert!(
+            lower
+                .split(|c: char| !c.is_ascii_alphabetic())
+                .filter(|word| !word.is_empty())
+                .all(|word| tokens.contains(word))
+        );
     }
 
     #[test]

@@ -55,7 +55,11 @@ fn example(task: Task, draw: &mut Draw) -> Example {
 fn acceptability(draw: &mut Draw) -> Example {
     let (fact, right) = (Fact::any(draw), draw.one_in(2));
     let number = if right { fact.people } else { 1 - fact.people };
-    Example { first: sentence(&fact.with_distractor(draw, number)), second: String::new(), label: u8::from(right).to_string() }
+    Example {
+        first: sentence(&fact.with_distractor(draw, number)),
+        second: String::new(),
+        label: u8::from(right).to_string(),
+    }
 }
 
 /// Praise or blame, with "not" in a fifth of the sentences.
@@ -139,7 +143,13 @@ fn inference(draw: &mut Draw, labels: [&str; 3]) -> Example {
     let (person, be) = (fact.person(), fact.be());
     let claim = match (class, draw.below(2)) {
         (0, 0) => format!("the {person} {be} {}", fact.character(draw.below(2))),
-        (0, _) => format!("{} {} the {} {}", indefinite(&fact), fact.verb(draw.below(2))[fact.people], fact.thing(), fact.place()),
+        (0, _) => format!(
+            "{} {} the {} {}",
+            indefinite(&fact),
+            fact.verb(draw.below(2))[fact.people],
+            fact.thing(),
+            fact.place()
+        ),
         (1, 0) => {
             let other = Fact { character: draw.other(fact.character, 8), ..fact };
             format!("the {person} {be} also {}", other.character(draw.below(2)))
@@ -166,10 +176,20 @@ fn indefinite(fact: &Fact) -> String {
 /// Whether a sentence holds the answer to a question.
 fn answered(draw: &mut Draw) -> Example {
     let (fact, holds) = (Fact::any(draw), draw.one_in(2));
-    let told = if holds { fact } else { Fact { thing: draw.other(fact.thing, 6), person: draw.other(fact.person, 6), ..fact } };
+    let told = if holds {
+        fact
+    } else {
+        Fact { thing: draw.other(fact.thing, 6), person: draw.other(fact.person, 6), ..fact }
+    };
     let question = match draw.below(2) {
         0 => format!("Who {} the {}?", fact.verb(0)[0], fact.thing()),
-        _ => format!("Where {} the {} {} the {}?", ["does", "do"][fact.people], fact.person(), fact.verb(0)[1], fact.thing()),
+        _ => format!(
+            "Where {} the {} {} the {}?",
+            ["does", "do"][fact.people],
+            fact.person(),
+            fact.verb(0)[1],
+            fact.thing()
+        ),
     };
     let label = if holds { "entailment" } else { "not_entailment" };
     Example { first: question, second: told.say(Style { synonym: 0, time_first: draw.one_in(2) }), label: label.into() }
@@ -184,11 +204,22 @@ fn reference(draw: &mut Draw) -> Example {
     }
     let [(giver, _), (taker, _)] = pair;
     let (meant, pronoun) = *draw.pick(&pair);
-    let claimed = if right { meant } else if meant == giver { taker } else { giver };
+    let claimed = if right {
+        meant
+    } else if meant == giver {
+        taker
+    } else {
+        giver
+    };
     let fact = Fact::any(draw);
     let (thing, verb) = (fact.thing(), fact.verb(0)[0]);
-    let first = format!("{giver} gives the {thing} to {taker} because {pronoun} {verb} the {} {}.", draw.pick(&fact.topic().things)[1], fact.place());
-    let claim = first.split_once(&format!(" {pronoun} ")).map_or_else(String::new, |(_, rest)| format!("{claimed} {rest}"));
+    let first = format!(
+        "{giver} gives the {thing} to {taker} because {pronoun} {verb} the {} {}.",
+        draw.pick(&fact.topic().things)[1],
+        fact.place()
+    );
+    let claim =
+        first.split_once(&format!(" {pronoun} ")).map_or_else(String::new, |(_, rest)| format!("{claimed} {rest}"));
     Example { first, second: claim, label: u8::from(right).to_string() }
 }
 
@@ -228,13 +259,19 @@ fn row(task: Task, index: usize, example: &Example, labelled: bool) -> String {
             let lead = if labelled { label.clone() } else { index.to_string() };
             format!("{lead}\t{}\t{}\t{first}\t{second}", 2 * index, 2 * index + 1)
         }
-        (Task::StsB, _) => with_label(format!("{index}\tgenerated\tgenerated\tnone\t{index}\tnone\tnone\t{first}\t{second}"), label, labelled),
+        (Task::StsB, _) => with_label(
+            format!("{index}\tgenerated\tgenerated\tnone\t{index}\tnone\tnone\t{first}\t{second}"),
+            label,
+            labelled,
+        ),
         (Task::Qqp, true) => format!("{index}\t{}\t{}\t{first}\t{second}\t{label}", 2 * index, 2 * index + 1),
         (Task::Mnli, _) => {
             let line = format!("{index}\t{index}\t{index}g\tgenerated\t\t\t\t\t{first}\t{second}");
             with_label(line, &format!("{label}\t{label}"), labelled)
         }
-        (Task::Qqp | Task::Qnli | Task::Rte | Task::Wnli, _) => with_label(format!("{index}\t{first}\t{second}"), label, labelled),
+        (Task::Qqp | Task::Qnli | Task::Rte | Task::Wnli, _) => {
+            with_label(format!("{index}\t{first}\t{second}"), label, labelled)
+        }
     }
 }
 
@@ -286,7 +323,8 @@ mod tests {
                     }
                     Target::Score { low, high } => {
                         assert!(found.len() > 3, "{found:?}");
-                        let in_range = |score: &String| (f64::from(low)..=f64::from(high)).contains(&score.parse().unwrap());
+                        let in_range =
+                            |score: &String| (f64::from(low)..=f64::from(high)).contains(&score.parse().unwrap());
                         assert!(found.keys().all(in_range), "{found:?}");
                     }
                 }

@@ -1,0 +1,214 @@
+// The dashboard in a real Chromium, against the mock or, with LAMINA_URL and LAMINA_TOKEN, against a real server that has
+// at least one job. Needs `npm run build` before it. Skipped by name where there is no Chromium; CHROMIUM names another one.
+
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, before, describe, it } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { serve } from '../dev/mock.mjs';
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const REAL = process.env.LAMINA_URL?.replace(/\/$/, '');
+const TOKEN = process.env.LAMINA_TOKEN ?? 'demo';
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+/** Bound of every wait, in milliseconds. */
+const PATIENCE = 15_000;
+
+const skip = existsSync(CHROMIUM) ? false : `there is no Chromium at ${CHROMIUM}`;
+const mockOnly = skip || (REAL ? 'needs the mock’s data' : false);
+
+describe('dashboard', { skip, timeout: 180_000 }, () => {
+  let browser, server, base;
+
+  before(async () => {
+    if (!REAL) server = await serve();
+    base = REAL ?? `http://127.0.0.1:${server.address().port}`;
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGS });
+  });
+
+  after(async () => {
+    await browser?.close();
+    server?.closeAllConnections();
+    server?.close();
+  });
+
+  /** A fresh browser profile; `faults` collects what the browser complains about. */
+  async function open(hash, { token, scheme = 'light', width = 1280 } = {}) {
+    const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 800 } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE);
+    const faults = [];
+    page.on('console', (message) => ['error', 'warning'].includes(message.type()) && faults.push(message.text()));
+    page.on('pageerror', (error) => faults.push(String(error)));
+    await page.addInitScript((given) => {
+      if (given) sessionStorage.setItem('lamina-token', given);
+      globalThis.violations = [];
+      addEventListener('securitypolicyviolation', (event) => globalThis.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+    }, token);
+    await page.goto(`${base}/${hash}`);
+    return { page, faults, close: () => context.close() };
+  }
+
+  async function isSound({ page, faults }, allowed = /^$/) {
+    assert.deepEqual(await page.evaluate(() => globalThis.violations), [], 'content security policy');
+    assert.deepEqual(faults.filter((fault) => !allowed.test(fault)), [], 'console');
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `the page is ${wide} px wider than the window`);
+    await page.evaluate(AXE);
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+    const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+    assert.deepEqual(serious.map((v) => `${v.id}: ${v.nodes.map((node) => node.html).join(' ')}`), [], 'axe');
+  }
+
+  /** In the page: whether the middle half of the chart holds a good length of line in an arm's colour: equal lines hide one another. */
+  function inked() {
+    const canvas = document.querySelector('.plot canvas');
+    const x = Math.floor(canvas.width / 4);
+    const { data } = canvas.getContext('2d').getImageData(x, 0, 2 * x, canvas.height);
+    const shown = [...document.querySelectorAll('figcaption .arm i')].map((swatch) => getComputedStyle(swatch).backgroundColor.match(/\d+/g).map(Number));
+    const length = ([r, g, b]) => {
+      let pixels = 0;
+      for (let i = 0; i < data.length; i += 4) pixels += data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] === 255;
+      return pixels;
+    };
+    return shown.some((colour) => length(colour) > 20);
+  }
+
+  async function firstJob() {
+    const wanted = REAL ? 0 : 2;
+    const response = await fetch(`${base}/jobs`, { headers: { Authorization: `Bearer ${TOKEN}` } });
+    const { items } = await response.json();
+    assert.ok(items.length > wanted, 'the server has a job');
+    return items[wanted];
+  }
+
+  it('refuses a wrong token in words, takes a right one, and signs out', async () => {
+    const view = await open('');
+    const { page } = view;
+    await page.getByLabel('Access token').fill('wrong');
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('alert').getByText('This token is not accepted').waitFor();
+    await page.getByLabel('Access token').fill(TOKEN);
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'Jobs' }).waitFor();
+    assert.equal(await page.evaluate(() => localStorage.length), 0, 'the token stays in this tab unless it is asked for');
+    // The browser itself reports the refused request.
+    await isSound(view, /401/);
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByLabel('Access token').waitFor();
+    assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+    await view.close();
+  });
+
+  it('opens a job by keyboard from the list', async () => {
+    const view = await open('#/jobs', { token: TOKEN });
+    const job = await firstJob();
+    const link = view.page.getByRole('link', { name: job.name, exact: true }).first();
+    await link.focus();
+    await view.page.keyboard.press('Enter');
+    await view.page.getByRole('heading', { level: 1, name: job.name }).waitFor();
+    await view.close();
+  });
+
+  for (const [scheme, width] of [['light', 1280], ['dark', 400]]) {
+    it(`shows a job's curves and its report, ${scheme} at ${width}`, async () => {
+      const job = await firstJob();
+      const view = await open(`#/jobs/${job.id}`, { token: TOKEN, scheme, width });
+      const { page } = view;
+      await page.locator('.plot canvas').waitFor();
+      await page.getByRole('heading', { name: 'Report' }).waitFor();
+      await page.locator('.strips circle').first().waitFor();
+      for (const metric of ['Train loss', 'Theta', 'Open blocks', 'Validation loss']) {
+        await page.getByRole('radio', { name: metric }).check({ force: true });
+        await page.locator('figcaption .label', { hasText: metric }).waitFor();
+        await page.waitForFunction(inked);
+      }
+      await page.getByRole('radio', { name: 'Hours' }).check({ force: true });
+      await page.getByRole('img', { name: /by training time/ }).waitFor();
+      await page.waitForFunction(inked);
+      await isSound(view);
+      await view.close();
+    });
+  }
+
+  it('lists trials, filters them, and shows one with its log', async () => {
+    const job = await firstJob();
+    const view = await open(`#/jobs/${job.id}/trials`, { token: TOKEN });
+    const { page } = view;
+    await page.locator('tbody tr').first().waitFor();
+    await page.getByLabel('Stage').selectOption('pretrain');
+    await page.waitForFunction(() => [...document.querySelectorAll('tbody th a')].every((a) => a.textContent === 'Pre-train'));
+    assert.match(page.url(), /stage=pretrain/);
+    await isSound(view);
+    await page.locator('tbody th a').first().click();
+    await page.getByRole('heading', { name: /^Pre-train, .*seed 0/ }).waitFor();
+    await page.getByRole('heading', { name: 'Attempts' }).waitFor();
+    await page.locator('.log .line').first().waitFor();
+    await isSound(view);
+    await view.close();
+  });
+
+  for (const hash of ['#/nodes', '#/submit', '#/nowhere']) {
+    it(`${hash} is sound on a wide and on a narrow screen`, async () => {
+      for (const width of [1280, 400]) {
+        const view = await open(hash, { token: TOKEN, width });
+        await view.page.locator('main h1').waitFor();
+        await view.page.getByRole('status').waitFor({ state: 'detached' });
+        await isSound(view);
+        await view.close();
+      }
+    });
+  }
+
+  it('a job that does not exist is a problem with its code', async () => {
+    const view = await open('#/jobs/0199c0de-0000-7000-8000-000000000000', { token: TOKEN });
+    await view.page.getByRole('alert').getByText('not_found').first().waitFor();
+    await isSound(view, /404/);
+    await view.close();
+  });
+
+  it('follows a running job as it moves, and cancels it after asking', { skip: mockOnly }, async () => {
+    const view = await open('#/jobs', { token: 'demo' });
+    const { page } = view;
+    await page.getByRole('link', { name: 'pld on wiki', exact: true }).click();
+    await page.getByText('live', { exact: true }).waitFor();
+    const bar = page.getByRole('progressbar');
+    const before = await bar.locator('span').getAttribute('style');
+    await page.waitForFunction((old) => document.querySelector('[role=progressbar] span')?.getAttribute('style') !== old, before);
+    await page.getByRole('button', { name: 'Cancel job' }).click();
+    await page.getByRole('dialog').waitFor();
+    await isSound(view);
+    await page.getByRole('button', { name: 'Keep it running' }).click();
+    await page.getByRole('dialog').waitFor({ state: 'hidden' });
+    await page.getByRole('button', { name: 'Cancel job' }).click();
+    await page.getByRole('button', { name: 'Cancel the job' }).click();
+    await page.getByLabel('Status of the job').getByText('cancelled').waitFor();
+    await view.close();
+  });
+
+  it('an empty server shows how to post the first job', { skip: mockOnly }, async () => {
+    const view = await open('#/jobs', { token: 'empty', width: 400 });
+    await view.page.getByText(`curl ${base}/jobs`).waitFor();
+    await isSound(view);
+    await view.close();
+  });
+
+  it('plans a job, and leads from a problem to its place in the text', { skip: mockOnly }, async () => {
+    const view = await open('#/submit', { token: 'demo' });
+    const { page } = view;
+    await page.getByRole('button', { name: 'Check and plan' }).click();
+    await page.getByText('1 timing').waitFor();
+    const editor = page.getByLabel('Job, as JSON');
+    await editor.fill((await editor.inputValue()).replace('"theta_limit": 0.5', '"theta_limit": 7'));
+    await page.getByRole('button', { name: 'Submit' }).click();
+    await page.getByRole('alert').getByText('invalid_job').waitFor();
+    await page.getByRole('button', { name: '/arms/1/layer_drop/theta_limit' }).click();
+    assert.equal(await editor.evaluate((area) => area.value.slice(area.selectionStart, area.selectionEnd)), '7');
+    await isSound(view, /422/);
+    await view.close();
+  });
+});

@@ -1,0 +1,27 @@
+import { expect, test } from 'vitest';
+
+import { links, parseRoute } from '../src/route';
+
+test('every link leads where it says', () => {
+  expect(parseRoute(links.jobs())).toMatchObject({ page: 'jobs' });
+  expect(parseRoute(links.job('a/b'))).toMatchObject({ page: 'job', id: 'a/b', tab: 'overview' });
+  expect(parseRoute(links.job('1', 'spec'))).toMatchObject({ page: 'job', id: '1', tab: 'spec' });
+  expect(parseRoute(links.trial('1'))).toEqual({ page: 'trial', id: '1' });
+  expect(parseRoute(links.nodes())).toEqual({ page: 'nodes' });
+  expect(parseRoute(links.submit())).toEqual({ page: 'submit' });
+});
+
+test('a filter goes into the address and comes back', () => {
+  const link = links.trials('1', { stage: 'finetune', arm: 'a&b=c', state: '' });
+  const route = parseRoute(link);
+  expect(route).toMatchObject({ page: 'job', tab: 'trials' });
+  expect('query' in route && [...route.query]).toEqual([['stage', 'finetune'], ['arm', 'a&b=c']]);
+});
+
+test.each(['#/jobs/1/nothing', '#/jobs/1/trials/2', '#/elsewhere', '#/trials', '#/jobs/%E0'])('%s does not break', (hash) => {
+  expect(['unknown', 'job']).toContain(parseRoute(hash).page);
+});
+
+test('no hash at all is the list of jobs', () => {
+  expect(['', '#', '#/'].map((hash) => parseRoute(hash).page)).toEqual(['jobs', 'jobs', 'jobs']);
+});
