@@ -34,11 +34,12 @@ build: setup ## Build lamina and lamina-trainer for development, in target/debug
 release: setup dashboard ## Build lamina and lamina-trainer for use, in target/release
 	@$(ENV); cargo build --release --workspace --bins
 
-# The tests of the whole start the two programs from target/debug, which cargo would not build for them.
+# The tests of the whole start the two programs from target/debug, which cargo would not build for them. They run side
+# by side: OpenMP's threads must not spin on cores that another test needs.
 test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
 	@$(ENV); \
 	if cargo nextest --version >/dev/null 2>&1; then run='nextest run'; else run=test; fi; \
-	deploy/with-postgres.sh cargo $$run --workspace
+	OMP_WAIT_POLICY=passive deploy/with-postgres.sh cargo $$run --workspace
 
 check: setup ## Formatting and lints, warnings are errors
 	@cargo fmt --all --check

@@ -124,7 +124,8 @@ pub struct Assignment {
     pub slot: u32,
     #[schema(value_type = Object)]
     pub spec: TrialSpec,
-    /// Files to bring before the start, fetched by digest from `/artifacts/{sha256}`.
+    /// Files to bring before the start, fetched by digest from `/artifacts/{sha256}`. Left out for an attempt that the
+    /// request names: the agent has its inputs.
     pub corpus: Option<DatasetFiles>,
     pub vocabulary: Option<DatasetFiles>,
     pub glue: Option<DatasetFiles>,

@@ -291,5 +291,8 @@ fn command(trainer: &Path, arguments: &[OsString]) -> Command {
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Slots are numbered as the listing tool does it; CUDA's own default is by speed.
     command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+    // By default OpenMP's threads spin while they wait for each other; on cores that anything else uses, that costs a
+    // multiple of the step. It reads this before main, so the trainer cannot set it for itself.
+    command.env("OMP_WAIT_POLICY", "passive");
     command
 }

@@ -56,7 +56,7 @@ async fn the_database_itself_refuses_a_second_open_attempt() {
     let first = world.running(&agent).await;
     for (constraint, columns) in [
         ("attempt_one_open_per_trial", "trial_id, 2, node_id, 1"),
-        ("attempt_one_open_per_slot", "(select id from trial where state = 'blocked'), 1, node_id, slot"),
+        ("attempt_one_open_per_slot", "(select id from trial where state = 'blocked' limit 1), 1, node_id, slot"),
     ] {
         world.submit(|spec| spec["glue"] = json!({"tasks": ["rte"], "seeds": 1})).await;
         let statement = format!(
