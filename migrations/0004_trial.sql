@@ -59,7 +59,7 @@ create table trial (
 create index trial_queue on trial (job_id, stage, ordinal) where state = 'queued';
 -- Blocked trials, by what they wait for.
 create index trial_waiting on trial (waits_for) where state = 'blocked';
--- A job's counts and its share of work done, from the index alone.
-create index trial_by_state on trial (job_id, state) include (work);
+-- A job's counts, times and share of work done, from the index alone.
+create index trial_by_state on trial (job_id, state) include (work, stage, started_at, finished_at);
 -- A job's trials of one stage, arm and state, in order.
 create index trial_by_arm on trial (job_id, stage, arm, ordinal);

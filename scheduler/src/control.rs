@@ -31,6 +31,7 @@ pub struct Control {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Did {
     pub reaped: usize,
+    pub cancelled: u64,
     pub released: u64,
     pub placed: usize,
     pub announced: usize,
@@ -75,6 +76,7 @@ impl Control {
     pub async fn round(&self) -> Result<Did, StoreError> {
         Ok(Did {
             reaped: self.reap().await?,
+            cancelled: self.cancel().await?,
             released: self.unblock().await?,
             placed: self.place().await?,
             announced: self.announce().await?,
@@ -84,6 +86,11 @@ impl Control {
     /// Ends attempts whose lease has run out or that stand still.
     pub async fn reap(&self) -> Result<usize, StoreError> {
         self.store.reap(&self.policy).await
+    }
+
+    /// Ends what is left of cancelled jobs.
+    pub async fn cancel(&self) -> Result<u64, StoreError> {
+        self.store.cancel_trials(None).await
     }
 
     /// Queues, or cancels, the trials whose pre-train trial has ended.

@@ -149,7 +149,7 @@ pub fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetE
     let mut paths = match kind {
         DatasetKind::Corpus => corpus_files(paths),
         DatasetKind::Vocabulary => vocabulary_file(paths),
-        DatasetKind::Glue => glue_files(&root, paths)?,
+        DatasetKind::Glue => glue_files(&root, &paths)?,
     };
     paths.sort();
     let unfit = |what: &str| DatasetError::Unfit { path: root.clone(), what: what.into() };
@@ -234,21 +234,24 @@ fn vocabulary_file(paths: Vec<String>) -> Vec<String> {
     if paths.len() == 1 { paths } else { paths.into_iter().filter(|path| path == "vocab.txt").collect() }
 }
 
-/// The labelled files of the tasks that are there; a task that lacks one of its files is refused.
-fn glue_files(root: &Path, paths: Vec<String>) -> Result<Vec<String>, DatasetError> {
-    let mut files = Vec::new();
+/// The labelled files of the tasks that are whole. Official archives come without some files (a task's training part
+/// is not always to be had), so a task that lacks one is left out, and a job that asks for it is told so; a folder
+/// without any whole task is refused.
+fn glue_files(root: &Path, paths: &[String]) -> Result<Vec<String>, DatasetError> {
+    let (mut files, mut lacking) = (Vec::new(), Vec::new());
     for row in Task::rows() {
-        if !paths.iter().any(|path| path.starts_with(&format!("{}/", row.folder))) {
-            continue;
+        let wanted = ["train.tsv", row.dev].map(|file| format!("{}/{file}", row.folder));
+        match wanted.iter().filter(|path| !paths.contains(path)).map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => files.extend(wanted),
+            [missing] => lacking.push(format!("{} lacks {missing}", row.name)),
+            _ => {}
         }
-        for file in ["train.tsv", row.dev] {
-            let path = format!("{}/{file}", row.folder);
-            if !paths.contains(&path) {
-                let what = format!("the task {} lacks {file}", row.name);
-                return Err(DatasetError::Unfit { path: root.join(row.folder), what });
-            }
-            files.push(path);
-        }
+    }
+    if files.is_empty() && !lacking.is_empty() {
+        return Err(DatasetError::Unfit {
+            path: root.into(),
+            what: format!("no task is whole: {}", lacking.join(", ")),
+        });
     }
     Ok(files)
 }
@@ -413,7 +416,9 @@ mod tests {
             ["RTE/dev.tsv", "RTE/train.tsv"]
         );
         assert_eq!(scanned.facts, DatasetFacts::Glue { examples: [(Task::Rte, 2)].into() });
-        assert!(refusal(DatasetKind::Glue, folder(&[("RTE/train.tsv", &train)]).path()).contains("rte lacks dev.tsv"));
+        assert!(
+            refusal(DatasetKind::Glue, folder(&[("RTE/train.tsv", &train)]).path()).contains("rte lacks RTE/dev.tsv")
+        );
         assert!(refusal(DatasetKind::Glue, folder(&[("other/train.tsv", "x")]).path()).contains("no GLUE task"));
         let broken = folder(&[("RTE/dev.tsv", header)]);
         fs::write(broken.path().join("RTE/train.tsv"), b"a\n\xff\n").unwrap();

@@ -108,7 +108,10 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
     if let (Some(glue), Some(Scan { facts: DatasetFacts::Glue { examples }, .. })) = (&spec.glue, &datasets.glue) {
         for (index, name) in glue.tasks.iter().enumerate() {
             if Task::named(name).is_some_and(|task| !examples.contains_key(&task)) {
-                let message = format!("the dataset {:?} has no task {name}", glue.dataset);
+                let message = format!(
+                    "the dataset {:?} does not hold both parts, train and dev, of the task {name}",
+                    glue.dataset
+                );
                 problems.push(Problem { pointer: format!("/glue/tasks/{index}"), message });
             }
         }

@@ -58,7 +58,8 @@ pub fn place(snapshot: &Snapshot) -> Vec<Placement> {
     let mut placements = Vec::new();
     for waiting in &snapshot.queue {
         let elsewhere = nodes.iter().any(|node| !waiting.avoid.contains(&node.id));
-        let suits = |node: &Node| !held.contains(&node.id) && !(elsewhere && waiting.avoid.contains(&node.id));
+        let avoids = |node: &Node| elsewhere && waiting.avoid.contains(&node.id);
+        let suits = |node: &Node| !held.contains(&node.id) && !avoids(node);
         let timing = waiting.stage == Stage::Timing;
         let chosen = nodes.iter_mut().filter(|node| suits(node)).find_map(|node| {
             let alone = !timing || !node.shares_cores() || node.slots.iter().all(|slot| slot.busy.is_none());

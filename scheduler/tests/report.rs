@@ -217,6 +217,16 @@ fn a_drift_that_hits_both_arms_alike_leaves_the_ratio_exact() {
 }
 
 #[test]
+fn a_line_that_leaves_no_time_outside_the_encoder_is_no_fit() {
+    // The machine was slow while the baseline ran: the line through both would start below zero.
+    let mut slow = timed("pre-ln", &[(12, 80)], &[1.0, 1.0]);
+    slow.by_open[0].seconds *= 2.0;
+    let report = report(&facts(vec![timing(vec![slow, timed("pld", &[(6, 40), (8, 40)], &[1.0, 1.0])])]));
+    assert_eq!(report.speed.unwrap().fit, None);
+    assert!(report.notes.iter().any(|note| note.starts_with("No line of step time")), "{:?}", report.notes);
+}
+
+#[test]
 fn without_an_arm_that_closes_blocks_there_is_no_fit() {
     let noise = [1.0, 1.01];
     let report =

@@ -1,17 +1,16 @@
 // Made-up but plausible jobs for working on the dashboard without a server. Everything follows from the clock and a
 // fixed seed: nothing is stored.
 
-const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
-const TASKS = {
+export const TASKS = {
   rte: { metrics: ['accuracy'], majority: 0.527, base: 0.572, sd: 0.016 },
   mrpc: { metrics: ['f1', 'accuracy'], majority: 0.748, base: 0.786, sd: 0.011 },
   cola: { metrics: ['matthews'], majority: 0, base: 0.118, sd: 0.035 },
 };
 const ARMS = ['post-ln', 'pre-ln', 'pld'];
-const PRETRAIN_SEEDS = 3;
+export const PRETRAIN_SEEDS = 3;
 const FINETUNE_SEEDS = 5;
-const STEPS = 2000;
-const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 };
+export const STEPS = 2000;
+export const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 };
 /** Wall seconds in which the running job of the mock goes from start to end. */
 const LENGTH = 900;
 
@@ -24,7 +23,7 @@ export function draw(...name) {
   return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32;
 }
 
-function normal(...name) {
+export function normal(...name) {
   return Math.sqrt(-2 * Math.log(1 - draw(...name, 'a'))) * Math.cos(2 * Math.PI * draw(...name, 'b'));
 }
 
@@ -43,19 +42,15 @@ function uuid(...name) {
 export const at = (milliseconds) => new Date(milliseconds).toISOString();
 const seeds = (n, head = n) => ({ init: n, data: head, dropout: head, gate: n, head });
 
-function summary(values) {
-  if (values.length === 0) return null;
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const sd = values.length < 2 ? null : Math.sqrt(values.reduce((a, v) => a + (v - mean) ** 2, 0) / (values.length - 1));
-  const half = sd === null ? null : (T95[values.length - 1] ?? 1.984) * sd / Math.sqrt(values.length);
-  return { n: values.length, mean, sd, interval: half === null ? null : [mean - half, mean + half] };
-}
-
 function loss(arm, seed, step) {
   const share = step / STEPS;
   const floor = { 'post-ln': 4.02, 'pre-ln': 3.86, pld: 3.885 }[arm];
   const slow = { 'post-ln': 5.2, 'pre-ln': 7.2, pld: 6.9 }[arm];
-  return floor + 0.02 * normal('floor', arm, seed) + (10.3 - floor) * (0.62 * Math.exp(-slow * 5 * share) + 0.38 * Math.exp(-slow * share * 0.55) * (1 - 0.55 * share));
+  return (
+    floor +
+    0.02 * normal('floor', arm, seed) +
+    (10.3 - floor) * (0.62 * Math.exp(-slow * 5 * share) + 0.38 * Math.exp(-slow * share * 0.55) * (1 - 0.55 * share))
+  );
 }
 
 function theta(arm, step) {
@@ -64,7 +59,8 @@ function theta(arm, step) {
 
 function metric(name, arm, seed, step) {
   const keep = (block) => 1 - (block / 12) * (1 - theta(arm, step));
-  const open = () => Array.from({ length: 12 }, (_, i) => draw('gate', seed, step, i) < keep(i + 1)).filter(Boolean).length;
+  const open = () =>
+    Array.from({ length: 12 }, (_, i) => draw('gate', seed, step, i) < keep(i + 1)).filter(Boolean).length;
   return {
     validation_loss: () => loss(arm, seed, step),
     train_loss: () => loss(arm, seed, step) + 0.09 * normal('noise', arm, seed, step),
@@ -95,22 +91,50 @@ function job(number, name, arms, age, ending, now) {
   const add = (stage, starts, takes, rest, total) => {
     const name = [number, stage, rest.arm, rest.task, JSON.stringify(rest.seeds)];
     const share = ending === 'queued' ? 0 : Math.max(0, Math.min(1, (time - starts) / takes));
-    const failure = rest.fails && share >= rest.fails
-      ? { kind: 'non_finite_loss', message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate 0.0001)` }
-      : null;
-    const state = failure ? 'failed' : share === 1 ? 'succeeded' : ending === 'cancelled' ? 'cancelled' : share > 0 ? 'running' : rest.waits ? 'blocked' : 'queued';
+    const failure =
+      rest.fails && share >= rest.fails
+        ? {
+            kind: 'non_finite_loss',
+            message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate 0.0001)`,
+          }
+        : null;
+    const state = failure
+      ? 'failed'
+      : share === 1
+        ? 'succeeded'
+        : ending === 'cancelled'
+          ? 'cancelled'
+          : share > 0
+            ? 'running'
+            : rest.waits
+              ? 'blocked'
+              : 'queued';
     const step = Math.floor(total * (failure ? rest.fails : share));
     const started = share > 0 ? at(created + starts * 1000) : null;
     const trial = {
-      id: uuid(...name), job: id, stage, arm: rest.arm ?? null, task: rest.task ?? null, learning_rate: rest.task ? 1e-4 : null,
-      seeds: rest.seeds, state, waits_for: rest.waits?.id ?? null,
+      id: uuid(...name),
+      job: id,
+      stage,
+      arm: rest.arm ?? null,
+      task: rest.task ?? null,
+      learning_rate: rest.task ? 1e-4 : null,
+      seeds: rest.seeds,
+      state,
+      waits_for: rest.waits?.id ?? null,
       pending_reason: state === 'queued' ? 'Every slot is taken; 4 trials are in front of it.' : null,
-      step, total_steps: total, trained_seconds: step * (STEP_SECONDS[rest.arm] ?? 0.17) * (rest.task ? 0.6 : 1),
+      step,
+      total_steps: total,
+      trained_seconds: step * (STEP_SECONDS[rest.arm] ?? 0.17) * (rest.task ? 0.6 : 1),
       estimated_end: state === 'running' ? at(created + (starts + takes) * 1000) : null,
-      fingerprint: uuid('print', number, stage, rest.arm, rest.task).replaceAll('-', '').repeat(2), attempts: state === 'blocked' || state === 'queued' ? 0 : 1,
-      created_at: at(created), started_at: started,
+      fingerprint: uuid('print', number, stage, rest.arm, rest.task).replaceAll('-', '').repeat(2),
+      attempts: state === 'blocked' || state === 'queued' ? 0 : 1,
+      created_at: at(created),
+      started_at: started,
       finished_at: failure || state === 'succeeded' ? at(created + (starts + takes) * 1000) : null,
-      failure, report: null, node: state === 'running' ? 'gpu-01' : null, slot: state === 'running' ? trials.length % 2 : null,
+      failure,
+      report: null,
+      node: state === 'running' ? 'gpu-01' : null,
+      slot: state === 'running' ? trials.length % 2 : null,
     };
     if (state === 'succeeded') trial.report = report(trial);
     trials.push(trial);
@@ -118,26 +142,89 @@ function job(number, name, arms, age, ending, now) {
   };
   add('timing', 5, 60, { seeds: seeds(0) }, 480);
   const sources = arms.flatMap((arm, a) =>
-    Array.from({ length: PRETRAIN_SEEDS }, (_, seed) => add('pretrain', 60 + seed * 160 + a * 12, 190, { arm, seeds: seeds(seed) }, STEPS)));
+    Array.from({ length: PRETRAIN_SEEDS }, (_, seed) =>
+      add('pretrain', 60 + seed * 160 + a * 12, 190, { arm, seeds: seeds(seed) }, STEPS),
+    ),
+  );
   for (const source of sources) {
     for (const task of Object.keys(TASKS)) {
       for (let seed = 0; seed < FINETUNE_SEEDS; seed++) {
         const fails = source.arm === 'post-ln' && task === 'cola' && source.seeds.init === 1 && seed === 2 ? 0.4 : 0;
-        add('finetune', 270 + source.seeds.init * 170 + seed * 45, 60, { arm: source.arm, task, seeds: seeds(source.seeds.init, seed), waits: source, fails }, 468);
+        add(
+          'finetune',
+          270 + source.seeds.init * 170 + seed * 45,
+          60,
+          { arm: source.arm, task, seeds: seeds(source.seeds.init, seed), waits: source, fails },
+          468,
+        );
       }
     }
   }
-  const counts = Object.fromEntries(['blocked', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'paused'].map((state) => [state, trials.filter((t) => t.state === state).length]));
+  const counts = Object.fromEntries(
+    ['blocked', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'paused'].map((state) => [
+      state,
+      trials.filter((t) => t.state === state).length,
+    ]),
+  );
   const open = counts.blocked + counts.queued + counts.running;
-  const status = ending === 'cancelled' ? 'cancelled' : open === 0 ? (counts.failed > 0 ? 'partial' : 'succeeded') : counts.running + counts.succeeded > 0 ? 'running' : 'queued';
-  const progress = open === 0 ? 1 : trials.reduce((sum, t) => sum + (t.state === 'succeeded' || t.failure ? 1 : t.step / t.total_steps) * (t.stage === 'pretrain' ? 12 : 1), 0) / trials.reduce((sum, t) => sum + (t.stage === 'pretrain' ? 12 : 1), 0);
+  const status =
+    ending === 'cancelled'
+      ? 'cancelled'
+      : open === 0
+        ? counts.failed > 0
+          ? 'partial'
+          : 'succeeded'
+        : counts.running + counts.succeeded > 0
+          ? 'running'
+          : 'queued';
+  const progress =
+    open === 0
+      ? 1
+      : trials.reduce(
+          (sum, t) =>
+            sum +
+            (t.state === 'succeeded' || t.failure ? 1 : t.step / t.total_steps) * (t.stage === 'pretrain' ? 12 : 1),
+          0,
+        ) / trials.reduce((sum, t) => sum + (t.stage === 'pretrain' ? 12 : 1), 0);
   return {
     trials,
     summary: {
-      id, name, status, created_at: at(created), finished_at: open === 0 || ending === 'cancelled' ? at(created + Math.min(age, LENGTH) * 1000) : null, arms, baseline: 'pre-ln',
-      trials: counts, progress, estimated_end: status === 'running' ? at(created + LENGTH * 1000) : null,
+      id,
+      name,
+      status,
+      created_at: at(created),
+      finished_at: open === 0 || ending === 'cancelled' ? at(created + Math.min(age, LENGTH) * 1000) : null,
+      arms,
+      baseline: 'pre-ln',
+      trials: counts,
+      progress,
+      estimated_end: status === 'running' ? at(created + LENGTH * 1000) : null,
     },
-    spec: { name, model: 'narrow', corpus: 'wiki', vocabulary: 'bert-base-uncased', pretrain: { steps: STEPS, batch: 32, length: 128, learning_rate: { peak: 1e-3, warmup: 0.02, decay: 'linear' }, seeds: PRETRAIN_SEEDS }, arms: arms.map((arm) => (arm === 'pld' ? { name: arm, norm: 'pre', layer_drop: { schedule: 'exponential', theta_limit: 0.5, depth_index: 'one', scale: true } } : { name: arm, norm: arm === 'post-ln' ? 'post' : 'pre' })), baseline: 'pre-ln', glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: [1e-4] }, timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2 } },
+    spec: {
+      name,
+      model: 'narrow',
+      corpus: 'wiki',
+      vocabulary: 'bert-base-uncased',
+      pretrain: {
+        steps: STEPS,
+        batch: 32,
+        length: 128,
+        learning_rate: { peak: 1e-3, warmup: 0.02, decay: 'linear' },
+        seeds: PRETRAIN_SEEDS,
+      },
+      arms: arms.map((arm) =>
+        arm === 'pld'
+          ? {
+              name: arm,
+              norm: 'pre',
+              layer_drop: { schedule: 'exponential', theta_limit: 0.5, depth_index: 'one', scale: true },
+            }
+          : { name: arm, norm: arm === 'post-ln' ? 'post' : 'pre' },
+      ),
+      baseline: 'pre-ln',
+      glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: [1e-4] },
+      timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2 },
+    },
   };
 }
 
@@ -145,7 +232,15 @@ function report(trial) {
   const digest = uuid('digest', trial.id).replaceAll('-', '').repeat(2);
   if (trial.stage === 'timing') return { stage: 'timing', arms: [] };
   if (trial.stage === 'pretrain') {
-    return { stage: 'pretrain', steps: STEPS, trained_seconds: STEPS * STEP_SECONDS[trial.arm], tokens: STEPS * 4096, validation_loss: loss(trial.arm, trial.seeds.init, STEPS), digest, checkpoint: digest };
+    return {
+      stage: 'pretrain',
+      steps: STEPS,
+      trained_seconds: STEPS * STEP_SECONDS[trial.arm],
+      tokens: STEPS * 4096,
+      validation_loss: loss(trial.arm, trial.seeds.init, STEPS),
+      digest,
+      checkpoint: digest,
+    };
   }
   const { base, sd, majority, metrics } = TASKS[trial.task];
   const shift = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[trial.arm] * (trial.task === 'cola' ? 3 : 1);
@@ -153,79 +248,62 @@ function report(trial) {
   const raw = base + shift + sd * normal('score', trial.task, trial.arm, trial.seeds.init, trial.seeds.head);
   const collapsed = trial.task !== 'mrpc' && draw('collapse', trial.id) < 0.07;
   const score = collapsed ? majority : Math.round(Math.max(majority - 0.01, raw) * 277) / 277;
-  return { stage: 'finetune', steps: 468, trained_seconds: 60, metrics: Object.fromEntries(metrics.map((m) => [m, score])), score, majority_score: majority, digest };
-}
-
-function comparison(arm, learning_rate, pairs) {
-  const found = summary(pairs);
-  if (!found) return null;
-  const p = found.sd ? Math.min(1, 2 * Math.exp(-0.717 * Math.abs(found.mean / (found.sd / Math.sqrt(found.n))) - 0.416 * (found.mean / (found.sd / Math.sqrt(found.n))) ** 2)) : null;
-  return { arm, learning_rate, n_pairs: found.n, mean_difference: found.mean, interval: found.interval, p_paired_t: p, p_holm: learning_rate === null || p === null ? null : Math.min(1, p * 3), p_wilcoxon: p === null ? null : 0.25, p_brown_forsythe: p === null ? null : 0.41 };
-}
-
-export function reportOf({ summary: job, trials }) {
-  const { arms, baseline } = job;
-  const done = trials.filter((t) => t.state === 'succeeded' || t.failure);
-  const timed = done.some((t) => t.stage === 'timing');
-  const speedOf = (arm) => {
-    const turns = Array.from({ length: 8 }, (_, i) => STEP_SECONDS[arm] * (1 + 0.012 * normal('turn', arm, i)));
-    const ratios = summary(turns.map((t, i) => STEP_SECONDS[baseline] * (1 + 0.012 * normal('turn', baseline, i)) / t));
-    const seconds_per_step = summary(turns);
-    const other = arm !== baseline;
-    const drops = arm === 'pld';
-    const step_saving = other ? 1 - 1 / ratios.mean : null;
-    return { arm, seconds_per_step, ratio_to_baseline: other ? ratios.mean : null, ratio_interval: other ? ratios.interval : null, step_saving, encoder_share: drops ? 0.88 : null, closed_form_saving: drops ? 0.2678 : null, limit_saving: drops ? 0.2357 : null, share_of_limit: drops ? step_saving / 0.2357 : null, tokens_per_second: 4096 / seconds_per_step.mean, by_open: [] };
-  };
-  const lossOf = (arm) => done.filter((t) => t.stage === 'pretrain' && t.arm === arm && t.report);
-  const runsOf = (task, arm) => done.filter((t) => t.stage === 'finetune' && t.task === task && t.arm === arm);
-  const pairs = (mine, theirs, value) => mine.flatMap((t) => {
-    const other = theirs.find((o) => o.seeds.init === t.seeds.init && o.seeds.head === t.seeds.head);
-    return other?.report && t.report ? [value(t) - value(other)] : [];
-  });
-  const byCheckpoint = (values) => summary(values);
   return {
-    job: job.id, name: job.name, baseline, complete: job.finished_at !== null,
-    speed: timed ? { device: { name: 'cuda:0', model: 'NVIDIA H100 80GB', threads: 8, libtorch: '2.11.0', trainer: '0.1.0' }, fit: { fixed: 0.02, per_block: 0.0135 }, arms: arms.map(speedOf) } : null,
-    pretrain: arms.map((arm) => {
-      const runs = lossOf(arm);
-      return { arm, seeds: runs.map((t) => ({ seed: t.seeds.init, steps: STEPS, validation_loss: t.report.validation_loss, hours: t.trained_seconds / 3600, failure: null })), validation_loss: summary(runs.map((t) => t.report.validation_loss)), comparison: arm === baseline ? null : comparison(arm, null, pairs(runs, lossOf(baseline), (t) => t.report.validation_loss)) };
-    }),
-    glue: Object.keys(TASKS).flatMap((task) => {
-      const rows = arms.filter((arm) => runsOf(task, arm).length > 0);
-      if (rows.length === 0) return [];
-      const majority_score = TASKS[task].majority;
-      return [{
-        task, metrics: TASKS[task].metrics, majority_score,
-        arms: rows.map((arm) => {
-          const runs = runsOf(task, arm);
-          const scores = runs.map((t) => ({ seed: t.seeds.head, pretrain_seed: t.seeds.init, score: t.report?.score ?? null, failed: !t.report || t.report.score <= majority_score }));
-          const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
-          const found = byCheckpoint(values);
-          const failed = scores.filter((s) => s.failed).length;
-          return { arm, learning_rate: 1e-4, n: scores.length, mean: found?.mean ?? null, sd: found?.sd ?? null, interval: found?.interval ?? null, independent: PRETRAIN_SEEDS, median: [...values].sort()[values.length >> 1] ?? null, min: Math.min(...values), max: Math.max(...values), failed, failed_interval: [failed / scores.length / 3, Math.min(1, failed / scores.length + 0.2)], diverged: scores.filter((s) => s.score === null).length, scores };
-        }),
-        comparisons: rows.filter((arm) => arm !== baseline).flatMap((arm) => comparison(arm, 1e-4, pairs(runsOf(task, arm), runsOf(task, baseline), (t) => t.report.score)) ?? []),
-      }];
-    }),
-    notes: job.finished_at ? ['CoLA, post-ln: one of 15 runs diverged; it is counted as failed and has no score.'] : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
+    stage: 'finetune',
+    steps: 468,
+    trained_seconds: 60,
+    metrics: Object.fromEntries(metrics.map((m) => [m, score])),
+    score,
+    majority_score: majority,
+    digest,
   };
 }
 
 export function curvesOf({ trials }, name, most) {
-  const series = trials.filter((t) => t.stage === 'pretrain').map((t) => ({ trial: t.id, arm: t.arm, seeds: t.seeds, points: points(name, t, most) }));
+  const series = trials
+    .filter((t) => t.stage === 'pretrain')
+    .map((t) => ({ trial: t.id, arm: t.arm, seeds: t.seeds, points: points(name, t, most) }));
   return { name, series: series.filter((s) => s.points.length > 0) };
 }
 
 export function trialOf(trial) {
   const names = ['validation_loss', 'train_loss', 'theta', 'open_blocks', 'learning_rate', 'gradient_norm'];
-  const attempt = { id: uuid('attempt', trial.id), number: 1, node: 'gpu-01', slot: 0, placed_at: trial.started_at, started_at: trial.started_at, ended_at: trial.finished_at, outcome: trial.failure ? 'failed' : trial.state === 'succeeded' ? 'succeeded' : null, failure: trial.failure, device: null, resumed_from: null, phase: null, step: trial.step, trained_seconds: trial.trained_seconds };
-  return { ...trial, points: names.flatMap((name) => points(name, trial, 500).map((p) => ({ name, ...p }))), attempts: trial.started_at ? [attempt] : [] };
+  const attempt = {
+    id: uuid('attempt', trial.id),
+    number: 1,
+    node: 'gpu-01',
+    slot: 0,
+    placed_at: trial.started_at,
+    started_at: trial.started_at,
+    ended_at: trial.finished_at,
+    outcome: trial.failure ? 'failed' : trial.state === 'succeeded' ? 'succeeded' : null,
+    failure: trial.failure,
+    device: null,
+    resumed_from: null,
+    phase: null,
+    step: trial.step,
+    trained_seconds: trial.trained_seconds,
+  };
+  return {
+    ...trial,
+    points: names.flatMap((name) => points(name, trial, 500).map((p) => ({ name, ...p }))),
+    attempts: trial.started_at ? [attempt] : [],
+  };
 }
 
 export function logOf(trial) {
   if (!trial.started_at) return [];
   const start = Date.parse(trial.started_at);
-  const texts = [`fingerprint ${trial.fingerprint.slice(0, 16)} trainer 0.1.0 libtorch 2.11.0 device cuda:0 (NVIDIA H100 80GB)`, 'corpus wiki: 1,204 shards from the cache', ...Array.from({ length: Math.floor(trial.step / 10) }, (_, i) => `step ${(i + 1) * 10} loss ${(metric('train_loss', trial.arm ?? 'pre-ln', trial.seeds.init, (i + 1) * 10) ?? 0).toFixed(4)}`), ...(trial.failure ? [`error: ${trial.failure.message}`] : [])];
+  const texts = [
+    `fingerprint ${trial.fingerprint.slice(0, 16)} trainer 0.1.0 libtorch 2.11.0 device cuda:0 (NVIDIA H100 80GB)`,
+    'corpus wiki: 1,204 shards from the cache',
+    ...Array.from(
+      { length: Math.floor(trial.step / 10) },
+      (_, i) =>
+        `step ${(i + 1) * 10} loss ${(metric('train_loss', trial.arm ?? 'pre-ln', trial.seeds.init, (i + 1) * 10) ?? 0).toFixed(4)}`,
+    ),
+    ...(trial.failure ? [`error: ${trial.failure.message}`] : []),
+  ];
   return texts.map((text, i) => ({ id: i + 1, attempt: uuid('attempt', trial.id), text, at: at(start + i * 950) }));
 }
 
@@ -236,7 +314,9 @@ export function jobsAt(now, started) {
     job(1, 'pld on wiki, waiting', ['pre-ln', 'pld'], 40, 'queued', now),
     job(2, 'norm placement and layer drop', ARMS, 5400, '', now),
     job(3, 'pre-ln against pld, stopped early', ['pre-ln', 'pld'], 500, 'cancelled', now),
-    ...Array.from({ length: 40 }, (_, i) => job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', now)),
+    ...Array.from({ length: 40 }, (_, i) =>
+      job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', now),
+    ),
   ];
 }
 
@@ -244,10 +324,34 @@ export function nodesAt(now, jobs) {
   const running = jobs.flatMap((j) => j.trials).filter((t) => t.state === 'running');
   const slot = (index, model, device, memory) => {
     const trial = running[index];
-    return { index, device, model, threads: 8, memory_bytes: memory, attempt: trial ? { id: uuid('attempt', trial.id), trial: trial.id, job: trial.job } : null };
+    return {
+      index,
+      device,
+      model,
+      threads: 8,
+      memory_bytes: memory,
+      attempt: trial ? { id: uuid('attempt', trial.id), trial: trial.id, job: trial.job } : null,
+    };
   };
   return [
-    { id: uuid('node', 1), name: 'gpu-01', live: true, last_seen: at(now - 1200), labels: { pool: 'training', rack: 'b2' }, slots: [slot(0, 'NVIDIA H100 80GB', 'cuda:0', 85_520_809_984), slot(1, 'NVIDIA H100 80GB', 'cuda:1', 85_520_809_984)] },
-    { id: uuid('node', 2), name: 'old-workstation', live: false, last_seen: at(now - 3 * 3600e3), labels: {}, slots: [{ ...slot(99, 'AMD EPYC 7B13', 'cpu', 33_285_996_544), index: 0 }] },
+    {
+      id: uuid('node', 1),
+      name: 'gpu-01',
+      live: true,
+      last_seen: at(now - 1200),
+      labels: { pool: 'training', rack: 'b2' },
+      slots: [
+        slot(0, 'NVIDIA H100 80GB', 'cuda:0', 85_520_809_984),
+        slot(1, 'NVIDIA H100 80GB', 'cuda:1', 85_520_809_984),
+      ],
+    },
+    {
+      id: uuid('node', 2),
+      name: 'old-workstation',
+      live: false,
+      last_seen: at(now - 3 * 3600e3),
+      labels: {},
+      slots: [{ ...slot(99, 'AMD EPYC 7B13', 'cpu', 33_285_996_544), index: 0 }],
+    },
   ];
 }

@@ -7,10 +7,16 @@ import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { curvesOf, jobsAt, logOf, nodesAt, reportOf, trialOf } from './data.mjs';
+import { curvesOf, jobsAt, logOf, nodesAt, trialOf } from './data.mjs';
+import { reportOf } from './report.mjs';
 
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
-const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml' };
+const TYPES = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
 /** As the server sends it (api/src/dashboard.rs). */
 const POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
@@ -39,14 +45,23 @@ async function answer(request, response, world, cancelled) {
   const parts = url.pathname.split('/').filter(Boolean);
   if (!['jobs', 'trials', 'nodes'].includes(parts[0])) return file(url.pathname, response);
   const token = (request.headers.authorization ?? '').replace(/^Bearer /, '');
-  if (token !== 'demo' && token !== 'empty') return problem(response, 401, 'unauthenticated', 'Unauthenticated', 'this token is not known');
+  if (token !== 'demo' && token !== 'empty')
+    return problem(response, 401, 'unauthenticated', 'Unauthenticated', 'this token is not known');
   const jobs = token === 'demo' ? world() : [];
   const query = url.searchParams;
   const [kind, id, part] = parts;
 
   if (kind === 'nodes') return json(response, { items: token === 'demo' ? nodesAt(Date.now(), jobs) : [], next: null });
   if (kind === 'jobs' && id === undefined) {
-    return request.method === 'POST' ? submit(request, response, query, jobs) : json(response, page(jobs.map((j) => j.summary), query));
+    return request.method === 'POST'
+      ? submit(request, response, query, jobs)
+      : json(
+          response,
+          page(
+            jobs.map((j) => j.summary),
+            query,
+          ),
+        );
   }
   if (kind === 'trials') {
     const trial = jobs.flatMap((j) => j.trials).find((t) => t.id === id);
@@ -68,7 +83,13 @@ async function answer(request, response, world, cancelled) {
   if (part === 'curves') return json(response, curvesOf(job, query.get('name'), Number(query.get('points') ?? 400)));
   if (part === 'events') return events(request, response, () => world().find((j) => j.summary.id === id).summary);
   const wanted = ['stage', 'arm', 'state'].filter((key) => query.get(key));
-  return json(response, page(job.trials.filter((t) => wanted.every((key) => t[key] === query.get(key))), query));
+  return json(
+    response,
+    page(
+      job.trials.filter((t) => wanted.every((key) => t[key] === query.get(key))),
+      query,
+    ),
+  );
 }
 
 function page(items, query) {
@@ -88,13 +109,38 @@ async function submit(request, response, query, jobs) {
   }
   const problems = (body.arms ?? []).flatMap((arm, i) => {
     const limit = arm.layer_drop?.theta_limit;
-    return limit === undefined || (limit > 0 && limit <= 1) ? [] : [{ pointer: `/arms/${i}/layer_drop/theta_limit`, message: `${limit}: the theta limit lies above 0 and is at most 1` }];
+    return limit === undefined || (limit > 0 && limit <= 1)
+      ? []
+      : [
+          {
+            pointer: `/arms/${i}/layer_drop/theta_limit`,
+            message: `${limit}: the theta limit lies above 0 and is at most 1`,
+          },
+        ];
   });
   if (!body.arms) problems.push({ pointer: '/arms', message: 'missing field `arms`' });
-  if (problems.length > 0) return problem(response, 422, 'invalid_job', 'Invalid job', `${problems.length} things are wrong with this job`, problems);
+  if (problems.length > 0)
+    return problem(
+      response,
+      422,
+      'invalid_job',
+      'Invalid job',
+      `${problems.length} things are wrong with this job`,
+      problems,
+    );
   if (!query.get('dry_run')) return json(response, { ...jobs[0].summary, spec: jobs[0].spec }, 201);
-  const arms = body.arms.map((arm) => ({ name: arm.name, pretrain_flops: 2.91e15 * (arm.layer_drop ? 0.74 : 1), encoder_saving: arm.layer_drop ? 0.268 : 0, flop_saving: arm.layer_drop ? 0.257 : 0 }));
-  return json(response, { trials: { timing: 1, pretrain: arms.length, finetune: arms.length * 15 }, steps: 18_720, flops: 8.4e15, arms });
+  const arms = body.arms.map((arm) => ({
+    name: arm.name,
+    pretrain_flops: 2.91e15 * (arm.layer_drop ? 0.74 : 1),
+    encoder_saving: arm.layer_drop ? 0.268 : 0,
+    flop_saving: arm.layer_drop ? 0.257 : 0,
+  }));
+  return json(response, {
+    trials: { timing: 1, pretrain: arms.length, finetune: arms.length * 15 },
+    steps: 18_720,
+    flops: 8.4e15,
+    arms,
+  });
 }
 
 /** Says each second how far the job is, in pieces that break inside lines, as a network may do. */
@@ -104,7 +150,7 @@ function events(request, response, look) {
   const tell = () => {
     const { status, progress, trials, estimated_end } = look();
     const text = `id: ${++id}\nevent: evaluated\ndata: {}\n\nevent: progress\ndata: ${JSON.stringify({ status, progress, trials, estimated_end })}\n\n`;
-    const cut = 1 + (id * 7) % (text.length - 2);
+    const cut = 1 + ((id * 7) % (text.length - 2));
     response.write(text.slice(0, cut));
     setImmediate(() => response.write(text.slice(cut)));
     if (!['queued', 'running'].includes(status)) setImmediate(() => response.end());
@@ -119,8 +165,11 @@ async function file(path, response) {
   const found = wanted.startsWith(DIST) && (await stat(wanted).catch(() => null))?.isFile();
   if (!found) return missing(response);
   response.writeHead(200, {
-    'Content-Type': TYPES[extname(wanted)] ?? 'application/octet-stream', 'Content-Security-Policy': POLICY,
-    'X-Content-Type-Options': 'nosniff', 'X-Frame-Options': 'DENY', 'Referrer-Policy': 'no-referrer',
+    'Content-Type': TYPES[extname(wanted)] ?? 'application/octet-stream',
+    'Content-Security-Policy': POLICY,
+    'X-Content-Type-Options': 'nosniff',
+    'X-Frame-Options': 'DENY',
+    'Referrer-Policy': 'no-referrer',
   });
   createReadStream(wanted).pipe(response);
 }
@@ -130,7 +179,12 @@ function json(response, body, status = 200, type = 'application/json') {
 }
 
 function problem(response, status, code, title, detail, problems) {
-  json(response, { type: `urn:lamina:problem:${code}`, title, status, detail, code, problems }, status, 'application/problem+json');
+  json(
+    response,
+    { type: `urn:lamina:problem:${code}`, title, status, detail, code, problems },
+    status,
+    'application/problem+json',
+  );
 }
 
 function missing(response) {

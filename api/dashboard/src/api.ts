@@ -132,7 +132,8 @@ export interface CurvePoint {
 
 export interface CurveSeries {
   trial: string;
-  arm: string;
+  /** Absent for a timing trial. */
+  arm: string | null;
   seeds: Seeds;
   points: CurvePoint[];
 }

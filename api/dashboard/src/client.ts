@@ -61,7 +61,9 @@ async function read<T>(path: string, call: Call): Promise<T> {
 }
 
 async function send(path: string, call: Call): Promise<Response> {
-  const query = Object.entries(call.query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== '');
+  const query = Object.entries(call.query ?? {}).filter(
+    ([, value]) => value !== null && value !== undefined && value !== '',
+  );
   const search = new URLSearchParams(query.map(([name, value]) => [name, String(value)]));
   const token = call.token ?? session.token;
   let response: Response;

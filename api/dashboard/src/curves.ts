@@ -25,6 +25,9 @@ export interface Drawing {
   arms: ArmCurve[];
 }
 
+/** The name under which points of a trial that runs all arms are drawn. */
+const EVERY_ARM = 'all arms';
+
 interface Track {
   trial: string;
   seed: number;
@@ -42,16 +45,19 @@ export function draw(series: CurveSeries[], order: string[], axis: XAxis): Drawi
   for (const one of series) {
     const track = toTrack(one, axis);
     if (track.x.length === 0) continue;
-    const tracks = byArm.get(one.arm);
+    const arm = one.arm ?? EVERY_ARM;
+    const tracks = byArm.get(arm);
     if (tracks) tracks.push(track);
-    else byArm.set(one.arm, [track]);
+    else byArm.set(arm, [track]);
   }
   const xs = union([...byArm.values()].flat().map((track) => track.x));
-  const arms = [...byArm].filter(([, tracks]) => tracks.length > 0).map(([arm, tracks]) => {
-    tracks.sort((a, b) => a.seed - b.seed);
-    const seeds = tracks.map((t): Line => ({ arm, trial: t.trial, seed: t.seed, values: sample(t, xs, false) }));
-    return { arm, seeds, mean: { arm, values: mean(tracks, xs) } };
-  });
+  const arms = [...byArm]
+    .filter(([, tracks]) => tracks.length > 0)
+    .map(([arm, tracks]) => {
+      tracks.sort((a, b) => a.seed - b.seed);
+      const seeds = tracks.map((t): Line => ({ arm, trial: t.trial, seed: t.seed, values: sample(t, xs, false) }));
+      return { arm, seeds, mean: { arm, values: mean(tracks, xs) } };
+    });
   return { xs, arms };
 }
 

@@ -15,7 +15,12 @@ export function plural(value: number, noun: string): string {
 
 /** 12.3k, 4.56M. */
 export function compact(value: number): string {
-  for (const [size, suffix] of [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']] as const) {
+  for (const [size, suffix] of [
+    [1e12, 'T'],
+    [1e9, 'G'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+  ] as const) {
     if (Math.abs(value) >= size) return `${significant(value / size, 3)}${GAP}${suffix}`;
   }
   return significant(value, 3);
@@ -81,9 +86,9 @@ function minus(text: string): string {
 /** Two units at most: 840 ms, 12.3 s, 4 min 12 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return NONE;
-  if (seconds === 0) return `0${GAP}s`;
-  if (seconds < 1) return `${significant(seconds * 1e3, 3)}${GAP}ms`;
-  if (seconds < 59.95) return `${significant(seconds, 3)}${GAP}s`;
+  if (seconds > 0 && seconds < 1) return `${significant(seconds * 1e3, 3)}${GAP}ms`;
+  // A count of whole seconds claims no more than that.
+  if (seconds < 59.95) return `${Number.isInteger(seconds) ? seconds : significant(seconds, 3)}${GAP}s`;
   // Rounded in the smaller unit first: 86,399 s is a day, not 24 h.
   if (Math.round(seconds) < 3600) return pair(Math.round(seconds), 60, 'min', 's');
   if (Math.round(seconds / 60) < 1440) return pair(Math.round(seconds / 60), 60, 'h', 'min');
@@ -102,13 +107,25 @@ export function relative(at: Date, now: Date): string {
   const size = Math.abs(seconds);
   if (size < 2) return 'just now';
   const [value, unit] =
-    size < 60 ? [size, 's'] : size < 3600 ? [size / 60, 'min'] : size < 86_400 ? [size / 3600, 'h'] : [size / 86_400, 'd'];
+    size < 60
+      ? [size, 's']
+      : size < 3600
+        ? [size / 60, 'min']
+        : size < 86_400
+          ? [size / 3600, 'h']
+          : [size / 86_400, 'd'];
   const text = `${Math.floor(value)}${GAP}${unit}`;
   return seconds < 0 ? `${text} ago` : `in ${text}`;
 }
 
 const ABSOLUTE = new Intl.DateTimeFormat('en-GB', {
-  year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit', timeZoneName: 'short',
+  year: 'numeric',
+  month: 'short',
+  day: 'numeric',
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  timeZoneName: 'short',
 });
 
 export function absolute(at: Date): string {

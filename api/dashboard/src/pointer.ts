@@ -7,7 +7,10 @@ export interface Span {
 
 /** The place of the value; where the last part does not exist, that of the object which should hold it. */
 export function locate(text: string, pointer: string): Span | undefined {
-  const path = pointer.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+  const path = pointer
+    .split('/')
+    .slice(1)
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
   const scan = new Scan(text);
   try {
     scan.value([], path);

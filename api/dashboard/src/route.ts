@@ -30,7 +30,8 @@ export function parseRoute(hash: string): Route {
 
 export const links = {
   jobs: () => '#/jobs',
-  job: (id: string, tab: JobTab = 'overview') => `#/jobs/${encodeURIComponent(id)}${tab === 'overview' ? '' : `/${tab}`}`,
+  job: (id: string, tab: JobTab = 'overview') =>
+    `#/jobs/${encodeURIComponent(id)}${tab === 'overview' ? '' : `/${tab}`}`,
   trials: (id: string, filter: Record<string, string | undefined> = {}) => {
     const query = new URLSearchParams(Object.entries(filter).filter((e): e is [string, string] => Boolean(e[1])));
     return `${links.job(id, 'trials')}${query.size === 0 ? '' : `?${query}`}`;

@@ -12,7 +12,7 @@ export function scaleOver(values: number[], range: [number, number], wantedTicks
   let low = finite.length > 0 ? Math.min(...finite) : 0;
   let high = finite.length > 0 ? Math.max(...finite) : 1;
   if (low === high) {
-    const pad = Math.abs(low) * 0.05 || 0.5;
+    const pad = Math.abs(low) * 0.05 || 0.05;
     low -= pad;
     high += pad;
   }

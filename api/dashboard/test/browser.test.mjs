@@ -14,7 +14,16 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const REAL = process.env.LAMINA_URL?.replace(/\/$/, '');
 const TOKEN = process.env.LAMINA_TOKEN ?? 'demo';
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const ARGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 /** Bound of every wait, in milliseconds. */
 const PATIENCE = 15_000;
 
@@ -37,7 +46,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
   });
 
   /** A fresh browser profile; `faults` collects what the browser complains about. */
-  async function open(hash, { token, scheme = 'light', width = 1280 } = {}) {
+  async function open(hash, { token, scheme = 'light', width = 1280, at = base } = {}) {
     const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 800 } });
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE);
@@ -47,21 +56,31 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await page.addInitScript((given) => {
       if (given) sessionStorage.setItem('lamina-token', given);
       globalThis.violations = [];
-      addEventListener('securitypolicyviolation', (event) => globalThis.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+      addEventListener('securitypolicyviolation', (event) =>
+        globalThis.violations.push(`${event.violatedDirective} ${event.blockedURI}`),
+      );
     }, token);
-    await page.goto(`${base}/${hash}`);
+    await page.goto(`${at}/${hash}`);
     return { page, faults, close: () => context.close() };
   }
 
   async function isSound({ page, faults }, allowed = /^$/) {
     assert.deepEqual(await page.evaluate(() => globalThis.violations), [], 'content security policy');
-    assert.deepEqual(faults.filter((fault) => !allowed.test(fault)), [], 'console');
+    assert.deepEqual(
+      faults.filter((fault) => !allowed.test(fault)),
+      [],
+      'console',
+    );
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `the page is ${wide} px wider than the window`);
     await page.evaluate(AXE);
     const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
     const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
-    assert.deepEqual(serious.map((v) => `${v.id}: ${v.nodes.map((node) => node.html).join(' ')}`), [], 'axe');
+    assert.deepEqual(
+      serious.map((v) => `${v.id}: ${v.nodes.map((node) => node.html).join(' ')}`),
+      [],
+      'axe',
+    );
   }
 
   /** In the page: whether the middle half of the chart holds a good length of line in an arm's colour: equal lines hide one another. */
@@ -69,10 +88,13 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     const canvas = document.querySelector('.plot canvas');
     const x = Math.floor(canvas.width / 4);
     const { data } = canvas.getContext('2d').getImageData(x, 0, 2 * x, canvas.height);
-    const shown = [...document.querySelectorAll('figcaption .arm i')].map((swatch) => getComputedStyle(swatch).backgroundColor.match(/\d+/g).map(Number));
+    const shown = [...document.querySelectorAll('figcaption .arm i')].map((swatch) =>
+      getComputedStyle(swatch).backgroundColor.match(/\d+/g).map(Number),
+    );
     const length = ([r, g, b]) => {
       let pixels = 0;
-      for (let i = 0; i < data.length; i += 4) pixels += data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] === 255;
+      for (let i = 0; i < data.length; i += 4)
+        pixels += data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] === 255;
       return pixels;
     };
     return shown.some((colour) => length(colour) > 20);
@@ -95,7 +117,11 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await page.getByLabel('Access token').fill(TOKEN);
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Jobs' }).waitFor();
-    assert.equal(await page.evaluate(() => localStorage.length), 0, 'the token stays in this tab unless it is asked for');
+    assert.equal(
+      await page.evaluate(() => localStorage.length),
+      0,
+      'the token stays in this tab unless it is asked for',
+    );
     // The browser itself reports the refused request.
     await isSound(view, /401/);
     await page.getByRole('button', { name: 'Sign out' }).click();
@@ -114,7 +140,10 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await view.close();
   });
 
-  for (const [scheme, width] of [['light', 1280], ['dark', 400]]) {
+  for (const [scheme, width] of [
+    ['light', 1280],
+    ['dark', 400],
+  ]) {
     it(`shows a job's curves and its report, ${scheme} at ${width}`, async () => {
       const job = await firstJob();
       const view = await open(`#/jobs/${job.id}`, { token: TOKEN, scheme, width });
@@ -141,7 +170,9 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     const { page } = view;
     await page.locator('tbody tr').first().waitFor();
     await page.getByLabel('Stage').selectOption('pretrain');
-    await page.waitForFunction(() => [...document.querySelectorAll('tbody th a')].every((a) => a.textContent === 'Pre-train'));
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll('tbody th a')].every((a) => a.textContent === 'Pre-train'),
+    );
     assert.match(page.url(), /stage=pretrain/);
     await isSound(view);
     await page.locator('tbody th a').first().click();
@@ -178,7 +209,10 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await page.getByText('live', { exact: true }).waitFor();
     const bar = page.getByRole('progressbar');
     const before = await bar.locator('span').getAttribute('style');
-    await page.waitForFunction((old) => document.querySelector('[role=progressbar] span')?.getAttribute('style') !== old, before);
+    await page.waitForFunction(
+      (old) => document.querySelector('[role=progressbar] span')?.getAttribute('style') !== old,
+      before,
+    );
     await page.getByRole('button', { name: 'Cancel job' }).click();
     await page.getByRole('dialog').waitFor();
     await isSound(view);
@@ -187,6 +221,25 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await page.getByRole('button', { name: 'Cancel job' }).click();
     await page.getByRole('button', { name: 'Cancel the job' }).click();
     await page.getByLabel('Status of the job').getByText('cancelled').waitFor();
+    await view.close();
+  });
+
+  it('says that the server is away, and goes on when it is back', { skip: mockOnly }, async () => {
+    const other = await serve();
+    const { port } = other.address();
+    const view = await open('#/jobs', { token: 'demo', at: `http://127.0.0.1:${port}` });
+    const { page } = view;
+    await page.getByRole('link', { name: 'pld on wiki', exact: true }).click();
+    await page.getByText('live', { exact: true }).waitFor();
+    other.closeAllConnections();
+    await new Promise((resolve) => other.close(resolve));
+    await page.getByText('polling', { exact: true }).waitFor();
+    await page.getByRole('alert').getByText('The server cannot be reached').first().waitFor();
+    const back = await serve(port);
+    await page.getByText('live', { exact: true }).waitFor();
+    await page.getByRole('alert').first().waitFor({ state: 'detached' });
+    back.closeAllConnections();
+    back.close();
     await view.close();
   });
 

@@ -1,19 +1,48 @@
 import { expect, test } from 'vitest';
 
-import { bytes, compact, duration, metric, percent, progress, rate, relative, score, signed, significant } from '../src/format';
+import {
+  bytes,
+  compact,
+  duration,
+  metric,
+  percent,
+  progress,
+  rate,
+  relative,
+  score,
+  signed,
+  significant,
+} from '../src/format';
 
 /** Units are set apart by a narrow no-break space, which tests need not care about. */
 const plain = (text: string) => text.replaceAll('\u202f', ' ');
 
 test.each([
-  [0, '0 s'], [0.000184, '0.184 ms'], [0.1843, '184 ms'], [1, '1.00 s'], [12.34, '12.3 s'], [59.94, '59.9 s'], [59.96, '1 min'],
-  [252, '4 min 12 s'], [3599.6, '1 h'], [7500, '2 h 5 min'], [86_399, '1 d'], [273_600, '3 d 4 h'], [NaN, '–'],
+  [0, '0 s'],
+  [0.000184, '0.184 ms'],
+  [0.1843, '184 ms'],
+  [1, '1 s'],
+  [1.004, '1.00 s'],
+  [12.34, '12.3 s'],
+  [59.94, '59.9 s'],
+  [59.96, '1 min'],
+  [252, '4 min 12 s'],
+  [3599.6, '1 h'],
+  [7500, '2 h 5 min'],
+  [86_399, '1 d'],
+  [273_600, '3 d 4 h'],
+  [NaN, '–'],
 ])('%d seconds last %s', (seconds, text) => {
   expect(plain(duration(seconds))).toBe(text);
 });
 
 test.each([
-  [0, 'just now'], [-12, '12 s ago'], [-200, '3 min ago'], [200, 'in 3 min'], [-7300, '2 h ago'], [-200_000, '2 d ago'],
+  [0, 'just now'],
+  [-12, '12 s ago'],
+  [-200, '3 min ago'],
+  [200, 'in 3 min'],
+  [-7300, '2 h ago'],
+  [-200_000, '2 d ago'],
 ])('%d seconds from now is %s', (seconds, text) => {
   const now = new Date('2026-11-23T20:00:00Z');
   expect(plain(relative(new Date(now.getTime() + seconds * 1000), now))).toBe(text);
@@ -21,7 +50,12 @@ test.each([
 
 test('scores are times 100, with a real minus sign and no negative zero', () => {
   expect([score(0.5319), score(-0.0261), score(-0.0001), score(null)]).toEqual(['53.2', '−2.6', '0.0', '–']);
-  expect([signed(0.42, 1), signed(-0.42, 1), signed(0.04, 1), signed(-0.04, 1)]).toEqual(['+0.4', '−0.4', '0.0', '0.0']);
+  expect([signed(0.42, 1), signed(-0.42, 1), signed(0.04, 1), signed(-0.04, 1)]).toEqual([
+    '+0.4',
+    '−0.4',
+    '0.0',
+    '0.0',
+  ]);
 });
 
 test('work is not called done before it is', () => {

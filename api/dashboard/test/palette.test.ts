@@ -9,10 +9,26 @@ type Matrix = [Triple, Triple, Triple];
 
 /** Full dichromacy in linear RGB (Machado, Oliveira, Fernandes 2009, table 1, severity 1.0). */
 const VISION: Record<string, Matrix> = {
-  usual: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-  protanopia: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-  deuteranopia: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-  tritanopia: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+  usual: [
+    [1, 0, 0],
+    [0, 1, 0],
+    [0, 0, 1],
+  ],
+  protanopia: [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+  ],
+  deuteranopia: [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.01182, 0.04294, 0.968881],
+  ],
+  tritanopia: [
+    [1.255528, -0.076749, -0.178779],
+    [-0.078411, 0.930809, 0.147602],
+    [0.004733, 0.691367, 0.3039],
+  ],
 };
 
 const [light = '', dark = ''] = css.split('@media (prefers-color-scheme: dark)');
@@ -53,7 +69,8 @@ const ARMS = [0, 1, 2, 3, 4, 5];
 
 test.each(Object.entries(SHEETS))('%s: lines have the contrast of graphics, text that of text', (_, sheet) => {
   const surface = colour(sheet, 'surface');
-  for (const arm of ARMS) expect(contrast(colour(sheet, `arm-${arm}`), surface), `arm ${arm}`).toBeGreaterThanOrEqual(3);
+  for (const arm of ARMS)
+    expect(contrast(colour(sheet, `arm-${arm}`), surface), `arm ${arm}`).toBeGreaterThanOrEqual(3);
   for (const ink of ['ink', 'ink-2', 'ink-3', 'accent', 'good', 'bad', 'warn']) {
     for (const below of ['surface', 'bg']) {
       expect(contrast(colour(sheet, ink), colour(sheet, below)), `${ink} on ${below}`).toBeGreaterThanOrEqual(4.5);
@@ -62,16 +79,15 @@ test.each(Object.entries(SHEETS))('%s: lines have the contrast of graphics, text
   expect(contrast(colour(sheet, 'accent-ink'), colour(sheet, 'accent'))).toBeGreaterThanOrEqual(4.5);
 });
 
-test.each(Object.keys(VISION).flatMap((vision) => Object.entries(SHEETS).map(([name, sheet]) => ({ vision, name, sheet }))))(
-  '$name, $vision: no two arms look alike',
-  ({ vision, sheet }) => {
-    const labs = ARMS.map((arm) => lab(seen(VISION[vision]!, colour(sheet, `arm-${arm}`))));
-    for (const i of ARMS) {
-      for (const j of ARMS.slice(0, i)) {
-        const distance = Math.hypot(...labs[i]!.map((value, k) => value - labs[j]![k]!));
-        // 2.3 is a just noticeable difference; the first four arms, which nearly every job has, get more.
-        expect(distance, `arms ${j} and ${i}`).toBeGreaterThan(i < 4 ? 20 : 10);
-      }
+test.each(
+  Object.keys(VISION).flatMap((vision) => Object.entries(SHEETS).map(([name, sheet]) => ({ vision, name, sheet }))),
+)('$name, $vision: no two arms look alike', ({ vision, sheet }) => {
+  const labs = ARMS.map((arm) => lab(seen(VISION[vision]!, colour(sheet, `arm-${arm}`))));
+  for (const i of ARMS) {
+    for (const j of ARMS.slice(0, i)) {
+      const distance = Math.hypot(...labs[i]!.map((value, k) => value - labs[j]![k]!));
+      // 2.3 is a just noticeable difference; the first four arms, which nearly every job has, get more.
+      expect(distance, `arms ${j} and ${i}`).toBeGreaterThan(i < 4 ? 20 : 10);
     }
-  },
-);
+  }
+});

@@ -34,5 +34,9 @@ test('whatever is thrown can be shown', () => {
   expect(asProblem(known)).toBe(known);
   expect(known.message).toBe('Conflict');
   expect(asProblem(new TypeError('x is undefined'))).toMatchObject({ code: 'dashboard', message: 'x is undefined' });
-  expect(unreachable(new TypeError('Failed to fetch'))).toMatchObject({ code: 'unreachable', status: 0, message: 'Failed to fetch' });
+  expect(unreachable(new TypeError('Failed to fetch'))).toMatchObject({
+    code: 'unreachable',
+    status: 0,
+    message: 'Failed to fetch',
+  });
 });

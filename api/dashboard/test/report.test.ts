@@ -5,44 +5,96 @@ import { verdicts } from '../src/parts/verdict';
 import type { Comparison, GlueTask, Report } from '../src/report';
 
 const comparison = (over: Partial<Comparison>): Comparison => ({
-  arm: 'pld', learning_rate: null, n_pairs: 3, mean_difference: 0.01, interval: [-0.01, 0.03],
-  p_paired_t: 0.2, p_holm: null, p_wilcoxon: null, p_brown_forsythe: null, ...over,
+  arm: 'pld',
+  learning_rate: null,
+  n_pairs: 3,
+  mean_difference: 0.01,
+  interval: [-0.01, 0.03],
+  p_paired_t: 0.2,
+  p_holm: null,
+  p_wilcoxon: null,
+  p_brown_forsythe: null,
+  ...over,
 });
 
 const RTE: GlueTask = {
-  task: 'rte', metrics: ['accuracy'], majority_score: 0.527,
-  arms: [{
-    arm: 'pld', learning_rate: 1e-4, n: 3, mean: 0.56, sd: 0.02, interval: [0.53, 0.59], independent: 3, median: 0.55,
-    min: 0.527, max: 0.58, failed: 2, failed_interval: [0.1, 0.9], diverged: 1,
-    scores: [
-      { seed: 0, pretrain_seed: 0, score: 0.58, failed: false },
-      { seed: 1, pretrain_seed: 0, score: 0.527, failed: true },
-      { seed: 2, pretrain_seed: 0, score: null, failed: true },
-    ],
-  }],
+  task: 'rte',
+  metrics: ['accuracy'],
+  majority_score: 0.527,
+  arms: [
+    {
+      arm: 'pld',
+      learning_rate: 1e-4,
+      n: 3,
+      mean: 0.56,
+      sd: 0.02,
+      interval: [0.53, 0.59],
+      independent: 3,
+      median: 0.55,
+      min: 0.527,
+      max: 0.58,
+      failed: 2,
+      failed_interval: [0.1, 0.9],
+      diverged: 1,
+      scores: [
+        { seed: 0, pretrain_seed: 0, score: 0.58, failed: false },
+        { seed: 1, pretrain_seed: 0, score: 0.527, failed: true },
+        { seed: 2, pretrain_seed: 0, score: null, failed: true },
+      ],
+    },
+  ],
   comparisons: [comparison({ learning_rate: 1e-4, mean_difference: 0.04, interval: [0.02, 0.06], p_holm: 0.03 })],
 };
 
 const REPORT: Report = {
-  job: '1', name: 'x', baseline: 'pre-ln', complete: false, notes: [], glue: [RTE],
+  job: '1',
+  name: 'x',
+  baseline: 'pre-ln',
+  complete: false,
+  notes: [],
+  glue: [RTE],
   speed: {
-    device: null, fit: null,
-    arms: [{
-      arm: 'pld', seconds_per_step: { n: 8, mean: 0.14, sd: 0.01, interval: [0.13, 0.15] }, ratio_to_baseline: 1.28,
-      ratio_interval: [1.2, 1.36], step_saving: 0.22, encoder_share: 0.9, closed_form_saving: 0.27, limit_saving: 0.24,
-      share_of_limit: 0.92, tokens_per_second: 30_000, by_open: [],
-    }],
+    device: null,
+    fit: null,
+    arms: [
+      {
+        arm: 'pld',
+        seconds_per_step: { n: 8, mean: 0.14, sd: 0.01, interval: [0.13, 0.15] },
+        ratio_to_baseline: 1.28,
+        ratio_interval: [1.2, 1.36],
+        step_saving: 0.22,
+        encoder_share: 0.9,
+        closed_form_saving: 0.27,
+        limit_saving: 0.24,
+        share_of_limit: 0.92,
+        tokens_per_second: 30_000,
+        by_open: [],
+      },
+    ],
   },
   pretrain: [
-    { arm: 'pre-ln', seeds: [{ seed: 0, steps: 9, validation_loss: 3.1, hours: 2, failure: null }], validation_loss: { n: 1, mean: 3.1, sd: null, interval: null }, comparison: null },
-    { arm: 'pld', seeds: [{ seed: 0, steps: null, validation_loss: null, hours: null, failure: 'non_finite_loss' }], validation_loss: null, comparison: null },
+    {
+      arm: 'pre-ln',
+      seeds: [{ seed: 0, steps: 9, validation_loss: 3.1, hours: 2, failure: null }],
+      validation_loss: { n: 1, mean: 3.1, sd: null, interval: null },
+      comparison: null,
+    },
+    {
+      arm: 'pld',
+      seeds: [{ seed: 0, steps: null, validation_loss: null, hours: null, failure: 'non_finite_loss' }],
+      validation_loss: null,
+      comparison: null,
+    },
     { arm: 'later', seeds: [], validation_loss: null, comparison: null },
   ],
 };
 
 test('every seed that has a score is a dot, and failed ones say so', () => {
   const row = taskTable(RTE).rows[0]!;
-  expect(row.dots.map((dot) => [dot.name, dot.failed])).toEqual([['seed 0', false], ['seed 1', true]]);
+  expect(row.dots.map((dot) => [dot.name, dot.failed])).toEqual([
+    ['seed 0', false],
+    ['seed 1', true],
+  ]);
   expect(row.aside).toMatchObject({ text: '2 of 3', bad: true });
   expect(row.aside.title).toContain('1 diverged');
   expect(row.difference).toMatchObject({ clear: true, p: '0.030' });
@@ -56,17 +108,26 @@ test('scores are shown times 100, losses as they are', () => {
 
 test('a diverged pre-train seed stays in the table; an arm without an ended seed does not', () => {
   const { rows } = lossTable(REPORT.pretrain);
-  expect(rows.map((row) => [row.arm, row.aside.text.replaceAll('\u202f', ' ')])).toEqual([['pre-ln', '2 h'], ['pld', '1 failed']]);
+  expect(rows.map((row) => [row.arm, row.aside.text.replaceAll('\u202f', ' ')])).toEqual([
+    ['pre-ln', '2 h'],
+    ['pld', '1 failed'],
+  ]);
 });
 
 test('a verdict says what the interval allows, and that it cannot tell', () => {
   const [pld] = verdicts(REPORT, ['pre-ln', 'pld']);
-  expect(pld!.answers.map((answer) => [answer.value, answer.words])).toEqual([['1.28×', 'faster'], ['–', ''], ['1 of 1', '1 better']]);
+  expect(pld!.answers.map((answer) => [answer.value, answer.words])).toEqual([
+    ['1.28×', 'faster'],
+    ['–', ''],
+    ['1 of 1', '1 better'],
+  ]);
   const vague: Report = structuredClone(REPORT);
   vague.speed!.arms[0]!.ratio_interval = [0.9, 1.4];
   vague.pretrain[1]!.comparison = comparison({});
   vague.glue[0]!.comparisons[0]!.p_holm = 0.2;
-  expect(verdicts(vague, ['pld'])[0]!.answers.map((answer) => answer.words)).toEqual(new Array(3).fill('no clear difference'));
+  expect(verdicts(vague, ['pld'])[0]!.answers.map((answer) => answer.words)).toEqual(
+    new Array(3).fill('no clear difference'),
+  );
 });
 
 test('no p-value is zero', () => {

@@ -15,12 +15,18 @@ test('a filter goes into the address and comes back', () => {
   const link = links.trials('1', { stage: 'finetune', arm: 'a&b=c', state: '' });
   const route = parseRoute(link);
   expect(route).toMatchObject({ page: 'job', tab: 'trials' });
-  expect('query' in route && [...route.query]).toEqual([['stage', 'finetune'], ['arm', 'a&b=c']]);
+  expect('query' in route && [...route.query]).toEqual([
+    ['stage', 'finetune'],
+    ['arm', 'a&b=c'],
+  ]);
 });
 
-test.each(['#/jobs/1/nothing', '#/jobs/1/trials/2', '#/elsewhere', '#/trials', '#/jobs/%E0'])('%s does not break', (hash) => {
-  expect(['unknown', 'job']).toContain(parseRoute(hash).page);
-});
+test.each(['#/jobs/1/nothing', '#/jobs/1/trials/2', '#/elsewhere', '#/trials', '#/jobs/%E0'])(
+  '%s does not break',
+  (hash) => {
+    expect(['unknown', 'job']).toContain(parseRoute(hash).page);
+  },
+);
 
 test('no hash at all is the list of jobs', () => {
   expect(['', '#', '#/'].map((hash) => parseRoute(hash).page)).toEqual(['jobs', 'jobs', 'jobs']);

@@ -13,7 +13,8 @@ test('a single value, none at all, and values that are no numbers still make a s
   for (const values of [[0.5], [], [0, 0], [NaN, 3], [-2, -2]]) {
     const x = scaleOver(values, [10, 90]);
     expect(x.domain[1]).toBeGreaterThan(x.domain[0]);
-    for (const value of values.filter(Number.isFinite)) expect(x(value)).toSatisfy((at: number) => at >= 10 && at <= 90);
+    for (const value of values.filter(Number.isFinite))
+      expect(x(value)).toSatisfy((at: number) => at >= 10 && at <= 90);
   }
 });
 

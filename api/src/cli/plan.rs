@@ -40,7 +40,7 @@ mod tests {
         let shown = show(&Plan { trials, steps: 4200, flops: 1.5e15, arms: vec![arm] });
         let shown = console::strip_ansi_codes(&shown).into_owned();
         let expected = "23 trials: 1 timing, 2 pre-train, 20 fine-tune\n4200 steps, 1.5 PFLOP\n\n\
-                        arm  one pre-train  encoder saves  all saves\npld     200 TFLOP         24.7 %     20.0 %";
+                        arm  one pre-train  encoder saves  all saves\npld      200 TFLOP         24.7 %     20.0 %";
         assert_eq!(shown, expected);
     }
 }

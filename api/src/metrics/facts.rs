@@ -5,6 +5,7 @@ use prometheus::proto::MetricFamily;
 use recipe::report::{ArmTiming, TimingReport};
 use recipe::{FailureKind, Stage};
 use scheduler::attempt::OutcomeName;
+use scheduler::report::speed_up;
 use scheduler::store::{Latency, MetricFacts, NewestPoint, ScoreSpread, Work};
 use scheduler::trial::TrialState;
 
@@ -124,10 +125,9 @@ fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> Metr
 
 /// Steps of one device, interleaved: the only ones that may be compared.
 fn timing(report: &TimingReport, baseline: &str) -> Vec<MetricFamily> {
-    let baseline = report.arms.iter().find(|arm| arm.name == baseline).and_then(seconds_per_step);
     let timed: Vec<(String, f64)> =
         report.arms.iter().filter_map(|arm| Some((arm.name.clone(), seconds_per_step(arm)?))).collect();
-    let speedups = timed.iter().filter_map(|(arm, seconds)| Some((vec![arm.clone()], baseline? / seconds))).collect();
+    let speed_up = |arm: &ArmTiming| Some((vec![arm.name.clone()], speed_up(report, baseline, &arm.name)?));
     vec![
         gauge(
             "lamina_timed_step_seconds",
@@ -137,9 +137,9 @@ fn timing(report: &TimingReport, baseline: &str) -> Vec<MetricFamily> {
         ),
         gauge(
             "lamina_speedup_ratio",
-            "Baseline's seconds per step over the arm's, by the newest timing trial; above 1 is faster.",
+            "Baseline's seconds per step over the arm's, as in the report of the newest timing trial; above 1 is faster.",
             &["arm"],
-            speedups,
+            report.arms.iter().filter_map(speed_up).collect(),
         ),
     ]
 }

@@ -1,5 +1,6 @@
 //! The HTTP side, black box: requests in, answers out, against a real Postgres.
 
+mod agents;
 mod artifacts;
 mod dashboard;
 mod events;

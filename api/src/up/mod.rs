@@ -35,6 +35,8 @@ use process::Stop;
 /// How long a killed predecessor's server may still hold the port.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
+/// Signals that follow each other faster mean the same.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 const SERVER_STOP: Stop = Stop { signal: libc::SIGTERM, force: libc::SIGKILL, patience: Duration::from_secs(15) };
 /// The agent's trainers write a checkpoint first.
 const AGENT_STOP: Stop = Stop { signal: libc::SIGTERM, force: libc::SIGKILL, patience: Duration::from_secs(90) };
@@ -76,16 +78,23 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first signal asks for an orderly stop, the second for a quick one.
+/// The first signal asks for an orderly stop, another one, once this has had its chance, for a quick one.
 fn listen(stop: CancellationToken, hurry: CancellationToken) -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
-        for token in [stop, hurry] {
+        let mut asked = None::<Instant>;
+        loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            token.cancel();
+            // One Ctrl-C may arrive twice: from the terminal, and from the program that started this one.
+            match asked {
+                None => stop.cancel(),
+                Some(at) if at.elapsed() > SAME_SIGNAL => hurry.cancel(),
+                Some(_) => {}
+            }
+            asked.get_or_insert_with(Instant::now);
         }
     })
 }
@@ -131,7 +140,7 @@ impl Service {
         if started.is_ok() && !stop.is_cancelled() {
             println!("{}", self.welcome());
             stop.cancelled().await;
-            eprintln!("\nlamina: stopping; running trials write a checkpoint (Ctrl-C again stops at once)");
+            eprintln!("lamina: stopping; running trials write a checkpoint (Ctrl-C again stops at once)");
         }
         let mut ended = started;
         for part in parts.into_iter().rev() {
@@ -143,6 +152,13 @@ impl Service {
     }
 
     async fn start(&mut self, parts: &mut Vec<Part>, hurry: &CancellationToken) -> Result<()> {
+        // Whoever reads it must not be sent to a port that was ours once.
+        match fs::remove_file(self.home.url_file()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).context("cannot remove the old url file");
+            }
+            _ => {}
+        }
         // What would keep the last part from starting is found before the first one is started.
         let trainer = find_trainer(self.arguments.trainer.take())?;
         self.address = free_address(self.arguments.bind).await?;

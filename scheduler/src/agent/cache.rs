@@ -244,7 +244,7 @@ mod tests {
     fn file(path: &Path, bytes: usize, age_hours: u64) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, vec![0; bytes]).unwrap();
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age_hours * 3600);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 - age_hours * 3600);
         File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
     }
 
@@ -300,7 +300,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (name, age) in [("a", 5), ("b", 1)] {
             file(&folder.path().join(name).join("shard"), 100, age);
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age * 3600);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 - age * 3600);
             File::open(folder.path().join(name)).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
         }
         trim(folder.path(), 200).unwrap();

@@ -62,8 +62,8 @@ fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
         );
     } else if speed.fit.is_none() {
         notes.push(
-            "The timed steps do not get longer with the number of open blocks, so the encoder's share of a step and the \
-             limit of the speed-up are not known."
+            "No line of step time over open blocks with both parts positive fits the timed steps (too few, or too noisy), so \
+             the encoder's share of a step and the limit of the speed-up are not known."
                 .into(),
         );
     }
@@ -89,6 +89,10 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
             row.n - row.diverged
         ));
     }
+    let flat = rows().filter(|(_, row)| row.sd == Some(0.0)).count() as u64;
+    if flat > 0 {
+        notes.push(format!("{} of scores {} no spread at all, and so no interval.", counted(flat, "row"), have(flat)));
+    }
     if let Some(least) = rows().map(|(_, row)| row.independent).min().filter(|least| *least < SMALL) {
         notes.push(format!(
             "The smallest sample of scores has {}: its interval is wide.",
@@ -105,7 +109,7 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
         ),
         several => notes.push(format!(
             "{several} pre-train seeds: runs from one checkpoint are not independent, so intervals and paired tests of \
-             scores are over the mean of each checkpoint; Brown-Forsythe is over all runs."
+             scores are over the mean of each checkpoint; failed-run rates and Brown-Forsythe are over all runs."
         )),
     }
     let rates: BTreeSet<u64> = rows().map(|(_, row)| row.learning_rate.to_bits()).collect();

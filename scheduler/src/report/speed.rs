@@ -119,6 +119,12 @@ fn timed<'a>(report: &'a TimingReport, name: &str) -> Option<&'a ArmTiming> {
     report.arms.iter().find(|arm| arm.name == name)
 }
 
+/// Baseline time over the arm's time by a timing report: the report's estimate, without its interval.
+pub fn speed_up(report: &TimingReport, baseline: &str, arm: &str) -> Option<f64> {
+    let (ratio, _) = ratio(&timed(report, baseline)?.turns, &timed(report, arm)?.turns)?;
+    Some(ratio)
+}
+
 /// Baseline over arm, paired by round: the estimate and its interval.
 fn ratio(baseline: &[f64], arm: &[f64]) -> Option<(f64, Option<[f64; 2]>)> {
     let logs: Vec<f64> = baseline.iter().zip(arm).map(|(base, own)| (base / own).ln()).collect();

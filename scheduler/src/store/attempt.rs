@@ -65,8 +65,8 @@ impl Store {
             "insert into attempt (id, trial_id, number, node_id, slot, instance, ready_at, leased_until)
              select $1, t.id, 1 + (select count(*) from attempt where trial_id = t.id), $3, $4, $5, t.ready_at,
                     now() + make_interval(secs => $6)
-             from trial t
-             where t.id = $2 and t.ready_at <= now()
+             from trial t join job j on j.id = t.job_id
+             where t.id = $2 and t.ready_at <= now() and j.cancelled_at is null
                -- On a node whose slots share cores, a timing trial is alone.
                and not exists (
                    select from attempt a join trial other on other.id = a.trial_id

@@ -156,37 +156,52 @@ impl Store {
 
     /// Cancels what of the job has not ended. Cancelling it again changes nothing.
     ///
-    /// Its attempts are closed at once: their agents stop them at the next sync, and nothing more of them is accepted.
+    /// Its attempts are closed: their agents stop them at the next sync, and nothing more of them is accepted.
     pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!(
-            "with open as (
-                 select a.id from attempt a join trial t on t.id = a.trial_id
-                 where t.job_id = $1 and a.ended_at is null order by a.id for update of a
-             )
-             update attempt a set ended_at = now(), outcome = 'cancelled' from open where a.id = open.id",
-            id.0
-        )
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query!(
-            "with open as (
-                 select id from trial
-                 where job_id = $1 and state in ('blocked', 'queued', 'running', 'paused') order by id for update
-             )
-             update trial t set state = 'cancelled', finished_at = now(), ready_at = null from open where t.id = open.id",
-            id.0
-        )
-        .execute(&mut *transaction)
-        .await?;
         sqlx::query!(
             "update job set cancelled_at = coalesce(cancelled_at, now()) where id = $1 and ended_at is null",
             id.0
         )
-        .execute(&mut *transaction)
+        .execute(&self.pool)
         .await?;
-        transaction.commit().await?;
+        self.cancel_trials(Some(id)).await?;
         self.job(id).await
+    }
+
+    /// Ends what is left of cancelled jobs (or of one). Nothing of theirs is placed any more; what was being placed when
+    /// the job was cancelled, or is queued again because its node was lost, is met by the next round. Returns how many
+    /// trials ended.
+    pub(crate) async fn cancel_trials(&self, job: Option<JobId>) -> Result<u64, StoreError> {
+        let job = job.map(|id| id.0);
+        let idle = sqlx::query!(
+            "with open as (
+                 select t.id from trial t join job j on j.id = t.job_id
+                 where j.cancelled_at is not null and j.ended_at is null and ($1::uuid is null or j.id = $1)
+                   and t.state in ('blocked', 'queued', 'paused')
+                 order by t.id for update of t
+             )
+             update trial t set state = 'cancelled', finished_at = now(), ready_at = null from open where t.id = open.id",
+            job
+        )
+        .execute(&self.pool)
+        .await?;
+        let running = sqlx::query!(
+            "with open as (
+                 select a.id from attempt a join trial t on t.id = a.trial_id join job j on j.id = t.job_id
+                 where j.cancelled_at is not null and j.ended_at is null and ($1::uuid is null or j.id = $1)
+                   and a.ended_at is null
+                 order by a.id for update of a
+             ), closed as (
+                 update attempt a set ended_at = now(), outcome = 'cancelled' from open where a.id = open.id
+                 returning a.trial_id
+             )
+             update trial t set state = 'cancelled', finished_at = now() from closed
+             where t.id = closed.trial_id and t.state = 'running'",
+            job
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(idle.rows_affected() + running.rows_affected())
     }
 
     /// Says each change of a derived status as an event, and notes the end of jobs. Returns how many had changed.

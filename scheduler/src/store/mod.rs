@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
@@ -138,8 +138,12 @@ fn read<T: DeserializeOwned>(
     id: impl ToString,
     value: serde_json::Value,
 ) -> Result<T, StoreError> {
-    serde_json::from_value(value)
-        .map_err(|error| StoreError::Row { table, column, id: id.to_string(), why: error.to_string() })
+    serde_json::from_value(value).map_err(|error| StoreError::Row {
+        table,
+        column,
+        id: id.to_string(),
+        why: error.to_string(),
+    })
 }
 
 /// A failure from its two columns.

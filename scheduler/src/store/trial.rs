@@ -198,9 +198,8 @@ pub(super) async fn lock(connection: &mut PgConnection, id: TrialId) -> Result<L
     let row = sqlx::query!(
         r#"select t.job_id as "job: JobId", t.state as "state: TrialState", t.waits_for as "waits_for: TrialId",
                   coalesce(extract(epoch from t.ready_at - now()), 0)::float8 as "after_seconds!",
-                  t.failure_kind::text as failure_kind, t.failure_message, t.report,
-                  (select a.id from attempt a where a.trial_id = t.id and a.ended_at is null) as "attempt: AttemptId"
-           from trial t where t.id = $1 for update of t"#,
+                  t.failure_kind::text as failure_kind, t.failure_message, t.report
+           from trial t where t.id = $1 for update"#,
         id.0
     )
     .fetch_optional(&mut *connection)
@@ -210,7 +209,10 @@ pub(super) async fn lock(connection: &mut PgConnection, id: TrialId) -> Result<L
     let state = match row.state {
         TrialState::Blocked => State::Blocked { waits_for: row.waits_for.ok_or_else(|| missing("waits_for"))? },
         TrialState::Queued => State::Queued { after_seconds: row.after_seconds.max(0.0) },
-        TrialState::Running => State::Running { attempt: row.attempt.ok_or_else(|| missing("state"))? },
+        TrialState::Running => {
+            let attempt = open_attempt(connection, id).await?;
+            State::Running { attempt: attempt.ok_or_else(|| missing("attempt"))? }
+        }
         TrialState::Succeeded => {
             let report = row.report.ok_or_else(|| missing("report"))?;
             State::Succeeded { report: Box::new(read("trial", "report", id, report)?) }
@@ -223,6 +225,15 @@ pub(super) async fn lock(connection: &mut PgConnection, id: TrialId) -> Result<L
         TrialState::Paused => State::Paused,
     };
     Ok(Locked { id, job: row.job, state })
+}
+
+/// Asked only once the trial is locked: a statement that had to wait for the lock still sees the attempts as they were.
+async fn open_attempt(connection: &mut PgConnection, trial: TrialId) -> Result<Option<AttemptId>, StoreError> {
+    let attempt = sqlx::query_scalar!(
+        r#"select id as "id: AttemptId" from attempt where trial_id = $1 and ended_at is null"#,
+        trial.0
+    );
+    Ok(attempt.fetch_optional(connection).await?)
 }
 
 /// Writes the state that follows from a locked one.

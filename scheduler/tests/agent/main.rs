@@ -90,7 +90,7 @@ async fn files_are_brought_by_digest_and_once_for_two_attempts() {
 #[tokio::test]
 async fn a_broken_download_goes_on_where_it_stood() {
     let scene = Scene::new(r#"cat "$corpus/a.txt"; finished"#).await;
-    let digest = scene.server.keep(b"0123456789");
+    let digest = scene.server.keep(b"0123456789\n");
     scene.server.change(|world| world.breaks_after = Some(4));
     let agent = scene.agent();
     let assignment = Assignment { corpus: Some(dataset("wiki", &[("a.txt", &digest)])), ..assignment(0) };

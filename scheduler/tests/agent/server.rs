@@ -12,6 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::{FutureExt, StreamExt};
 use recipe::Event;
 use scheduler::id::AttemptId;
 use scheduler::protocol::{
@@ -235,7 +236,9 @@ async fn artifact(State(world): Shared, Path(digest): Path<String>, headers: Hea
         Some(bytes) => {
             let broken = Err(std::io::Error::other("the line breaks"));
             let parts = [Ok(Bytes::from(rest).slice(..bytes)), broken];
-            (status, Body::from_stream(futures::stream::iter(parts))).into_response()
+            // The break comes one turn later, so that the first part has left.
+            let parts = futures::stream::iter(parts).then(|part| tokio::task::yield_now().map(|()| part));
+            (status, Body::from_stream(parts)).into_response()
         }
     }
 }

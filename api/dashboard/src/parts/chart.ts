@@ -150,9 +150,13 @@ function settled(plot: uPlot): number | undefined {
   // While scales are being set, the series know already which part of the x axis is shown; the scale does not.
   const [left, right] = plot.series[0]?.idxs ?? [0, 0];
   if (xs.length < 8 || left > 0 || right < xs.length - 1) return undefined;
-  const later = plot.data.slice(1).flatMap((values, i) =>
-    plot.series[i + 1]?.show ? Array.from(values).filter((value, at): value is number => value != null && xs[at]! >= from) : [],
-  );
+  const later = plot.data
+    .slice(1)
+    .flatMap((values, i) =>
+      plot.series[i + 1]?.show
+        ? Array.from(values).filter((value, at): value is number => value != null && xs[at]! >= from)
+        : [],
+    );
   return later.length === 0 ? undefined : later.reduce((a, b) => Math.max(a, b));
 }
 

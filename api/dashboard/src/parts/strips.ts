@@ -115,7 +115,10 @@ export function lossTable(arms: PretrainArm[]): Strips {
               ...(hours.length > 0 ? [duration(mean * 3600)] : []),
               ...(failures.length > 0 ? [`${failures.length} failed`] : []),
             ].join(', '),
-            title: failures.length > 0 ? failures.join(', ') : 'Mean training time of a seed, without evaluation and waiting',
+            title:
+              failures.length > 0
+                ? failures.join(', ')
+                : 'Mean training time of a seed, without evaluation and waiting',
             bad: failures.length > 0,
           },
           difference: difference(arm.comparison ?? undefined),
@@ -126,7 +129,7 @@ export function lossTable(arms: PretrainArm[]): Strips {
 
 /** Without the digits that binary fractions add. */
 function plain(value: number): string {
-  return String(Number(value.toPrecision(6)));
+  return String(Number(value.toPrecision(6))).replace('-', '\u2212');
 }
 
 /** 0.034, and never 0.000. */

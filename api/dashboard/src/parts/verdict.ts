@@ -54,18 +54,32 @@ function loss(report: Report, name: string): Answer {
   return {
     question,
     value: signed(mean, 3),
-    words: !interval ? 'one pair: cannot tell' : interval[1] < 0 ? 'better' : interval[0] > 0 ? 'worse' : 'no clear difference',
-    evidence: between(interval, (value) => signed(value, 3), plural(comparison.n_pairs, 'pair'), comparison.p_paired_t === null ? '' : `p ${equals(pValue(comparison.p_paired_t))}`),
+    words: !interval
+      ? 'one pair: cannot tell'
+      : interval[1] < 0
+        ? 'better'
+        : interval[0] > 0
+          ? 'worse'
+          : 'no clear difference',
+    evidence: between(
+      interval,
+      (value) => signed(value, 3),
+      plural(comparison.n_pairs, 'pair'),
+      comparison.p_paired_t === null ? '' : `p ${equals(pValue(comparison.p_paired_t))}`,
+    ),
   };
 }
 
 function glue(report: Report, name: string): Answer {
   const question = 'GLUE';
   const all = report.glue.flatMap((task) =>
-    task.comparisons.filter((comparison) => comparison.arm === name).map((comparison) => ({ task: task.task, ...comparison })),
+    task.comparisons
+      .filter((comparison) => comparison.arm === name)
+      .map((comparison) => ({ task: task.task, ...comparison })),
   );
   const tested = all.filter((comparison) => comparison.p_holm !== null);
-  if (tested.length === 0) return unknown(question, all.length > 0 ? 'too few seeds to tell' : 'not fine-tuned yet');
+  if (tested.length === 0)
+    return unknown(question, all.length > 0 ? 'too few seeds, or no spread, to test' : 'not fine-tuned yet');
   const clear = tested.filter((comparison) => comparison.p_holm! < LEVEL);
   const better = clear.filter((comparison) => comparison.mean_difference > 0).length;
   const parts = [better > 0 ? `${better} better` : '', clear.length > better ? `${clear.length - better} worse` : ''];

@@ -183,3 +183,18 @@ async fn a_dataset_that_is_missing_or_changed_is_named() {
     assert!(plan("wiki").await.is_ok());
     assert_eq!(world.store.datasets().await.unwrap().len(), 3, "a name is listed once");
 }
+
+#[tokio::test]
+async fn a_cancelled_job_is_finished_off_even_if_its_server_died_in_between() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;
+    agent.sync(&world.store, vec![]).await;
+    let assignment = world.placed(&agent).await;
+    world.database.execute("update job set cancelled_at = now()").await;
+    agent.sync(&world.store, vec![ends(assignment.attempt, 1, vec![], EndedAs::Lost)]).await;
+    assert_eq!(world.control.place().await.unwrap(), 0, "nothing of it is placed any more");
+    world.control.round().await.unwrap();
+    assert_eq!(world.states(job).await, [TrialState::Cancelled; 2]);
+    assert_eq!(world.store.job(job).await.unwrap().summary.status, JobStatus::Cancelled);
+}

@@ -132,7 +132,10 @@ async fn every_list_uses_an_index_at_ten_thousand_trials() {
     assert_eq!(world.store.job(job).await.unwrap().summary.trials.blocked, 10_000);
     for (query, index) in [
         ("select id from trial where state = 'queued' order by job_id, stage, ordinal limit 5", "trial_queue"),
-        ("select id from trial where waits_for = '00000000-0000-7000-8000-000000000000' and state = 'blocked'", "trial_waiting"),
+        (
+            "select id from trial where waits_for = '00000000-0000-7000-8000-000000000000' and state = 'blocked'",
+            "trial_waiting",
+        ),
         (
             "select * from trial where job_id = '00000000-0000-7000-8000-000000000000' and ordinal > 5 order by ordinal limit 5",
             "trial_ordinal_unique",

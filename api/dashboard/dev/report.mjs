@@ -1,0 +1,164 @@
+// The report of a made-up job: the shape of scheduler/src/report, with simpler statistics.
+
+import { normal, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
+
+const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+
+export function reportOf({ summary: job, trials }) {
+  const { arms, baseline } = job;
+  const done = trials.filter((t) => t.state === 'succeeded' || t.failure);
+  const timed = done.some((t) => t.stage === 'timing');
+  const speedOf = (arm) => {
+    const turns = Array.from({ length: 8 }, (_, i) => STEP_SECONDS[arm] * (1 + 0.012 * normal('turn', arm, i)));
+    const ratios = summary(
+      turns.map((t, i) => (STEP_SECONDS[baseline] * (1 + 0.012 * normal('turn', baseline, i))) / t),
+    );
+    const seconds_per_step = summary(turns);
+    const other = arm !== baseline;
+    const drops = arm === 'pld';
+    const step_saving = other ? 1 - 1 / ratios.mean : null;
+    return {
+      arm,
+      seconds_per_step,
+      ratio_to_baseline: other ? ratios.mean : null,
+      ratio_interval: other ? ratios.interval : null,
+      step_saving,
+      encoder_share: drops ? 0.88 : null,
+      closed_form_saving: drops ? 0.2678 : null,
+      limit_saving: drops ? 0.2357 : null,
+      share_of_limit: drops ? step_saving / 0.2357 : null,
+      tokens_per_second: 4096 / seconds_per_step.mean,
+      by_open: [],
+    };
+  };
+  const lossOf = (arm) => done.filter((t) => t.stage === 'pretrain' && t.arm === arm && t.report);
+  const runsOf = (task, arm) => done.filter((t) => t.stage === 'finetune' && t.task === task && t.arm === arm);
+  const pairs = (mine, theirs, value) =>
+    mine.flatMap((t) => {
+      const other = theirs.find((o) => o.seeds.init === t.seeds.init && o.seeds.head === t.seeds.head);
+      return other?.report && t.report ? [value(t) - value(other)] : [];
+    });
+  return {
+    job: job.id,
+    name: job.name,
+    baseline,
+    complete: job.finished_at !== null,
+    speed: timed
+      ? {
+          device: { name: 'cuda:0', model: 'NVIDIA H100 80GB', threads: 8, libtorch: '2.11.0', trainer: '0.1.0' },
+          fit: { fixed: 0.02, per_block: 0.0135 },
+          arms: arms.map(speedOf),
+        }
+      : null,
+    pretrain: arms.map((arm) => {
+      const runs = lossOf(arm);
+      return {
+        arm,
+        seeds: runs.map((t) => ({
+          seed: t.seeds.init,
+          steps: STEPS,
+          validation_loss: t.report.validation_loss,
+          hours: t.trained_seconds / 3600,
+          failure: null,
+        })),
+        validation_loss: summary(runs.map((t) => t.report.validation_loss)),
+        comparison:
+          arm === baseline
+            ? null
+            : comparison(
+                arm,
+                null,
+                pairs(runs, lossOf(baseline), (t) => t.report.validation_loss),
+              ),
+      };
+    }),
+    glue: Object.keys(TASKS).flatMap((task) => {
+      const rows = arms.filter((arm) => runsOf(task, arm).length > 0);
+      if (rows.length === 0) return [];
+      const majority_score = TASKS[task].majority;
+      return [
+        {
+          task,
+          metrics: TASKS[task].metrics,
+          majority_score,
+          arms: rows.map((arm) => {
+            const runs = runsOf(task, arm);
+            const scores = runs.map((t) => ({
+              seed: t.seeds.head,
+              pretrain_seed: t.seeds.init,
+              score: t.report?.score ?? null,
+              failed: !t.report || t.report.score <= majority_score,
+            }));
+            const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
+            const found = summary(values);
+            const failed = scores.filter((s) => s.failed).length;
+            return {
+              arm,
+              learning_rate: 1e-4,
+              n: scores.length,
+              mean: found?.mean ?? null,
+              sd: found?.sd ?? null,
+              interval: found?.interval ?? null,
+              independent: PRETRAIN_SEEDS,
+              median: [...values].sort()[values.length >> 1] ?? null,
+              min: Math.min(...values),
+              max: Math.max(...values),
+              failed,
+              failed_interval: [failed / scores.length / 3, Math.min(1, failed / scores.length + 0.2)],
+              diverged: scores.filter((s) => s.score === null).length,
+              scores,
+            };
+          }),
+          comparisons: rows
+            .filter((arm) => arm !== baseline)
+            .flatMap(
+              (arm) =>
+                comparison(
+                  arm,
+                  1e-4,
+                  pairs(runsOf(task, arm), runsOf(task, baseline), (t) => t.report.score),
+                ) ?? [],
+            ),
+        },
+      ];
+    }),
+    notes: job.finished_at
+      ? ['CoLA, post-ln: one of 15 runs diverged; it is counted as failed and has no score.']
+      : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
+  };
+}
+
+function comparison(arm, learning_rate, pairs) {
+  const found = summary(pairs);
+  if (!found) return null;
+  const p = found.sd
+    ? Math.min(
+        1,
+        2 *
+          Math.exp(
+            -0.717 * Math.abs(found.mean / (found.sd / Math.sqrt(found.n))) -
+              0.416 * (found.mean / (found.sd / Math.sqrt(found.n))) ** 2,
+          ),
+      )
+    : null;
+  return {
+    arm,
+    learning_rate,
+    n_pairs: found.n,
+    mean_difference: found.mean,
+    interval: found.interval,
+    p_paired_t: p,
+    p_holm: learning_rate === null || p === null ? null : Math.min(1, p * 3),
+    p_wilcoxon: p === null ? null : 0.25,
+    p_brown_forsythe: p === null ? null : 0.41,
+  };
+}
+
+function summary(values) {
+  if (values.length === 0) return null;
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const sd =
+    values.length < 2 ? null : Math.sqrt(values.reduce((a, v) => a + (v - mean) ** 2, 0) / (values.length - 1));
+  const half = sd === null ? null : ((T95[values.length - 1] ?? 1.984) * sd) / Math.sqrt(values.length);
+  return { n: values.length, mean, sd, interval: half === null ? null : [mean - half, mean + half] };
+}

@@ -1,0 +1,163 @@
+//! A job carried out by an agent that says what a trainer would, and what others see of it.
+
+use scheduler::control::Control;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::server::{Server, job};
+
+/// An agent with two processor slots, and the control loop, one call at a time.
+struct Agent<'a> {
+    server: &'a Server,
+    control: Control,
+    instance: Uuid,
+}
+
+impl<'a> Agent<'a> {
+    fn new(server: &'a Server) -> Self {
+        let app = &server.app;
+        let control = Control::new(app.store.clone(), app.artifacts.clone(), app.policy.clone());
+        Self { server, control, instance: Uuid::now_v7() }
+    }
+
+    async fn sync(&self, attempts: Value) -> Value {
+        let slot =
+            |index| json!({"index": index, "device": "cpu", "model": "m", "threads": 1, "memory_bytes": 1 << 30});
+        let request = json!({
+            "node": {"name": "n1", "labels": {}, "slots": [slot(0), slot(1)]},
+            "instance": self.instance,
+            "attempts": attempts,
+        });
+        let answer = self.server.post("/agents/sync", &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// What it is told to run, once the control loop has looked.
+    async fn assigned(&self) -> Vec<Value> {
+        self.control.round().await.unwrap();
+        self.sync(json!([])).await["run"].as_array().unwrap().clone()
+    }
+
+    /// Carries an attempt out: these events, and its end.
+    async fn carry_out(&self, assignment: &Value, events: Vec<Value>, report: Value) {
+        let started = json!({
+            "event": "started", "fingerprint": "f", "total_steps": 2000,
+            "device": {"name": "cpu", "model": "m", "threads": 1, "libtorch": "2.11.0", "trainer": "0.1.0"},
+        });
+        let finished = json!({"event": "finished", "report": report});
+        let events = [vec![started], events, vec![finished]].concat();
+        let sequenced = |(index, event): (usize, Value)| json!({"sequence": index + 1, "event": event});
+        let attempt = json!({
+            "attempt": assignment["attempt"],
+            "state": {"state": "ended", "outcome": {"as": "succeeded"}},
+            "events": events.into_iter().enumerate().map(sequenced).collect::<Vec<_>>(),
+            "log": [{"sequence": 1, "text": "hello"}],
+        });
+        let answer = self.sync(json!([attempt])).await;
+        assert_eq!(answer["acknowledged"][0]["closed"], true, "{answer}");
+    }
+}
+
+fn timing() -> Value {
+    let arm = |name: &str, seconds: f64| {
+        json!({
+            "name": name, "blocks": 12, "turns": [seconds, seconds], "tokens_per_step": 4096,
+            "by_open": [{"open_blocks": 12, "steps": 2, "seconds": 2.0 * seconds}],
+        })
+    };
+    json!({"stage": "timing", "arms": [arm("pre-ln", 0.5), arm("pld", 0.4)]})
+}
+
+fn progress(step: u64) -> Value {
+    let points = [("theta", 0.75), ("open_blocks", 11.0), ("step_seconds", 0.25), ("train_loss", 7.5)];
+    let points =
+        points.map(|(name, value)| json!({"name": name, "step": step, "value": value, "trained_seconds": 9.0}));
+    json!({"event": "progress", "step": step, "total_steps": 2000, "trained_seconds": 9.0, "points": points})
+}
+
+fn evaluated(step: u64) -> Value {
+    let point = json!({"name": "validation_loss", "step": step, "value": 6.5, "trained_seconds": 9.0});
+    json!({"event": "evaluated", "step": step, "trained_seconds": 9.0, "points": [point]})
+}
+
+#[tokio::test]
+async fn what_an_agent_reports_is_seen_everywhere() {
+    let server = Server::with_data().await;
+    let agent = Agent::new(&server);
+    agent.sync(json!([])).await;
+    let id = server.post("/jobs", &job("n")).await.json()["id"].as_str().unwrap().to_owned();
+
+    let assigned = agent.assigned().await;
+    assert_eq!(assigned.len(), 1, "a timing trial has the node to itself: {assigned:?}");
+    let nodes = server.get("/nodes").await.json();
+    assert_eq!(
+        (&nodes["items"][0]["live"], &nodes["items"][0]["slots"][0]["attempt"]["job"]),
+        (&json!(true), &json!(id))
+    );
+    agent.carry_out(&assigned[0], vec![], timing()).await;
+
+    let assigned = agent.assigned().await;
+    assert_eq!(assigned.len(), 2);
+    for assignment in &assigned {
+        let report = json!({
+            "stage": "pretrain", "steps": 2000, "trained_seconds": 9.0, "tokens": 1, "validation_loss": 6.5,
+            "digest": "0".repeat(64), "checkpoint": "0".repeat(64),
+        });
+        agent.carry_out(assignment, vec![progress(2000), evaluated(2000)], report).await;
+    }
+    agent.control.round().await.unwrap();
+
+    let ended = server.get(&format!("/jobs/{id}")).await.json();
+    assert_eq!((&ended["status"], &ended["progress"]), (&json!("succeeded"), &json!(1.0)), "{ended}");
+
+    let trial = server.get(&format!("/trials/{}?points=1", assigned[0]["trial"].as_str().unwrap())).await.json();
+    assert_eq!(trial["attempts"][0]["outcome"], "succeeded", "{trial}");
+    assert_eq!(trial["points"].as_array().unwrap().len(), 5);
+    let logs = server.get(&format!("/trials/{}/logs", assigned[0]["trial"].as_str().unwrap())).await.json();
+    assert_eq!((&logs["items"][0]["text"], &logs["next"]), (&json!("hello"), &json!(null)));
+    let curves = server.get(&format!("/jobs/{id}/curves?name=validation_loss")).await.json();
+    assert_eq!(curves["series"].as_array().unwrap().len(), 2);
+    assert_eq!(curves["series"][0]["points"][0]["value"], 6.5);
+    assert_eq!(server.get(&format!("/jobs/{id}/report")).await.json()["complete"], true);
+
+    let events = server.get(&format!("/jobs/{id}/events")).await.text();
+    for kind in ["job", "trial", "started", "evaluated", "finished"] {
+        assert!(events.contains(&format!("event: {kind}\n")), "{kind} is not in\n{events}");
+    }
+
+    let metrics = server.get("/metrics").await.text();
+    for line in [
+        "lamina_trials{stage=\"pretrain\",state=\"succeeded\"} 2",
+        "lamina_attempts_total{outcome=\"succeeded\"} 3",
+        "lamina_nodes{live=\"true\"} 1",
+        "lamina_slots 2",
+        "lamina_slots_busy 0",
+        "lamina_placement_latency_seconds_count 3",
+        "lamina_start_latency_seconds_count 3",
+        "lamina_steps_total{stage=\"pretrain\"} 4000",
+        "lamina_tokens_total{stage=\"pretrain\"} 16384000",
+        "lamina_theta{stage=\"pretrain\",arm=\"pld\"} 0.75",
+        "lamina_open_blocks{stage=\"pretrain\",arm=\"pld\"} 11",
+        "lamina_step_seconds{stage=\"pretrain\",arm=\"pre-ln\"} 0.25",
+        "lamina_validation_loss{stage=\"pretrain\",arm=\"pre-ln\"} 6.5",
+        "lamina_timed_step_seconds{arm=\"pld\"} 0.4",
+        "lamina_speedup_ratio{arm=\"pre-ln\"} 1",
+        "lamina_speedup_ratio{arm=\"pld\"} 1.25",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_closed_attempt_says_is_not_heard() {
+    let server = Server::with_data().await;
+    let agent = Agent::new(&server);
+    agent.sync(json!([])).await;
+    let id = server.submit("n").await;
+    let assigned = agent.assigned().await;
+    server.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+    agent.carry_out(&assigned[0], vec![progress(5)], timing()).await;
+    let trial = server.get(&format!("/trials/{}", assigned[0]["trial"].as_str().unwrap())).await.json();
+    assert_eq!((&trial["state"], &trial["points"], &trial["report"]), (&json!("cancelled"), &json!([]), &json!(null)));
+}
