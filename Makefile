@@ -39,7 +39,7 @@ release: setup dashboard ## Build lamina and lamina-trainer for use, in target/r
 test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
 	@$(ENV); \
 	if cargo nextest --version >/dev/null 2>&1; then run='nextest run'; else run=test; fi; \
-	OMP_WAIT_POLICY=passive deploy/with-postgres.sh cargo $$run --workspace
+	OMP_WAIT_POLICY=passive deploy/with-postgres.sh cargo $$run --workspace --no-fail-fast
 
 check: setup ## Formatting and lints, warnings are errors
 	@cargo fmt --all --check

@@ -72,6 +72,7 @@ function metric(name, arm, seed, step) {
 }
 
 function points(name, trial, most) {
+  if (trial.stage === 'finetune' && name === 'train_loss') return finetuning(trial);
   if (trial.stage !== 'pretrain') return [];
   const every = name === 'validation_loss' ? STEPS / 20 : Math.ceil(STEPS / most);
   const found = [];
@@ -259,9 +260,17 @@ function report(trial) {
   };
 }
 
+function finetuning(trial) {
+  return Array.from({ length: Math.floor(trial.step / 30) }, (_, i) => ({
+    step: (i + 1) * 30,
+    trained_seconds: (i + 1) * 3,
+    value: 0.7 - 0.004 * i + 0.05 * normal('finetune', trial.id, i),
+  }));
+}
+
 export function curvesOf({ trials }, name, most) {
   const series = trials
-    .filter((t) => t.stage === 'pretrain')
+    .filter((t) => t.stage !== 'timing')
     .map((t) => ({ trial: t.id, arm: t.arm, seeds: t.seeds, points: points(name, t, most) }));
   return { name, series: series.filter((s) => s.points.length > 0) };
 }

@@ -102,10 +102,10 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
 
   async function firstJob() {
     const wanted = REAL ? 0 : 2;
-    const response = await fetch(`${base}/jobs`, { headers: { Authorization: `Bearer ${TOKEN}` } });
-    const { items } = await response.json();
+    const get = async (path) => (await fetch(base + path, { headers: { Authorization: `Bearer ${TOKEN}` } })).json();
+    const { items } = await get('/jobs');
     assert.ok(items.length > wanted, 'the server has a job');
-    return items[wanted];
+    return get(`/jobs/${items[wanted].id}`);
   }
 
   it('refuses a wrong token in words, takes a right one, and signs out', async () => {
@@ -155,6 +155,10 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
         await page.getByRole('radio', { name: metric }).check({ force: true });
         await page.locator('figcaption .label', { hasText: metric }).waitFor();
         await page.waitForFunction(inked);
+        // Fine-tuning has a train loss as well; an arm's curve is its pre-training.
+        const means = page.locator('figcaption').getByText(/^mean of/);
+        const wanted = job.spec.pretrain.seeds > 1 ? [`mean of ${job.spec.pretrain.seeds}`] : [];
+        assert.deepEqual([...new Set(await means.allTextContents())], wanted);
       }
       await page.getByRole('radio', { name: 'Hours' }).check({ force: true });
       await page.getByRole('img', { name: /by training time/ }).waitFor();
