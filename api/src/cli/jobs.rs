@@ -11,7 +11,7 @@ use scheduler::node::NodeView;
 use scheduler::trial::TrialView;
 
 use super::client::{Client, Connection};
-use super::table::{lay_out, left, right, terminal_width};
+use super::table::{lay_out, left, right, terminal_width, whole};
 use super::text;
 use crate::page::Page;
 
@@ -50,7 +50,7 @@ pub(crate) async fn jobs(arguments: List) -> Result<()> {
         return Ok(());
     }
     let columns = [
-        left("job"),
+        whole("job"),
         left("name"),
         left("status"),
         right("done"),
@@ -83,7 +83,7 @@ pub(crate) async fn trials(arguments: OfJob) -> Result<()> {
     let job = named_or_newest(&client, arguments.job).await?;
     let trials = all_trials(&client, &job).await?;
     let columns = [
-        left("trial"),
+        whole("trial"),
         left("stage"),
         left("arm"),
         left("task"),

@@ -3,7 +3,7 @@
 
 use console::{measure_text_width, style};
 
-use super::table::{Column, lay_out};
+use super::table::{Column, lay_out, left, right};
 
 /// Lays `text` out in at most `width` columns.
 pub(super) fn render(text: &str, width: usize) -> String {
@@ -41,11 +41,11 @@ fn table_head(head: &str, rule: &str) -> Option<Vec<Column>> {
         return None;
     }
     let columns = cells(head).into_iter().zip(cells(rule));
-    Some(
-        columns
-            .map(|(heading, rule)| Column { heading, right: rule.ends_with(':') && !rule.starts_with(':') })
-            .collect(),
-    )
+    let column = |(heading, rule): (String, String)| match rule.ends_with(':') && !rule.starts_with(':') {
+        true => right(&heading),
+        false => left(&heading),
+    };
+    Some(columns.map(column).collect())
 }
 
 fn cells(row: &str) -> Vec<String> {

@@ -6,29 +6,33 @@ use console::{Alignment, Term, measure_text_width, pad_str, style, truncate_str}
 const GAP: usize = 2;
 /// A column that has to give way keeps this much.
 const NARROWEST: usize = 8;
-/// For a pipe or a file, which have no width of their own.
-const PIPE_WIDTH: usize = 120;
-
 /// One column: its heading, and on which side its cells stand.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) heading: String,
     pub(super) right: bool,
+    /// Whether its cells may lose their ends.
+    pub(super) yields: bool,
 }
 
 /// Texts stand left.
 pub(super) fn left(heading: &str) -> Column {
-    Column { heading: heading.into(), right: false }
+    Column { heading: heading.into(), right: false, yields: true }
 }
 
-/// Numbers stand right.
+/// What people copy stands left, whole.
+pub(super) fn whole(heading: &str) -> Column {
+    Column { yields: false, ..left(heading) }
+}
+
+/// Numbers stand right, whole: one that lost an end would be another number.
 pub(super) fn right(heading: &str) -> Column {
-    Column { heading: heading.into(), right: true }
+    Column { heading: heading.into(), right: true, yields: false }
 }
 
-/// Columns of standard output.
+/// Columns of standard output. A pipe or a file has room for everything.
 pub(super) fn terminal_width() -> usize {
-    Term::stdout().size_checked().map_or(PIPE_WIDTH, |(_, columns)| usize::from(columns))
+    Term::stdout().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns))
 }
 
 /// Lays `rows` out under their headings in at most `width` columns: as long as they are too wide, the widest gives way.
@@ -63,8 +67,7 @@ fn fit(columns: &[Column], rows: &[Vec<String>], width: usize) -> Vec<usize> {
         .collect();
     let gaps = GAP * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > width {
-        // Texts may lose their ends; a number that did would be another number.
-        let widest = (0..widths.len()).filter(|index| !columns[*index].right).max_by_key(|index| widths[*index]);
+        let widest = (0..widths.len()).filter(|index| columns[*index].yields).max_by_key(|index| widths[*index]);
         match widest {
             Some(index) if widths[index] > NARROWEST => widths[index] -= 1,
             _ => break,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Client, Connection};
-use super::table::{lay_out, left, terminal_width};
+use super::table::{lay_out, left, terminal_width, whole};
 use crate::page::Page;
 
 #[derive(Args)]
@@ -91,7 +91,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::List => {
             let tokens = client.get::<Page<TokenView>>("/tokens").await?.body.items;
-            let columns = [left("token"), left("name"), left("scope"), left("begins with"), left("made"), left("")];
+            let columns = [whole("token"), left("name"), left("scope"), left("begins with"), left("made"), left("")];
             let row = |token: TokenView| {
                 let made = token.created_at.format("%Y-%m-%d %H:%M UTC").to_string();
                 let state = if token.revoked_at.is_some() { "revoked" } else { "" };

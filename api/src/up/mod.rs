@@ -12,7 +12,7 @@ mod postgres;
 mod process;
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -298,9 +298,14 @@ fn this_program(subcommand: &str, stop: Stop, log: &Path) -> Result<Command> {
 /// Lets one `up` at a time into a home.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    // Not truncated: it names the process that holds it.
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => {
             bail!("another `lamina up` runs in {}; stop it, or name another folder with --home", folder.display())
         }
