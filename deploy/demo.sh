@@ -85,6 +85,9 @@ else
     what="generated data" glue=generated-glue text=generated-text words=generated-words tasks='"rte", "cola"'
 fi
 
+# What an interrupted demo has left would only hold this one up.
+lamina jobs | awk '$0 ~ / (queued|running) / { print $1 }' | while read -r left; do lamina cancel "$left"; done
+
 say "Training: 2 arms, 2 tasks, 5 seeds"
 job=$folder/job.json
 cat >"$job" <<JSON
@@ -110,7 +113,7 @@ lamina submit "$job" --watch
 
 say "The dashboard of this job: $url"
 if [[ -n ${KEEP:-} ]]; then
-    if [[ -n $service ]]; then echo "The service goes on; stop it with: kill $service"; fi
+    echo "The service goes on; stop it with: kill $(<"$LAMINA_HOME/lock")"
 else
     echo "Look again with: $root/target/release/lamina up --home $LAMINA_HOME"
 fi

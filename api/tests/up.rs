@@ -191,7 +191,10 @@ async fn a_home_and_a_port_that_are_taken_are_refused_by_name() {
     let second = service.command("127.0.0.1:0").output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
-    assert!(said.contains("another `lamina up` runs in") && said.contains("--home"), "{said}");
+    assert!(
+        said.contains(&format!("another `lamina up` (process {})", service.id())) && said.contains("--home"),
+        "{said}"
+    );
 
     let address = service.url("").trim_start_matches("http://").to_owned();
     let other = Service::new();

@@ -15,7 +15,7 @@ use crate::router::App;
 
 /// Stores the body under the sha256 that it must have. Storing it again changes nothing.
 #[utoipa::path(
-    put, path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
+    put, operation_id = "put_artifact", path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
     params(("sha256" = String, Path, description = "64 hexadecimal digits in lower case")),
     request_body(content = [u8], content_type = "application/octet-stream"),
     responses(
@@ -30,7 +30,7 @@ pub(crate) async fn put(State(app): State<App>, Path(digest): Path<String>, body
 
 /// The bytes, or the one range of them that was asked for.
 #[utoipa::path(
-    get, path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
+    get, operation_id = "get_artifact", path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
     params(
         ("sha256" = String, Path, description = "64 hexadecimal digits in lower case"),
         ("Range" = Option<String>, Header, description = "`bytes=first-last`"),
@@ -71,7 +71,7 @@ pub(crate) async fn get(
 
 /// Whether it is here, and how long it is.
 #[utoipa::path(
-    head, path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
+    head, operation_id = "head_artifact", path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
     params(("sha256" = String, Path, description = "64 hexadecimal digits in lower case")),
     responses((status = OK), (status = NOT_FOUND)),
 )]

@@ -25,7 +25,7 @@ pub(crate) struct Registration {
 
 /// Registers a folder or file. Reads every byte of it for its digest; the same name again stands for the new content.
 #[utoipa::path(
-    post, path = "/datasets", tag = "datasets", security(("token" = [])), request_body = Registration,
+    post, operation_id = "register_dataset", path = "/datasets", tag = "datasets", security(("token" = [])), request_body = Registration,
     responses(
         (status = CREATED, body = DatasetView),
         (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
@@ -54,7 +54,7 @@ fn is_name(name: &str) -> bool {
 
 /// What each name stands for now.
 #[utoipa::path(
-    get, path = "/datasets", tag = "datasets", security(("token" = [])),
+    get, operation_id = "list_datasets", path = "/datasets", tag = "datasets", security(("token" = [])),
     responses((status = OK, body = Page<DatasetView>)),
 )]
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<Page<DatasetView>>, Error> {

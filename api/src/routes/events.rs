@@ -34,7 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// `checkpointed`, `finished`, `failed`, `interrupted`, `checkpoint_forgotten`, each with its number as id; and `progress`
 /// (where the job and its running trials stand), without an id, at most once a second.
 #[utoipa::path(
-    get, path = "/jobs/{id}/events", tag = "jobs", security(("token" = [])),
+    get, operation_id = "stream_job_events", path = "/jobs/{id}/events", tag = "jobs", security(("token" = [])),
     params(("id" = JobId, Path), ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was seen")),
     responses(
         (status = OK, description = "`data` is an `EventRow`; of `progress`, the job's status, progress, counts and running trials", body = EventRow, content_type = "text/event-stream"),

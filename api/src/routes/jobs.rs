@@ -33,7 +33,7 @@ pub(crate) struct SubmitQuery {
 
 /// Submits a job, or with `dry_run` plans it.
 #[utoipa::path(
-    post, path = "/jobs", tag = "jobs", security(("token" = [])),
+    post, operation_id = "submit_job", path = "/jobs", tag = "jobs", security(("token" = [])),
     params(
         SubmitQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same job"),
@@ -90,7 +90,7 @@ pub(crate) struct ListQuery {
 
 /// All jobs, newest first.
 #[utoipa::path(
-    get, path = "/jobs", tag = "jobs", security(("token" = [])), params(ListQuery),
+    get, operation_id = "list_jobs", path = "/jobs", tag = "jobs", security(("token" = [])), params(ListQuery),
     responses((status = OK, body = Page<JobSummary>, headers(("Link" = String)))),
 )]
 pub(crate) async fn list(
@@ -109,7 +109,7 @@ pub(crate) async fn list(
 
 /// One job, with its submission, status, progress and estimate of the end.
 #[utoipa::path(
-    get, path = "/jobs/{id}", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
+    get, operation_id = "get_job", path = "/jobs/{id}", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
     responses(
         (status = OK, body = Job, headers(("ETag" = String))),
         (status = NOT_MODIFIED),
@@ -124,7 +124,7 @@ pub(crate) async fn get(State(app): State<App>, Path(id): Path<JobId>, headers: 
 
 /// Cancels what has not ended. A job that has ended stays as it is.
 #[utoipa::path(
-    post, path = "/jobs/{id}/cancel", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
+    post, operation_id = "cancel_job", path = "/jobs/{id}/cancel", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
     responses(
         (status = OK, body = Job),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),

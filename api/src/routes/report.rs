@@ -31,7 +31,7 @@ pub(crate) enum Format {
 
 /// How much faster, at what loss, with which spread; of a job that still runs, what is known so far.
 #[utoipa::path(
-    get, path = "/jobs/{id}/report", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path), ReportQuery),
+    get, operation_id = "get_job_report", path = "/jobs/{id}/report", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path), ReportQuery),
     responses(
         (status = OK, headers(("ETag" = String)), content((Report = "application/json"), (String = "text/markdown"))),
         (status = NOT_MODIFIED),

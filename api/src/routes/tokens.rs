@@ -18,7 +18,7 @@ const LONGEST_NAME: usize = 200;
 
 /// All tokens, without their secrets.
 #[utoipa::path(
-    get, path = "/tokens", tag = "tokens", security(("token" = [])), responses((status = OK, body = Page<TokenView>)),
+    get, operation_id = "list_tokens", path = "/tokens", tag = "tokens", security(("token" = [])), responses((status = OK, body = Page<TokenView>)),
 )]
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<Page<TokenView>>, Error> {
     Ok(Json(Page::whole(app.store.tokens().await?)))
@@ -42,7 +42,7 @@ pub(crate) struct CreatedToken {
 
 /// Makes a token. Its secret is in this answer and nowhere else.
 #[utoipa::path(
-    post, path = "/tokens", tag = "tokens", security(("token" = [])), request_body = NewToken,
+    post, operation_id = "create_token", path = "/tokens", tag = "tokens", security(("token" = [])), request_body = NewToken,
     responses((status = CREATED, body = CreatedToken)),
 )]
 pub(crate) async fn create(
@@ -59,7 +59,7 @@ pub(crate) async fn create(
 
 /// Makes a token worthless, from the next request on.
 #[utoipa::path(
-    delete, path = "/tokens/{id}", tag = "tokens", security(("token" = [])), params(("id" = TokenId, Path)),
+    delete, operation_id = "revoke_token", path = "/tokens/{id}", tag = "tokens", security(("token" = [])), params(("id" = TokenId, Path)),
     responses(
         (status = NO_CONTENT),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),

@@ -42,7 +42,7 @@ pub(crate) struct ListQuery {
 
 /// A job's trials, in the order of its expansion.
 #[utoipa::path(
-    get, path = "/jobs/{id}/trials", tag = "trials", security(("token" = [])), params(("id" = JobId, Path), ListQuery),
+    get, operation_id = "list_job_trials", path = "/jobs/{id}/trials", tag = "trials", security(("token" = [])), params(("id" = JobId, Path), ListQuery),
     responses(
         (status = OK, body = Page<TrialView>, headers(("Link" = String))),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
@@ -129,7 +129,7 @@ fn reference<T: ToSchema>() -> RefOr<Schema> {
 
 /// A trial.
 #[utoipa::path(
-    get, path = "/trials/{id}", tag = "trials", security(("token" = [])), params(("id" = TrialId, Path), PointsQuery),
+    get, operation_id = "get_trial", path = "/trials/{id}", tag = "trials", security(("token" = [])), params(("id" = TrialId, Path), PointsQuery),
     responses(
         (status = OK, body = TrialDetail),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
@@ -165,7 +165,7 @@ pub(crate) struct Curves {
 
 /// One metric over the steps, a series for each trial that has it.
 #[utoipa::path(
-    get, path = "/jobs/{id}/curves", tag = "trials", security(("token" = [])), params(("id" = JobId, Path), CurvesQuery),
+    get, operation_id = "get_job_curves", path = "/jobs/{id}/curves", tag = "trials", security(("token" = [])), params(("id" = JobId, Path), CurvesQuery),
     responses(
         (status = OK, body = Curves),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
@@ -198,7 +198,7 @@ pub(crate) struct LogsQuery {
 /// What a trial's attempts wrote, in order. `next` is null when there is no more for now; going on after the last line's id follows
 /// a trial that still runs.
 #[utoipa::path(
-    get, path = "/trials/{id}/logs", tag = "trials", security(("token" = [])), params(("id" = TrialId, Path), LogsQuery),
+    get, operation_id = "get_trial_logs", path = "/trials/{id}/logs", tag = "trials", security(("token" = [])), params(("id" = TrialId, Path), LogsQuery),
     responses(
         (status = OK, body = Page<LogLine>),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),

@@ -44,6 +44,17 @@ async fn every_route_is_in_the_document() {
 }
 
 #[tokio::test]
+async fn each_operation_has_a_name_of_its_own_and_each_report_its_schema() {
+    let document = Server::start().await.get("/openapi.json").await.json();
+    let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let names: Vec<&str> = items.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+    let schemas = &document["components"]["schemas"];
+    assert!(schemas["Report"]["properties"]["glue"].is_object(), "a job's report");
+    assert!(schemas["TrialReport"].is_object(), "a trial's report");
+}
+
+#[tokio::test]
 async fn every_reference_in_the_document_leads_somewhere() {
     let document = Server::start().await.get("/openapi.json").await.json();
     let mut references = BTreeSet::new();

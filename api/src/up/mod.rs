@@ -295,20 +295,27 @@ fn this_program(subcommand: &str, stop: Stop, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Lets one `up` at a time into a home.
+/// Lets one `up` at a time into a home. The file names the process that holds it.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
-    // Not truncated: it names the process that holds it.
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;
             writeln!(file, "{}", std::process::id())?;
             Ok(file)
         }
-        Err(TryLockError::WouldBlock) => {
-            bail!("another `lamina up` runs in {}; stop it, or name another folder with --home", folder.display())
-        }
+        Err(TryLockError::WouldBlock) => bail!(
+            "another `lamina up` (process {}) runs in {}; stop it, or name another folder with --home",
+            fs::read_to_string(&path).unwrap_or_default().trim(),
+            folder.display()
+        ),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }

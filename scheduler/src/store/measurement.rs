@@ -62,7 +62,8 @@ impl Store {
             .collect())
     }
 
-    /// One metric of all the job's trials that have it, in the order of the expansion; each cut down as `points` does.
+    /// One metric of the job's pre-train trials, in the order of the expansion; each cut down as `points` does. An arm's curve
+    /// is its pre-training; a fine-tune trial shows its own.
     pub async fn curves(&self, job: JobId, name: &str, most: i64) -> Result<Vec<Series>, StoreError> {
         let rows = sqlx::query!(
             r#"select id as "id: TrialId", arm, spec -> 'seeds' as "seeds!", step, value, trained_seconds from (
@@ -70,7 +71,7 @@ impl Store {
                           row_number() over (partition by t.id order by m.step) as place,
                           count(*) over (partition by t.id) as number
                    from trial t join metric_point m on m.trial_id = t.id and m.name = $2
-                   where t.job_id = $1
+                   where t.job_id = $1 and t.stage = 'pretrain'
                ) p
                where place = number or (place - 1) % ((number + $3 - 1) / $3) = 0
                order by ordinal, step"#,

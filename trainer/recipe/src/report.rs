@@ -9,6 +9,8 @@ use crate::stage::Stage;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+// A job's report is another type of the same name.
+#[cfg_attr(feature = "schema", schema(as = TrialReport))]
 pub enum Report {
     Timing(TimingReport),
     Pretrain(PretrainReport),
