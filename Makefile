@@ -24,9 +24,9 @@ dashboard: setup ## Build the web dashboard (cargo embeds it; without it the ser
 	fi; \
 	npm run build
 
-dashboard-test: dashboard ## Unit tests of the dashboard
+dashboard-test: dashboard ## Tests of the dashboard: units, then its pages in Chromium where there is one
 	@if [[ ! -f $(DASHBOARD)/package.json ]]; then echo "dashboard-test: skipped, there is no $(DASHBOARD)/package.json"; exit; fi; \
-	cd $(DASHBOARD); npm test
+	cd $(DASHBOARD); npm run check && npm test && npm run test:browser
 
 build: setup ## Build lamina and lamina-trainer for development, in target/debug
 	@$(ENV); cargo build --workspace --bins
