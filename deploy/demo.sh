@@ -77,12 +77,12 @@ if [[ -n $data ]]; then
     lamina data import "$corpus" --kind corpus --name demo-text
     lamina data import "$vocabulary" --kind vocabulary --name demo-words
     lamina data import "$data/glue" --kind glue --name demo-glue
-    what="real text, GLUE" glue=demo-glue text=demo-text words=demo-words tasks='"rte", "mrpc"'
+    what="real text, GLUE" glue=demo-glue text=demo-text words=demo-words tasks='"rte", "mrpc"' rate=5e-4
 else
     say "Generating data (give real data with: make demo DATA=folder)"
     lamina data generate --out "$folder/generated"
     lamina data import "$folder/generated"
-    what="generated data" glue=generated-glue text=generated-text words=generated-words tasks='"rte", "cola"'
+    what="generated data" glue=generated-glue text=generated-text words=generated-words tasks='"rte", "sst-2"' rate=2e-3
 fi
 
 # What an interrupted demo has left would only hold this one up.
@@ -97,16 +97,16 @@ cat >"$job" <<JSON
   "corpus": "$text",
   "vocabulary": "$words",
   "pretrain": {
-    "steps": 300, "batch": 16, "length": 64, "validate_every": 50,
-    "learning_rate": {"peak": 2e-3, "warmup": 0.05, "decay": "linear"}
+    "steps": 1200, "batch": 32, "length": 16, "validate_every": 150,
+    "learning_rate": {"peak": 1e-3, "warmup": 0.1, "decay": "linear"}
   },
   "arms": [
     {"name": "pre-ln"},
     {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}
   ],
   "baseline": "pre-ln",
-  "glue": {"dataset": "$glue", "tasks": [$tasks], "seeds": 5, "epochs": 1, "learning_rates": [5e-4], "batch": 32, "length": 64},
-  "timing": {"rounds": 4, "steps_per_turn": 10, "warmup_steps": 2}
+  "glue": {"dataset": "$glue", "tasks": [$tasks], "seeds": 5, "epochs": 2, "learning_rates": [$rate], "batch": 32, "length": 48},
+  "timing": {"rounds": 8, "steps_per_turn": 10, "warmup_steps": 2}
 }
 JSON
 lamina submit "$job" --watch
