@@ -77,12 +77,17 @@ if [[ -n $data ]]; then
     lamina data import "$corpus" --kind corpus --name demo-text
     lamina data import "$vocabulary" --kind vocabulary --name demo-words
     lamina data import "$data/glue" --kind glue --name demo-glue
-    what="real text, GLUE" glue=demo-glue text=demo-text words=demo-words tasks='"rte", "mrpc"' rate=5e-4
+    what="real text, GLUE" text=demo-text words=demo-words glue=demo-glue tasks='"rte", "mrpc"'
+    pretrain='"steps": 400, "batch": 16, "length": 64, "validate_every": 50, "learning_rate": {"peak": 1e-3, "warmup": 0.1}'
+    finetune='"epochs": 1, "batch": 32, "length": 64, "learning_rates": [3e-4]'
 else
     say "Generating data (give real data with: make demo DATA=folder)"
     lamina data generate --out "$folder/generated"
     lamina data import "$folder/generated"
-    what="generated data" glue=generated-glue text=generated-text words=generated-words tasks='"rte", "sst-2"' rate=2e-3
+    what="generated data" text=generated-text words=generated-words glue=generated-glue tasks='"sst-2", "rte"'
+    # Sentences are short; with longer sequences so small a model takes far longer to learn where words stand.
+    pretrain='"steps": 1500, "batch": 32, "length": 16, "validate_every": 100, "learning_rate": {"peak": 2e-3, "warmup": 0.1}'
+    finetune='"epochs": 4, "batch": 16, "length": 32, "learning_rates": [3e-4]'
 fi
 
 # What an interrupted demo has left would only hold this one up.
@@ -96,16 +101,13 @@ cat >"$job" <<JSON
   "model": {"blocks": 12, "hidden": 64, "heads": 2, "intermediate": 256},
   "corpus": "$text",
   "vocabulary": "$words",
-  "pretrain": {
-    "steps": 1200, "batch": 32, "length": 16, "validate_every": 150,
-    "learning_rate": {"peak": 1e-3, "warmup": 0.1, "decay": "linear"}
-  },
+  "pretrain": {$pretrain},
   "arms": [
     {"name": "pre-ln"},
     {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}
   ],
   "baseline": "pre-ln",
-  "glue": {"dataset": "$glue", "tasks": [$tasks], "seeds": 5, "epochs": 2, "learning_rates": [$rate], "batch": 32, "length": 48},
+  "glue": {"dataset": "$glue", "tasks": [$tasks], "seeds": 5, $finetune},
   "timing": {"rounds": 8, "steps_per_turn": 10, "warmup_steps": 2}
 }
 JSON
