@@ -47,6 +47,8 @@ for program in lamina lamina-trainer; do
     [[ -x $root/target/release/$program ]] || die "target/release/$program is missing; run make release first"
 done
 mkdir -p "$folder"
+exec 9>"$folder/lock"
+flock --nonblock 9 || die "another demo is running in $folder; wait for it, or name another folder with LAMINA_CACHE"
 
 answers() { lamina nodes >/dev/null 2>&1; }
 
@@ -56,7 +58,7 @@ else
     say "Starting the service: Postgres, server, agent"
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then port=0; fi
     # In a session of its own, so that Ctrl-C reaches this script alone, which then stops it in good order.
-    setsid lamina up --bind "127.0.0.1:$port" --slots 2 >"$log" 2>&1 &
+    setsid lamina up --bind "127.0.0.1:$port" --slots 2 >"$log" 2>&1 9>&- &
     service=$!
     until grep -q 'is running' "$log"; do
         kill -0 "$service" 2>/dev/null || die "the service did not start"
