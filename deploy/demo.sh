@@ -24,6 +24,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
 service=
+watching=
 stop() {
     local status=$?
     trap - EXIT
@@ -33,6 +34,7 @@ stop() {
             if [[ -s $file ]]; then printf '\n--- the end of %s\n' "$file"; tail -n 15 "$file"; fi
         done >&2
     fi
+    if [[ -n $watching ]]; then kill "$watching" 2>/dev/null || true; fi
     if [[ -n $service ]] && { ((status != 0)) || [[ -z ${KEEP:-} ]]; }; then
         kill -TERM "$service" 2>/dev/null || true
         wait "$service" || true
@@ -113,8 +115,16 @@ cat >"$job" <<JSON
   "timing": {"rounds": 8, "steps_per_turn": 10, "warmup_steps": 2}
 }
 JSON
-lamina submit "$job" --watch
+lamina submit "$job" --watch 9>&- &
+watching=$!
+wait -n ${service:+"$service"} "$watching" && status=0 || status=$?
+if kill -0 "$watching" 2>/dev/null; then die "the service ended before the job did"; fi
+((status == 0)) || exit "$status"
 
+if [[ -n $data ]]; then
+    printf '\nReal tasks need more than these minutes to be learnt: lamina data import %q; lamina submit %q\n' \
+        "$data" "$root/examples/main-job.json"
+fi
 say "The dashboard of this job: $url"
 if [[ -n ${KEEP:-} ]]; then
     echo "The service goes on; stop it with: kill $(<"$LAMINA_HOME/lock")"

@@ -164,6 +164,27 @@ async fn killed_at_once_it_comes_back_with_its_data_and_stops_without_a_trace() 
 }
 
 #[tokio::test]
+async fn a_number_that_belongs_to_another_process_by_now_is_no_obstacle() {
+    let mut service = Service::new();
+    service.start().await;
+    service.create_token("kept").await;
+    // As after a power cut: both at once, so that nothing is tidied up.
+    let postgres = service.part("postgres").unwrap();
+    send(service.id(), libc::SIGSTOP);
+    send(postgres, libc::SIGKILL);
+    service.end(libc::SIGKILL);
+
+    let folder = service.home().join("postgres");
+    for note in ["data/postmaster.pid", "socket/.s.PGSQL.5432.lock"] {
+        let text = fs::read_to_string(folder.join(note)).unwrap();
+        let (_, rest) = text.split_once('\n').unwrap();
+        fs::write(folder.join(note), format!("{}\n{rest}", std::process::id())).unwrap();
+    }
+    service.start().await;
+    assert!(service.token_names().await.contains(&"kept".to_owned()));
+}
+
+#[tokio::test]
 async fn each_part_that_is_killed_is_started_again() {
     let mut service = Service::new();
     service.start().await;

@@ -168,6 +168,53 @@ fn a_full_disk_under_its_events_ends_it_as_disk_full() {
     assert_eq!(status.code(), Some(i32::from(FailureKind::DiskFull.exit_code())));
 }
 
+#[test]
+fn a_full_disk_under_its_checkpoints_ends_it_as_disk_full_and_keeps_the_last_complete_one() {
+    // A disk of one MiB, in a mount namespace of its own: two checkpoints fit, a third does not.
+    const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=1m none "$1" || exit 99; disk=$1; copy=$2; shift 2
+        "$@"; status=$?; cp -r "$disk/." "$copy"; exit $status"#;
+    let namespace = ["--user", "--map-root-user", "--mount"];
+    if !Command::new("unshare").args(namespace).arg("true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: a_full_disk_under_its_checkpoints needs unshare(1) and user namespaces");
+        return;
+    }
+    let bench = Bench::new();
+    let (disk, copy) = (bench.path("disk"), bench.path("copy"));
+    fs::create_dir(&disk).unwrap();
+    fs::create_dir(&copy).unwrap();
+    let recipe = spec(pretrain(6));
+    let trainer = bench.command("full", "disk", &recipe);
+    let mut command = Command::new("unshare");
+    command.args(namespace).args(["sh", "-c", ON_A_SMALL_DISK, "sh"]).arg(&disk).arg(&copy);
+    command.arg(trainer.get_program()).args(trainer.get_args()).args(["--checkpoint-seconds", "0"]);
+    let ended = finish(&mut command);
+    assert_eq!(ended.failure().kind, FailureKind::DiskFull, "{:?}", ended.failure());
+    assert!(ended.failure().message.contains("safetensors"), "{:?}", ended.failure());
+
+    let resumed = finish(bench.command("full", "copy", &recipe).arg("--resume")).succeeded();
+    let saved = |event: &Event| if let Event::Checkpointed { step, .. } = event { Some(*step) } else { None };
+    assert_eq!(resumed.resumed_from(), ended.events.iter().filter_map(saved).max());
+    assert_eq!(resumed.report()["digest"], finish(&mut bench.command("whole", "whole", &recipe)).report()["digest"]);
+}
+
+#[test]
+fn memory_that_runs_out_in_a_step_ends_it_as_out_of_memory() {
+    let bench = Bench::new();
+    let mut recipe = pretrain(2);
+    // The attention weights of one block alone, [B, A, S, S] in float32, are 32 GiB.
+    recipe["batch"] = json!(65_536);
+    recipe["model"]["heads"] = json!(32);
+    recipe["length"] = json!(64);
+    let trainer = bench.command("huge", "huge", &spec(recipe));
+    let mut command = Command::new("sh");
+    // In KiB of address space: enough for the libraries, the data and the batch.
+    command.args(["-c", r#"ulimit -v 8000000 && exec "$@""#, "sh"]).arg(trainer.get_program()).args(trainer.get_args());
+    let ended = finish(&mut command);
+    assert_eq!(ended.failure().kind, FailureKind::OutOfMemory, "{:?}", ended.failure());
+    assert!(ended.failure().message.contains("bytes"), "{:?}", ended.failure());
+    assert!(!bench.path("huge/checkpoints").exists());
+}
+
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     hex::encode(sha2::Sha256::digest(bytes))

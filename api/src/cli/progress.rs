@@ -122,7 +122,7 @@ impl Bars {
 
 fn bar(template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(PARTS).with_style(style.progress_chars("━╸━"))
+    ProgressBar::new(PARTS).with_style(style.progress_chars("━╸─"))
 }
 
 fn parts(progress: f64) -> u64 {

@@ -1,6 +1,7 @@
 //! A private Postgres: one data folder, one socket, no TCP, every commit on disk.
 
 use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,6 +23,7 @@ const ROOT_STATE: &str = "/var/lib/lamina";
 /// A socket's path may not be longer (Linux's sun_path, less its final zero).
 const SOCKET_PATH_BYTES: usize = 107;
 const SOCKET_NAME: &str = "/.s.PGSQL.5432";
+const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 const POLL: Duration = Duration::from_millis(20);
 
 /// SIGINT rolls open transactions back and leaves in good order; SIGQUIT leaves the rest to recovery at the next start.
@@ -133,20 +135,13 @@ impl Postgres {
         Ok(command)
     }
 
-    /// Ends what a killed `up` may have left: a server that is still running is asked to stop, and a pid file whose
-    /// number now belongs to another process, which Postgres would take for a running server, is removed.
+    /// Ends what a killed `up` may have left: a server that is still running is asked to stop, and the files in which
+    /// it noted its number are removed. That number may belong to another process by now, or to a dead one that nobody
+    /// has buried; Postgres would take either for a running server.
     async fn clear_the_way(&self) -> Result<()> {
-        let Some(server) = self.pid_file().and_then(|lines| lines.first()?.parse::<u32>().ok()) else {
-            return Ok(());
-        };
-        if self.is_ours(server) {
-            process::send(server, STOP.signal)?;
-            if timeout(STOP.patience, self.until_gone(server)).await.is_err() {
-                process::send(server, STOP.force)?;
-                timeout(STOP.patience, self.until_gone(server))
-                    .await
-                    .with_context(|| format!("a Postgres (process {server}) does not stop; end it by hand"))?;
-            }
+        let notes = [self.data.join("postmaster.pid"), self.socket.join(SOCKET_LOCK)];
+        for server in notes.iter().filter_map(|note| first_number(note)) {
+            self.stop(server).await?;
         }
         // Its sessions end by themselves once their server is gone; a new one must not start beside them.
         let deadline = Instant::now() + STOP.patience;
@@ -154,12 +149,29 @@ impl Postgres {
             ensure!(Instant::now() < deadline, "a Postgres session (process {session}) does not end; end it by hand");
             sleep(POLL).await;
         }
-        match fs::remove_file(self.data.join("postmaster.pid")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).context("cannot remove a stale pid file")
+        for note in notes {
+            match fs::remove_file(&note) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", note.display()));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    /// Stops a server on our data that is not our child.
+    async fn stop(&self, server: u32) -> Result<()> {
+        for signal in [STOP.signal, STOP.force] {
+            if !self.is_ours(server) {
+                return Ok(());
+            }
+            process::send(server, signal)?;
+            // Too late is seen by the next look.
+            let _ = timeout(STOP.patience, self.until_gone(server)).await;
+        }
+        ensure!(!self.is_ours(server), "a Postgres (process {server}) does not stop; end it by hand");
+        Ok(())
     }
 
     async fn until_gone(&self, server: u32) {
@@ -185,15 +197,15 @@ impl Postgres {
 
     /// Postgres notes in its pid file, on the eighth line, when it takes connections.
     fn is_ready(&self, child: Option<u32>) -> bool {
-        self.pid_file().is_some_and(|lines| {
-            lines.first().and_then(|pid| pid.parse().ok()) == child && lines.get(7).map(String::as_str) == Some("ready")
-        })
+        let file = self.data.join("postmaster.pid");
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        first_number(&file) == child && text.lines().nth(7).map(str::trim) == Some("ready")
     }
+}
 
-    fn pid_file(&self) -> Option<Vec<String>> {
-        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
-        Some(text.lines().map(|line| line.trim().to_owned()).collect())
-    }
+/// The process that a lock file of Postgres's names.
+fn first_number(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
 }
 
 /// The folder of the cluster: `wanted` itself or, where `user` cannot get there, one under [`ROOT_STATE`] to which

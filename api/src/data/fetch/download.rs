@@ -78,7 +78,7 @@ impl Downloader {
                 fs::remove_file(file)?;
                 bail!(
                     "{source} has sha256 {} ({} bytes), and {} ({} bytes) is pinned; it was removed. \
-                     If the new content is right, take the old digest out of the lock file",
+                     If the new content is right, pin it in a lock file of your own (--lock)",
                     found.sha256,
                     found.bytes,
                     pin.sha256,
@@ -214,7 +214,7 @@ fn bar(url: &str, total: Option<u64>, start: u64) -> ProgressBar {
     let template = "{prefix:<28} {bar:32.cyan/black.bright} {bytes:>10} of {total_bytes:<10} {eta} left";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    bar.set_style(style.progress_chars("━╸━"));
+    bar.set_style(style.progress_chars("━╸─"));
     bar.set_position(start);
     bar.with_prefix(name)
 }

@@ -1,8 +1,8 @@
 //! `lamina data fetch`: the official GLUE archives, in the official layout.
 //!
-//! The addresses are those of GLUE's own download script. No digests are published with them, so the first fetch
-//! writes what it computed to `glue.lock.json`; from then on, and for everyone who is given that file, another content
-//! is refused.
+//! The addresses are those of GLUE's own download script. Their digests are the ones that the Hugging Face `datasets`
+//! library published with its `glue` data set (`glue.lock.json`); other content is refused. A mirror whose archives are
+//! packed otherwise has a lock file of its own (`--lock`), made at the first fetch from it.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// A mirror with the same paths
     #[arg(long, value_name = "URL", default_value = DEFAULT_BASE)]
     base_url: String,
-    /// Digests that the files must have; made where they are not known yet [default: OUT/glue.lock.json]
+    /// Digests that the files must have, in place of the official ones; what it does not name is added to it
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 }
@@ -75,6 +75,10 @@ fn sources(task: Task) -> &'static [&'static str] {
 struct Lock(BTreeMap<String, Pin>);
 
 impl Lock {
+    fn official() -> Result<Self> {
+        serde_json::from_str(include_str!("glue.lock.json")).context("the built-in lock file is broken")
+    }
+
     fn read(path: &Path) -> Result<Self> {
         match fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is no lock file", path.display())),
@@ -95,8 +99,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     for folder in [&cache, &glue] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let lock_path = arguments.lock.unwrap_or_else(|| arguments.out.join("glue.lock.json"));
-    let mut lock = Lock::read(&lock_path)?;
+    let mut lock = match &arguments.lock {
+        Some(path) => Lock::read(path)?,
+        None => Lock::official()?,
+    };
     let tasks = match arguments.tasks.as_slice() {
         [] => Task::rows().iter().map(|row| row.task).collect(),
         some => some.to_vec(),
@@ -105,30 +111,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut failures = Vec::new();
     for task in tasks {
         // One task that cannot be had does not keep the others away.
-        if let Err(error) = fetch(task, &downloader, &cache, &glue, &mut lock, &lock_path).await {
+        if let Err(error) = fetch(task, &downloader, &cache, &glue, &mut lock).await {
             eprintln!("{}: {error:#}", task.name());
             failures.push(task.name());
+        }
+        if let Some(path) = &arguments.lock {
+            lock.write(path)?;
         }
     }
     if !failures.is_empty() {
         bail!("not fetched: {}. What has arrived is kept; run the same command again", failures.join(", "));
     }
-    println!(
-        "\nDigests are in {}. Register the tasks with: lamina data import {}",
-        lock_path.display(),
-        arguments.out.display()
-    );
+    println!();
+    println!("Register the tasks with: lamina data import {}", arguments.out.display());
     Ok(())
 }
 
-async fn fetch(
-    task: Task,
-    downloader: &Downloader,
-    cache: &Path,
-    glue: &Path,
-    lock: &mut Lock,
-    lock_path: &Path,
-) -> Result<()> {
+async fn fetch(task: Task, downloader: &Downloader, cache: &Path, glue: &Path, lock: &mut Lock) -> Result<()> {
     let folder = glue.join(task.row().folder);
     if folder.is_dir() {
         println!("{:<6} is there", task.name());
@@ -139,10 +138,7 @@ async fn fetch(
         let file = cache.join(source.rsplit('/').next().unwrap_or(source));
         let pin = downloader.fetch(source, &file, lock.0.get(*source)).await?;
         println!("{:<6} {source}\n       sha256 {}", task.name(), pin.sha256);
-        if !lock.0.contains_key(*source) {
-            lock.0.insert((*source).to_owned(), pin);
-            lock.write(lock_path)?;
-        }
+        lock.0.insert((*source).to_owned(), pin);
         files.push(file);
     }
     let partial = glue.join(format!(".{}.partial", task.row().folder));
@@ -181,6 +177,16 @@ mod tests {
         assert_eq!(Lock::read(&path).unwrap(), lock);
         fs::write(&path, "[]").unwrap();
         assert!(Lock::read(&path).unwrap_err().to_string().contains("is no lock file"));
+    }
+
+    #[test]
+    fn every_official_source_has_its_digest() {
+        let lock = Lock::official().unwrap();
+        let sources: Vec<&str> = Task::rows().iter().flat_map(|row| sources(row.task)).copied().collect();
+        assert_eq!(lock.0.len(), sources.len());
+        for source in sources {
+            assert!(lock.0[source].sha256.len() == 64 && lock.0[source].bytes > 0, "{source}");
+        }
     }
 
     #[test]
