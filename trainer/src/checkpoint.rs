@@ -20,7 +20,7 @@ use crate::bert::Weights;
 use crate::bert::weights::overwrite;
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
-use crate::optimizer::AdamW;
+use crate::optimizer::Optimizer;
 
 const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = ".writing-";
@@ -41,6 +41,11 @@ pub struct State {
     pub seeds: Seeds,
     /// Optimiser updates made.
     pub step: u64,
+    /// Blocks that the model has so far; all of them where it does not grow.
+    pub blocks: u32,
+    /// Exponential mean of the training loss, and the lowest that it has been; where divergence is watched for.
+    pub smoothed_loss: Option<f64>,
+    pub lowest_loss: Option<f64>,
     /// Wall time of training steps only, over all attempts.
     pub trained_seconds: f64,
     /// Hex sha256 chained over (step, loss bits) of every step so far.
@@ -49,11 +54,29 @@ pub struct State {
     pub updates: Vec<u64>,
 }
 
+impl State {
+    /// Takes the loss of a step in.
+    ///
+    /// # Errors
+    /// When the smoothed loss is more than `margin` nats above the lowest that it has been.
+    pub fn watch(&mut self, loss: f64, margin: f64) -> Result<(), TrainerError> {
+        /// Of the mean so far; the rest is the new loss.
+        const KEPT: f64 = 0.95;
+        let smoothed = self.smoothed_loss.map_or(loss, |mean| KEPT * mean + (1.0 - KEPT) * loss);
+        let lowest = self.lowest_loss.map_or(smoothed, |lowest| lowest.min(smoothed));
+        (self.smoothed_loss, self.lowest_loss) = (Some(smoothed), Some(lowest));
+        if smoothed > lowest + margin {
+            return Err(TrainerError::Diverged { step: self.step, smoothed, lowest });
+        }
+        Ok(())
+    }
+}
+
 /// What a checkpoint is made from.
 pub struct Contents<'a> {
     pub state: &'a State,
     pub weights: &'a Weights,
-    pub optimizer: &'a AdamW,
+    pub optimizer: &'a Optimizer,
     pub config: &'a serde_json::Value,
     pub vocabulary: &'a Vocabulary,
 }
@@ -175,7 +198,7 @@ impl Verified {
     }
 
     /// Fills weights and moments with those of the checkpoint.
-    pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut AdamW) -> Result<(), TrainerError> {
+    pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut Optimizer) -> Result<(), TrainerError> {
         let path = self.file(OPTIMIZER);
         if state.updates.len() != optimizer.moments().len() {
             return Err(TrainerError::corrupt(self.file(STATE), "counts another number of blocks"));
@@ -195,7 +218,7 @@ impl Verified {
 }
 
 /// Hex sha256 over weights and moments, by name.
-pub fn digest_of(weights: &Weights, optimizer: &AdamW) -> String {
+pub fn digest_of(weights: &Weights, optimizer: &Optimizer) -> String {
     let mut hash = Sha256::new();
     for (name, tensor) in weights.named().into_iter().chain(moments(weights, optimizer)) {
         hash.update(name.as_bytes());
@@ -205,7 +228,7 @@ pub fn digest_of(weights: &Weights, optimizer: &AdamW) -> String {
 }
 
 /// The moments of each weight, as `<name>.first_moment` and `<name>.second_moment`.
-fn moments(weights: &Weights, optimizer: &AdamW) -> BTreeMap<String, Tensor> {
+fn moments(weights: &Weights, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
     let mut all = BTreeMap::new();
     for (group, moments) in weights.groups().iter().zip(optimizer.moments()) {
         for (what, buffer) in [("first_moment", &moments.first), ("second_moment", &moments.second)] {

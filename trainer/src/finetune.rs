@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use recipe::{Finetune, Gate, Recipe, Seeds, Task};
+use recipe::{Finetune, Gate, Moment, Recipe, Seeds, Task};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
-use crate::bert::{Classifier, Encoder, Head, Input, Weights, published};
+use crate::bert::{Classifier, Encoder, Family, Head, Input, Weights, published};
 use crate::checkpoint::{self, Verified};
 use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
 use crate::metrics;
-use crate::train::Training;
+use crate::train::{Budget, Training};
 
 pub struct Finetuning {
     recipe: Finetune,
@@ -42,12 +42,15 @@ impl Finetuning {
         let vocabulary = Vocabulary::read(&checkpoint.file(checkpoint::VOCABULARY))?;
         let glue = Glue::read(glue, recipe.task, &vocabulary, recipe.length)?;
         let model = &recipe.from.model;
-        let head = Head::Classifier(recipe.task.outputs());
-        let weights = Weights::new(model, vocabulary.size(), head, &seeds, device);
-        checkpoint.restore_weights(&weights, |name| !is_head(name))?;
+        let family = Family::of(&recipe.from);
+        let weights = Weights::new(model, vocabulary.size(), head(&recipe), &seeds, device);
+        // Next-sentence prediction has trained a pooler.
+        let pooled = recipe.from.objective.next_sentence;
+        let fresh = |name: &str| name.starts_with("classifier.") || (name.starts_with("bert.pooler.") && !pooled);
+        checkpoint.restore_weights(&weights, |name| !fresh(name))?;
         Ok(Self {
-            encoder: Encoder::new(&weights, model, i64::from(vocabulary.pad())),
-            head: Classifier::new(&weights, model),
+            encoder: Encoder::new(&weights, family, model, i64::from(vocabulary.pad())),
+            head: Classifier::new(&weights, family, model),
             recipe,
             seeds,
             vocabulary,
@@ -72,7 +75,7 @@ impl Finetuning {
     }
 
     /// The training batch of `step`.
-    fn batch(&mut self, step: u64) -> Batch {
+    fn batch_of(&mut self, step: u64) -> Batch {
         let epoch = step / self.steps_per_epoch();
         if self.epoch.as_ref().is_none_or(|(cached, _)| *cached != epoch) {
             let lengths: Vec<u32> = self.glue.train.iter().map(|example| example.ids.len() as u32).collect();
@@ -96,7 +99,7 @@ impl Finetuning {
         // Sorted by length, so that little is padding.
         let mut order: Vec<usize> = (0..self.glue.dev.len()).collect();
         order.sort_by_key(|&row| self.glue.dev[row].ids.len());
-        let gates = self.gates(0);
+        let gates = open(self.recipe.from.model.blocks);
         let mut predictions = vec![0.0; order.len()];
         for rows in order.chunks(self.recipe.batch as usize) {
             let examples: Vec<&Example> = rows.iter().map(|&row| &self.glue.dev[row]).collect();
@@ -115,25 +118,33 @@ impl Finetuning {
 }
 
 impl Training for Finetuning {
-    fn total_steps(&self) -> u64 {
-        u64::from(self.recipe.epochs) * self.steps_per_epoch()
+    fn budget(&self) -> Budget {
+        Budget { steps: u64::from(self.recipe.epochs) * self.steps_per_epoch(), seconds: None }
     }
 
-    fn learning_rate(&self, step: u64) -> f64 {
-        self.recipe.learning_rate.at(step, self.total_steps())
+    fn learning_rate(&self, moment: &Moment) -> f64 {
+        self.recipe.learning_rate.at(moment)
     }
 
-    fn gates(&self, _step: u64) -> Vec<Gate> {
-        vec![Gate::OPEN; self.recipe.from.model.blocks as usize]
+    fn gates(&self, _moment: &Moment, _micro_batch: u32) -> Vec<Gate> {
+        open(self.blocks())
     }
 
-    fn theta(&self, _step: u64) -> Option<f64> {
+    fn theta(&self, _moment: &Moment) -> Option<f64> {
         None
     }
 
+    fn batch(&self) -> u32 {
+        self.recipe.batch
+    }
+
+    fn blocks(&self) -> u32 {
+        self.recipe.from.model.blocks
+    }
+
     /// Cross-entropy over the classes, or the mean squared error of a score.
-    fn loss(&mut self, step: u64, gates: &[Gate]) -> Tensor {
-        let batch = self.batch(step);
+    fn loss(&mut self, moment: &Moment, _micro_batch: u32, gates: &[Gate]) -> Tensor {
+        let batch = self.batch_of(moment.step);
         let logits = self.logits(&batch, gates, true);
         let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
         match self.recipe.task.outputs() {
@@ -147,7 +158,7 @@ impl Training for Finetuning {
     }
 
     /// The task's metrics on dev, as `dev_<metric>`.
-    fn evaluate(&mut self) -> Vec<(String, f64)> {
+    fn evaluate(&mut self, _gates: &[Gate]) -> Vec<(String, f64)> {
         let (values, _) = metrics::score(self.recipe.task, &self.predictions(), &self.dev_labels());
         values.into_iter().map(|(name, value)| (format!("{DEV}{name}"), value)).collect()
     }
@@ -173,7 +184,7 @@ impl Training for Finetuning {
     }
 
     fn config(&self) -> serde_json::Value {
-        let head = Head::Classifier(self.recipe.task.outputs());
+        let head = head(&self.recipe);
         published::config(&self.recipe.from.model, self.vocabulary.size(), self.vocabulary.pad(), head)
     }
 }
@@ -181,6 +192,11 @@ impl Training for Finetuning {
 /// Prefix of a metric that was measured on dev.
 pub const DEV: &str = "dev_";
 
-fn is_head(name: &str) -> bool {
-    name.starts_with("bert.pooler.") || name.starts_with("classifier.")
+fn head(recipe: &Finetune) -> Head {
+    Head::Classifier { outputs: recipe.task.outputs(), family: Family::of(&recipe.from) }
+}
+
+/// Gates that open every sublayer.
+fn open(blocks: u32) -> Vec<Gate> {
+    vec![Gate::OPEN; 2 * blocks as usize]
 }

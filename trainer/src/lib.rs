@@ -6,7 +6,8 @@
 //! | [`train`] | the loop: step, evaluate, checkpoint |
 //! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
 //! | [`bert`] | the model, in forward order |
-//! | [`optimizer`] | AdamW |
+//! | [`objective`] | what pre-training learns, with its loss |
+//! | [`optimizer`] | AdamW, LAMB |
 //! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
 //! | [`checkpoint`] | what is on disk |
 //! | [`emit`], [`failure`] | what the outside hears |
@@ -20,6 +21,7 @@ pub mod emit;
 pub mod failure;
 pub mod finetune;
 pub mod metrics;
+pub mod objective;
 pub mod optimizer;
 pub mod pretrain;
 pub mod run;

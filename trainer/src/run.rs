@@ -159,7 +159,8 @@ impl<'a> Run<'a> {
             Ended::Finished(finish) => finish,
         };
         let Finish { state, evaluation, last } = finish;
-        let [(_, validation_loss)] = evaluation[..] else { unreachable!("pre-training evaluates one number") };
+        // The others stand in the points of the last evaluation.
+        let [(_, validation_loss), ..] = evaluation[..] else { unreachable!("pre-training evaluates its loss first") };
         Ok(Ok(Report::Pretrain(PretrainReport {
             steps: state.step,
             trained_seconds: state.trained_seconds,
@@ -173,7 +174,7 @@ impl<'a> Run<'a> {
     fn finetune(&self, recipe: &Finetune, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
         let (from, glue) = (needed(&self.options.from), needed(&self.options.glue));
         let mut training = Finetuning::new(recipe.clone(), self.seeds, from, glue, self.device)?;
-        self.started(training.total_steps(), emitter)?;
+        self.started(training.budget().steps, emitter)?;
         let finish = match self.train(&mut training, emitter)? {
             Ended::Interrupted { step } => return Ok(Err(step)),
             Ended::Finished(finish) => finish,
