@@ -127,6 +127,7 @@ pub struct Attempt<'a> {
 
 /// How a run ended, when it did not fail.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 pub enum Ended {
     Finished(Finish),
     /// Asked to stop; a checkpoint of this step is on disk.

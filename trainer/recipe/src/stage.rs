@@ -25,6 +25,7 @@ pub struct TrialSpec {
 /// Everything that defines a trial's result except its seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a recipe is held once per trial, and most are of the large kind")]
 pub enum Recipe {
     Timing(Timing),
     Pretrain(Pretrain),
