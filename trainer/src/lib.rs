@@ -6,6 +6,7 @@
 //! | [`train`] | the loop: step, evaluate, checkpoint |
 //! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
 //! | [`bert`] | the model, in forward order |
+//! | [`kernel`] | its fused operators |
 //! | [`objective`] | what pre-training learns, with its loss |
 //! | [`optimizer`] | AdamW, LAMB |
 //! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
@@ -20,6 +21,7 @@ pub mod device;
 pub mod emit;
 pub mod failure;
 pub mod finetune;
+pub mod kernel;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
