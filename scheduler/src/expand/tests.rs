@@ -87,6 +87,22 @@ fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
 }
 
 #[test]
+fn a_budget_in_seconds_is_planned_by_a_nominal_device() {
+    let job = spec(|job| {
+        job["pretrain"]["seconds"] = json!(60);
+        job["pretrain"].as_object_mut().unwrap().remove("steps");
+        job["glue"] = json!(null);
+    });
+    let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+    for (arm, trial) in plan.arms.iter().zip(&trials[1..]) {
+        assert!((6e12..6.2e12).contains(&arm.pretrain_flops), "{arm:?}");
+        assert!((1..2000).contains(&trial.total_steps), "{}", trial.total_steps);
+        let Recipe::Pretrain(recipe) = &trial.spec.recipe else { panic!("a pre-train trial") };
+        assert_eq!((recipe.seconds, recipe.step_budget()), (Some(60.0), None));
+    }
+}
+
+#[test]
 fn a_match_that_cannot_be_is_refused_at_its_place() {
     let arms = |extra: serde_json::Value| {
         spec(|job| {
