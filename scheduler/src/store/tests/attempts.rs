@@ -215,7 +215,7 @@ async fn nothing_is_placed_on_a_node_that_leaves_or_has_gone() {
     agent.sync(&world.store, vec![]).await;
     world.database.execute("update node set last_seen_at = now() - interval '16 seconds'").await;
     assert_eq!(world.control.place().await.unwrap(), 0);
-    assert!(!world.store.nodes(world.policy.lease).await.unwrap()[0].live);
+    assert!(!world.store.nodes(world.policy.lease, 1, None).await.unwrap()[0].live);
     agent.sync(&world.store, vec![]).await;
     assert_eq!(world.control.place().await.unwrap(), 1);
 }
