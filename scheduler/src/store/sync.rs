@@ -159,7 +159,8 @@ impl Store {
 fn is_refusal(error: &StoreError) -> bool {
     let StoreError::Database(sqlx::Error::Database(error)) = error else { return false };
     // Data exception, integrity constraint violation, program limit exceeded (a text too long for an index).
-    error.code().is_some_and(|code| ["22", "23", "54"].contains(&&code[..2]))
+    let code = error.code().unwrap_or_default();
+    ["22", "23", "54"].iter().any(|class| code.starts_with(class))
 }
 
 /// The answer about an attempt that is not open: all of it is taken note of, none of it counts.
