@@ -293,7 +293,7 @@ Tensor gelu(const Tensor& x, const Tensor& bias) {
 
 Tensor drop(const Tensor& x, const Tensor& bias, const Tensor& residual, const Noise& noise, double scale) {
     if (is_fused(x)) return Drop::apply(x, bias, residual, noise, scale);
-    return residual + dropped_plain(x + bias.to(x.scalar_type()), noise) * scale;
+    return residual + dropped_plain(x.to(at::kFloat) + bias, noise) * scale;
 }
 
 Tensor attention(const Tensor& qkv, const Tensor& bias, int64_t heads, const Tensor& tokens, bool causal,

@@ -34,6 +34,8 @@ fn methods() -> Vec<(&'static str, Value)> {
         ("grown", grown("fresh", "reset")),
         ("electra", json!({"layer_drop": null, "objective": {"electra": {"divisor": 2, "weight": 10.0}}})),
         ("electra-pld", json!({"objective": {"electra": {"divisor": 2, "weight": 10.0}}, "model": {"embedding": 16}})),
+        ("bfloat16", json!({"precision": "bfloat16"})),
+        ("bfloat16-post-ln", json!({"precision": "bfloat16", "model": {"norm": "post"}, "layer_drop": null})),
         ("pairs", json!({"objective": {"next_sentence": true}})),
         ("falling-mask", json!({"objective": {"rate": 0.3, "rate_end": 0.15}})),
         ("lamb", json!({"optimizer": {"algorithm": "lamb", "clip_norm": null}, "learning_rate": {"peak": 0.02}})),
