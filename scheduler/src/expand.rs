@@ -365,6 +365,7 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         validate_every: settings.validate_every.unwrap_or_else(|| settings.steps().div_ceil(10).max(1)),
         validation_sequences: 256,
         divergence: settings.divergence,
+        precision: recipe::Precision::Float32,
     }
 }
 
@@ -379,6 +380,7 @@ fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, 
         length: glue.length,
         learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
         optimizer: from.optimizer,
+        precision: from.precision,
     }
 }
 

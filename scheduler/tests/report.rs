@@ -73,6 +73,7 @@ fn finetune_ending(arm: &str, task: Task, seeds: (u64, u64), end: TrialEnd) -> E
         length: 128,
         learning_rate: LearningRate { peak: 1e-4, warmup: 0.1, decay: Decay::Linear },
         optimizer: Optimizer::default(),
+        precision: recipe::Precision::Float32,
     });
     ended(Some(arm), recipe, Seeds { init: pretrain_seed, gate: pretrain_seed, ..Seeds::all(seed) }, end)
 }

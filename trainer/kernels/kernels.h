@@ -71,7 +71,9 @@ struct Passes {
 
 /// One AdamW update (Loshchilov & Hutter 2019).
 struct Adam {
-    float beta1, beta2, epsilon;
+    /// 1 - beta of each moment.
+    float mix1, mix2;
+    float epsilon;
     /// The learning rate over the first moment's correction.
     float rate;
     /// 1 / sqrt of the second moment's correction.

@@ -141,8 +141,8 @@ void adam(const Adam& rule, float factor, int64_t n, float* value, float* first,
         const int64_t left = n - i;
         const Floats g = load(gradient + i, left) * factor;
         Floats m = load(first + i, left), v = load(second + i, left);
-        m += (g - m) * (1 - rule.beta1);
-        v += (g * g - v) * (1 - rule.beta2);
+        m += (g - m) * rule.mix1;
+        v += (g * g - v) * rule.mix2;
         const Floats w = load(value + i, left) * rule.keep - m / (root(v) * rule.root + rule.epsilon) * rule.rate;
         store(first + i, m, left);
         store(second + i, v, left);

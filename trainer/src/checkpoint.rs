@@ -207,13 +207,16 @@ impl Verified {
             moments.updates = updates;
         }
         fill(&self.file(MODEL), weights.named())?;
+        weights.refresh();
         fill(&path, moments(weights, optimizer))
     }
 
     /// Fills those of the model's weights that `wanted` picks by name.
     pub fn restore_weights(&self, weights: &Weights, wanted: impl Fn(&str) -> bool) -> Result<(), TrainerError> {
         let targets = weights.named().into_iter().filter(|(name, _)| wanted(name)).collect();
-        fill(&self.file(MODEL), targets)
+        fill(&self.file(MODEL), targets)?;
+        weights.refresh();
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
+use crate::kernel::Noise;
 use crate::metrics;
 use crate::train::{Budget, Training};
 
@@ -43,7 +44,8 @@ impl Finetuning {
         let glue = Glue::read(glue, recipe.task, &vocabulary, recipe.length)?;
         let model = &recipe.from.model;
         let family = Family::of(&recipe.from);
-        let weights = Weights::new(model, vocabulary.size(), head(&recipe), &seeds, device);
+        let weights = Weights::new(model, vocabulary.size(), head(&recipe), &seeds, device)
+            .with_precision(recipe.precision);
         // Next-sentence prediction has trained a pooler.
         let pooled = recipe.from.objective.next_sentence;
         let fresh = |name: &str| name.starts_with("classifier.") || (name.starts_with("bert.pooler.") && !pooled);
@@ -87,11 +89,11 @@ impl Finetuning {
     }
 
     /// `[B, outputs]`.
-    fn logits(&self, batch: &Batch, gates: &[Gate], train: bool) -> Tensor {
+    fn logits(&self, batch: &Batch, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
         let shape = [batch.rows as i64, batch.length as i64];
         let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(self.device).view(shape);
         let input = Input::padded(on_device(&batch.ids), on_device(&batch.types), &on_device(&batch.mask));
-        self.head.forward(&self.encoder.forward(&input, gates, train), train)
+        self.head.forward(&self.encoder.forward(&input, gates, noise), noise)
     }
 
     /// One number per dev example: the class with the largest logit, or the score itself.
@@ -104,7 +106,7 @@ impl Finetuning {
         for rows in order.chunks(self.recipe.batch as usize) {
             let examples: Vec<&Example> = rows.iter().map(|&row| &self.glue.dev[row]).collect();
             let answers: Tensor = no_grad(|| {
-                let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, false);
+                let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, None);
                 if self.recipe.task.outputs() == 1 { logits.squeeze_dim(1) } else { logits.argmax(1, false) }
             });
             let answers: Vec<f64> =
@@ -143,9 +145,10 @@ impl Training for Finetuning {
     }
 
     /// Cross-entropy over the classes, or the mean squared error of a score.
-    fn loss(&mut self, moment: &Moment, _micro_batch: u32, gates: &[Gate]) -> Tensor {
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor {
         let batch = self.batch_of(moment.step);
-        let logits = self.logits(&batch, gates, true);
+        let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
+        let logits = self.logits(&batch, gates, Some(&noise));
         let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
         match self.recipe.task.outputs() {
             1 => logits.squeeze_dim(1).mse_loss(&labels, Reduction::Mean),

@@ -168,8 +168,9 @@ pub fn likelihood(
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub struct Adam {
-    pub beta1: f32,
-    pub beta2: f32,
+    /// 1 - beta of each moment.
+    pub mix1: f32,
+    pub mix2: f32,
     pub epsilon: f32,
     /// The learning rate over the first moment's bias correction.
     pub rate: f32,

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::masking::MlmBatch;
+use crate::kernel::Noise;
 
 /// A model with what its loss needs.
 #[derive(Debug)]
@@ -70,13 +71,21 @@ impl Objective {
 
     /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. `masked`
     /// is the number of masked tokens and `parts` the number of equal parts of the whole.
-    pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], masked: usize, parts: u32, draws: Replacement) -> Tensor {
-        let (share, part) = (batch.labels.len() as f64 / masked as f64, 1.0 / f64::from(parts));
+    pub fn loss(
+        &self,
+        batch: &MlmBatch,
+        gates: &[Gate],
+        masked: usize,
+        parts: u32,
+        noise: &Noise,
+        draws: Replacement,
+    ) -> Tensor {
+        let part = 1.0 / f64::from(parts);
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
-                let hidden = encoder.forward(&self.input(batch, &batch.ids), gates, true);
-                let logits = head.forward(&hidden, &self.numbers(&batch.positions));
-                let loss = scaled(cross_entropy(&logits, &self.numbers(&batch.labels), Reduction::Mean), share);
+                let hidden = encoder.forward(&self.input(batch, &batch.ids), gates, Some(noise));
+                let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
+                let loss = head.loss(&hidden, &positions, &labels, 1.0 / masked as f64);
                 match next_sentence {
                     None => loss,
                     Some(head) => {
@@ -86,9 +95,9 @@ impl Objective {
                 }
             }
             Kinds::Electra { rule, .. } => {
-                let (filled, detected) = self.electra(batch, gates, true, draws);
+                let (filled, detected) = self.electra(batch, gates, Some(noise), draws);
                 let labels = self.numbers(&batch.labels);
-                scaled(cross_entropy(&filled, &labels, Reduction::Mean), share)
+                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / masked as f64)
                     + detected.loss(Reduction::Mean) * (rule.weight * part)
             }
         }
@@ -104,9 +113,9 @@ impl Objective {
         for (part, batch) in (0..).zip(batches) {
             no_grad(|| match &self.kind {
                 Kinds::Mlm { encoder, head, next_sentence } => {
-                    let hidden = encoder.forward(&self.input(&batch, &batch.ids), gates, false);
-                    let logits = head.forward(&hidden, &self.numbers(&batch.positions));
-                    let loss = cross_entropy(&logits, &self.numbers(&batch.labels), Reduction::Sum);
+                    let hidden = encoder.forward(&self.input(&batch, &batch.ids), gates, None);
+                    let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
+                    let loss = head.loss(&hidden, &positions, &labels, 1.0);
                     add(&mut sums.masked, &loss, batch.labels.len());
                     if let Some(head) = next_sentence {
                         let right = head.forward(&hidden).argmax(1, false).eq_tensor(&self.numbers(&batch.apart));
@@ -116,7 +125,7 @@ impl Objective {
                 Kinds::Electra { .. } => {
                     // The same replacements at every evaluation of every trial.
                     let draws = Replacement { seed: 0, step: u64::MAX, part };
-                    let (filled, detected) = self.electra(&batch, gates, false, draws);
+                    let (filled, detected) = self.electra(&batch, gates, None, draws);
                     let loss = cross_entropy(&filled, &self.numbers(&batch.labels), Reduction::Sum);
                     add(&mut sums.masked, &loss, batch.labels.len());
                     add(&mut sums.detected, &detected.loss(Reduction::Sum), batch.ids.len());
@@ -143,12 +152,12 @@ impl Objective {
     }
 
     /// Logits `[M, V]` of the generator at the masked positions, and what the detector makes of its draws.
-    fn electra(&self, batch: &MlmBatch, gates: &[Gate], train: bool, draws: Replacement) -> (Tensor, Detection) {
+    fn electra(&self, batch: &MlmBatch, gates: &[Gate], noise: Option<&Noise>, draws: Replacement) -> (Tensor, Detection) {
         let Kinds::Electra { generator, filler, encoder, detector, .. } = &self.kind else {
             unreachable!("only ELECTRA has a generator")
         };
         let positions = self.numbers(&batch.positions);
-        let filled = filler.forward(&generator.forward(&self.input(batch, &batch.ids), gates, train), &positions);
+        let filled = filler.forward(&generator.forward(&self.input(batch, &batch.ids), gates, noise), &positions);
         let drawn = no_grad(|| sampled(&filled, draws));
         let (ids, replaced) = no_grad(|| {
             let ids = self.numbers(&batch.ids).index_copy(0, &positions, &drawn);
@@ -156,7 +165,7 @@ impl Objective {
             let labels = ids.zeros_like().to_kind(Kind::Float).index_copy(0, &positions, &replaced);
             (ids.view([-1, self.length]), labels.view([-1, self.length]))
         });
-        let logits = detector.forward(&encoder.forward(&Input::packed(ids, None), gates, train));
+        let logits = detector.forward(&encoder.forward(&Input::packed(ids, None), gates, noise));
         (filled, Detection { logits, replaced })
     }
 

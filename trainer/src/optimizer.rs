@@ -2,10 +2,11 @@
 //! weights.
 
 use recipe::{Algorithm, ClosedBlocks, DecayOn, Optimizer as Rule};
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use crate::bert::Weights;
 use crate::bert::weights::Group;
+use crate::kernel::{self, Adam, Buffers};
 
 /// State of the optimiser. A group that was closed at a step keeps moments and step count as they were.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub struct Optimizer {
     touched: Vec<bool>,
     /// As long as the longest group.
     scratch: Tensor,
+    /// Whether clipping and update are one pass over the buffers.
+    fused: bool,
+    /// What the gradients of this step are multiplied with, where they are.
+    factor: f64,
 }
 
 /// Moments of one group's gradient.
@@ -36,6 +41,7 @@ impl Optimizer {
         let like =
             |group: &Group| group.leaves().next().map(|leaf| (group.elements(), (tch::Kind::Float, leaf.device())));
         let sizes: Vec<_> = weights.groups().iter().filter_map(like).collect();
+        let on_cpu = sizes.iter().all(|(_, (_, device))| *device == Device::Cpu);
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
         Self {
@@ -44,6 +50,8 @@ impl Optimizer {
             gradients: sizes.iter().map(zeros).collect(),
             touched: vec![false; sizes.len()],
             scratch: longest.map(zeros).unwrap_or_default(),
+            fused: rule.algorithm == Algorithm::AdamW && on_cpu,
+            factor: 1.0,
         }
     }
 
@@ -71,9 +79,15 @@ impl Optimizer {
         });
     }
 
-    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; the gradients
-    /// stay, clipped, in [`Optimizer::gradient`].
+    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; what
+    /// [`Optimizer::gradient`] holds may stay as it is: it is the update that sees clipped gradients.
     pub fn clip(&mut self) -> Tensor {
+        if self.fused {
+            let held = self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched);
+            let norm = held.map(|(buffer, _)| kernel::square_sum(buffer)).sum::<f64>().sqrt();
+            self.factor = self.rule.clip_norm.map_or(1.0, |largest| (largest / (norm + 1e-6)).min(1.0));
+            return Tensor::from(norm as f32);
+        }
         no_grad(|| {
             let held =
                 || self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched).map(|(buffer, _)| buffer);
@@ -100,12 +114,40 @@ impl Optimizer {
         no_grad(|| {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
                 if std::mem::take(&mut self.touched[index]) {
+                    if self.fused {
+                        self.fused_step(index, group, rate);
+                        continue;
+                    }
                     self.step(index, group, rate);
                 } else if self.rule.closed_blocks == ClosedBlocks::Decay {
                     self.decay(group, rate);
+                } else {
+                    continue;
                 }
+                group.refresh();
             }
         });
+        self.factor = 1.0;
+    }
+
+    /// AdamW with the clip, in one pass.
+    fn fused_step(&mut self, index: usize, group: &mut Group, rate: f64) {
+        let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
+        let decayed = self.decayed(group);
+        let moments = &mut self.moments[index];
+        moments.updates += 1;
+        let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
+        let adam = Adam {
+            mix1: (1.0 - beta1) as f32,
+            mix2: (1.0 - beta2) as f32,
+            epsilon: epsilon as f32,
+            rate: (rate / correction(beta1)) as f32,
+            root: (1.0 / correction(beta2).sqrt()) as f32,
+            keep: (1.0 - rate * weight_decay) as f32,
+        };
+        let (values, half) = group.both();
+        let (first, second) = (&mut moments.first, &mut moments.second);
+        adam.update(Buffers { values, first, second, gradient: &self.gradients[index], half }, self.factor, decayed);
     }
 
     /// How many elements at the front of a group's buffer are decayed.

@@ -10,6 +10,7 @@ use crate::bert::{Head, Weights, published};
 use crate::data::masking::{Masking, MlmBatch, Order, masked_batch, validation_batch};
 use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
+use crate::kernel::Noise;
 use crate::objective::{Objective, Replacement};
 use crate::train::{Budget, Training};
 
@@ -27,7 +28,8 @@ pub struct Pretraining {
 impl Pretraining {
     /// With weights at their starting values.
     pub fn new(recipe: Pretrain, seeds: Seeds, shards: Rc<Shards>, device: Device) -> Self {
-        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device);
+        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device)
+            .with_precision(recipe.precision);
         Self {
             order: Order::new(seeds.data, shards.train.sequences() as u32),
             objective: Objective::new(&recipe, &weights, i64::from(shards.vocabulary.pad()), device),
@@ -116,11 +118,12 @@ impl Training for Pretraining {
     fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor {
         let parts = self.recipe.micro_batches;
         let masked = self.parts(moment).iter().map(|part| part.labels.len()).sum();
+        let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
         let draws = Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() };
         let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
             unreachable!("the parts were asked for")
         };
-        objective.loss(&batches[micro_batch as usize], gates, masked, parts, draws)
+        objective.loss(&batches[micro_batch as usize], gates, masked, parts, &noise, draws)
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {

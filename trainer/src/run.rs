@@ -20,6 +20,7 @@ use crate::device::{self, Choice};
 use crate::emit::Emitter;
 use crate::failure::{TrainerError, caught};
 use crate::finetune::{DEV, Finetuning};
+use crate::kernel;
 use crate::metrics;
 use crate::pretrain::Pretraining;
 use crate::timing;
@@ -102,6 +103,7 @@ impl<'a> Run<'a> {
         let TrialSpec { recipe, seeds } = read_recipe(&options.recipe)?;
         require_flags(&recipe, options)?;
         let threads = device::pin_threads(options.threads);
+        kernel::keep_memory();
         let device = options.device.device()?;
         fs::create_dir_all(&options.out).map_err(TrainerError::io(&options.out))?;
         let newest = checkpoint::newest(&options.out)?;
@@ -145,7 +147,7 @@ impl<'a> Run<'a> {
             Ok(Pretraining::new(arm.recipe.clone(), self.seeds, shards, self.device))
         });
         let arms = arms.collect::<Result<_, TrainerError>>()?;
-        let report = timing::run(recipe, arms, &self.seeds, self.device, self.stop, emitter)?;
+        let report = timing::run(recipe, arms, self.device, self.stop, emitter)?;
         // A timing that was broken off starts afresh: turns before and after a pause cannot be compared.
         Ok(report.map(Report::Timing).ok_or(0))
     }

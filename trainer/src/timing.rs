@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use recipe::report::{ArmTiming, OpenTiming, TimingReport};
-use recipe::{Moment, Seeds, Timing};
+use recipe::{Moment, Timing};
 use tch::Device;
 
 use crate::emit::Emitter;
@@ -26,7 +26,6 @@ pub fn total_steps(timing: &Timing) -> u64 {
 pub fn run(
     timing: &Timing,
     arms: Vec<Pretraining>,
-    seeds: &Seeds,
     device: Device,
     stop: &AtomicBool,
     emitter: &mut Emitter,
@@ -53,7 +52,7 @@ pub fn run(
                     Some(_) => Moment { step: timed, ..Moment::of_step(timed, of) },
                 };
                 let clock = Stopwatch::start(device);
-                let update = update(&mut arm.training, &mut arm.optimizer, &moment, seeds);
+                let update = update(&mut arm.training, &mut arm.optimizer, &moment);
                 let seconds = clock.seconds();
                 if !update.loss.is_finite() {
                     return Err(TrainerError::NonFiniteLoss { step: moment.step, loss: update.loss });

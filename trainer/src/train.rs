@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use recipe::event::Point;
-use recipe::seeds::libtorch_seed;
-use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, Purpose, Seeds, gate};
+use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, Seeds, gate};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
@@ -163,7 +162,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
     while !budget.is_used_up(&moment) {
         grow(training, &mut optimizer, &mut state, &moment);
         let clock = Stopwatch::start(attempt.device);
-        let update = update(training, &mut optimizer, &moment, &attempt.seeds);
+        let update = update(training, &mut optimizer, &moment);
         let seconds = clock.seconds();
         if !update.loss.is_finite() {
             return Err(TrainerError::NonFiniteLoss { step: state.step, loss: update.loss });
@@ -220,9 +219,8 @@ pub struct Update {
     pub open_blocks: f64,
 }
 
-/// One optimiser update: forward, backward, optimiser. Its dropout depends on (seed, step) alone.
-pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment, seeds: &Seeds) -> Update {
-    tch::manual_seed(libtorch_seed(seeds.dropout, Purpose::Dropout, moment.step));
+/// One optimiser update: forward, backward, optimiser.
+pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment) -> Update {
     let parts = training.micro_batches();
     let (mut loss, mut open_blocks) = (0.0, 0.0);
     for part in 0..parts {

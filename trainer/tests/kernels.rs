@@ -184,7 +184,7 @@ fn each_seed_step_micro_batch_and_site_has_its_own_draws() {
 #[test]
 fn adam_is_the_rule_element_by_element() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
-    let rule = Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6, rate: 0.02, root: 1.3, keep: 0.9 };
+    let rule = Adam { mix1: 0.1, mix2: 0.01, epsilon: 1e-6, rate: 0.02, root: 1.3, keep: 0.9 };
     for n in [1, 15, 16, 301, 9001] {
         let [value, first, gradient] = [1, 2, 3].map(|seed| random(&[n], seed));
         let second = random(&[n], 4).square();

@@ -162,12 +162,12 @@ fn a_sequence_alone_is_the_sequence_in_a_padded_batch() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let [ids, types, mask] = ["ids", "token_types", "attention_mask"].map(|what| &case.inputs[what]);
-        let together = no_grad(|| case.encoder.forward(&case.input(), &open(), false));
+        let together = no_grad(|| case.encoder.forward(&case.input(), &open(), None));
         for row in 0..ids.size()[0] {
             let tokens = mask.get(row).sum(Kind::Int64).int64_value(&[]);
             let alone = |all: &Tensor| all.narrow(0, row, 1).narrow(1, 0, tokens);
             let input = Input::padded(alone(ids), alone(types), &alone(mask));
-            let alone = no_grad(|| case.encoder.forward(&input, &open(), false));
+            let alone = no_grad(|| case.encoder.forward(&input, &open(), None));
             close(&format!("{name}, row {row}"), &alone, &together.narrow(0, row, 1).narrow(1, 0, tokens));
         }
     }
@@ -294,7 +294,7 @@ impl Case {
     fn forward(&self, gates: &[Gate]) -> Forward {
         let mut hidden = Vec::new();
         let mut seen = |state: &Tensor| hidden.push(state.detach());
-        let last = self.encoder.forward_seen(&self.input(), gates, true, &mut seen);
+        let last = self.encoder.forward_seen(&self.input(), gates, None, &mut seen);
         // The embeddings, and every second half.
         let hidden = hidden.into_iter().step_by(2).collect();
         let labels = self.inputs["labels"].flatten(0, -1);
@@ -316,7 +316,7 @@ impl Case {
 
     /// Logits of every position, `[13, 7, 99]`, or `[13, 7]` of the detector.
     fn logits(&self, gates: &[Gate]) -> Tensor {
-        let hidden = self.encoder.forward(&self.input(), gates, true);
+        let hidden = self.encoder.forward(&self.input(), gates, None);
         match &self.head {
             AnyHead::Mlm(head) => {
                 head.forward(&hidden, &Tensor::arange(13 * 7, (Kind::Int64, Device::Cpu))).view([13, 7, 99])

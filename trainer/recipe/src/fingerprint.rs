@@ -103,7 +103,7 @@ mod tests {
     use crate::learning_rate::{Decay, LearningRate};
     use crate::model::{Model, Norm, Size};
     use crate::optimizer::Optimizer;
-    use crate::stage::Mlm;
+    use crate::stage::{Mlm, Precision};
 
     fn recipe(digest: Option<&str>) -> Pretrain {
         let dataset = |name: &str| Dataset { name: name.into(), digest: digest.map(String::from) };
@@ -125,6 +125,7 @@ mod tests {
             validate_every: 200,
             validation_sequences: 256,
             divergence: None,
+            precision: Precision::Float32,
         }
     }
 

@@ -174,6 +174,8 @@ pub struct Pretrain {
     /// is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
 }
 
 /// More steps are a mistake.
@@ -194,6 +196,18 @@ fn default_validation_sequences() -> u32 {
     256
 }
 
+/// In what numbers a model is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Precision {
+    #[default]
+    Float32,
+    /// Matrix products and what goes into them in bfloat16. Weights, moments, statistics, softmax, losses and the stream
+    /// between the sublayers stay float32.
+    Bfloat16,
+}
+
 /// A fine-tune run from a pre-trained checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -211,6 +225,8 @@ pub struct Finetune {
     pub learning_rate: LearningRate,
     #[serde(default)]
     pub optimizer: Optimizer,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
 }
 
 /// Runs its arms interleaved on one device (A B B A ...) and times their steps.

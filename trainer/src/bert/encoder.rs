@@ -6,8 +6,9 @@ use tch::{Kind, Tensor};
 use super::embeddings::Embeddings;
 use super::layout::{Family, places};
 use super::linear::{LayerNorm, Linear};
-use super::sublayer::Sublayer;
+use super::sublayer::{SITES, Sublayer};
 use super::weights::Weights;
+use crate::kernel::Noise;
 
 /// A batch of token ids.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub struct Input {
     pub ids: Tensor,
     /// `[B, S]`, int64: the segment of each token; absent where all are of the first.
     pub types: Option<Tensor>,
-    /// `[B, 1, 1, S]`, true at tokens, false at padding; absent where there is no padding.
+    /// `[B, S]`, true at tokens, false at padding; absent where there is no padding.
     mask: Option<Tensor>,
 }
 
@@ -28,8 +29,7 @@ impl Input {
 
     /// `ids`, `types` and `mask` `[B, S]`, int64; `mask` is 1 at tokens and 0 at padding.
     pub fn padded(ids: Tensor, types: Tensor, mask: &Tensor) -> Self {
-        let [b, s] = mask.size()[..] else { unreachable!("a mask is [B, S]") };
-        Self { ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool).view([b, 1, 1, s])) }
+        Self { ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool)) }
     }
 }
 
@@ -51,29 +51,40 @@ impl Encoder {
         Self {
             embeddings: Embeddings::new(weights, family, model, padding),
             project: projects.then(|| Linear::new(weights, &format!("{prefix}.embeddings_project"))),
-            sublayers: places(model)
-                .map(|(block, half)| Sublayer::new(weights, &family.block(block), half, model))
+            sublayers: (0..)
+                .zip(places(model))
+                .map(|(place, (block, half))| {
+                    let site = family.first_site() + 1 + place * SITES;
+                    Sublayer::new(weights, &family.block(block), half, model, site)
+                })
                 .collect(),
             norm: (model.norm == Norm::Pre).then(|| LayerNorm::new(weights, &format!("{prefix}.encoder.ln"))),
         }
     }
 
-    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; `train` turns dropout on.
-    pub fn forward(&self, input: &Input, gates: &[Gate], train: bool) -> Tensor {
-        self.forward_seen(input, gates, train, &mut |_| ())
+    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; without
+    /// `noise`, nothing is dropped.
+    pub fn forward(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
+        self.forward_seen(input, gates, noise, &mut |_| ())
     }
 
     /// As [`Encoder::forward`]; shows `seen` what comes into the first sublayer and then the output of each, before the last
     /// LayerNorm.
-    pub fn forward_seen(&self, input: &Input, gates: &[Gate], train: bool, seen: &mut dyn FnMut(&Tensor)) -> Tensor {
+    pub fn forward_seen(
+        &self,
+        input: &Input,
+        gates: &[Gate],
+        noise: Option<&Noise>,
+        seen: &mut dyn FnMut(&Tensor),
+    ) -> Tensor {
         assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
-        let mut x = self.embeddings.forward(input, train);
+        let mut x = self.embeddings.forward(input, noise);
         if let Some(project) = &self.project {
             x = project.forward(&x);
         }
         seen(&x);
         for (sublayer, gate) in self.sublayers.iter().zip(gates) {
-            x = sublayer.forward(x, input.mask.as_ref(), gate, train);
+            x = sublayer.forward(x, input.mask.as_ref(), gate, noise);
             seen(&x);
         }
         match &self.norm {
