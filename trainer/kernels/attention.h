@@ -1,7 +1,8 @@
 // Attention of one head at a time: scores, softmax, dropout and the weighted sum while they lie in the caches.
 #pragma once
 #include <algorithm>
-#include <vector>
+#include <cstdlib>
+#include <new>
 
 #include "products.h"
 
@@ -13,12 +14,28 @@ constexpr int64_t BLOCK = 64;
 
 INLINE int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-/// Memory that a thread keeps from call to call, handed out in pieces.
+/// Memory that a thread keeps from call to call. No std::vector: the linker would have this instruction set's copy of its
+/// functions serve the whole program.
+struct Kept {
+    float* start = nullptr;
+    int64_t floats = 0;
+
+    ~Kept() { free(start); }
+    void hold(int64_t wanted) {
+        if (wanted <= floats) return;
+        free(start);
+        start = static_cast<float*>(aligned_alloc(64, (wanted * sizeof(float) + 63) / 64 * 64));
+        floats = start ? wanted : 0;
+        if (!start) throw std::bad_alloc();
+    }
+};
+
+/// A thread's memory, handed out in pieces.
 struct Scratch {
     explicit Scratch(int64_t floats) {
-        thread_local std::vector<float> kept;
-        if ((int64_t)kept.size() < floats) kept.resize(floats);
-        next = kept.data();
+        thread_local Kept kept;
+        kept.hold(floats);
+        next = kept.start;
     }
     template <typename E>
     E* take(int64_t count) {
@@ -29,7 +46,7 @@ struct Scratch {
     float* next;
 };
 
-/// One head of one sequence. Matrices are padded with zeros to `[long_, wide]`, multiples of 16.
+/// One head of one sequence. Matrices are padded with zeros to `[long_, wide]`, multiples of LANES.
 template <typename T>
 struct OneHead {
     typedef Kind<T> K;
@@ -70,7 +87,7 @@ struct OneHead {
             }
     }
 
-    /// All ones where `query` may look at the keys i..i+16.
+    /// All ones where `query` may look at the keys from i on.
     Ints sees(int64_t query, int64_t i) const {
         Ints seen = lamina::first(of.causal ? query + 1 - i : of.length - i);
         if (of.tokens) {

@@ -1,6 +1,4 @@
 // The fused passes. Compiled once per instruction set; LAMINA_SET names the table that this makes.
-#include <vector>
-
 #include "attention.h"
 #include "vector.h"
 

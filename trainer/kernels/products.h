@@ -42,46 +42,46 @@ INLINE Floats load_elements(const typename K::Element* p) {
     return x;
 }
 
-template <typename K, int ROWS, int VECTORS>
+template <typename K, int ROWS, int WIDE>
 INLINE void tile(int64_t depth, const typename K::Element* a, int64_t a_row, int64_t a_column,
                  const typename K::Element* b, int64_t b_row, float* c, int64_t c_row, bool adds) {
-    Floats sums[ROWS][VECTORS];
+    Floats sums[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) sums[r][v] = adds ? load(c + r * c_row + v * LANES) : Floats{};
+        for (int v = 0; v < WIDE; ++v) sums[r][v] = adds ? load(c + r * c_row + v * LANES) : Floats{};
     for (int64_t k = 0; k < depth; ++k, a += a_column, b += b_row) {
-        Floats right[VECTORS];
+        Floats right[WIDE];
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) right[v] = load_elements<K>(b + v * LANES);
+        for (int v = 0; v < WIDE; ++v) right[v] = load_elements<K>(b + v * LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v) sums[r][v] = K::product(a[r * a_row], right[v], sums[r][v]);
+            for (int v = 0; v < WIDE; ++v) sums[r][v] = K::product(a[r * a_row], right[v], sums[r][v]);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) store(c + r * c_row + v * LANES, sums[r][v]);
+        for (int v = 0; v < WIDE; ++v) store(c + r * c_row + v * LANES, sums[r][v]);
 }
 
 #if defined(__AVX512F__)
 constexpr int TILE_ROWS = 4, TILE_VECTORS = 4;
 #else
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 1;
+constexpr int TILE_ROWS = 4, TILE_VECTORS = 2;
 #endif
 
-template <typename K, int VECTORS>
+template <typename K, int WIDE>
 INLINE void columns(int64_t rows, int64_t depth, const typename K::Element* a, int64_t a_row, int64_t a_column,
                     const typename K::Element* b, int64_t b_row, float* c, int64_t c_row, bool adds) {
     int64_t r = 0;
     for (; r + TILE_ROWS <= rows; r += TILE_ROWS)
-        tile<K, TILE_ROWS, VECTORS>(depth, a + r * a_row, a_row, a_column, b, b_row, c + r * c_row, c_row, adds);
+        tile<K, TILE_ROWS, WIDE>(depth, a + r * a_row, a_row, a_column, b, b_row, c + r * c_row, c_row, adds);
     for (; r < rows; ++r)
-        tile<K, 1, VECTORS>(depth, a + r * a_row, a_row, a_column, b, b_row, c + r * c_row, c_row, adds);
+        tile<K, 1, WIDE>(depth, a + r * a_row, a_row, a_column, b, b_row, c + r * c_row, c_row, adds);
 }
 
-/// c (+)= a b: `[rows, n]` = `[rows, depth][depth, n]`, n a multiple of 16, depth counted in K's elements. `a` may be read
+/// c (+)= a b: `[rows, n]` = `[rows, depth][depth, n]`, n a multiple of LANES, depth counted in K's elements. `a` may be read
 /// along either dimension; rows of b and c lie together.
 template <typename K>
 void multiply(int64_t rows, int64_t n, int64_t depth, const typename K::Element* a, int64_t a_row, int64_t a_column,

@@ -1,4 +1,5 @@
-// Sixteen floats at a time, in GCC's vector extension: each instruction set splits them as it needs.
+// As many floats at a time as the instruction set holds in a register, in GCC's vector extension. (Of wider vectors GCC
+// makes code ten times as slow.)
 #pragma once
 #include <cmath>
 #include <cstring>
@@ -13,11 +14,17 @@
 namespace lamina {
 namespace {
 
+#if defined(__AVX512F__)
 constexpr int64_t LANES = 16;
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef uint32_t Words __attribute__((vector_size(64)));
-typedef uint16_t Shorts __attribute__((vector_size(32)));
+#elif defined(__AVX2__)
+constexpr int64_t LANES = 8;
+#else
+constexpr int64_t LANES = 4;
+#endif
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Shorts __attribute__((vector_size(2 * LANES)));
 
 INLINE Floats all(float x) { return Floats{} + x; }
 INLINE Floats select(Ints yes, Floats a, Floats b) { return yes ? a : b; }
@@ -45,7 +52,7 @@ INLINE void store(Half* p, Floats x) {
     memcpy(p, &bits, sizeof bits);
 }
 
-/// The first `count` of sixteen, zeros behind.
+/// The first `count` of a vector, zeros behind.
 template <typename T>
 INLINE Floats load(const T* p, int64_t count) {
     if (count >= LANES) return load(p);
@@ -75,11 +82,15 @@ INLINE float largest(Floats x) {
     return most;
 }
 
-/// All ones in the first `count` lanes.
-INLINE Ints first(int64_t count) {
-    const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return lanes < (int32_t)count;
+/// 0, 1, 2, ...
+INLINE Ints lanes() {
+    Ints at{};
+    for (int64_t lane = 0; lane < LANES; ++lane) at[lane] = (int32_t)lane;
+    return at;
 }
+
+/// All ones in the first `count` lanes.
+INLINE Ints first(int64_t count) { return lanes() < (int32_t)count; }
 
 /// e^x to 2 ulp; 0 below -87, where it would leave the normal numbers.
 INLINE Floats exponential(Floats x) {
@@ -114,17 +125,16 @@ INLINE Floats normal(Floats x, Floats& bell) {
 
 INLINE Words rotated(Words x, int by) { return (x << by) | (x >> (32 - by)); }
 
-/// Elements whose draws come together.
-constexpr int64_t GROUP = 128;
+/// Elements whose draws come together: eight from each of sixteen counters, whatever the width of a vector.
+constexpr int64_t COUNTERS = 16, GROUP = 8 * COUNTERS, VECTORS = GROUP / LANES, STEPS = COUNTERS / LANES;
 
-/// Which of the `group`th 128 elements of a site are kept: eight masks of 16. Threefry-4x32 with 12 rounds (Salmon et al.
-/// 2011, who found 12 to pass BigCrush), one counter per lane, 16 bits of its four words per element.
-INLINE void kept_group(const Dropout& dropout, uint64_t group, Ints kept[8]) {
+/// Which of the `group`th 128 elements of a site are kept. Threefry-4x32 with 12 rounds (Salmon et al. 2011, who found 12 to
+/// pass BigCrush), one counter per lane, 16 bits of its four words per element.
+INLINE void kept_counters(const Dropout& dropout, uint64_t group, int64_t step, Ints kept[VECTORS]) {
     static constexpr int ROTATIONS[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
     const uint32_t* k = dropout.key.words;
     const uint32_t key[5] = {k[0], k[1], k[2], k[3], 0x1BD11BDAu ^ k[0] ^ k[1] ^ k[2] ^ k[3]};
-    const Words lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    Words x[4] = {lanes + (uint32_t)(group << 4) + key[0], Words{} + (uint32_t)(group >> 28) + key[1],
+    Words x[4] = {(Words)lanes() + (uint32_t)(group * COUNTERS + step * LANES) + key[0], Words{} + (uint32_t)(group >> 28) + key[1],
                   Words{} + dropout.key.site + key[2], Words{} + key[3]};
 #pragma GCC unroll 12
     for (int round = 0; round < 12; ++round) {
@@ -141,9 +151,12 @@ INLINE void kept_group(const Dropout& dropout, uint64_t group, Ints kept[8]) {
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-        kept[2 * i] = (Ints)(x[i] & 0xffff) >= (int32_t)dropout.dropped;
-        kept[2 * i + 1] = (Ints)(x[i] >> 16) >= (int32_t)dropout.dropped;
+        kept[2 * i * STEPS + step] = (Ints)(x[i] & 0xffff) >= (int32_t)dropout.dropped;
+        kept[(2 * i + 1) * STEPS + step] = (Ints)(x[i] >> 16) >= (int32_t)dropout.dropped;
     }
+}
+INLINE void kept_group(const Dropout& dropout, uint64_t group, Ints kept[VECTORS]) {
+    for (int64_t step = 0; step < STEPS; ++step) kept_counters(dropout, group, step, kept);
 }
 
 /// Calls `each(column, lanes, kept)` for the vectors of a row. A row's draws begin with a group of their own.
@@ -151,12 +164,12 @@ template <typename Each>
 INLINE void over_row(const Dropout& dropout, int64_t row, int64_t n, Each each) {
     const int64_t groups = (n + GROUP - 1) / GROUP;
     for (int64_t group = 0; group < groups; ++group) {
-        Ints kept[8];
+        Ints kept[VECTORS];
         if (dropout.dropped)
             kept_group(dropout, (uint64_t)(row * groups + group), kept);
         else
             for (Ints& all : kept) all = Ints{} - 1;
-        for (int64_t i = 0; i < 8; ++i) {
+        for (int64_t i = 0; i < VECTORS; ++i) {
             const int64_t at = group * GROUP + i * LANES;
             if (at >= n) break;
             each(at, n - at, kept[i]);
