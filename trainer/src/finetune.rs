@@ -44,8 +44,8 @@ impl Finetuning {
         let glue = Glue::read(glue, recipe.task, &vocabulary, recipe.length)?;
         let model = &recipe.from.model;
         let family = Family::of(&recipe.from);
-        let weights = Weights::new(model, vocabulary.size(), head(&recipe), &seeds, device)
-            .with_precision(recipe.precision);
+        let weights =
+            Weights::new(model, vocabulary.size(), head(&recipe), &seeds, device).with_precision(recipe.precision);
         // Next-sentence prediction has trained a pooler.
         let pooled = recipe.from.objective.next_sentence;
         let fresh = |name: &str| name.starts_with("classifier.") || (name.starts_with("bert.pooler.") && !pooled);

@@ -9,9 +9,9 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{null, null_mut};
 
+use rand_chacha::rand_core::Rng;
 use recipe::Purpose;
 use recipe::seeds::generator;
-use rand_chacha::rand_core::Rng;
 use tch::Tensor;
 
 /// A call into the shim.

@@ -152,7 +152,13 @@ impl Objective {
     }
 
     /// Logits `[M, V]` of the generator at the masked positions, and what the detector makes of its draws.
-    fn electra(&self, batch: &MlmBatch, gates: &[Gate], noise: Option<&Noise>, draws: Replacement) -> (Tensor, Detection) {
+    fn electra(
+        &self,
+        batch: &MlmBatch,
+        gates: &[Gate],
+        noise: Option<&Noise>,
+        draws: Replacement,
+    ) -> (Tensor, Detection) {
         let Kinds::Electra { generator, filler, encoder, detector, .. } = &self.kind else {
             unreachable!("only ELECTRA has a generator")
         };

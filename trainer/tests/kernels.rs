@@ -117,7 +117,8 @@ fn attention_is_softmax_and_dropout_over_the_tokens_that_are_seen() {
         let inputs = [random(&[b, s, 3 * heads * d], 1), random(&[3 * heads * d], 2)];
         // Sequence i has lost its last i tokens.
         let places = Tensor::arange(s, (Kind::Int64, Device::Cpu)).view([1, s]);
-        let tokens = places.lt_tensor(&(Tensor::arange(b, (Kind::Int64, Device::Cpu)) * -1 + s).clamp_min(1).view([b, 1]));
+        let tokens =
+            places.lt_tensor(&(Tensor::arange(b, (Kind::Int64, Device::Cpu)) * -1 + s).clamp_min(1).view([b, 1]));
         for (tokens, causal, rate) in [(None, false, 0.0), (Some(&tokens), false, 0.2), (Some(&tokens), true, 0.2)] {
             let dropout = Noise::new(1, 2, 0).at(9, rate);
             for (kind, tolerance) in types() {
@@ -212,7 +213,8 @@ fn adam_is_the_rule_element_by_element() {
                 assert!(error < 1e-6, "{set}, {n} elements: {error}");
             }
             assert_eq!(half, values.to_kind(Kind::BFloat16), "{set}");
-            let (sum, expected) = (kernel::square_sum(&gradient), gradient.square().sum(Kind::Double).double_value(&[]));
+            let (sum, expected) =
+                (kernel::square_sum(&gradient), gradient.square().sum(Kind::Double).double_value(&[]));
             assert!((sum / expected - 1.0).abs() < 1e-6, "{set}: {sum}, expected {expected}");
         }
     }

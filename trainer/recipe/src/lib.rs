@@ -46,5 +46,7 @@ pub use problem::Problem;
 pub use report::Report;
 pub use schedule::{Moment, Shape};
 pub use seeds::{Purpose, Seeds};
-pub use stage::{Dataset, Electra, Finetune, Mlm, Precision, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
+pub use stage::{
+    Dataset, Electra, Finetune, Mlm, Precision, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary,
+};
 pub use task::Task;

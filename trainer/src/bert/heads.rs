@@ -32,11 +32,7 @@ impl MlmHead {
         Self {
             transform: Linear::new(weights, transform),
             norm: LayerNorm::new(weights, norm),
-            decoder: Linear {
-                weight: weights.leaf(&words),
-                half: weights.half(&words),
-                bias: weights.leaf(bias),
-            },
+            decoder: Linear { weight: weights.leaf(&words), half: weights.half(&words), bias: weights.leaf(bias) },
         }
     }
 
@@ -124,8 +120,7 @@ impl Classifier {
 
     /// `hidden` `[B, S, H]` to `[B, outputs]`; without `noise`, nothing is dropped.
     pub fn forward(&self, hidden: &Tensor, noise: Option<&Noise>) -> Tensor {
-        let dropped =
-            |place: u32, x: &Tensor| dropout(x, noise.map(|noise| noise.at(HEAD_SITE + place, self.dropout)));
+        let dropped = |place: u32, x: &Tensor| dropout(x, noise.map(|noise| noise.at(HEAD_SITE + place, self.dropout)));
         // [B, S, H] -> [B, H]: the token [CLS]
         let first = hidden.select(1, 0);
         let pooled = match self.family {
