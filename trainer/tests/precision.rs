@@ -7,7 +7,8 @@ use trainer::kernel::Noise;
 use trainer::optimizer::Optimizer;
 
 const VOCABULARY: u32 = 97;
-const [B, S]: [i64; 2] = [5, 33];
+const B: i64 = 5;
+const S: i64 = 33;
 
 struct Case {
     weights: Weights,
@@ -19,7 +20,8 @@ struct Case {
 impl Case {
     fn new(precision: Precision, norm: Norm) -> Self {
         let model = Model::of_size(Size { blocks: 3, hidden: 48, heads: 3, intermediate: 80 }, norm);
-        let weights = Weights::new(&model, VOCABULARY, Head::MLM, &Seeds::default(), Device::Cpu).with_precision(precision);
+        let weights =
+            Weights::new(&model, VOCABULARY, Head::MLM, &Seeds::default(), Device::Cpu).with_precision(precision);
         Self {
             encoder: Encoder::new(&weights, Family::Bert, &model, 0),
             head: MlmHead::new(&weights, Family::Bert),
@@ -45,7 +47,8 @@ impl Case {
 #[test]
 fn loss_and_gradients_are_those_of_float32_within_the_precision() {
     for norm in [Norm::Pre, Norm::Post] {
-        let [mut single, mut half] = [Precision::Float32, Precision::Bfloat16].map(|precision| Case::new(precision, norm));
+        let [mut single, mut half] =
+            [Precision::Float32, Precision::Bfloat16].map(|precision| Case::new(precision, norm));
         let (expected, found) = (single.differentiated(0), half.differentiated(0));
         assert!((found - expected).abs() < 2e-3 * expected, "{norm:?}: {found}, expected {expected}");
         for index in 0..single.weights.groups().len() {
