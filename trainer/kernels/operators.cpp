@@ -15,6 +15,11 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using at::Tensor;
 
+/// A tensor without a gradient, which may be undefined: the graph does not look at it.
+struct Aside {
+    const Tensor& it;
+};
+
 int64_t width(const Tensor& x) { return x.size(-1); }
 int64_t rows(const Tensor& x) { return x.numel() / width(x); }
 
@@ -82,8 +87,8 @@ struct Norm : torch::autograd::Function<Norm> {
 };
 
 struct Multiply : torch::autograd::Function<Multiply> {
-    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& half) {
-        const Tensor w = x.scalar_type() == at::kBFloat16 ? half : weight;
+    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, Aside half) {
+        const Tensor w = x.scalar_type() == at::kBFloat16 ? half.it : weight;
         const Tensor flat = x.reshape({-1, width(x)});
         context->save_for_backward({flat, w});
         auto shape = x.sizes().vec();
@@ -177,9 +182,9 @@ struct Attend : torch::autograd::Function<Attend> {
     }
 
     static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& bias, int64_t heads,
-                          const Tensor& tokens, bool causal, const Noise& noise) {
+                          Aside tokens, bool causal, const Noise& noise) {
         const Tensor qkv = input.contiguous();
-        const Attention of = shape(qkv, bias, heads, tokens, causal, noise);
+        const Attention of = shape(qkv, bias, heads, tokens.it, causal, noise);
         const Tensor out = at::empty({of.batch, of.length, heads * of.width}, qkv.options());
         const Tensor sums = at::empty({of.batch * heads, of.length}, at::kFloat);
         typed(qkv, [&](auto* type) {
@@ -188,7 +193,7 @@ struct Attend : torch::autograd::Function<Attend> {
                 passes<T>().attend(of, data<T>(qkv), first, last, data<T>(out), floats(sums));
             });
         });
-        context->save_for_backward({qkv, bias, tokens, sums});
+        context->save_for_backward({qkv, bias, tokens.it, sums});
         save(context, noise);
         context->saved_data["heads"] = heads;
         context->saved_data["causal"] = causal;
@@ -220,9 +225,9 @@ struct Likelihood : torch::autograd::Function<Likelihood> {
     /// Rows of logits that are held at a time.
     static constexpr int64_t MOST_ROWS = 1024;
 
-    static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight, const Tensor& half,
+    static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight, Aside half,
                           const Tensor& bias, const Tensor& labels, double scale, bool differentiable) {
-        const Tensor x = input.contiguous(), w = x.scalar_type() == at::kBFloat16 ? half : weight;
+        const Tensor x = input.contiguous(), w = x.scalar_type() == at::kBFloat16 ? half.it : weight;
         const int64_t count = x.size(0), n = w.size(0), parts = (count + MOST_ROWS - 1) / MOST_ROWS;
         std::vector<Tensor> dx;
         Tensor dw, db;
@@ -291,7 +296,7 @@ std::pair<Tensor, Tensor> norm(const Tensor& x, const Tensor& weight, const Tens
 }
 
 Tensor multiply(const Tensor& x, const Tensor& weight, const Tensor& half) {
-    if (is_fused(x)) return Multiply::apply(x, weight, half);
+    if (is_fused(x)) return Multiply::apply(x, weight, Aside{half});
     return at::linear(x, weight.to(x.scalar_type()));
 }
 
@@ -307,7 +312,10 @@ Tensor drop(const Tensor& x, const Tensor& bias, const Tensor& residual, const N
 
 Tensor attention(const Tensor& qkv, const Tensor& bias, int64_t heads, const Tensor& tokens, bool causal,
                  const Noise& noise) {
-    if (is_fused(qkv)) return Attend::apply(qkv, bias, heads, tokens.defined() ? tokens.contiguous() : tokens, causal, noise);
+    if (is_fused(qkv)) {
+        const Tensor together = tokens.defined() ? tokens.contiguous() : tokens;
+        return Attend::apply(qkv, bias, heads, Aside{together}, causal, noise);
+    }
     const int64_t b = qkv.size(0), s = qkv.size(1), d = qkv.size(2) / (3 * heads);
     // [B, S, 3 A D] -> [B, S, 3, A, D] -> [3, B, A, S, D]
     const auto parts = (qkv + bias.to(qkv.scalar_type())).view({b, s, 3, heads, d}).permute({2, 0, 3, 1, 4}).unbind(0);
@@ -332,7 +340,7 @@ Tensor attention(const Tensor& qkv, const Tensor& bias, int64_t heads, const Ten
 Tensor likelihood(const Tensor& x, const Tensor& weight, const Tensor& half, const Tensor& bias, const Tensor& labels,
                   double scale) {
     if (is_fused(x))
-        return Likelihood::apply(x, weight, half, bias, labels.contiguous(), scale,
+        return Likelihood::apply(x, weight, Aside{half}, bias, labels.contiguous(), scale,
                                  wants(x) || wants(weight) || wants(bias));
     const Tensor logits = at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
     return at::cross_entropy_loss(logits.to(at::kFloat), labels, {}, at::Reduction::Sum) * scale;
