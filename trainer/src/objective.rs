@@ -4,6 +4,7 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Electra, Gate, Pretrain, Purpose};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
+use crate::bert::encoder::at;
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::masking::MlmBatch;
 use crate::kernel::Noise;
@@ -83,14 +84,16 @@ impl Objective {
         let part = 1.0 / f64::from(parts);
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
-                let hidden = encoder.forward(&self.input(batch, &batch.ids), gates, Some(noise));
+                let input = self.input(batch, &batch.ids);
                 let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
-                let loss = head.loss(&hidden, &positions, &labels, 1.0 / masked as f64);
+                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / masked as f64);
                 match next_sentence {
-                    None => loss,
+                    None => loss(&encoder.forward_at(&input, gates, &positions, Some(noise))),
                     Some(head) => {
+                        let hidden = encoder.forward(&input, gates, Some(noise));
                         let apart = self.numbers(&batch.apart);
-                        loss + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), part)
+                        loss(&at(&hidden, &positions))
+                            + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), part)
                     }
                 }
             }
@@ -115,7 +118,7 @@ impl Objective {
                 Kinds::Mlm { encoder, head, next_sentence } => {
                     let hidden = encoder.forward(&self.input(&batch, &batch.ids), gates, None);
                     let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
-                    let loss = head.loss(&hidden, &positions, &labels, 1.0);
+                    let loss = head.loss(&at(&hidden, &positions), &labels, 1.0);
                     add(&mut sums.masked, &loss, batch.labels.len());
                     if let Some(head) = next_sentence {
                         let right = head.forward(&hidden).argmax(1, false).eq_tensor(&self.numbers(&batch.apart));

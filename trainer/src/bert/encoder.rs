@@ -1,6 +1,6 @@
 //! Embeddings, sublayers, and the last LayerNorm of Pre-LN.
 
-use recipe::{Gate, Model, Norm};
+use recipe::{Gate, Model, Norm, Rows};
 use tch::{Kind, Tensor};
 
 use super::embeddings::Embeddings;
@@ -77,19 +77,92 @@ impl Encoder {
         noise: Option<&Noise>,
         seen: &mut dyn FnMut(&Tensor),
     ) -> Tensor {
-        assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
-        let mut x = self.embeddings.forward(input, noise);
-        if let Some(project) = &self.project {
-            x = project.forward(&x);
-        }
+        let mut x = self.embedded(input, gates, noise);
         seen(&x);
         for (sublayer, gate) in self.sublayers.iter().zip(gates) {
             x = sublayer.forward(x, input.mask.as_ref(), gate, noise);
             seen(&x);
         }
+        self.normed(x)
+    }
+
+    /// [`Encoder::forward`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`. What no token at them
+    /// depends on is not computed: the last open sublayer, where it is a feed-forward one, sees these tokens alone.
+    pub fn forward_at(&self, input: &Input, gates: &[Gate], positions: &Tensor, noise: Option<&Noise>) -> Tensor {
+        let mut x = self.embedded(input, gates, noise);
+        let last = gates.iter().rposition(|gate| !matches!(gate.rows, Rows::None));
+        let alone = last.filter(|&last| self.sublayers[last].is_token_wise() && matches!(gates[last].rows, Rows::All));
+        for (place, (sublayer, gate)) in self.sublayers.iter().zip(gates).enumerate() {
+            if Some(place) == alone {
+                x = at(&x, positions);
+            }
+            x = sublayer.forward(x, input.mask.as_ref(), gate, noise);
+        }
+        self.normed(if alone.is_some() { x } else { at(&x, positions) })
+    }
+
+    /// What goes into the first sublayer, `[B, S, H]`.
+    fn embedded(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
+        assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
+        let x = self.embeddings.forward(input, noise);
+        match &self.project {
+            Some(project) => project.forward(&x),
+            None => x,
+        }
+    }
+
+    fn normed(&self, x: Tensor) -> Tensor {
         match &self.norm {
             Some(norm) => norm.forward(&x),
             None => x,
+        }
+    }
+}
+
+/// The tokens of `x` `[B, S, H]` at `positions` `[M]`, int64 indexes into all `B * S`: `[M, H]`.
+pub fn at(x: &Tensor, positions: &Tensor) -> Tensor {
+    x.flatten(0, 1).index_select(0, positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use recipe::{Seeds, Size};
+    use tch::Device;
+
+    use super::*;
+    use crate::bert::Head;
+
+    #[test]
+    fn at_some_positions_it_says_what_it_says_at_all_and_has_the_same_gradients() {
+        let size = Size { blocks: 2, hidden: 12, heads: 3, intermediate: 20 };
+        let (all, none) = (|| Gate { rows: Rows::All, scale: 1.5 }, || Gate { rows: Rows::None, scale: 1.5 });
+        let some = || Gate { rows: Rows::Some(vec![0, 3]), scale: 1.5 };
+        let cases = [
+            [all(), all(), all(), all()],
+            [all(), all(), all(), none()],
+            [all(), all(), none(), none()],
+            [all(), all(), none(), some()],
+            [none(), none(), none(), none()],
+        ];
+        let ids = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(30).view([5, 7]);
+        let positions = Tensor::from_slice(&[0i64, 5, 8, 21, 34]);
+        for norm in [Norm::Pre, Norm::Post] {
+            let model = Model::of_size(size, norm);
+            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            let encoder = Encoder::new(&weights, Family::Bert, &model, 0);
+            let input = Input::packed(ids.shallow_clone(), None);
+            for gates in &cases {
+                let expected = at(&encoder.forward(&input, gates, None), &positions);
+                let found = encoder.forward_at(&input, gates, &positions, None);
+                let gradients = |x: &Tensor| {
+                    let words = [weights.leaf("bert.embeddings.word_embeddings.weight")];
+                    Tensor::run_backward(&[(x * x.sin()).sum(Kind::Float)], &words, false, false).remove(0)
+                };
+                for (found, expected) in [(&found, &expected), (&gradients(&found), &gradients(&expected))] {
+                    let error = (found - expected).norm().double_value(&[]) / expected.norm().double_value(&[]);
+                    assert!(error < 1e-5, "{norm:?} {gates:?}: {error}");
+                }
+            }
         }
     }
 }

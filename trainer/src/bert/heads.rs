@@ -4,6 +4,7 @@ use recipe::Model;
 use tch::{Kind, Tensor};
 
 use super::dropout::dropout;
+use super::encoder::at;
 use super::layout::{Family, HEAD_SITE, classifier_names};
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
@@ -39,22 +40,20 @@ impl MlmHead {
     /// Logits `[M, V]` at `positions` `[M]`, int64 indexes into the `B * S` tokens of `hidden` `[B, S, H]`. The other
     /// positions cost nothing: over a vocabulary of 30,000 they would cost more than a narrow encoder.
     pub fn forward(&self, hidden: &Tensor, positions: &Tensor) -> Tensor {
-        let logits = self.decoder.product(&self.transformed(hidden, positions));
+        let logits = self.decoder.product(&self.transformed(&at(hidden, positions)));
         logits.to_kind(Kind::Float) + &self.decoder.bias
     }
 
-    /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, without keeping their logits.
-    pub fn loss(&self, hidden: &Tensor, positions: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
+    /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at the tokens `masked` `[M, H]`, without
+    /// keeping their logits.
+    pub fn loss(&self, masked: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
         let Linear { weight, half, bias } = &self.decoder;
-        kernel::likelihood(&self.transformed(hidden, positions), (weight, half.as_ref()), bias, labels, scale)
+        kernel::likelihood(&self.transformed(masked), (weight, half.as_ref()), bias, labels, scale)
     }
 
     /// What goes into the decoder, `[M, H]`.
-    fn transformed(&self, hidden: &Tensor, positions: &Tensor) -> Tensor {
-        let width = hidden.size()[2];
-        // [B, S, H] -> [B * S, H] -> [M, H]
-        let masked = self.norm.narrowed(&hidden.reshape([-1, width]).index_select(0, positions));
-        let transformed = kernel::gelu(&self.transform.product(&masked), &self.transform.bias);
+    fn transformed(&self, masked: &Tensor) -> Tensor {
+        let transformed = kernel::gelu(&self.transform.product(&self.norm.narrowed(masked)), &self.transform.bias);
         self.norm.fork(&transformed.to_kind(Kind::Float)).0
     }
 }

@@ -42,6 +42,11 @@ impl Sublayer {
         }
     }
 
+    /// Whether a token goes through on its own, whatever the others are.
+    pub(super) fn is_token_wise(&self) -> bool {
+        matches!(self.body, Body::FeedForward(_))
+    }
+
     /// `x` `[B, S, H]` to `[B, S, H]`; `mask` as in [`Attention`]. A closed gate gives `x` back and runs nothing; one that
     /// is open to some sequences runs on these alone. Without `noise`, nothing is dropped.
     pub(super) fn forward(&self, x: Tensor, mask: Option<&Tensor>, gate: &Gate, noise: Option<&Noise>) -> Tensor {
