@@ -81,9 +81,11 @@ bool lamina_choose(const char* name) {
 }
 
 void lamina_keep_memory() {
-    // A step's tensors are of the same sizes each time. glibc would map the larger ones afresh.
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    // A step's tensors are of the same sizes each time. glibc would map the larger ones afresh, and the system clear them.
+    // (It takes no M_MMAP_THRESHOLD above 32 MiB.)
+    mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, -1);
+    mallopt(M_TOP_PAD, 64 << 20);
 }
 
 char* lamina_norm(const Tensor* x, const Tensor* weight, const Tensor* bias, double eps, bool half, Tensor** out) {
