@@ -25,17 +25,21 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
     Pretrain {
         model: Model::of_size(Size::named("narrow").unwrap(), norm),
         layer_drop: (arm == "pld").then_some(drop),
+        growth: None,
         objective: Default::default(),
         optimizer: Optimizer::default(),
         learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: Decay::Linear },
         steps: 2000,
+        seconds: None,
         batch: 32,
+        micro_batches: 1,
         length: 128,
         corpus: dataset("wiki"),
         vocabulary: Vocabulary::File { dataset: dataset("bert-base-uncased") },
         held_out: 0.02,
         validate_every: 200,
         validation_sequences: 256,
+        divergence: None,
     }
 }
 
@@ -104,7 +108,7 @@ fn timed(name: &str, open: &[(u32, u32)], noise: &[f64]) -> ArmTiming {
         by_open: open
             .iter()
             .map(|(open, steps)| OpenTiming {
-                open_blocks: *open,
+                open_blocks: f64::from(*open),
                 steps: *steps,
                 seconds: seconds(*open) * f64::from(*steps),
             })
