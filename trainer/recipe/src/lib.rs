@@ -10,6 +10,8 @@
 //! | [`layer_drop`] | theta(t), keep probability per block, gates |
 //! | [`learning_rate`], [`optimizer`] | the update |
 //! | [`stage`] | what a trial does: timing, pretrain, finetune |
+//! | [`finetune`] | from which checkpoint, at which depth, judged on what |
+//! | [`published`] | checkpoints in Hugging Face's layout |
 //! | [`task`] | the GLUE tasks, one row each |
 //! | [`seeds`] | the named integers and the counter-based draws made from them |
 //! | [`event`], [`report`], [`failure`] | what a trainer says |
@@ -17,12 +19,14 @@
 
 pub mod event;
 pub mod failure;
+pub mod finetune;
 pub mod fingerprint;
 pub mod layer_drop;
 pub mod learning_rate;
 pub mod model;
 pub mod optimizer;
 pub mod problem;
+pub mod published;
 pub mod report;
 pub mod seeds;
 pub mod stage;
@@ -30,6 +34,7 @@ pub mod task;
 
 pub use event::Event;
 pub use failure::{Failure, FailureKind};
+pub use finetune::{Depth, Finetune, Published, Source};
 pub use fingerprint::Fingerprint;
 pub use layer_drop::{DepthIndex, Gate, LayerDrop, ThetaSchedule};
 pub use learning_rate::{Decay, LearningRate};
@@ -38,5 +43,5 @@ pub use optimizer::{ClosedBlocks, DecayOn, Optimizer};
 pub use problem::Problem;
 pub use report::Report;
 pub use seeds::{Purpose, Seeds};
-pub use stage::{Dataset, Finetune, Mlm, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
+pub use stage::{Dataset, Mlm, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
 pub use task::Task;

@@ -42,6 +42,8 @@ pub enum Purpose {
     Gate = 5,
     Head = 6,
     HeldOut = 7,
+    /// Which training examples are set apart to select a learning rate on.
+    Selection = 12,
 }
 
 /// The generator for one (seed, purpose, step, index). ChaCha8 keyed by the four words, so neighbouring counters give

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::finetune::Finetune;
 use crate::layer_drop::LayerDrop;
 use crate::learning_rate::LearningRate;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
 use crate::problem::{Problem, Problems};
 use crate::seeds::Seeds;
-use crate::task::Task;
 
 /// What `lamina-trainer run --recipe FILE` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,25 +125,6 @@ fn default_validation_sequences() -> u32 {
     256
 }
 
-/// A fine-tune run from a pre-trained checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Finetune {
-    /// The recipe of the checkpoint that it starts from; gives the model and the vocabulary.
-    pub from: Box<Pretrain>,
-    /// Seeds of the pre-train trial, so that the fingerprint names exactly one checkpoint.
-    pub from_seeds: Seeds,
-    pub task: Task,
-    pub glue: Dataset,
-    pub epochs: u32,
-    pub batch: u32,
-    /// Longest input in tokens; longer pairs lose tokens from their longer half.
-    pub length: u32,
-    pub learning_rate: LearningRate,
-    #[serde(default)]
-    pub optimizer: Optimizer,
-}
-
 /// Runs its arms interleaved on one device (A B B A ...) and times their steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -224,18 +205,6 @@ impl Pretrain {
     }
 }
 
-impl Finetune {
-    fn check(&self, problems: &mut Problems) {
-        problems.within("from", |p| self.from.check(p));
-        problems.within("learning_rate", |p| self.learning_rate.check(p));
-        problems.within("optimizer", |p| self.optimizer.check(p));
-        problems.require((1..=1000).contains(&self.epochs), "epochs", || {
-            format!("{} epochs: 1 to 1000 are allowed", self.epochs)
-        });
-        check_batch(problems, self.batch, self.length, &self.from.model);
-    }
-}
-
 impl Mlm {
     pub fn check(&self, problems: &mut Problems) {
         problems.require(self.rate > 0.0 && self.rate < 1.0, "rate", || format!("{}: between 0 and 1", self.rate));
@@ -248,7 +217,7 @@ impl Mlm {
     }
 }
 
-fn check_batch(problems: &mut Problems, batch: u32, length: u32, model: &Model) {
+pub(crate) fn check_batch(problems: &mut Problems, batch: u32, length: u32, model: &Model) {
     problems
         .require((1..=1_048_576).contains(&batch), "batch", || format!("{batch} sequences: 1 to 1048576 are allowed"));
     problems.require((8..=model.positions).contains(&length), "length", || {
