@@ -2,9 +2,10 @@
 //!
 //! Seed n means the same draws in every arm, so that arms can be compared seed by seed.
 
+use recipe::finetune::set_apart;
 use recipe::problem::Problems;
 use recipe::{
-    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Stage, Task, Timing, TimingArm,
+    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm,
     TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
@@ -72,10 +73,12 @@ pub struct ArmPlan {
     pub name: String,
     /// Expected training FLOPs of one pre-train trial.
     pub pretrain_flops: f64,
-    /// Closed-form share of the encoder's work that layer drop saves.
+    /// Closed-form share of the encoder's work that layer drop or growth saves.
     pub encoder_saving: f64,
     /// The same as a share of all training FLOPs, the head on the masked positions included.
     pub flop_saving: f64,
+    /// Where theta goes to, in an arm with layer drop: as written, or as solved to match another arm.
+    pub theta_limit: Option<f64>,
 }
 
 /// Every reason to refuse `spec` that can be seen without looking at data, with pointers into the submission.
@@ -178,6 +181,9 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
                 check_name(problems, &arm.name);
                 let first = spec.arms.iter().position(|other| other.name == arm.name);
                 problems.require(first == Some(index), "name", || format!("two arms are called {:?}", arm.name));
+                if let Some(matched) = &arm.matched {
+                    check_match(problems, spec, arm, &matched.arm);
+                }
             });
         }
     });
@@ -186,6 +192,19 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
             format!("no arm is called {baseline:?}")
         });
     }
+}
+
+fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &str) {
+    problems.require(arm.layer_drop.is_some(), "match", || {
+        "without layer drop there is no theta limit to solve for".into()
+    });
+    let target = spec.arms.iter().find(|other| other.name == name);
+    problems.within("match", |problems| {
+        problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
+        problems.require(target.is_none_or(|target| target.matched.is_none()), "arm", || {
+            format!("{name:?} is matched itself: name the arm that it is matched to")
+        });
+    });
 }
 
 fn check_seeds(problems: &mut Problems, seeds: u32) {
@@ -238,6 +257,13 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
     };
     for (index, arm) in spec.arms.iter().enumerate() {
         let recipe = pretrain(spec, arm, size, None);
+        if let Some(matched) = &arm.matched
+            && matched_limit(spec, arm, &recipe, size).is_none()
+        {
+            let message = format!("no theta limit of this arm saves as many FLOPs as {:?} does", matched.arm);
+            let problem = Problem { pointer: "/match".into(), message };
+            note(vec![problem], &|inner| Some(format!("/arms/{index}{inner}")));
+        }
         note(Recipe::Pretrain(recipe.clone()).validate(), &|inner| Some(pretrain_pointer(inner, index, arm)));
         let Some(glue) = &spec.glue else { continue };
         for (rate, &peak) in glue.learning_rates.iter().enumerate() {
@@ -264,7 +290,12 @@ fn pretrain_pointer(inner: &str, index: usize, arm: &ArmSpec) -> String {
         "/model/embedding_norm" => format!("/arms/{index}/embedding_norm"),
         "/vocabulary" => "/vocabulary/train".into(),
         _ if inner.starts_with("/layer_drop") => format!("/arms/{index}{inner}"),
+        "/model/order" | "/model/embedding" => inner.replacen("/model", &format!("/arms/{index}"), 1),
+        _ if inner.starts_with("/growth") => format!("/arms/{index}{inner}"),
         _ if inner.starts_with("/learning_rate") && arm.learning_rate.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/objective") && arm.objective.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/optimizer") && arm.optimizer.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/micro_batches") && arm.micro_batches.is_some() => format!("/arms/{index}{inner}"),
         _ if inner.starts_with("/model") => inner.into(),
         _ => format!("/pretrain{inner}"),
     }
@@ -280,20 +311,49 @@ fn finetune_pointer(inner: &str, rate: usize) -> Option<String> {
     }
 }
 
+/// The recipe of `arm`, at equal FLOPs with the arm that it is matched to. Where that cannot be, [`check`] says so.
 fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
+    let mut recipe = settings(spec, arm, size, datasets);
+    if let Some(limit) = matched_limit(spec, arm, &recipe, size)
+        && let Some(drop) = &mut recipe.layer_drop
+    {
+        drop.theta_limit = limit;
+    }
+    recipe
+}
+
+/// The theta limit at which `recipe`, that of `arm`, saves what the arm does that it is matched to; `None` where there is
+/// none.
+fn matched_limit(spec: &JobSpec, arm: &ArmSpec, recipe: &Pretrain, size: Size) -> Option<f64> {
+    let name = &arm.matched.as_ref()?.arm;
+    let target = spec.arms.iter().find(|other| other.name == *name && other.matched.is_none())?;
+    let saving = settings(spec, target, size, None).encoder_saving();
+    recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
+}
+
+/// The recipe of `arm` as it is written.
+fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
     let dataset = |name: &str, scan: Option<&Scan>| Dataset {
         name: name.to_owned(),
         digest: scan.map(|scan| scan.digest.clone()),
     };
     let settings = &spec.pretrain;
     Pretrain {
-        model: Model { embedding_norm: arm.embedding_norm, ..Model::of_size(size, arm.norm) },
+        model: Model {
+            order: arm.order.clone(),
+            embedding: arm.embedding,
+            embedding_norm: arm.embedding_norm,
+            ..Model::of_size(size, arm.norm)
+        },
         layer_drop: arm.layer_drop,
-        objective: settings.objective,
-        optimizer: settings.optimizer,
+        growth: arm.growth.clone(),
+        objective: arm.objective.unwrap_or(settings.objective),
+        optimizer: arm.optimizer.unwrap_or(settings.optimizer),
         learning_rate: arm.learning_rate.unwrap_or(settings.learning_rate),
-        steps: settings.steps,
+        steps: settings.steps(),
+        seconds: settings.seconds,
         batch: settings.batch,
+        micro_batches: arm.micro_batches.unwrap_or(settings.micro_batches),
         length: settings.length,
         corpus: dataset(&spec.corpus, datasets.map(|known| &known.corpus)),
         vocabulary: match &spec.vocabulary {
@@ -303,15 +363,18 @@ fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
             VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
         },
         held_out: settings.held_out,
-        validate_every: settings.validate_every.unwrap_or_else(|| settings.steps.div_ceil(10).max(1)),
+        validate_every: settings.validate_every.unwrap_or_else(|| settings.steps().div_ceil(10).max(1)),
         validation_sequences: 256,
+        divergence: settings.divergence,
     }
 }
 
 fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, task: Task, peak: f64) -> Finetune {
     Finetune {
-        from: Box::new(from.clone()),
+        from: Source::Pretrained(Box::new(from.clone())),
         from_seeds,
+        keep: glue.keep,
+        selection: glue.selection,
         task,
         glue: data,
         epochs: glue.epochs,
@@ -353,7 +416,8 @@ fn finetune_trials(
     tasks.flat_map(move |task| {
         let total_steps = finetune_steps(glue, data, task);
         let sequences = total_steps as f64 * f64::from(glue.batch);
-        let work = TRAINING * sequences * f64::from(from.model.blocks) * from.model.block_flops(glue.length.into());
+        let blocks = glue.keep.kept(from.model.blocks).count() as f64;
+        let work = TRAINING * sequences * blocks * from.model.block_flops(glue.length.into());
         glue.learning_rates.iter().flat_map(move |&peak| {
             (0..u64::from(glue.seeds)).map(move |seed| {
                 let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
@@ -378,6 +442,7 @@ fn finetune_steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
         DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
         DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } => 0,
     };
+    let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
     (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
 }
 
@@ -404,9 +469,16 @@ fn pretrain_cost(recipe: &Pretrain, tokens: u64) -> Cost {
     let sequences = recipe.steps as f64 * f64::from(recipe.batch);
     let length = u64::from(recipe.length);
     let encoder = TRAINING * sequences * f64::from(recipe.model.blocks) * recipe.model.block_flops(length);
-    let masked = recipe.objective.rate * f64::from(recipe.length);
-    let head = TRAINING * sequences * masked * recipe.model.head_flops(tokens);
-    let encoder_saving = recipe.layer_drop.map_or(0.0, |drop| drop.encoder_saving(recipe.model.blocks, recipe.steps));
+    let masked = recipe.objective.mean_rate() * f64::from(recipe.length);
+    let generator = recipe.objective.electra.map(|electra| electra.generator(&recipe.model));
+    let (encoder, head) = match generator {
+        None => (encoder, TRAINING * sequences * masked * recipe.model.head_flops(tokens)),
+        Some(generator) => {
+            let beside = TRAINING * sequences * f64::from(generator.blocks) * generator.block_flops(length);
+            (encoder + beside, TRAINING * sequences * masked * generator.head_flops(tokens))
+        }
+    };
+    let encoder_saving = recipe.encoder_saving();
     let saved = encoder_saving * encoder;
     Cost { flops: encoder + head - saved, encoder_saving, flop_saving: saved / (encoder + head) }
 }
@@ -435,7 +507,8 @@ fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan
             .iter()
             .map(|(arm, recipe)| {
                 let Cost { flops, encoder_saving, flop_saving } = pretrain_cost(recipe, tokens);
-                ArmPlan { name: arm.name.clone(), pretrain_flops: flops, encoder_saving, flop_saving }
+                let theta_limit = recipe.layer_drop.map(|drop| drop.theta_limit);
+                ArmPlan { name: arm.name.clone(), pretrain_flops: flops, encoder_saving, flop_saving, theta_limit }
             })
             .collect(),
     }

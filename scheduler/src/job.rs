@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use recipe::{LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
+use recipe::{Growth, Keep, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -63,9 +63,16 @@ pub struct TrainVocabulary {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PretrainSpec {
-    pub steps: u64,
+    /// The budget in optimiser updates, 2000 where none is given; with `seconds`, the most that are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// The budget in seconds of training, on whatever device a trial runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// Sequences per step.
     pub batch: u32,
+    /// Equal parts of a batch whose gradients are added up.
+    pub micro_batches: u32,
     /// Tokens per sequence.
     pub length: u32,
     pub learning_rate: LearningRate,
@@ -78,6 +85,9 @@ pub struct PretrainSpec {
     pub optimizer: Optimizer,
     /// Share of the documents held out for validation.
     pub held_out: f64,
+    /// Nats above its lowest at which the smoothed training loss ends a trial as diverged; never where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -86,13 +96,36 @@ pub struct ArmSpec {
     pub name: String,
     #[serde(default = "default_norm")]
     pub norm: Norm,
+    /// Sublayers in forward order, `s` for attention and `f` for feed-forward; `sfsf...` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_drop: Option<LayerDrop>,
-    /// In place of the job's.
+    /// Another arm whose FLOPs this one is to have: its theta limit is solved for.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matched: Option<Match>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+    /// In place of the job's, as are optimiser, micro-batches and learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Mlm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<Optimizer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batches: Option<u32>,
+    /// Width of ELECTRA's embeddings, where it is not the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<LearningRate>,
     #[serde(default = "default_true")]
     pub embedding_norm: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    pub arm: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -118,6 +151,12 @@ pub struct GlueSpec {
     /// Share of the steps spent warming up.
     #[serde(default = "default_glue_warmup")]
     pub warmup: f64,
+    /// Share of train that is set apart, on which the report selects each arm's learning rate; `null` for none.
+    #[serde(default = "default_selection")]
+    pub selection: Option<f64>,
+    /// Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`.
+    #[serde(default)]
+    pub keep: Keep,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -146,8 +185,10 @@ impl Default for VocabularyChoice {
 impl Default for PretrainSpec {
     fn default() -> Self {
         Self {
-            steps: 2000,
+            steps: None,
+            seconds: None,
             batch: 32,
+            micro_batches: 1,
             length: default_length(),
             learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: recipe::Decay::Linear },
             seeds: 1,
@@ -155,6 +196,7 @@ impl Default for PretrainSpec {
             objective: Mlm::default(),
             optimizer: Optimizer::default(),
             held_out: 0.02,
+            divergence: None,
         }
     }
 }
@@ -197,6 +239,16 @@ fn default_glue_batch() -> u32 {
 }
 fn default_glue_warmup() -> f64 {
     0.1
+}
+fn default_selection() -> Option<f64> {
+    Some(0.1)
+}
+
+impl PretrainSpec {
+    /// Optimiser updates, or the most that are made.
+    pub fn steps(&self) -> u64 {
+        self.steps.unwrap_or(if self.seconds.is_some() { recipe::stage::MOST_STEPS } else { 2000 })
+    }
 }
 
 impl JobSpec {

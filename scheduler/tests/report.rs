@@ -64,7 +64,9 @@ fn pretrain(arm: &str, seed: u64, loss: Option<f64>) -> EndedTrial {
 fn finetune_ending(arm: &str, task: Task, seeds: (u64, u64), end: TrialEnd) -> EndedTrial {
     let (pretrain_seed, seed) = seeds;
     let recipe = Recipe::Finetune(Finetune {
-        from: Box::new(pretrain_recipe(arm)),
+        from: Source::Pretrained(Box::new(pretrain_recipe(arm))),
+        keep: Keep::All,
+        selection: None,
         from_seeds: Seeds::all(pretrain_seed),
         task,
         glue: Dataset { name: "glue".into(), digest: None },

@@ -40,13 +40,22 @@ pub fn real_data(test: &str) -> Option<PathBuf> {
 impl Service {
     /// Starts a service in a new folder.
     pub async fn start() -> Service {
+        Service::start_with(&[]).await
+    }
+
+    /// As [`Service::start`], with `variables` in its environment.
+    pub async fn start_with(variables: &[(&str, &str)]) -> Service {
         // The private Postgres runs as another user when this runs as root: the folder must let it through.
         let home = tempfile::Builder::new().prefix("lamina-").tempdir_in("/tmp").expect("a temporary folder");
-        Service::start_in(home).await
+        Service::start_at(home, variables).await
     }
 
     /// Starts a service that finds what an earlier one left in `home`.
     pub async fn start_in(home: TempDir) -> Service {
+        Service::start_at(home, &[]).await
+    }
+
+    async fn start_at(home: TempDir, variables: &[(&str, &str)]) -> Service {
         let log = std::fs::File::create(home.path().join("up.log")).expect("a log file");
         let child = Command::new(program("lamina"))
             .args(["up", "--bind", &format!("127.0.0.1:{}", free_port())])
@@ -55,6 +64,7 @@ impl Service {
             .env_remove("DATABASE_URL")
             // Short, so that a test of its loss does not take long.
             .env("LAMINA_LEASE_SECONDS", "4")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
@@ -139,6 +149,22 @@ impl Service {
     pub async fn register(&self, name: &str, kind: &str, path: &Path) {
         let (status, answer) = self.post("/datasets", &json!({"name": name, "kind": kind, "path": path})).await;
         assert!(status.is_success(), "{answer:#}");
+    }
+
+    /// `PUT /artifacts/{digest}`.
+    pub async fn put_artifact(&self, digest: &str, content: Vec<u8>) -> StatusCode {
+        let request = self.client.put(format!("{}/artifacts/{digest}", self.url)).bearer_auth(&self.token);
+        request.body(content).send().await.expect("the server answers").status()
+    }
+
+    /// `GET /artifacts/{digest}`, in part where a `range` is named.
+    pub async fn artifact(&self, digest: &str, range: Option<&str>) -> (StatusCode, Vec<u8>) {
+        let mut request = self.client.get(format!("{}/artifacts/{digest}", self.url)).bearer_auth(&self.token);
+        if let Some(range) = range {
+            request = request.header("Range", range);
+        }
+        let answer = request.send().await.expect("the server answers");
+        (answer.status(), answer.bytes().await.expect("a body").to_vec())
     }
 
     /// The job, once nothing of it is left to run.

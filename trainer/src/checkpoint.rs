@@ -4,7 +4,7 @@
 //! folder under its final name is complete, and a changed byte in it is found.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use crate::bert::Weights;
 use crate::bert::weights::overwrite;
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
-use crate::optimizer::AdamW;
+use crate::optimizer::Optimizer;
 
 const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = ".writing-";
 const MANIFEST: &str = "manifest.json";
-const MODEL: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
+pub const MODEL: &str = "model.safetensors";
+pub const CONFIG: &str = "config.json";
 pub const VOCABULARY: &str = "vocab.txt";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -41,6 +41,11 @@ pub struct State {
     pub seeds: Seeds,
     /// Optimiser updates made.
     pub step: u64,
+    /// Blocks that the model has so far; all of them where it does not grow.
+    pub blocks: u32,
+    /// Exponential mean of the training loss, and the lowest that it has been; where divergence is watched for.
+    pub smoothed_loss: Option<f64>,
+    pub lowest_loss: Option<f64>,
     /// Wall time of training steps only, over all attempts.
     pub trained_seconds: f64,
     /// Hex sha256 chained over (step, loss bits) of every step so far.
@@ -49,11 +54,29 @@ pub struct State {
     pub updates: Vec<u64>,
 }
 
+impl State {
+    /// Takes the loss of a step in.
+    ///
+    /// # Errors
+    /// When the smoothed loss is more than `margin` nats above the lowest that it has been.
+    pub fn watch(&mut self, loss: f64, margin: f64) -> Result<(), TrainerError> {
+        /// Of the mean so far; the rest is the new loss.
+        const KEPT: f64 = 0.95;
+        let smoothed = self.smoothed_loss.map_or(loss, |mean| KEPT * mean + (1.0 - KEPT) * loss);
+        let lowest = self.lowest_loss.map_or(smoothed, |lowest| lowest.min(smoothed));
+        (self.smoothed_loss, self.lowest_loss) = (Some(smoothed), Some(lowest));
+        if smoothed > lowest + margin {
+            return Err(TrainerError::Diverged { step: self.step, smoothed, lowest });
+        }
+        Ok(())
+    }
+}
+
 /// What a checkpoint is made from.
 pub struct Contents<'a> {
     pub state: &'a State,
     pub weights: &'a Weights,
-    pub optimizer: &'a AdamW,
+    pub optimizer: &'a Optimizer,
     pub config: &'a serde_json::Value,
     pub vocabulary: &'a Vocabulary,
 }
@@ -175,7 +198,7 @@ impl Verified {
     }
 
     /// Fills weights and moments with those of the checkpoint.
-    pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut AdamW) -> Result<(), TrainerError> {
+    pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut Optimizer) -> Result<(), TrainerError> {
         let path = self.file(OPTIMIZER);
         if state.updates.len() != optimizer.moments().len() {
             return Err(TrainerError::corrupt(self.file(STATE), "counts another number of blocks"));
@@ -186,16 +209,10 @@ impl Verified {
         fill(&self.file(MODEL), weights.named())?;
         fill(&path, moments(weights, optimizer))
     }
-
-    /// Fills those of the model's weights that `wanted` picks by name.
-    pub fn restore_weights(&self, weights: &Weights, wanted: impl Fn(&str) -> bool) -> Result<(), TrainerError> {
-        let targets = weights.named().into_iter().filter(|(name, _)| wanted(name)).collect();
-        fill(&self.file(MODEL), targets)
-    }
 }
 
 /// Hex sha256 over weights and moments, by name.
-pub fn digest_of(weights: &Weights, optimizer: &AdamW) -> String {
+pub fn digest_of(weights: &Weights, optimizer: &Optimizer) -> String {
     let mut hash = Sha256::new();
     for (name, tensor) in weights.named().into_iter().chain(moments(weights, optimizer)) {
         hash.update(name.as_bytes());
@@ -205,7 +222,7 @@ pub fn digest_of(weights: &Weights, optimizer: &AdamW) -> String {
 }
 
 /// The moments of each weight, as `<name>.first_moment` and `<name>.second_moment`.
-fn moments(weights: &Weights, optimizer: &AdamW) -> BTreeMap<String, Tensor> {
+fn moments(weights: &Weights, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
     let mut all = BTreeMap::new();
     for (group, moments) in weights.groups().iter().zip(optimizer.moments()) {
         for (what, buffer) in [("first_moment", &moments.first), ("second_moment", &moments.second)] {
@@ -274,18 +291,42 @@ fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(), T
     })
 }
 
-/// Fills each of `targets` from the tensor of that name in the file.
-fn fill(path: &Path, targets: BTreeMap<String, Tensor>) -> Result<(), TrainerError> {
+/// Names of the tensors in the file.
+///
+/// # Errors
+/// `CorruptCheckpoint`.
+pub fn names(path: &Path) -> Result<BTreeSet<String>, TrainerError> {
+    let corrupt = |why: String| TrainerError::corrupt(path, why);
+    let bytes = fs::read(path).map_err(|e| corrupt(e.to_string()))?;
+    let stored = SafeTensors::deserialize(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    Ok(stored.names().into_iter().map(str::to_owned).collect())
+}
+
+/// Fills each of `targets` from the tensor of that name in the file, which may have half the precision.
+///
+/// # Errors
+/// `CorruptCheckpoint` that names the tensor which is missing or has another shape.
+pub fn fill(path: &Path, targets: impl IntoIterator<Item = (String, Tensor)>) -> Result<(), TrainerError> {
     let bytes = fs::read(path).map_err(TrainerError::io(path))?;
     let stored = SafeTensors::deserialize(&bytes).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
     for (name, mut target) in targets {
-        let view = stored.tensor(&name).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
+        let view = stored.tensor(&name).map_err(|e| TrainerError::corrupt(path, format!("{name}: {e}")))?;
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        if shape != target.size() || view.dtype() != safetensors::Dtype::F32 {
-            let why = format!("{name} is {:?} {shape:?}, not F32 {:?}", view.dtype(), target.size());
-            return Err(TrainerError::corrupt(path, why));
+        let kind = match view.dtype() {
+            safetensors::Dtype::F32 => Some(Kind::Float),
+            safetensors::Dtype::F16 => Some(Kind::Half),
+            safetensors::Dtype::BF16 => Some(Kind::BFloat16),
+            _ => None,
+        };
+        match kind {
+            Some(kind) if shape == target.size() => {
+                overwrite(&mut target, &Tensor::from_data_size(view.data(), &shape, kind));
+            }
+            _ => {
+                let why = format!("{name} is {:?} {shape:?}, not F32 {:?}", view.dtype(), target.size());
+                return Err(TrainerError::corrupt(path, why));
+            }
         }
-        overwrite(&mut target, &Tensor::from_data_size(view.data(), &shape, Kind::Float));
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ pub enum TrainerError {
     Data(#[from] DataError),
     #[error("the loss of step {step} is {loss}: try a lower learning rate or a longer warm-up")]
     NonFiniteLoss { step: u64, loss: f64 },
+    #[error("the loss has diverged: smoothed, it is {smoothed:.3} after step {step}, and was {lowest:.3} once")]
+    Diverged { step: u64, smoothed: f64, lowest: f64 },
     #[error("{}: {why}", path.display())]
     CorruptCheckpoint { path: PathBuf, why: String },
     #[error("cannot be written as JSON: {0}")]
@@ -66,6 +68,7 @@ impl From<TrainerError> for Failure {
                 FailureKind::InvalidRecipe
             }
             TrainerError::NonFiniteLoss { .. } => FailureKind::NonFiniteLoss,
+            TrainerError::Diverged { .. } => FailureKind::Diverged,
             TrainerError::CorruptCheckpoint { .. } => FailureKind::CorruptCheckpoint,
             TrainerError::Json(_) => FailureKind::Internal,
             TrainerError::Torch(text) => torch_kind(&text),

@@ -5,8 +5,10 @@
 //! | [`run`](mod@run) | from flags and a recipe to a report |
 //! | [`train`] | the loop: step, evaluate, checkpoint |
 //! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
+//! | [`origin`] | the checkpoint that a fine-tune starts from |
 //! | [`bert`] | the model, in forward order |
-//! | [`optimizer`] | AdamW |
+//! | [`objective`] | what pre-training learns, with its loss |
+//! | [`optimizer`] | AdamW, LAMB |
 //! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
 //! | [`checkpoint`] | what is on disk |
 //! | [`emit`], [`failure`] | what the outside hears |
@@ -20,7 +22,9 @@ pub mod emit;
 pub mod failure;
 pub mod finetune;
 pub mod metrics;
+pub mod objective;
 pub mod optimizer;
+pub mod origin;
 pub mod pretrain;
 pub mod run;
 pub mod stopwatch;

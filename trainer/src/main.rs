@@ -26,7 +26,7 @@ enum Command {
     /// Events go to stdout, as JSON lines, or as a progress bar on a terminal; the log goes to stderr. SIGTERM writes a
     /// checkpoint at the next step boundary and leaves with status 75; any other end that is no success has the status
     /// of its failure: 65 bad data, 70 internal, 71 out of memory, 72 device fault, 74 disk full, 76 non-finite loss,
-    /// 77 corrupt checkpoint, 78 invalid recipe.
+    /// 77 corrupt checkpoint, 78 invalid recipe, 80 diverged.
     Run(Options),
 }
 

@@ -1,6 +1,7 @@
-//! AdamW with bias correction (Loshchilov & Hutter 2019), over one flat buffer per group of weights.
+//! AdamW (Loshchilov & Hutter 2019) and LAMB (You et al. 2020) with bias correction, over one flat buffer per group of
+//! weights.
 
-use recipe::{ClosedBlocks, DecayOn, Optimizer};
+use recipe::{Algorithm, ClosedBlocks, DecayOn, Optimizer as Rule};
 use tch::{Tensor, no_grad};
 
 use crate::bert::Weights;
@@ -8,11 +9,13 @@ use crate::bert::weights::Group;
 
 /// State of the optimiser. A group that was closed at a step keeps moments and step count as they were.
 #[derive(Debug)]
-pub struct AdamW {
-    rule: Optimizer,
+pub struct Optimizer {
+    rule: Rule,
     moments: Vec<Moments>,
-    /// One gradient buffer per group, overwritten at each step.
+    /// One gradient buffer per group.
     gradients: Vec<Tensor>,
+    /// Groups whose gradient buffer holds something of this step.
+    touched: Vec<bool>,
     /// As long as the longest group.
     scratch: Tensor,
 }
@@ -28,8 +31,8 @@ pub struct Moments {
     pub updates: u64,
 }
 
-impl AdamW {
-    pub fn new(rule: Optimizer, weights: &Weights) -> Self {
+impl Optimizer {
+    pub fn new(rule: Rule, weights: &Weights) -> Self {
         let like =
             |group: &Group| group.leaves().next().map(|leaf| (group.elements(), (tch::Kind::Float, leaf.device())));
         let sizes: Vec<_> = weights.groups().iter().filter_map(like).collect();
@@ -39,29 +42,46 @@ impl AdamW {
             rule,
             moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
             gradients: sizes.iter().map(zeros).collect(),
+            touched: vec![false; sizes.len()],
             scratch: longest.map(zeros).unwrap_or_default(),
         }
     }
 
     /// Differentiates the scalar `loss` by the weights of the `open` groups (one flag per group) and by no others: closed
-    /// blocks have no gradient, not a zero one. Returns the gradients' global norm before clipping, a scalar on the
-    /// device; the gradients stay, clipped, in [`AdamW::gradient`].
-    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, open: &[bool]) -> Tensor {
+    /// sublayers have no gradient, not a zero one. Adds to what earlier calls of this step have found.
+    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, open: &[bool]) {
         let groups = || weights.groups().iter().zip(open).filter(|&(_, &open)| open).map(|(group, _)| group);
         let leaves: Vec<&Tensor> = groups().flat_map(Group::leaves).collect();
         let mut gradients = Tensor::run_backward(&[loss], &leaves, false, false).into_iter();
         no_grad(|| {
-            let open_buffers = || self.gradients.iter().zip(open).filter(|&(_, &open)| open).map(|(buffer, _)| buffer);
-            for (group, buffer) in groups().zip(open_buffers()) {
-                let parts: Vec<Tensor> =
-                    group.leaves().zip(&mut gradients).map(|(_, part)| part.flatten(0, -1)).collect();
-                let _ = Tensor::cat_out(buffer, &parts, 0);
+            for (index, group) in weights.groups().iter().enumerate().filter(|&(index, _)| open[index]) {
+                // A weight that the loss does not depend on, such as a head that is not asked, has none.
+                let flat = |(leaf, part): (&Tensor, Tensor)| {
+                    if part.defined() { part.flatten(0, -1) } else { leaf.zeros_like().flatten(0, -1) }
+                };
+                let parts: Vec<Tensor> = group.leaves().zip(&mut gradients).map(flat).collect();
+                let buffer = &mut self.gradients[index];
+                if self.touched[index] {
+                    let _ = buffer.g_add_(&Tensor::cat(&parts, 0));
+                } else {
+                    let _ = Tensor::cat_out(buffer, &parts, 0);
+                }
+                self.touched[index] = true;
             }
-            let norm = Tensor::stack(&open_buffers().map(Tensor::norm).collect::<Vec<_>>(), 0).norm();
+        });
+    }
+
+    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; the gradients
+    /// stay, clipped, in [`Optimizer::gradient`].
+    pub fn clip(&mut self) -> Tensor {
+        no_grad(|| {
+            let held =
+                || self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched).map(|(buffer, _)| buffer);
+            let norm = Tensor::stack(&held().map(Tensor::norm).collect::<Vec<_>>(), 0).norm();
             if let Some(largest) = self.rule.clip_norm {
                 // Stays on the device: the host never waits for the norm.
                 let factor = ((&norm + 1e-6).reciprocal() * largest).clamp_max(1.0);
-                for buffer in open_buffers() {
+                for buffer in held() {
                     let _ = buffer.shallow_clone().g_mul_(&factor);
                 }
             }
@@ -69,18 +89,17 @@ impl AdamW {
         })
     }
 
-    /// The gradient of the group at `index`, `[elements]`, as the last [`AdamW::differentiate`] that saw it open left it.
+    /// The gradient of the group at `index`, `[elements]`, as the last step that saw it open left it.
     pub fn gradient(&self, index: usize) -> &Tensor {
         &self.gradients[index]
     }
 
-    /// Moves the `open` groups' weights by the gradients that are held. Closed ones stay or are only decayed, as the rule
+    /// Moves the weights that have a gradient of this step, which ends it. The others stay or are only decayed, as the rule
     /// says.
-    pub fn update(&mut self, weights: &mut Weights, open: &[bool], rate: f64) {
+    pub fn update(&mut self, weights: &mut Weights, rate: f64) {
         no_grad(|| {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
-                if open[index] {
-                    self.decay(group, rate);
+                if std::mem::take(&mut self.touched[index]) {
                     self.step(index, group, rate);
                 } else if self.rule.closed_blocks == ClosedBlocks::Decay {
                     self.decay(group, rate);
@@ -89,18 +108,28 @@ impl AdamW {
         });
     }
 
-    fn decay(&self, group: &mut Group, rate: f64) {
-        let decayed = match self.rule.decay_on {
+    /// How many elements at the front of a group's buffer are decayed.
+    fn decayed(&self, group: &Group) -> i64 {
+        match self.rule.decay_on {
+            _ if self.rule.weight_decay <= 0.0 => 0,
             DecayOn::Matrices => group.matrices(),
             DecayOn::All => group.elements(),
-        };
-        if self.rule.weight_decay > 0.0 {
+        }
+    }
+
+    fn decay(&self, group: &mut Group, rate: f64) {
+        let decayed = self.decayed(group);
+        if decayed > 0 {
             let _ = group.values().narrow(0, 0, decayed).g_mul_scalar_(1.0 - rate * self.rule.weight_decay);
         }
     }
 
     fn step(&mut self, index: usize, group: &mut Group, rate: f64) {
-        let Optimizer { beta1, beta2, epsilon, .. } = self.rule;
+        let Rule { beta1, beta2, epsilon, algorithm, weight_decay, .. } = self.rule;
+        let decayed = self.decayed(group);
+        if algorithm == Algorithm::AdamW {
+            self.decay(group, rate);
+        }
         let (moments, gradient) = (&mut self.moments[index], &self.gradients[index]);
         moments.updates += 1;
         let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
@@ -111,13 +140,49 @@ impl AdamW {
         let _ = moments.first.lerp_(gradient, 1.0 - beta1);
         let _ = gradient.square_out(&scratch);
         let _ = moments.second.lerp_(&scratch, 1.0 - beta2);
-        // w <- w - rate (m / c1) / (sqrt(v / c2) + eps)
+        // r = (m / c1) / (sqrt(v / c2) + eps)
         let _ = moments.second.sqrt_out(&scratch);
         let _ = scratch.g_mul_scalar_(1.0 / correction2.sqrt());
         let _ = scratch.g_add_scalar_(epsilon);
         let _ = moments.first.divide_out(&scratch.shallow_clone(), &scratch);
-        let _ = scratch.g_mul_scalar_(-rate / correction1);
-        let _ = group.values().g_add_(&scratch);
+        match algorithm {
+            // w <- w - rate r
+            Algorithm::AdamW => {
+                let _ = scratch.g_mul_scalar_(-rate / correction1);
+                let _ = group.values().g_add_(&scratch);
+            }
+            // u = r + decay w ; w <- w - rate |w|/|u| u, weight by weight
+            Algorithm::Lamb => {
+                let _ = scratch.g_mul_scalar_(1.0 / correction1);
+                if decayed > 0 {
+                    let values = group.values().narrow(0, 0, decayed);
+                    let _ = scratch.narrow(0, 0, decayed).g_add_(&(values * weight_decay));
+                }
+                for ((_, mut weight), (_, step)) in group.named(group.buffer()).into_iter().zip(group.named(&scratch)) {
+                    let (norm, of_step) = (weight.norm(), step.norm());
+                    // A weight that is still zero, or a step that is: the plain step. Stays on the device.
+                    let trust = (&norm / &of_step)
+                        .where_self(&norm.greater(0.0).logical_and(&of_step.greater(0.0)), &norm.ones_like());
+                    let _ = weight.g_sub_(&(step * (trust * rate)));
+                }
+            }
+        }
+    }
+
+    /// Gives the group at `to` the moments of the one at `from`, of the same layout.
+    pub(crate) fn copy_group(&mut self, from: usize, to: usize) {
+        let source = &self.moments[from];
+        let moments = Moments { first: source.first.copy(), second: source.second.copy(), updates: source.updates };
+        self.moments[to] = moments;
+    }
+
+    /// Starts all moments again from zero.
+    pub(crate) fn reset(&mut self) {
+        for moments in &mut self.moments {
+            let _ = moments.first.zero_();
+            let _ = moments.second.zero_();
+            moments.updates = 0;
+        }
     }
 
     /// Moments of each group, in the order of [`Weights::groups`].

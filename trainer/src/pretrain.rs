@@ -1,102 +1,134 @@
-//! Stage `pretrain`: masked language modelling on packed text.
+//! Stage `pretrain`: an objective on packed text.
 
+use std::ops::Range;
 use std::rc::Rc;
 
-use recipe::{Gate, Pretrain, Seeds};
-use tch::{Device, Reduction, Tensor, no_grad};
+use recipe::{Gate, Mlm, Moment, Pretrain, Seeds};
+use tch::{Device, Tensor};
 
-use crate::bert::{Encoder, Head, Input, MlmHead, Weights, published};
-use crate::data::masking::{MlmBatch, Order, masked_batch, validation_batch};
+use crate::bert::{Head, Weights, published};
+use crate::data::masking::{Masking, MlmBatch, Order, masked_batch, validation_batch};
 use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
-use crate::train::Training;
+use crate::objective::{Objective, Replacement};
+use crate::train::{Budget, Training};
 
 pub struct Pretraining {
     recipe: Pretrain,
     seeds: Seeds,
     shards: Rc<Shards>,
     order: Order,
+    /// The parts of the step that was last asked for; a cache and no state.
+    parts: Option<(u64, Vec<MlmBatch>)>,
     weights: Weights,
-    encoder: Encoder,
-    head: MlmHead,
-    device: Device,
+    objective: Objective,
 }
 
 impl Pretraining {
     /// With weights at their starting values.
     pub fn new(recipe: Pretrain, seeds: Seeds, shards: Rc<Shards>, device: Device) -> Self {
-        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::Mlm, &seeds, device);
+        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device);
         Self {
             order: Order::new(seeds.data, shards.train.sequences() as u32),
-            encoder: Encoder::new(&weights, &recipe.model, i64::from(shards.vocabulary.pad())),
-            head: MlmHead::new(&weights),
+            objective: Objective::new(&recipe, &weights, i64::from(shards.vocabulary.pad()), device),
+            parts: None,
             recipe,
             seeds,
             shards,
             weights,
-            device,
         }
     }
 
-    /// Logits `[M, V]` of the batch's masked positions, and their labels `[M]`.
-    fn logits(&self, batch: &MlmBatch, gates: &[Gate], train: bool) -> (Tensor, Tensor) {
-        let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(self.device);
-        let ids = on_device(&batch.ids).view([-1, i64::from(self.recipe.length)]);
-        let hidden = self.encoder.forward(&Input::packed(ids), gates, train);
-        (self.head.forward(&hidden, &on_device(&batch.positions)), on_device(&batch.labels))
+    pub fn recipe(&self) -> &Pretrain {
+        &self.recipe
+    }
+
+    pub fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
+    /// The micro-batches of a step.
+    fn parts(&mut self, moment: &Moment) -> &[MlmBatch] {
+        let cached = self.parts.take().filter(|(step, _)| *step == moment.step);
+        let parts = cached.unwrap_or_else(|| {
+            let rows = self.order.batch_rows(self.recipe.batch, moment.step);
+            let Shards { train, vocabulary, .. } = &*self.shards;
+            let masking = Masking::new(&self.recipe.objective, self.recipe.objective.rate_at(moment), vocabulary);
+            let size = (self.recipe.batch / self.recipe.micro_batches) as usize;
+            let part = |(index, rows): (usize, &[u32])| {
+                masked_batch(train, rows, index * size, &masking, self.seeds.data, moment.step)
+            };
+            (moment.step, rows.chunks(size).enumerate().map(part).collect())
+        });
+        &self.parts.insert(parts).1
+    }
+
+    /// Held-out batches, masked as in BERT whatever the recipe's own rates, so that losses can be compared.
+    pub fn held_out(&self) -> impl Iterator<Item = MlmBatch> {
+        let masking = Masking {
+            pairs: self.recipe.objective.next_sentence,
+            ..Masking::new(&Mlm::default(), Mlm::default().rate, &self.shards.vocabulary)
+        };
+        let sequences = self.shards.valid.sequences().min(self.recipe.validation_sequences as usize);
+        let batch = self.recipe.batch as usize;
+        let rows = move |first: usize| -> Range<usize> { first..sequences.min(first + batch) };
+        (0..sequences).step_by(batch).map(move |first| validation_batch(&self.shards.valid, rows(first), &masking))
     }
 }
 
 impl Training for Pretraining {
-    fn total_steps(&self) -> u64 {
-        self.recipe.steps
+    fn budget(&self) -> Budget {
+        Budget { steps: self.recipe.steps, seconds: self.recipe.seconds }
     }
 
-    fn learning_rate(&self, step: u64) -> f64 {
-        self.recipe.learning_rate.at(step, self.recipe.steps)
+    fn learning_rate(&self, moment: &Moment) -> f64 {
+        self.recipe.learning_rate.at(moment)
     }
 
-    fn gates(&self, step: u64) -> Vec<Gate> {
-        let blocks = self.recipe.model.blocks;
-        match &self.recipe.layer_drop {
-            Some(drop) => drop.gates(blocks, step, self.recipe.steps, self.seeds.gate),
-            None => vec![Gate::OPEN; blocks as usize],
-        }
+    fn gates(&self, moment: &Moment, micro_batch: u32) -> Vec<Gate> {
+        self.recipe.gates(moment, micro_batch, self.seeds.gate)
     }
 
-    fn theta(&self, step: u64) -> Option<f64> {
-        self.recipe.layer_drop.map(|drop| drop.theta(step, self.recipe.steps))
+    fn theta(&self, moment: &Moment) -> Option<f64> {
+        self.recipe.layer_drop.map(|drop| drop.theta(moment, self.recipe.step_budget()))
     }
 
-    fn loss(&mut self, step: u64, gates: &[Gate]) -> Tensor {
-        let rows = self.order.batch_rows(self.recipe.batch, step);
-        let Shards { train, vocabulary, .. } = &*self.shards;
-        let batch = masked_batch(train, &rows, &self.recipe.objective, vocabulary, self.seeds.data, step);
-        let (logits, labels) = self.logits(&batch, gates, true);
-        cross_entropy(&logits, &labels, Reduction::Mean)
+    fn micro_batches(&self) -> u32 {
+        self.recipe.micro_batches
+    }
+
+    fn batch(&self) -> u32 {
+        self.recipe.batch / self.recipe.micro_batches
+    }
+
+    fn growth(&self) -> Option<&recipe::Growth> {
+        self.recipe.growth.as_ref()
+    }
+
+    fn blocks(&self) -> u32 {
+        self.recipe.model.blocks
+    }
+
+    fn divergence(&self) -> Option<f64> {
+        self.recipe.divergence
+    }
+
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor {
+        let parts = self.recipe.micro_batches;
+        let masked = self.parts(moment).iter().map(|part| part.labels.len()).sum();
+        let draws = Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() };
+        let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
+            unreachable!("the parts were asked for")
+        };
+        objective.loss(&batches[micro_batch as usize], gates, masked, parts, draws)
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {
         steps.is_multiple_of(self.recipe.validate_every)
     }
 
-    /// Mean loss over the masked tokens of the held-out sequences.
-    fn evaluate(&mut self) -> Vec<(String, f64)> {
-        let Shards { valid, vocabulary, .. } = &*self.shards;
-        let sequences = valid.sequences().min(self.recipe.validation_sequences as usize);
-        let gates = vec![Gate::OPEN; self.recipe.model.blocks as usize];
-        let (mut sum, mut count) = (0.0, 0);
-        for first in (0..sequences).step_by(self.recipe.batch as usize) {
-            let rows = first..sequences.min(first + self.recipe.batch as usize);
-            let batch = validation_batch(valid, rows, &self.recipe.objective, vocabulary);
-            let loss = no_grad(|| {
-                let (logits, labels) = self.logits(&batch, &gates, false);
-                cross_entropy(&logits, &labels, Reduction::Sum)
-            });
-            sum += loss.double_value(&[]);
-            count += batch.labels.len();
-        }
-        vec![("validation_loss".to_owned(), sum / count as f64)]
+    fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)> {
+        self.objective.evaluate(self.held_out(), gates)
     }
 
     fn leaves_checkpoint(&self) -> bool {
@@ -120,11 +152,7 @@ impl Training for Pretraining {
     }
 
     fn config(&self) -> serde_json::Value {
-        published::config(&self.recipe.model, self.vocabulary().size(), self.vocabulary().pad(), Head::Mlm)
+        let vocabulary = self.vocabulary();
+        published::config(&self.recipe.model, vocabulary.size(), vocabulary.pad(), Head::of(&self.recipe))
     }
-}
-
-/// `logits` `[M, V]`, `labels` `[M]`.
-fn cross_entropy(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
-    logits.cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.0)
 }

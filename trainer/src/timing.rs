@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use recipe::report::{ArmTiming, OpenTiming, TimingReport};
-use recipe::{Seeds, Timing};
+use recipe::{Moment, Seeds, Timing};
 use tch::Device;
 
 use crate::emit::Emitter;
 use crate::failure::TrainerError;
-use crate::optimizer::AdamW;
+use crate::optimizer::Optimizer;
 use crate::pretrain::Pretraining;
 use crate::stopwatch::Stopwatch;
 use crate::train::{Training, update};
@@ -45,12 +45,18 @@ pub fn run(
                 let warm = place >= timing.warmup_steps;
                 let timed = u64::from(round * timing.steps_per_turn + place.saturating_sub(timing.warmup_steps));
                 let of = u64::from(timing.rounds) * u64::from(timing.steps_per_turn);
-                let step = (u128::from(timed) * u128::from(arm.training.total_steps()) / u128::from(of)) as u64;
+                let steps = arm.training.budget().steps;
+                let step = (u128::from(timed) * u128::from(steps) / u128::from(of)) as u64;
+                // In a budget of seconds, too, the timed steps stand evenly over its shares.
+                let moment = match arm.training.recipe().seconds {
+                    None => Moment::of_step(step, steps),
+                    Some(_) => Moment { step: timed, ..Moment::of_step(timed, of) },
+                };
                 let clock = Stopwatch::start(device);
-                let update = update(&mut arm.training, &mut arm.optimizer, step, seeds);
+                let update = update(&mut arm.training, &mut arm.optimizer, &moment, seeds);
                 let seconds = clock.seconds();
                 if !update.loss.is_finite() {
-                    return Err(TrainerError::NonFiniteLoss { step, loss: update.loss });
+                    return Err(TrainerError::NonFiniteLoss { step: moment.step, loss: update.loss });
                 }
                 if warm {
                     arm.book(update.open_blocks, seconds);
@@ -75,19 +81,22 @@ pub fn run(
 
 struct Timed {
     training: Pretraining,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     turns: Vec<f64>,
+    /// By half blocks.
     by_open: BTreeMap<u32, OpenTiming>,
 }
 
 impl Timed {
     fn new(training: Pretraining) -> Self {
-        let optimizer = AdamW::new(training.optimizer(), training.weights());
+        let optimizer = Optimizer::new(training.optimizer(), training.weights());
         Self { training, optimizer, turns: Vec::new(), by_open: BTreeMap::new() }
     }
 
-    fn book(&mut self, open_blocks: u32, seconds: f64) {
-        let row = self.by_open.entry(open_blocks).or_insert(OpenTiming { open_blocks, steps: 0, seconds: 0.0 });
+    fn book(&mut self, open_blocks: f64, seconds: f64) {
+        let halves = (open_blocks * 2.0).round() as u32;
+        let open_blocks = f64::from(halves) / 2.0;
+        let row = self.by_open.entry(halves).or_insert(OpenTiming { open_blocks, steps: 0, seconds: 0.0 });
         row.steps += 1;
         row.seconds += seconds;
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use recipe::event::Point;
 use recipe::seeds::libtorch_seed;
-use recipe::{Event, Gate, Purpose, Seeds};
+use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, Purpose, Seeds, gate};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
@@ -16,7 +16,7 @@ use crate::checkpoint::{self, Contents, Saved, State, Verified};
 use crate::data::vocabulary::Vocabulary;
 use crate::emit::Emitter;
 use crate::failure::TrainerError;
-use crate::optimizer::AdamW;
+use crate::optimizer::Optimizer;
 use crate::stopwatch::Stopwatch;
 
 /// A run keeps about so many values of each curve.
@@ -24,25 +24,45 @@ const POINTS_PER_CURVE: u64 = 1000;
 
 /// What a stage brings to the loop. Everything that varies with the step is a function of it.
 pub trait Training {
-    /// The budget: optimiser updates.
-    fn total_steps(&self) -> u64;
+    fn budget(&self) -> Budget;
 
-    fn learning_rate(&self, step: u64) -> f64;
+    fn learning_rate(&self, moment: &Moment) -> f64;
 
-    /// Which blocks are open at `step`, first block first.
-    fn gates(&self, step: u64) -> Vec<Gate>;
+    /// Which sublayers are open, in forward order.
+    fn gates(&self, moment: &Moment, micro_batch: u32) -> Vec<Gate>;
 
     /// theta(t), where blocks are dropped at all.
-    fn theta(&self, step: u64) -> Option<f64>;
+    fn theta(&self, moment: &Moment) -> Option<f64>;
 
-    /// Mean loss over the batch of `step`: a scalar with its graph.
-    fn loss(&mut self, step: u64, gates: &[Gate]) -> Tensor;
+    /// Parts of a step whose gradients are added up.
+    fn micro_batches(&self) -> u32 {
+        1
+    }
+
+    /// Sequences in a micro-batch.
+    fn batch(&self) -> u32;
+
+    /// Blocks of the whole model.
+    fn blocks(&self) -> u32;
+
+    /// How a model that starts shallow gets there.
+    fn growth(&self) -> Option<&Growth> {
+        None
+    }
+
+    /// Nats above its lowest at which the smoothed loss has diverged.
+    fn divergence(&self) -> Option<f64> {
+        None
+    }
+
+    /// The loss of a micro-batch, a scalar with its graph. Over a step's micro-batches it sums to the mean over its batch.
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor;
 
     /// Whether an evaluation is due after so many steps; after the last one it always is.
     fn evaluates_after(&self, steps: u64) -> bool;
 
-    /// Named numbers on held-out data, at full depth, without scale and dropout.
-    fn evaluate(&mut self) -> Vec<(String, f64)>;
+    /// Named numbers on held-out data, without dropout. `gates` opens every block that is there, without scale.
+    fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)>;
 
     /// Whether the last checkpoint is for others to go on from.
     fn leaves_checkpoint(&self) -> bool;
@@ -53,6 +73,43 @@ pub trait Training {
     fn vocabulary(&self) -> &Vocabulary;
     /// `config.json` of a checkpoint.
     fn config(&self) -> serde_json::Value;
+}
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// Optimiser updates; the most, where the budget is counted in seconds.
+    pub steps: u64,
+    /// Training time.
+    pub seconds: Option<f64>,
+}
+
+impl Budget {
+    /// The next step's place, when `step` updates have taken `trained_seconds`.
+    fn moment(&self, step: u64, trained_seconds: f64) -> Moment {
+        let Some(seconds) = self.seconds else { return Moment::of_step(step, self.steps) };
+        // Before the first step, nothing is known of the pace.
+        let pace = if step == 0 { 0.0 } else { trained_seconds / step as f64 };
+        Moment { step, share: trained_seconds / seconds, width: (pace / seconds).max(1e-9) }
+    }
+
+    fn is_used_up(&self, moment: &Moment) -> bool {
+        moment.step >= self.steps || moment.share >= 1.0
+    }
+
+    /// Steps in all: the budget's, or what its seconds are good for at the pace so far.
+    fn expected_steps(&self, moment: &Moment) -> u64 {
+        match self.seconds {
+            Some(_) if moment.share > 0.0 => ((moment.step as f64 / moment.share).ceil() as u64).min(self.steps),
+            Some(_) | None => self.steps,
+        }
+        .max(moment.step)
+    }
+
+    /// Whether a tenth of a budget in seconds ended with the step between these two moments.
+    fn ends_tenth(&self, before: &Moment, after: &Moment) -> bool {
+        self.seconds.is_some() && (before.share * 10.0).floor() < (after.share * 10.0).floor()
+    }
 }
 
 /// Where and for whom a run takes place.
@@ -70,6 +127,7 @@ pub struct Attempt<'a> {
 
 /// How a run ended, when it did not fail.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 pub enum Ended {
     Finished(Finish),
     /// Asked to stop; a checkpoint of this step is on disk.
@@ -93,35 +151,41 @@ pub struct Finish {
 /// # Errors
 /// A loss that is no finite number, a corrupt checkpoint, a failed write.
 pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Emitter) -> Result<Ended, TrainerError> {
-    let mut optimizer = AdamW::new(training.optimizer(), training.weights());
+    let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
     let mut state = start(training, &mut optimizer, attempt)?;
-    let total = training.total_steps();
+    let budget = training.budget();
     let mut last_saved = Instant::now();
     let mut evaluation = None;
     let mut last = attempt.resumed.map(|verified| verified.digest.clone());
     let mut pace = Pace::default();
 
-    while state.step < total {
+    let mut moment = budget.moment(state.step, state.trained_seconds);
+    while !budget.is_used_up(&moment) {
+        grow(training, &mut optimizer, &mut state, &moment);
         let clock = Stopwatch::start(attempt.device);
-        let update = update(training, &mut optimizer, state.step, &attempt.seeds);
+        let update = update(training, &mut optimizer, &moment, &attempt.seeds);
         let seconds = clock.seconds();
         if !update.loss.is_finite() {
             return Err(TrainerError::NonFiniteLoss { step: state.step, loss: update.loss });
         }
         state.chain = chained(&state.chain, state.step, update.loss);
-        let rate = training.learning_rate(state.step);
-        let theta = training.theta(state.step);
+        if let Some(margin) = training.divergence() {
+            state.watch(update.loss, margin)?;
+        }
+        let rate = training.learning_rate(&moment);
+        let theta = training.theta(&moment);
         state.step += 1;
         state.trained_seconds += seconds;
         pace.add(seconds);
-        if is_point(state.step, total) {
+        let before = std::mem::replace(&mut moment, budget.moment(state.step, state.trained_seconds));
+        let (total, finished) = (budget.expected_steps(&moment), budget.is_used_up(&moment));
+        if finished || is_point(state.step, total) {
             emitter.keep(points(&update, rate, theta, &mut pace, &state));
         }
         emitter.progress(state.step, total, state.trained_seconds)?;
 
-        let finished = state.step == total;
         evaluation = None;
-        if finished || training.evaluates_after(state.step) {
+        if finished || training.evaluates_after(state.step) || budget.ends_tenth(&before, &moment) {
             evaluation = Some(evaluate(training, &state, emitter)?);
         }
         let stop = attempt.stop.load(Ordering::Relaxed) && !finished;
@@ -134,7 +198,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
             return Ok(Ended::Interrupted { step: state.step });
         }
     }
-    emitter.progress_now(state.step, total, state.trained_seconds)?;
+    emitter.progress_now(state.step, state.step, state.trained_seconds)?;
     let evaluation = match evaluation {
         Some(evaluation) => evaluation,
         // It was resumed from its last checkpoint.
@@ -152,23 +216,57 @@ pub struct Update {
     pub loss: f64,
     /// Global norm of the gradient before clipping, a scalar on the device.
     pub gradient_norm: Tensor,
-    pub open_blocks: u32,
+    /// Blocks' worth of work that was done, as [`recipe::gate::open_blocks`] counts it; the mean over micro-batches.
+    pub open_blocks: f64,
 }
 
-/// One optimiser update: forward, backward, AdamW. Its dropout depends on (seed, step) alone.
-pub fn update(training: &mut impl Training, optimizer: &mut AdamW, step: u64, seeds: &Seeds) -> Update {
-    tch::manual_seed(libtorch_seed(seeds.dropout, Purpose::Dropout, step));
-    let gates = training.gates(step);
-    let loss = training.loss(step, &gates);
-    let open = Weights::open(&gates);
-    let gradient_norm = optimizer.differentiate(training.weights(), &loss, &open);
-    let rate = training.learning_rate(step);
-    optimizer.update(training.weights_mut(), &open, rate);
-    let open_blocks = gates.iter().filter(|gate| gate.open).count() as u32;
-    Update { loss: loss.double_value(&[]), gradient_norm, open_blocks }
+/// One optimiser update: forward, backward, optimiser. Its dropout depends on (seed, step) alone.
+pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment, seeds: &Seeds) -> Update {
+    tch::manual_seed(libtorch_seed(seeds.dropout, Purpose::Dropout, moment.step));
+    let parts = training.micro_batches();
+    let (mut loss, mut open_blocks) = (0.0, 0.0);
+    for part in 0..parts {
+        let gates = training.gates(moment, part);
+        let part_loss = training.loss(moment, part, &gates);
+        let open = training.weights().open(&gates);
+        optimizer.differentiate(training.weights(), &part_loss, &open);
+        loss += part_loss.double_value(&[]);
+        open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(parts);
+    }
+    let gradient_norm = optimizer.clip();
+    let rate = training.learning_rate(moment);
+    optimizer.update(training.weights_mut(), rate);
+    Update { loss, gradient_norm, open_blocks }
 }
 
-fn start(training: &mut impl Training, optimizer: &mut AdamW, attempt: &Attempt<'_>) -> Result<State, TrainerError> {
+/// Adds the blocks that are due at `moment`.
+fn grow(training: &mut impl Training, optimizer: &mut Optimizer, state: &mut State, moment: &Moment) {
+    let blocks = training.blocks();
+    let Some(growth) = training.growth().cloned() else { return };
+    let (trained, due) = (state.blocks, growth.blocks_at(moment.share, blocks));
+    if due <= trained {
+        return;
+    }
+    if growth.new == NewBlocks::Copy {
+        for block in trained..due {
+            let source = Weights::groups_of_block(Growth::source(block, trained));
+            for (from, to) in source.into_iter().zip(Weights::groups_of_block(block)) {
+                training.weights_mut().copy_group(from, to);
+                optimizer.copy_group(from, to);
+            }
+        }
+    }
+    if growth.optimizer == GrownState::Reset {
+        optimizer.reset();
+    }
+    state.blocks = due;
+}
+
+fn start(
+    training: &mut impl Training,
+    optimizer: &mut Optimizer,
+    attempt: &Attempt<'_>,
+) -> Result<State, TrainerError> {
     if let Some(checkpoint) = attempt.resumed {
         let state = checkpoint.state(attempt.fingerprint, &attempt.seeds)?;
         checkpoint.restore(&state, training.weights(), optimizer)?;
@@ -178,6 +276,9 @@ fn start(training: &mut impl Training, optimizer: &mut AdamW, attempt: &Attempt<
         fingerprint: attempt.fingerprint.to_owned(),
         seeds: attempt.seeds,
         step: 0,
+        blocks: training.growth().map_or(training.blocks(), |growth| growth.blocks_at(0.0, training.blocks())),
+        smoothed_loss: None,
+        lowest_loss: None,
         trained_seconds: 0.0,
         chain: hex::encode(Sha256::digest(attempt.fingerprint)),
         updates: vec![0; optimizer.moments().len()],
@@ -222,7 +323,7 @@ fn points(update: &Update, rate: f64, theta: Option<f64>, pace: &mut Pace, state
         ("train_loss", Some(update.loss)),
         ("learning_rate", Some(rate)),
         ("theta", theta),
-        ("open_blocks", Some(f64::from(update.open_blocks))),
+        ("open_blocks", Some(update.open_blocks)),
         ("gradient_norm", Some(update.gradient_norm.double_value(&[]))),
         ("step_seconds", pace.take()),
     ];
@@ -236,7 +337,9 @@ fn evaluate(
     state: &State,
     emitter: &mut Emitter,
 ) -> Result<Vec<(String, f64)>, TrainerError> {
-    let evaluation = training.evaluate();
+    let gate = |block| if block < state.blocks { Gate::OPEN } else { Gate::CLOSED };
+    let gates: Vec<Gate> = (0..training.blocks()).flat_map(|block| [gate(block), gate(block)]).collect();
+    let evaluation = training.evaluate(&gates);
     if let Some((_, loss)) = evaluation.iter().find(|(_, value)| !value.is_finite()) {
         return Err(TrainerError::NonFiniteLoss { step: state.step, loss: *loss });
     }
@@ -247,13 +350,14 @@ fn evaluate(
 
 fn save(
     training: &impl Training,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
     state: &mut State,
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
 ) -> Result<Saved, TrainerError> {
     // A point is out before the checkpoint that makes a resumed run skip its step.
-    emitter.progress_now(state.step, training.total_steps(), state.trained_seconds)?;
+    let moment = training.budget().moment(state.step, state.trained_seconds);
+    emitter.progress_now(state.step, training.budget().expected_steps(&moment), state.trained_seconds)?;
     state.updates = optimizer.moments().iter().map(|moments| moments.updates).collect();
     let contents = Contents {
         state,

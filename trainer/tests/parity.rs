@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use recipe::{DecayOn, Gate, Model, Norm, Optimizer, Seeds};
+use recipe::gate::Ask;
+use recipe::{Algorithm, DecayOn, Electra, Gate, LayerDrop, Model, Norm, Optimizer as Rule, Rows, Seeds};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
-use trainer::bert::{Encoder, Head, Input, MlmHead, Weights};
-use trainer::optimizer::AdamW;
+use trainer::bert::{Detector, Encoder, Family, Head, Input, MlmHead, Weights};
+use trainer::optimizer::Optimizer;
 
 const BLOCKS: usize = 5;
 /// Largest norm of a difference over the norm of the expected tensor.
@@ -28,19 +29,68 @@ fn pre_ln_computes_what_transformers_computes() {
 }
 
 #[test]
+fn replaced_token_detection_computes_what_transformers_computes() {
+    Case::open("electra", Norm::Post).check_plain();
+}
+
+#[test]
 fn ten_updates_of_adamw_give_the_losses_that_torch_gives() {
-    for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
+    for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre), ("electra", Norm::Post)] {
         let mut case = Case::open(name, norm);
-        let rule = Optimizer { decay_on: DecayOn::All, clip_norm: None, ..Optimizer::default() };
-        let mut optimizer = AdamW::new(rule, &case.weights);
-        let open = Weights::open(&OPEN);
+        let rule = Rule { decay_on: DecayOn::All, clip_norm: None, ..Rule::default() };
+        let mut optimizer = Optimizer::new(rule, &case.weights);
         let expected: Vec<f64> = Vec::try_from(&case.expected["losses"]).unwrap();
         for (step, expected) in expected.into_iter().enumerate() {
-            let loss = case.forward(&OPEN).loss;
+            let loss = case.forward(&open()).loss;
             let found = loss.double_value(&[]);
             assert!((found - expected).abs() <= 1e-5, "{name}, step {step}: {found}, expected {expected}");
-            let _ = optimizer.differentiate(&case.weights, &loss, &open);
-            optimizer.update(&mut case.weights, &open, 1e-3);
+            optimizer.differentiate(&case.weights, &loss, &case.weights.open(&open()));
+            let _ = optimizer.clip();
+            optimizer.update(&mut case.weights, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn lamb_moves_each_weight_by_its_own_norm_along_adamws_step() {
+    const RATE: f64 = 1e-2;
+    let rule = |algorithm| Rule { algorithm, decay_on: DecayOn::All, clip_norm: None, ..Rule::default() };
+    let mut case = Case::open("bert_pre_ln", Norm::Pre);
+    let mut optimizer = Optimizer::new(rule(Algorithm::Lamb), &case.weights);
+    let before: BTreeMap<_, _> = case.weights.named().into_iter().map(|(name, value)| (name, value.copy())).collect();
+    let loss = case.forward(&open()).loss;
+    optimizer.differentiate(&case.weights, &loss, &case.weights.open(&open()));
+    let gradients = case.held(&optimizer, &open());
+    let _ = optimizer.clip();
+    optimizer.update(&mut case.weights, RATE);
+    for (name, after) in case.weights.named() {
+        let (w, g) = (&before[&name], &gradients[&name]);
+        // At the first step m/c1 = g and v/c2 = g^2 (You et al. 2020, algorithm 2).
+        let step = g / (g.abs() + 1e-8) + w * 0.01;
+        let expected = w - &step * (RATE * norm(w) / norm(&step));
+        close(&name, &after, &expected);
+    }
+}
+
+#[test]
+fn micro_batches_add_up_to_the_gradient_of_the_batch() {
+    let case = Case::open("bert_pre_ln", Norm::Pre);
+    let whole = case.gradients(&case.forward(&open()).loss, &open());
+    let mut optimizer = Optimizer::new(Rule { clip_norm: None, ..Rule::default() }, &case.weights);
+    // Sublayer 3 is open to the first part alone.
+    let mut closed = open();
+    closed[3] = Gate::CLOSED;
+    for gates in [open(), closed.clone()] {
+        let loss = case.forward(&gates).loss * 0.5;
+        optimizer.differentiate(&case.weights, &loss, &case.weights.open(&gates));
+    }
+    let apart = case.gradients(&case.forward(&closed).loss, &closed);
+    for (name, found) in case.held(&optimizer, &open()) {
+        let of_second = apart.get(&name).map_or_else(|| whole[&name].zeros_like(), Tensor::shallow_clone);
+        let expected = (&whole[&name] + of_second) * 0.5;
+        // The gradient of a key's bias is zero but for rounding.
+        if !name.ends_with("key.bias") {
+            close(&name, &found, &expected);
         }
     }
 }
@@ -50,7 +100,8 @@ fn closed_blocks_and_scaled_branches_give_the_losses_and_gradients_of_the_papers
     let mut case = Case::open("bert_pre_ln", Norm::Pre);
     case.expected = tensors("pld_gated");
     let gates = case.gates();
-    assert_eq!(gates.iter().map(|gate| gate.open).collect::<Vec<_>>(), [true, false, true, true, false]);
+    let open: Vec<bool> = gates.iter().step_by(2).map(Gate::is_open).collect();
+    assert_eq!(open, [true, false, true, true, false]);
 
     let forward = case.forward(&gates);
     for (index, hidden) in forward.hidden.iter().enumerate() {
@@ -81,15 +132,14 @@ fn a_closed_block_runs_no_forward_and_no_backward() {
     for (name, gradient) in case.gradients(&after.loss, &gates) {
         assert_eq!(gradient, gradients[&name], "{name}");
     }
-    assert!(!case.forward(&OPEN).loss.double_value(&[]).is_finite(), "an open block would have been seen");
+    assert!(!case.forward(&open()).loss.double_value(&[]).is_finite(), "an open block would have been seen");
 }
 
 #[test]
 fn when_every_block_is_closed_the_embeddings_come_through() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
-        let closed = [Gate { open: false, scale: 2.0 }; BLOCKS];
-        let hidden = case.forward(&closed).hidden;
+        let hidden = case.forward(&vec![Gate { rows: Rows::None, scale: 2.0 }; 2 * BLOCKS]).hidden;
         assert_eq!(hidden.len(), BLOCKS + 1);
         assert!(hidden.iter().all(|state| *state == hidden[0]), "{name}");
     }
@@ -99,14 +149,9 @@ fn when_every_block_is_closed_the_embeddings_come_through() {
 fn open_gates_at_keep_probability_one_are_the_plain_encoder_bit_for_bit() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
-        let drop = recipe::LayerDrop {
-            schedule: recipe::ThetaSchedule::Exponential,
-            theta_limit: 1.0,
-            gamma: None,
-            depth_index: recipe::DepthIndex::One,
-            scale: true,
-        };
-        let (gated, plain) = (case.forward(&drop.gates(BLOCKS as u32, 700, 1000, 3)), case.forward(&OPEN));
+        let ask = Ask { seed: 3, step: 700, micro_batch: 0, batch: 13 };
+        let gates = LayerDrop::progressive(1.0).gates(&model(norm, Family::Bert).sublayers(), 1.0, &ask);
+        let (gated, plain) = (case.forward(&gates), case.forward(&open()));
         assert_eq!(gated.loss.double_value(&[]).to_bits(), plain.loss.double_value(&[]).to_bits(), "{name}");
         assert_eq!(gated.hidden, plain.hidden, "{name}");
     }
@@ -117,26 +162,49 @@ fn a_sequence_alone_is_the_sequence_in_a_padded_batch() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let [ids, types, mask] = ["ids", "token_types", "attention_mask"].map(|what| &case.inputs[what]);
-        let together = no_grad(|| case.encoder.forward(&case.input(), &OPEN, false));
+        let together = no_grad(|| case.encoder.forward(&case.input(), &open(), false));
         for row in 0..ids.size()[0] {
             let tokens = mask.get(row).sum(Kind::Int64).int64_value(&[]);
             let alone = |all: &Tensor| all.narrow(0, row, 1).narrow(1, 0, tokens);
             let input = Input::padded(alone(ids), alone(types), &alone(mask));
-            let alone = no_grad(|| case.encoder.forward(&input, &OPEN, false));
+            let alone = no_grad(|| case.encoder.forward(&input, &open(), false));
             close(&format!("{name}, row {row}"), &alone, &together.narrow(0, row, 1).narrow(1, 0, tokens));
         }
     }
 }
 
-const OPEN: [Gate; BLOCKS] = [Gate::OPEN; BLOCKS];
+fn open() -> Vec<Gate> {
+    vec![Gate::OPEN; 2 * BLOCKS]
+}
+
+fn model(norm: Norm, family: Family) -> Model {
+    Model {
+        blocks: BLOCKS as u32,
+        hidden: 32,
+        heads: 4,
+        intermediate: 37,
+        positions: 19,
+        norm,
+        order: None,
+        embedding: (family == Family::Electra).then_some(24),
+        embedding_norm: norm == Norm::Post,
+        dropout: 0.0,
+        attention_dropout: 0.0,
+    }
+}
 
 /// A published model with its inputs and the values that transformers computed.
 struct Case {
     weights: Weights,
     encoder: Encoder,
-    head: MlmHead,
+    head: AnyHead,
     inputs: BTreeMap<&'static str, Tensor>,
     expected: BTreeMap<String, Tensor>,
+}
+
+enum AnyHead {
+    Mlm(MlmHead),
+    Detector(Detector),
 }
 
 struct Forward {
@@ -148,22 +216,19 @@ struct Forward {
 
 impl Case {
     fn open(name: &str, norm: Norm) -> Self {
-        let model = Model {
-            blocks: BLOCKS as u32,
-            hidden: 32,
-            heads: 4,
-            intermediate: 37,
-            positions: 19,
-            norm,
-            embedding_norm: norm == Norm::Post,
-            dropout: 0.0,
-            attention_dropout: 0.0,
-        };
+        let family = if name == "electra" { Family::Electra } else { Family::Bert };
+        let model = model(norm, family);
         let expected = tensors(name);
-        let weights = Weights::new(&model, 99, Head::Mlm, &Seeds::default(), Device::Cpu);
+        let head = match family {
+            Family::Electra => Head::Electra(Electra::default()),
+            Family::Bert | Family::Generator => Head::MLM,
+        };
+        let weights = Weights::new(&model, 99, head, &Seeds::default(), Device::Cpu);
         let published = expected.keys().filter_map(|key| key.strip_prefix("weight."));
-        assert!(weights.named().keys().map(String::as_str).eq(published), "names are the published ones");
-        for (name, mut weight) in weights.named() {
+        // The fixture of the detector has no generator.
+        let ours = || weights.named().into_iter().filter(|(name, _)| !name.starts_with("generator"));
+        assert!(ours().map(|(name, _)| name).eq(published), "names are the published ones");
+        for (name, mut weight) in ours() {
             let source = &expected[&format!("weight.{name}")];
             assert_eq!(weight.size(), source.size(), "{name}");
             no_grad(|| weight.copy_(source));
@@ -171,8 +236,11 @@ impl Case {
         let inputs = ["ids", "attention_mask", "token_types", "labels"];
         let inputs = inputs.map(|what| (what, expected[&format!("input.{what}")].shallow_clone()));
         Self {
-            encoder: Encoder::new(&weights, &model, PADDING),
-            head: MlmHead::new(&weights),
+            encoder: Encoder::new(&weights, family, &model, PADDING),
+            head: match family {
+                Family::Electra => AnyHead::Detector(Detector::new(&weights)),
+                Family::Bert | Family::Generator => AnyHead::Mlm(MlmHead::new(&weights, family)),
+            },
             weights,
             inputs: inputs.into(),
             expected,
@@ -180,14 +248,14 @@ impl Case {
     }
 
     fn check_plain(&self) {
-        let forward = self.forward(&OPEN);
+        let forward = self.forward(&open());
         // Hugging Face lists the last hidden state after the last LayerNorm, where there is one.
         for (index, hidden) in forward.hidden[..BLOCKS].iter().chain([&forward.last]).enumerate() {
             self.agrees(&format!("output.hidden.{index}"), hidden);
         }
-        self.agrees("output.logits", &self.logits(&OPEN));
+        self.agrees("output.logits", &self.logits(&open()));
         self.agrees("output.loss", &forward.loss.view([1]));
-        let gradients = self.gradients(&forward.loss, &OPEN);
+        let gradients = self.gradients(&forward.loss, &open());
         assert_eq!(gradients.len(), self.expected.keys().filter(|name| name.starts_with("grad.")).count());
         self.gradients_agree(&gradients);
     }
@@ -215,7 +283,11 @@ impl Case {
     fn gates(&self) -> Vec<Gate> {
         let open: Vec<i64> = Vec::try_from(&self.expected["gates"]).unwrap();
         let keep: Vec<f64> = Vec::try_from(&self.expected["keep"]).unwrap();
-        open.into_iter().zip(keep).map(|(open, p)| Gate { open: open == 1, scale: 1.0 / p }).collect()
+        let gate = |(open, p): (i64, f64)| {
+            let rows = if open == 1 { Rows::All } else { Rows::None };
+            vec![Gate { rows, scale: 1.0 / p }; 2]
+        };
+        open.into_iter().zip(keep).flat_map(gate).collect()
     }
 
     /// The loss over the labelled positions, as in training: the head sees no others.
@@ -223,28 +295,49 @@ impl Case {
         let mut hidden = Vec::new();
         let mut seen = |state: &Tensor| hidden.push(state.detach());
         let last = self.encoder.forward_seen(&self.input(), gates, true, &mut seen);
+        // The embeddings, and every second half.
+        let hidden = hidden.into_iter().step_by(2).collect();
         let labels = self.inputs["labels"].flatten(0, -1);
-        let positions = labels.ne(-100).nonzero().squeeze_dim(1);
-        let logits = self.head.forward(&last, &positions);
-        let labels = labels.index_select(0, &positions);
-        let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
+        let loss = match &self.head {
+            AnyHead::Mlm(head) => {
+                let positions = labels.ne(-100).nonzero().squeeze_dim(1);
+                let (logits, labels) = (head.forward(&last, &positions), labels.index_select(0, &positions));
+                logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
+            }
+            AnyHead::Detector(head) => {
+                let tokens = self.inputs["attention_mask"].flatten(0, -1).nonzero().squeeze_dim(1);
+                let of_tokens = |all: &Tensor| all.flatten(0, -1).index_select(0, &tokens);
+                let (logits, labels) = (of_tokens(&head.forward(&last)), of_tokens(&labels).to_kind(Kind::Float));
+                logits.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Mean)
+            }
+        };
         Forward { loss, hidden, last: last.detach() }
     }
 
-    /// Logits of every position, `[13, 7, 99]`.
+    /// Logits of every position, `[13, 7, 99]`, or `[13, 7]` of the detector.
     fn logits(&self, gates: &[Gate]) -> Tensor {
         let hidden = self.encoder.forward(&self.input(), gates, true);
-        let every = Tensor::arange(13 * 7, (Kind::Int64, Device::Cpu));
-        self.head.forward(&hidden, &every).view([13, 7, 99])
+        match &self.head {
+            AnyHead::Mlm(head) => {
+                head.forward(&hidden, &Tensor::arange(13 * 7, (Kind::Int64, Device::Cpu))).view([13, 7, 99])
+            }
+            AnyHead::Detector(head) => head.forward(&hidden),
+        }
     }
 
     /// Gradients of the open groups, by published name.
     fn gradients(&self, loss: &Tensor, gates: &[Gate]) -> BTreeMap<String, Tensor> {
-        let mut optimizer = AdamW::new(Optimizer { clip_norm: None, ..Optimizer::default() }, &self.weights);
-        let open = Weights::open(gates);
-        let _ = optimizer.differentiate(&self.weights, loss, &open);
+        let mut optimizer = Optimizer::new(Rule { clip_norm: None, ..Rule::default() }, &self.weights);
+        optimizer.differentiate(&self.weights, loss, &self.weights.open(gates));
+        self.held(&optimizer, gates)
+    }
+
+    /// What the optimiser holds of the groups that `gates` open, by published name.
+    fn held(&self, optimizer: &Optimizer, gates: &[Gate]) -> BTreeMap<String, Tensor> {
+        let open = self.weights.open(gates);
         let groups = self.weights.groups().iter().enumerate().filter(|(index, _)| open[*index]);
-        groups.flat_map(|(index, group)| group.named(optimizer.gradient(index))).collect()
+        let named = groups.flat_map(|(index, group)| group.named(optimizer.gradient(index)));
+        named.filter(|(name, _)| !name.starts_with("generator")).map(|(name, value)| (name, value.copy())).collect()
     }
 
     fn agrees(&self, name: &str, found: &Tensor) {

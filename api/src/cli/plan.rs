@@ -35,7 +35,13 @@ mod tests {
 
     #[test]
     fn a_plan_names_its_trials_and_what_each_arm_saves() {
-        let arm = ArmPlan { name: "pld".into(), pretrain_flops: 2e14, encoder_saving: 0.247, flop_saving: 0.2 };
+        let arm = ArmPlan {
+            name: "pld".into(),
+            pretrain_flops: 2e14,
+            encoder_saving: 0.247,
+            flop_saving: 0.2,
+            theta_limit: Some(0.5),
+        };
         let trials = PlannedTrials { timing: 1, pretrain: 2, finetune: 20 };
         let shown = show(&Plan { trials, steps: 4200, flops: 1.5e15, arms: vec![arm] });
         let shown = console::strip_ansi_codes(&shown).into_owned();

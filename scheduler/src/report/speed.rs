@@ -2,7 +2,7 @@
 
 use recipe::event::Device;
 use recipe::report::{ArmTiming, TimingReport};
-use recipe::{Recipe, Timing};
+use recipe::{Pretrain, Recipe, Timing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -57,7 +57,8 @@ pub struct ArmSpeed {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OpenSpeed {
-    pub open_blocks: u32,
+    /// In halves: a block of which one sublayer is open counts as half.
+    pub open_blocks: f64,
     pub steps: u32,
     pub mean_seconds: f64,
 }
@@ -86,10 +87,10 @@ fn arm_speed(
     let seconds_per_step = Summary::of(&arm.turns)?;
     let ratio = timed(report, baseline).and_then(|base| ratio(&base.turns, &arm.turns));
     let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe);
-    let drop = recipe.and_then(|recipe| Some((recipe.layer_drop.as_ref()?, recipe.steps)));
+    let drop = recipe.filter(|recipe| recipe.layer_drop.is_some());
     let step_saving = ratio.map(|(ratio, _)| 1.0 - 1.0 / ratio);
     let encoder_share = drop.and(fit).map(|fit| fit.encoder_share(arm.blocks));
-    let closed_form_saving = drop.map(|(drop, steps)| drop.encoder_saving(arm.blocks, steps));
+    let closed_form_saving = drop.map(Pretrain::encoder_saving);
     let limit_saving = encoder_share.zip(closed_form_saving).map(|(share, saving)| share * saving);
     Some(ArmSpeed {
         arm: name.to_owned(),
@@ -139,7 +140,7 @@ fn fit(timing: &Timing, report: &TimingReport, baseline: &str) -> Option<Encoder
     // (weight, open blocks, mean seconds): the line through weighted means is the line through the single steps.
     let points: Vec<(f64, f64, f64)> = rows
         .filter(|row| row.steps > 0)
-        .map(|row| (f64::from(row.steps), f64::from(row.open_blocks), row.seconds / f64::from(row.steps)))
+        .map(|row| (f64::from(row.steps), row.open_blocks, row.seconds / f64::from(row.steps)))
         .collect();
     let weight: f64 = points.iter().map(|(w, _, _)| w).sum();
     let (open, seconds) =

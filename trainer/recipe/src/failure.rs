@@ -9,6 +9,8 @@ pub enum FailureKind {
     InvalidRecipe,
     BadData,
     NonFiniteLoss,
+    /// The loss rose further above its lowest than the recipe allows.
+    Diverged,
     OutOfMemory,
     DiskFull,
     CorruptCheckpoint,
@@ -30,10 +32,11 @@ pub struct Failure {
 }
 
 impl FailureKind {
-    pub const ALL: [FailureKind; 10] = [
+    pub const ALL: [FailureKind; 11] = [
         FailureKind::InvalidRecipe,
         FailureKind::BadData,
         FailureKind::NonFiniteLoss,
+        FailureKind::Diverged,
         FailureKind::OutOfMemory,
         FailureKind::DiskFull,
         FailureKind::CorruptCheckpoint,
@@ -47,7 +50,7 @@ impl FailureKind {
     /// the recipe and the data alone would only fail again.
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::InvalidRecipe | Self::BadData | Self::NonFiniteLoss | Self::Internal => false,
+            Self::InvalidRecipe | Self::BadData | Self::NonFiniteLoss | Self::Diverged | Self::Internal => false,
             Self::OutOfMemory
             | Self::DiskFull
             | Self::CorruptCheckpoint
@@ -70,6 +73,7 @@ impl FailureKind {
             Self::CorruptCheckpoint => 77,
             Self::InvalidRecipe => 78,
             Self::Crashed => 79,
+            Self::Diverged => 80,
         }
     }
 
@@ -78,6 +82,7 @@ impl FailureKind {
             Self::InvalidRecipe => "invalid_recipe",
             Self::BadData => "bad_data",
             Self::NonFiniteLoss => "non_finite_loss",
+            Self::Diverged => "diverged",
             Self::OutOfMemory => "out_of_memory",
             Self::DiskFull => "disk_full",
             Self::CorruptCheckpoint => "corrupt_checkpoint",

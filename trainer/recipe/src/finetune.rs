@@ -1,4 +1,4 @@
-//! A fine-tune run: from which checkpoint, at which depth, and which part of train selects.
+//! A fine-tune run: from which checkpoint, which blocks of it, and which part of train selects.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,8 +20,8 @@ pub struct Finetune {
     #[serde(default)]
     pub from_seeds: Seeds,
     /// Which of the checkpoint's blocks are trained.
-    #[serde(default, skip_serializing_if = "Depth::is_full")]
-    pub depth: Depth,
+    #[serde(default, skip_serializing_if = "Keep::is_all")]
+    pub keep: Keep,
     pub task: Task,
     pub glue: Dataset,
     /// Share of the training examples that is set apart and scored, so that a learning rate can be selected without a
@@ -60,9 +60,9 @@ pub struct Published {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub enum Depth {
+pub enum Keep {
     #[default]
-    Full,
+    All,
     /// Blocks 1, 3, 5 ...
     EveryOther,
     /// Blocks 1 to this one.
@@ -75,10 +75,10 @@ pub fn set_apart(examples: u64, share: f64) -> u64 {
 }
 
 impl Finetune {
-    /// The model that is trained: the checkpoint's, at this depth.
+    /// The model that is trained: what is kept of the checkpoint's.
     pub fn model(&self) -> Model {
         let model = self.from.model();
-        Model { blocks: self.depth.kept(model.blocks).count() as u32, ..model.clone() }
+        Model { blocks: self.keep.kept(model.blocks).count() as u32, ..model.clone() }
     }
 
     pub fn check(&self, problems: &mut Problems) {
@@ -87,11 +87,14 @@ impl Finetune {
             Source::Published(published) => p.within("model", |p| published.model.check(p)),
         });
         let blocks = self.from.model().blocks;
-        if let Depth::First(kept) = self.depth {
-            problems.require((1..=blocks).contains(&kept), "depth", || {
+        if let Keep::First(kept) = self.keep {
+            problems.require((1..=blocks).contains(&kept), "keep", || {
                 format!("the first {kept} blocks: the checkpoint has {blocks}, and at least 1 has to stay")
             });
         }
+        problems.require(self.keep.is_all() || self.from.model().order.is_none(), "keep", || {
+            "with an order of sublayers of its own, a model has no blocks that could be left out".into()
+        });
         if let Some(share) = self.selection {
             problems.require(share > 0.0 && share <= 0.5, "selection", || {
                 format!("{share}: a share of train above 0 and up to 0.5")
@@ -116,28 +119,28 @@ impl Source {
     }
 }
 
-impl Depth {
+impl Keep {
     /// The kept ones of `blocks` blocks, by their numbers from 1, in order.
     pub fn kept(self, blocks: u32) -> impl Iterator<Item = u32> {
         let (last, stride) = match self {
-            Depth::Full => (blocks, 1),
-            Depth::EveryOther => (blocks, 2),
-            Depth::First(kept) => (kept.min(blocks), 1),
+            Keep::All => (blocks, 1),
+            Keep::EveryOther => (blocks, 2),
+            Keep::First(kept) => (kept.min(blocks), 1),
         };
         (1..=last).step_by(stride)
     }
 
-    pub fn is_full(&self) -> bool {
-        *self == Depth::Full
+    pub fn is_all(&self) -> bool {
+        *self == Keep::All
     }
 }
 
-impl std::fmt::Display for Depth {
+impl std::fmt::Display for Keep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Depth::Full => f.write_str("full"),
-            Depth::EveryOther => f.write_str("every other"),
-            Depth::First(kept) => write!(f, "first {kept}"),
+            Keep::All => f.write_str("all"),
+            Keep::EveryOther => f.write_str("every other"),
+            Keep::First(kept) => write!(f, "first {kept}"),
         }
     }
 }
@@ -212,7 +215,7 @@ mod tests {
         let old = read(recipe(pretrained())).unwrap();
         let written = serde_json::to_value(&old).unwrap();
         assert_eq!(written["from"]["steps"], 10);
-        for absent in ["depth", "selection"] {
+        for absent in ["keep", "selection"] {
             assert_eq!(written.get(absent), None);
         }
         assert_eq!(written["from"].get("kind"), None);
@@ -247,20 +250,20 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_selection_are_checked() {
+    fn what_is_kept_and_set_apart_is_checked() {
         let problems = |field: &str, value: Value| -> Vec<String> {
             let mut changed = recipe(published());
             changed[field] = value;
             read(changed).unwrap().validate().into_iter().map(|problem| problem.pointer).collect()
         };
-        for (depth, fits) in [
-            (json!("full"), true),
+        for (keep, fits) in [
+            (json!("all"), true),
             (json!("every_other"), true),
             (json!({"first": 12}), true),
             (json!({"first": 13}), false),
             (json!({"first": 0}), false),
         ] {
-            assert_eq!(problems("depth", depth.clone()).is_empty(), fits, "{depth}");
+            assert_eq!(problems("keep", keep.clone()).is_empty(), fits, "{keep}");
         }
         for (share, fits) in [(0.1, true), (0.5, true), (0.0, false), (-0.1, false), (0.6, false)] {
             assert_eq!(problems("selection", json!(share)).is_empty(), fits, "{share}");
@@ -270,14 +273,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_kept_is_in_order_and_of_the_checkpoint(blocks in 1u32..100, first in 1u32..120) {
-            for depth in [Depth::Full, Depth::EveryOther, Depth::First(first)] {
-                let kept: Vec<u32> = depth.kept(blocks).collect();
+            for keep in [Keep::All, Keep::EveryOther, Keep::First(first)] {
+                let kept: Vec<u32> = keep.kept(blocks).collect();
                 prop_assert_eq!(kept[0], 1);
                 prop_assert!(kept.is_sorted() && kept.iter().all(|block| (1..=blocks).contains(block)));
             }
-            prop_assert_eq!(Depth::Full.kept(blocks).count() as u32, blocks);
-            prop_assert_eq!(Depth::EveryOther.kept(blocks).count() as u32, blocks.div_ceil(2));
-            prop_assert_eq!(Depth::First(first).kept(blocks).count() as u32, first.min(blocks));
+            prop_assert_eq!(Keep::All.kept(blocks).count() as u32, blocks);
+            prop_assert_eq!(Keep::EveryOther.kept(blocks).count() as u32, blocks.div_ceil(2));
+            prop_assert_eq!(Keep::First(first).kept(blocks).count() as u32, first.min(blocks));
         }
 
         #[test]

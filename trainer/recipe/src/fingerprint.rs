@@ -114,17 +114,21 @@ mod tests {
         Pretrain {
             model: Model::of_size(Size::named("narrow").unwrap(), Norm::Pre),
             layer_drop: None,
+            growth: None,
             objective: Mlm::default(),
             optimizer: Optimizer::default(),
             learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: Decay::Linear },
             steps: 2000,
+            seconds: None,
             batch: 32,
+            micro_batches: 1,
             length: 128,
             corpus: dataset("wiki"),
             vocabulary: Vocabulary::File { dataset: dataset("bert-base-uncased") },
             held_out: 0.02,
             validate_every: 200,
             validation_sequences: 256,
+            divergence: None,
         }
     }
 

@@ -2,22 +2,39 @@
 //!
 //! A block is x -> x' with `h = x + G ATTN(LN x)/p`, `x' = h + G FFN(LN h)/p`, one G ~ Bernoulli(p) per block and step;
 //! closed means identity: no forward, no backward, no gradient. Evaluation opens every block, without scale.
+//!
+//! The relatives of the method are settings of it: stochastic depth (Huang et al. 2016) is `depth: uniform` with a constant
+//! theta; LayerDrop (Fan et al. 2020) is that at 0.8 without scale.
 
 use serde::{Deserialize, Serialize};
 
+use crate::gate::{Ask, Draw, Gate, Sampler, Unit, draw};
+use crate::model::{Model, Sublayer};
 use crate::problem::Problems;
-use crate::seeds::{Purpose, generator, uniform};
+use crate::schedule::{Course, DEFAULT_LEVELS, DEFAULT_POWER, DEFAULT_SPEED, Moment, Shape};
 
-/// Theta over time.
+/// Which way theta goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub enum ThetaSchedule {
-    /// theta(t) = (1 - limit) exp(-gamma t) + limit (the paper's equation).
+pub enum Direction {
+    /// From 1 to the limit: more is dropped as the run goes on (the paper's).
     #[default]
-    Exponential,
-    /// theta(t) = limit from the first step.
-    Constant,
+    Increasing,
+    /// The same run backwards: most is dropped at the start and nothing at the end, at equal FLOPs.
+    Decreasing,
+}
+
+/// How the keep probability varies over depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Depth {
+    /// Linear, from (nearly) 1 at the first block to theta at the last.
+    #[default]
+    Linear,
+    /// Theta at every block.
+    Uniform,
 }
 
 /// Where the first block stands on the way from keep probability 1 to theta. The paper contradicts itself: its
@@ -40,191 +57,172 @@ pub enum DepthIndex {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LayerDrop {
     #[serde(default)]
-    pub schedule: ThetaSchedule,
-    /// Theta at the end of the run, from above 0 to 1.
+    pub schedule: Shape,
+    /// Where theta goes to, from above 0 to 1; at its other end it is 1. The paper's 0.5 where it is not given.
+    #[serde(default = "default_limit")]
     pub theta_limit: f64,
     /// Speed of the exponential schedule per step; 100/T by the paper's heuristic where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gamma: Option<f64>,
+    /// Exponent of the polynomial schedule; 3 where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<f64>,
+    /// Stairs of the step schedule; 4 where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub direction: Direction,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub depth: Depth,
     #[serde(default)]
     pub depth_index: DepthIndex,
     /// Whether an open branch is multiplied by 1/p.
     #[serde(default = "default_true")]
     pub scale: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unit: Unit,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub draw: Draw,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sampler: Sampler,
 }
 
+fn default_limit() -> f64 {
+    0.5
+}
 fn default_true() -> bool {
     true
 }
 
-/// One block's draw at one step. Made in one place, so that the probability of the draw and its scale cannot differ.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Gate {
-    pub open: bool,
-    /// Factor on both branches of an open block: 1/p, or 1 where scaling is off.
-    pub scale: f64,
-}
-
-impl Gate {
-    /// What evaluation, validation and fine-tuning use.
-    pub const OPEN: Gate = Gate { open: true, scale: 1.0 };
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl LayerDrop {
-    pub fn check(&self, problems: &mut Problems) {
-        problems.require(self.theta_limit > 0.0 && self.theta_limit <= 1.0, "theta_limit", || {
-            format!("{}: the theta limit lies above 0 and is at most 1", self.theta_limit)
-        });
-        if let Some(gamma) = self.gamma {
-            problems.require(gamma > 0.0 && gamma.is_finite(), "gamma", || format!("{gamma}: a positive number"));
-            problems.require(self.schedule == ThetaSchedule::Exponential, "gamma", || {
-                "only the exponential schedule has a gamma".into()
-            });
+    /// The paper's schedule with this limit.
+    pub fn progressive(theta_limit: f64) -> Self {
+        Self {
+            schedule: Shape::default(),
+            theta_limit,
+            gamma: None,
+            power: None,
+            levels: None,
+            direction: Direction::default(),
+            depth: Depth::default(),
+            depth_index: DepthIndex::default(),
+            scale: true,
+            unit: Unit::default(),
+            draw: Draw::default(),
+            sampler: Sampler::default(),
         }
     }
 
-    /// The gamma in force for a run of `total` steps.
-    pub fn gamma(&self, total: u64) -> f64 {
-        self.gamma.unwrap_or(100.0 / total.max(1) as f64)
+    /// `steps` is the budget, where it is counted in steps.
+    pub fn check(&self, steps: Option<u64>, problems: &mut Problems) {
+        problems.require(self.theta_limit > 0.0 && self.theta_limit <= 1.0, "theta_limit", || {
+            format!("{}: the theta limit lies above 0 and is at most 1", self.theta_limit)
+        });
+        let only = |given: bool, field: &str, of: Shape, name: &str, problems: &mut Problems| {
+            problems
+                .require(!given || self.schedule == of, field, || format!("only the {name} schedule has a {field}"));
+        };
+        only(self.gamma.is_some(), "gamma", Shape::Exponential, "exponential", problems);
+        only(self.power.is_some(), "power", Shape::Polynomial, "polynomial", problems);
+        only(self.levels.is_some(), "levels", Shape::Step, "step", problems);
+        problems.require(self.gamma.is_none() || steps.is_some(), "gamma", || {
+            "a gamma is a speed per step: a budget in seconds has none".into()
+        });
+        self.course(steps).check(problems);
+        problems.require(self.depth == Depth::Linear || self.depth_index == DepthIndex::One, "depth_index", || {
+            "a uniform depth has no index".into()
+        });
+        problems.require(
+            self.direction == Direction::Increasing || self.schedule != Shape::Constant,
+            "direction",
+            || "a constant theta goes neither way".into(),
+        );
+        if self.sampler == Sampler::Top {
+            problems.require(self.unit == Unit::Block, "unit", || "the top is counted in blocks".into());
+            problems
+                .require(self.draw == Draw::Batch, "draw", || "by rule, every sequence loses the same blocks".into());
+        }
     }
 
-    /// theta(t) at `step` (from 0) of `total`.
-    pub fn theta(&self, step: u64, total: u64) -> f64 {
-        match self.schedule {
-            ThetaSchedule::Exponential => {
-                (1.0 - self.theta_limit) * (-self.gamma(total) * step as f64).exp() + self.theta_limit
-            }
-            ThetaSchedule::Constant => self.theta_limit,
+    /// `steps` is the budget, where it is counted in steps.
+    fn course(&self, steps: Option<u64>) -> Course {
+        Course {
+            shape: self.schedule,
+            speed: self.gamma.map_or(DEFAULT_SPEED, |gamma| gamma * steps.unwrap_or(1) as f64),
+            power: self.power.unwrap_or(DEFAULT_POWER),
+            levels: self.levels.unwrap_or(DEFAULT_LEVELS),
+            reversed: self.direction == Direction::Decreasing,
+        }
+    }
+
+    /// theta(t) at `moment`: 1 - (1 - limit) f, with f the schedule's way from 0 to 1. For the exponential this is the
+    /// paper's (1 - limit) exp(-gamma t) + limit. `steps` is the budget, where it is counted in steps.
+    pub fn theta(&self, moment: &Moment, steps: Option<u64>) -> f64 {
+        1.0 - (1.0 - self.theta_limit) * self.course(steps).at(moment)
+    }
+
+    /// How deep `block` (1..=`blocks`) stands on the way to theta, from 0 to 1.
+    fn depth_of(&self, block: u32, blocks: u32) -> f64 {
+        let (l, n) = (f64::from(block), f64::from(blocks));
+        match (self.depth, self.depth_index) {
+            (Depth::Uniform, _) => 1.0,
+            (Depth::Linear, DepthIndex::One) => l / n,
+            (Depth::Linear, DepthIndex::Zero) => (l - 1.0) / n,
+            // A single block has no way from first to last; it is the first.
+            (Depth::Linear, DepthIndex::Ild) => (l - 1.0) / (n - 1.0).max(1.0),
         }
     }
 
     /// Keep probability of `block` (1..=`blocks`) at a given theta: p_l = 1 - i_l (1 - theta).
     pub fn keep(&self, block: u32, blocks: u32, theta: f64) -> f64 {
-        let (l, n) = (f64::from(block), f64::from(blocks));
-        let depth = match self.depth_index {
-            DepthIndex::One => l / n,
-            DepthIndex::Zero => (l - 1.0) / n,
-            // A single block has no way from first to last; it is the first.
-            DepthIndex::Ild => (l - 1.0) / (n - 1.0).max(1.0),
-        };
-        1.0 - depth * (1.0 - theta)
+        1.0 - self.depth_of(block, blocks) * (1.0 - theta)
     }
 
-    /// The gates of all blocks, first block first, at `step` of `total`. Depends on nothing else, so every rank and every
-    /// replay draws the same; independent draws per block.
-    pub fn gates(&self, blocks: u32, step: u64, total: u64, seed: u64) -> Vec<Gate> {
-        let theta = self.theta(step, total);
-        (1..=blocks)
-            .map(|block| {
-                let p = self.keep(block, blocks, theta);
-                let open = uniform(&mut generator(seed, Purpose::Gate, step, u64::from(block))) < p;
-                Gate { open, scale: if self.scale { 1.0 / p } else { 1.0 } }
-            })
-            .collect()
-    }
-
-    /// Expected number of open blocks at `step`.
-    pub fn expected_open(&self, blocks: u32, step: u64, total: u64) -> f64 {
-        let theta = self.theta(step, total);
-        (1..=blocks).map(|block| self.keep(block, blocks, theta)).sum()
-    }
-
-    /// Closed-form share of encoder work saved over a run of `total` steps: k (1-limit) [1 - mean of exp(-gamma t)], with
-    /// k = (L+1)/2L for `one`, (L-1)/2L for `zero`, 1/2 for `ild`.
-    pub fn encoder_saving(&self, blocks: u32, total: u64) -> f64 {
-        let n = f64::from(blocks);
-        let k = match self.depth_index {
-            DepthIndex::One => (n + 1.0) / (2.0 * n),
-            DepthIndex::Zero => (n - 1.0) / (2.0 * n),
-            DepthIndex::Ild if blocks == 1 => 0.0,
-            DepthIndex::Ild => 0.5,
-        };
-        let drop = 1.0 - self.theta_limit;
-        match self.schedule {
-            ThetaSchedule::Constant => k * drop,
-            ThetaSchedule::Exponential => {
-                let (g, t) = (self.gamma(total), total.max(1) as f64);
-                // Geometric sum of exp(-g s) over s = 0..T-1.
-                k * drop * (1.0 - (-g * t).exp_m1() / (-g).exp_m1() / t)
+    /// The gates of all `sublayers`, in forward order, at a given theta. Depends on nothing else, so every rank and every
+    /// replay draws the same.
+    pub fn gates(&self, sublayers: &[Sublayer], theta: f64, ask: &Ask) -> Vec<Gate> {
+        let blocks = sublayers.len() as u32 / 2;
+        let unit_of: Vec<Option<usize>> = (0..sublayers.len()).map(|place| self.unit.of(place, sublayers)).collect();
+        let mut keep = Vec::new();
+        for (place, unit) in unit_of.iter().enumerate() {
+            if *unit == Some(keep.len()) {
+                keep.push(self.keep(place as u32 / 2 + 1, blocks, theta));
             }
         }
+        draw(ask, &keep, &unit_of, self.draw, self.sampler, self.scale)
+    }
+
+    /// Closed-form share of encoder FLOPs saved over a run: (1 - limit) x the schedule's mean x the share of the work that
+    /// lies at full depth. For whole blocks that is k (1-limit) [1 - mean of exp(-gamma t)], with k = (L+1)/2L for
+    /// `one`, (L-1)/2L for `zero`, 1/2 for `ild`. `steps` is the budget, where it is counted in steps.
+    pub fn encoder_saving(&self, model: &Model, length: u32, steps: Option<u64>) -> f64 {
+        (1.0 - self.theta_limit) * self.encoder_saving_per_drop(model, length, steps)
+    }
+
+    /// The limit at which this schedule saves `saving` of the encoder's FLOPs; `None` where it cannot save that much.
+    pub fn limit_that_saves(&self, saving: f64, model: &Model, length: u32, steps: Option<u64>) -> Option<f64> {
+        let limit = 1.0 - saving / self.encoder_saving_per_drop(model, length, steps);
+        (limit > 0.0 && limit <= 1.0).then_some(limit)
+    }
+
+    /// The saving is linear in 1 - limit, with this factor.
+    fn encoder_saving_per_drop(&self, model: &Model, length: u32, steps: Option<u64>) -> f64 {
+        let sublayers = model.sublayers();
+        let flops = |sublayer: Sublayer| model.sublayer_flops(sublayer, length.into());
+        let (mut all, mut at_depth) = (0.0, 0.0);
+        for (place, &sublayer) in sublayers.iter().enumerate() {
+            all += flops(sublayer);
+            if self.unit.of(place, &sublayers).is_some() {
+                at_depth += flops(sublayer) * self.depth_of(place as u32 / 2 + 1, model.blocks);
+            }
+        }
+        self.course(steps).mean(steps) * at_depth / all
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn exponential(theta_limit: f64, gamma: Option<f64>, depth_index: DepthIndex) -> LayerDrop {
-        LayerDrop { schedule: ThetaSchedule::Exponential, theta_limit, gamma, depth_index, scale: true }
-    }
-
-    const INDEXES: [DepthIndex; 3] = [DepthIndex::One, DepthIndex::Zero, DepthIndex::Ild];
-
-    proptest! {
-        #[test]
-        fn theta_starts_at_one_falls_and_ends_at_its_limit(limit in 0.01f64..1.0, total in 10u64..1_000_000) {
-            let drop = exponential(limit, None, DepthIndex::One);
-            prop_assert_eq!(drop.theta(0, total), 1.0);
-            prop_assert!((drop.theta(total, total) - limit).abs() < 1e-9);
-            prop_assert!(drop.theta(total / 2, total) <= drop.theta(total / 4, total));
-        }
-
-        #[test]
-        fn the_expected_depth_is_the_closed_form(limit in 0.01f64..1.0, blocks in 1u32..49, which in 0usize..3) {
-            let drop = LayerDrop { schedule: ThetaSchedule::Constant, ..exponential(limit, None, INDEXES[which]) };
-            let expected = f64::from(blocks) * (1.0 - drop.encoder_saving(blocks, 100));
-            prop_assert!((drop.expected_open(blocks, 5, 100) - expected).abs() < 1e-9);
-        }
-
-        #[test]
-        fn the_closed_form_saving_is_the_mean_over_steps(limit in 0.05f64..1.0, total in 2u64..3000, gamma in 1e-4f64..0.5) {
-            let drop = exponential(limit, Some(gamma), DepthIndex::One);
-            let mean = (0..total).map(|t| 1.0 - drop.expected_open(12, t, total) / 12.0).sum::<f64>() / total as f64;
-            prop_assert!((drop.encoder_saving(12, total) - mean).abs() < 1e-9);
-        }
-    }
-
-    #[test]
-    fn the_papers_depths_come_out() {
-        // Expected depth at theta = 0.5, L = 12: (3L-1)/4 for `one`, (3L+1)/4 for `zero`.
-        let at = |index| {
-            LayerDrop { schedule: ThetaSchedule::Constant, ..exponential(0.5, None, index) }.expected_open(12, 0, 1)
-        };
-        assert!((at(DepthIndex::One) - 35.0 / 4.0).abs() < 1e-12);
-        assert!((at(DepthIndex::Zero) - 37.0 / 4.0).abs() < 1e-12);
-        assert!((at(DepthIndex::Ild) - 9.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn marginals_match_the_keep_probability_and_scaled_gates_average_one() {
-        let drop = LayerDrop { schedule: ThetaSchedule::Constant, ..exponential(0.5, None, DepthIndex::One) };
-        let n = 20_000u64;
-        let (mut open, mut scaled) = ([0.0f64; 12], [0.0f64; 12]);
-        for step in 0..n {
-            for (l, gate) in drop.gates(12, step, n, 3).into_iter().enumerate() {
-                open[l] += f64::from(u8::from(gate.open));
-                scaled[l] += if gate.open { gate.scale } else { 0.0 };
-            }
-        }
-        for l in 0..12u32 {
-            let p = drop.keep(l + 1, 12, 0.5);
-            let error = (p * (1.0 - p) / n as f64).sqrt();
-            assert!((open[l as usize] / n as f64 - p).abs() < 4.0 * error, "block {}", l + 1);
-            assert!((scaled[l as usize] / n as f64 - 1.0).abs() < 4.0 * error / p, "block {}", l + 1);
-        }
-    }
-
-    #[test]
-    fn the_draw_and_its_scale_use_one_probability() {
-        // The released code drew with p_i and scaled by 1/p_{i+1}.
-        let drop = exponential(0.5, Some(0.01), DepthIndex::Zero);
-        for step in [0, 10, 1000] {
-            for (l, gate) in (1u32..).zip(drop.gates(12, step, 2000, 0)) {
-                assert_eq!(gate.scale, 1.0 / drop.keep(l, 12, drop.theta(step, 2000)));
-            }
-        }
-        assert!((0..500).all(|t| drop.gates(12, t, 2000, 9)[0].open), "`zero` never closes the first block");
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
-//! Learning rate as a pure function of the step.
+//! Learning rate as a pure function of the moment.
 
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problems;
+use crate::schedule::Moment;
 
 /// The shape of the way down after the warm-up. Both end at zero at the end of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,14 +41,17 @@ impl LearningRate {
         });
     }
 
-    /// The rate of the update made at `step` (from 0) of `total`. Rises by equal amounts to `peak`, which the last
-    /// warm-up step reaches, then falls; it would reach zero at `step == total`.
-    pub fn at(&self, step: u64, total: u64) -> f64 {
-        let warmup = (self.warmup * total as f64).ceil() as u64;
-        if step < warmup {
-            return self.peak * ((step + 1) as f64 / warmup as f64);
+    /// The rate of the update made at `moment`. Rises by equal amounts to `peak`, which the last warm-up step reaches,
+    /// then falls; it would reach zero when the budget is used up.
+    pub fn at(&self, moment: &Moment) -> f64 {
+        // The warm-up takes whole steps; without the small part less, rounding could add one.
+        let steps = (self.warmup / moment.width - 1e-9).ceil().max(0.0);
+        let warmup = steps * moment.width;
+        let end = moment.share + moment.width;
+        if end < warmup - 0.5 * moment.width {
+            return self.peak * end / warmup;
         }
-        let done = (step - warmup) as f64 / (total.saturating_sub(warmup)).max(1) as f64;
+        let done = (moment.share - warmup).max(0.0) / (1.0 - warmup).max(moment.width);
         match self.decay {
             Decay::Linear => self.peak * (1.0 - done).max(0.0),
             Decay::Cosine => self.peak * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()),
@@ -64,13 +68,13 @@ mod tests {
         #[test]
         fn rises_to_the_peak_once_and_decays_fully(total in 2u64..5000, warmup in 0.0f64..0.9, cosine: bool) {
             let rate = LearningRate { peak: 3e-4, warmup, decay: if cosine { Decay::Cosine } else { Decay::Linear } };
-            let values: Vec<f64> = (0..total).map(|t| rate.at(t, total)).collect();
+            let values: Vec<f64> = (0..total).map(|t| rate.at(&Moment::of_step(t, total))).collect();
             let top = values.iter().copied().fold(0.0, f64::max);
             prop_assert!((top - 3e-4).abs() < 1e-12);
             let summit = values.iter().position(|v| (v - top).abs() < 1e-15).unwrap();
             prop_assert!(values[..summit].windows(2).all(|w| w[0] < w[1]));
             prop_assert!(values[summit..].windows(2).all(|w| w[0] >= w[1]));
-            prop_assert!(rate.at(total, total) < 1e-15);
+            prop_assert!(rate.at(&Moment::of_step(total, total)) < 1e-15);
         }
     }
 }

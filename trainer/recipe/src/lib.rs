@@ -7,10 +7,12 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`model`] | shape and norm placement of the encoder |
-//! | [`layer_drop`] | theta(t), keep probability per block, gates |
+//! | [`layer_drop`], [`gate`] | theta(t), keep probability per block; the draws |
+//! | [`growth`] | training that starts shallow |
+//! | [`schedule`] | what varies over a run |
 //! | [`learning_rate`], [`optimizer`] | the update |
 //! | [`stage`] | what a trial does: timing, pretrain, finetune |
-//! | [`finetune`] | from which checkpoint, at which depth, judged on what |
+//! | [`finetune`] | from which checkpoint, which blocks of it, judged on what |
 //! | [`published`] | checkpoints in Hugging Face's layout |
 //! | [`task`] | the GLUE tasks, one row each |
 //! | [`seeds`] | the named integers and the counter-based draws made from them |
@@ -21,6 +23,8 @@ pub mod event;
 pub mod failure;
 pub mod finetune;
 pub mod fingerprint;
+pub mod gate;
+pub mod growth;
 pub mod layer_drop;
 pub mod learning_rate;
 pub mod model;
@@ -28,20 +32,24 @@ pub mod optimizer;
 pub mod problem;
 pub mod published;
 pub mod report;
+pub mod schedule;
 pub mod seeds;
 pub mod stage;
 pub mod task;
 
 pub use event::Event;
 pub use failure::{Failure, FailureKind};
-pub use finetune::{Depth, Finetune, Published, Source};
+pub use finetune::{Finetune, Keep, Published, Source};
 pub use fingerprint::Fingerprint;
-pub use layer_drop::{DepthIndex, Gate, LayerDrop, ThetaSchedule};
+pub use gate::{Draw, Gate, Rows, Sampler, Unit};
+pub use growth::{GrownState, Growth, GrowthStage, NewBlocks};
+pub use layer_drop::{Depth, DepthIndex, Direction, LayerDrop};
 pub use learning_rate::{Decay, LearningRate};
-pub use model::{Model, Norm, Size};
-pub use optimizer::{ClosedBlocks, DecayOn, Optimizer};
+pub use model::{Model, Norm, Size, Sublayer};
+pub use optimizer::{Algorithm, ClosedBlocks, DecayOn, Optimizer};
 pub use problem::Problem;
 pub use report::Report;
+pub use schedule::{Moment, Shape};
 pub use seeds::{Purpose, Seeds};
-pub use stage::{Dataset, Mlm, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
+pub use stage::{Dataset, Electra, Mlm, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
 pub use task::Task;

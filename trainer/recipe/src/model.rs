@@ -44,6 +44,13 @@ impl Size {
     }
 }
 
+/// One half of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sublayer {
+    Attention,
+    FeedForward,
+}
+
 /// Everything that fixes the encoder's function, given its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +63,13 @@ pub struct Model {
     #[serde(default = "default_positions")]
     pub positions: u32,
     pub norm: Norm,
+    /// The sublayers in forward order, `s` for attention and `f` for feed-forward, as many of each as there are blocks;
+    /// `sfsf...` where it is absent. A sandwich (Press et al. 2020) of 4 blocks with k = 1 is `ssfsfsff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// Width of the embeddings where it is not `hidden` (ELECTRA): they are projected to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<u32>,
     /// LayerNorm after the embeddings' sum. Post-LN cannot do without it.
     #[serde(default = "default_true")]
     pub embedding_norm: bool,
@@ -92,6 +106,8 @@ impl Model {
             intermediate: size.intermediate,
             positions: default_positions(),
             norm,
+            order: None,
+            embedding: None,
             embedding_norm: true,
             dropout: default_dropout(),
             attention_dropout: default_dropout(),
@@ -118,6 +134,20 @@ impl Model {
         problems.require(self.norm == Norm::Pre || self.embedding_norm, "embedding_norm", || {
             "Post-LN feeds the embeddings straight into attention: it needs its LayerNorm after the embeddings".into()
         });
+        if let Some(order) = &self.order {
+            let count = |letter| order.chars().filter(|&c| c == letter).count();
+            let blocks = self.blocks as usize;
+            problems.require(
+                count('s') == blocks && count('f') == blocks && order.len() == 2 * blocks,
+                "order",
+                || format!("{order:?}: {blocks} times s and {blocks} times f, in any order, are one of each per block"),
+            );
+        }
+        if let Some(embedding) = self.embedding {
+            problems.require(between(embedding, 1, 65_536), "embedding", || {
+                format!("width {embedding}: 1 to 65536 are allowed")
+            });
+        }
         for (field, value) in [("dropout", self.dropout), ("attention_dropout", self.attention_dropout)] {
             problems.require((0.0..1.0).contains(&value), field, || {
                 format!("{value}: a probability from 0 up to, not including, 1")
@@ -125,11 +155,34 @@ impl Model {
         }
     }
 
-    /// Multiply-add FLOPs (2 per multiply-add) of one block's forward pass over one sequence of `length` tokens: the
-    /// four projections, the two attention products and the feed-forward pair.
-    pub fn block_flops(&self, length: u64) -> f64 {
+    /// The sublayers in forward order.
+    pub fn sublayers(&self) -> Vec<Sublayer> {
+        match &self.order {
+            None => [Sublayer::Attention, Sublayer::FeedForward].repeat(self.blocks as usize),
+            Some(order) => {
+                order.chars().map(|c| if c == 's' { Sublayer::Attention } else { Sublayer::FeedForward }).collect()
+            }
+        }
+    }
+
+    /// Width of the embeddings.
+    pub fn embedding_width(&self) -> u32 {
+        self.embedding.unwrap_or(self.hidden)
+    }
+
+    /// Multiply-add FLOPs (2 per multiply-add) of one sublayer's forward pass over one sequence of `length` tokens: the
+    /// four projections and the two attention products, or the feed-forward pair.
+    pub fn sublayer_flops(&self, sublayer: Sublayer, length: u64) -> f64 {
         let (n, h, f) = (length as f64, f64::from(self.hidden), f64::from(self.intermediate));
-        2.0 * n * (4.0 * h * h + 2.0 * h * f) + 4.0 * n * n * h
+        match sublayer {
+            Sublayer::Attention => 8.0 * n * h * h + 4.0 * n * n * h,
+            Sublayer::FeedForward => 4.0 * n * h * f,
+        }
+    }
+
+    /// FLOPs of both halves of a block, as [`Model::sublayer_flops`] counts them.
+    pub fn block_flops(&self, length: u64) -> f64 {
+        self.sublayer_flops(Sublayer::Attention, length) + self.sublayer_flops(Sublayer::FeedForward, length)
     }
 
     /// FLOPs of the MLM head (transform and tied decoder) for one position.

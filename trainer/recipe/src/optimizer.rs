@@ -1,8 +1,22 @@
-//! AdamW with bias correction (Loshchilov & Hutter 2019), and what it does with a block that was closed.
+//! AdamW (Loshchilov & Hutter 2019) and LAMB (You et al. 2020), both with bias correction, and what they do with a block
+//! that was closed.
 
 use serde::{Deserialize, Serialize};
 
+use crate::layer_drop::is_default;
 use crate::problem::Problems;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Algorithm {
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// AdamW's step with its decay, per weight scaled by the norm of the weight over the norm of the step (You et al.
+    /// 2020, algorithm 2).
+    Lamb,
+}
 
 /// Which weights are decayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,6 +45,8 @@ pub enum ClosedBlocks {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Optimizer {
+    #[serde(skip_serializing_if = "is_default")]
+    pub algorithm: Algorithm,
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
@@ -44,6 +60,7 @@ pub struct Optimizer {
 impl Default for Optimizer {
     fn default() -> Self {
         Self {
+            algorithm: Algorithm::default(),
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,

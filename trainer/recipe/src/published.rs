@@ -1,14 +1,8 @@
-//! Checkpoints in Hugging Face's layout: what their `config.json` has to say, and the digest of their folder.
+//! Checkpoints in Hugging Face's layout: what their `config.json` has to say.
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::model::{LAYER_NORM_EPSILON, Model, Norm, Size};
-
-/// The files that count, in the order of their names. The last but one may be absent.
-pub const FILES: [&str; 4] = ["config.json", "model.safetensors", TOKENIZER, "vocab.txt"];
-/// Says whether the tokenizer lowercases; absent means that it does.
-pub const TOKENIZER: &str = "tokenizer_config.json";
 
 /// What `config.json` says of the function that the weights belong to.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,24 +69,6 @@ pub fn lowercases(tokenizer: &[u8]) -> Result<bool, String> {
         do_lower_case: bool,
     }
     serde_json::from_slice(tokenizer).map(|read: Tokenizer| read.do_lower_case).map_err(|error| error.to_string())
-}
-
-/// Hex sha256 of a dataset's manifest: this text, with the files in the order of their paths.
-///
-/// ```text
-/// lamina dataset 1
-/// corpus
-/// <sha256 of the file> <bytes> <path>
-/// ```
-///
-/// `files` are path, hex sha256 and size in bytes.
-pub fn dataset_digest<'a>(kind: &str, files: impl IntoIterator<Item = (&'a str, &'a str, u64)>) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(format!("lamina dataset 1\n{kind}\n"));
-    for (path, sha256, bytes) in files {
-        hasher.update(format!("{sha256} {bytes} {path}\n"));
-    }
-    hex::encode(hasher.finalize())
 }
 
 /// As it is written. What has a default here has the same one in transformers.

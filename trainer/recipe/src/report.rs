@@ -50,7 +50,8 @@ pub struct ArmTiming {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OpenTiming {
-    pub open_blocks: u32,
+    /// Blocks' worth of work per step: half the number of open sublayers, rounded to halves.
+    pub open_blocks: f64,
     pub steps: u32,
     /// Summed over these steps.
     pub seconds: f64,
@@ -91,7 +92,10 @@ pub struct FinetuneReport {
     pub predictions: Vec<PredictionFile>,
 }
 
-/// A file under `predictions/` of the trainer's `--out`.
+/// Folder of answers to test files, under the trainer's `--out`.
+pub const PREDICTIONS: &str = "predictions";
+
+/// A file in the folder [`PREDICTIONS`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PredictionFile {

@@ -42,6 +42,8 @@ pub enum Purpose {
     Gate = 5,
     Head = 6,
     HeldOut = 7,
+    /// What ELECTRA's generator puts in.
+    Replace = 8,
     /// Which training examples are set apart to select a learning rate on.
     Selection = 12,
 }

@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::finetune::Finetune;
-use crate::layer_drop::LayerDrop;
+use crate::gate::{Ask, Gate};
+use crate::growth::Growth;
+use crate::layer_drop::{LayerDrop, is_default};
 use crate::learning_rate::LearningRate;
 use crate::model::Model;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{ClosedBlocks, Optimizer};
 use crate::problem::{Problem, Problems};
+use crate::schedule::Moment;
 use crate::seeds::Seeds;
 
 /// What `lamina-trainer run --recipe FILE` reads.
@@ -22,6 +25,7 @@ pub struct TrialSpec {
 /// Everything that defines a trial's result except its seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a recipe is held once per trial, and most are of the large kind")]
 pub enum Recipe {
     Timing(Timing),
     Pretrain(Pretrain),
@@ -78,13 +82,56 @@ pub enum Vocabulary {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Mlm {
     pub rate: f64,
+    /// Where the rate goes to, linearly over the budget; it stays where it is when this is absent (Ankner et al. 2024).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_end: Option<f64>,
     pub mask: f64,
     pub random: f64,
+    /// Next-sentence prediction beside it (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`, and B follows A in
+    /// the text or is taken from elsewhere, half of the time each.
+    #[serde(skip_serializing_if = "is_default")]
+    pub next_sentence: bool,
+    /// Replaced-token detection on top of it (ELECTRA).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub electra: Option<Electra>,
+}
+
+/// Replaced-token detection (Clark et al. 2020): a small generator fills masked positions in, and the model says of every
+/// token whether it was replaced. Generator and model share their embeddings; layer drop opens and closes the same blocks
+/// of both.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Electra {
+    /// The generator has the model's depth, and its width, heads and feed-forward width divided by this.
+    pub divisor: u32,
+    /// Factor on the detection loss, which is added to the generator's MLM loss.
+    pub weight: f64,
+}
+
+impl Default for Electra {
+    fn default() -> Self {
+        Self { divisor: 4, weight: 50.0 }
+    }
+}
+
+impl Electra {
+    /// The generator beside `model`.
+    pub fn generator(&self, model: &Model) -> Model {
+        let part = |value: u32| (value / self.divisor).max(1);
+        Model {
+            hidden: part(model.hidden),
+            heads: part(model.heads),
+            intermediate: part(model.intermediate),
+            embedding: Some(model.embedding_width()),
+            ..model.clone()
+        }
+    }
 }
 
 impl Default for Mlm {
     fn default() -> Self {
-        Self { rate: 0.15, mask: 0.8, random: 0.1 }
+        Self { rate: 0.15, rate_end: None, mask: 0.8, random: 0.1, next_sentence: false, electra: None }
     }
 }
 
@@ -94,15 +141,23 @@ pub struct Pretrain {
     pub model: Model,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_drop: Option<LayerDrop>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     #[serde(default)]
     pub objective: Mlm,
     #[serde(default)]
     pub optimizer: Optimizer,
     pub learning_rate: LearningRate,
-    /// The budget: optimiser updates.
+    /// The budget: optimiser updates. With a budget in seconds, the most that are made.
     pub steps: u64,
+    /// The budget in seconds of training. A run with it is not reproducible: how far it comes depends on the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// Sequences per update.
     pub batch: u32,
+    /// Equal parts of a batch whose gradients are added up, to save memory.
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    pub micro_batches: u32,
     /// Tokens per sequence, `[CLS]` and `[SEP]` included.
     pub length: u32,
     pub corpus: Dataset,
@@ -110,11 +165,25 @@ pub struct Pretrain {
     /// Share of the documents held out for validation.
     #[serde(default = "default_held_out")]
     pub held_out: f64,
-    /// Validation every so many steps, and always at the end.
+    /// Validation every so many steps, with a budget in seconds also each tenth of it, and always at the end.
     pub validate_every: u64,
     /// At most this many held-out sequences are scored.
     #[serde(default = "default_validation_sequences")]
     pub validation_sequences: u32,
+    /// Ends a run as diverged when its smoothed training loss has risen by so many nats above its lowest; never where it
+    /// is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
+}
+
+/// More steps are a mistake.
+pub const MOST_STEPS: u64 = 1_000_000_000;
+
+fn default_one() -> u32 {
+    1
+}
+fn is_one(value: &u32) -> bool {
+    *value == 1
 }
 
 /// The paper splits 300:1; small corpora need more than that to have a validation part at all.
@@ -183,14 +252,41 @@ impl Pretrain {
     pub fn check(&self, problems: &mut Problems) {
         problems.within("model", |p| self.model.check(p));
         if let Some(drop) = &self.layer_drop {
-            problems.within("layer_drop", |p| drop.check(p));
+            problems.within("layer_drop", |p| drop.check(self.step_budget(), p));
         }
-        problems.within("objective", |p| self.objective.check(p));
+        if let Some(growth) = &self.growth {
+            problems.within("growth", |p| growth.check(&self.model, p));
+            problems.require(self.layer_drop.is_none(), "growth", || {
+                "layer drop draws over one depth: a model that grows has several".into()
+            });
+            problems.require(self.optimizer.closed_blocks == ClosedBlocks::Skip, "growth", || {
+                "blocks that are not there yet cannot be decayed".into()
+            });
+            problems.require(self.objective.electra.is_none(), "growth", || "a generator does not grow".into());
+        }
+        problems.within("objective", |p| self.objective.check(&self.model, p));
+        let narrowed = self.model.embedding.is_some() && self.objective.electra.is_none();
+        problems.within("model", |problems| {
+            problems.require(!narrowed, "embedding", || "only ELECTRA's embeddings have a width of their own".into());
+        });
         problems.within("optimizer", |p| self.optimizer.check(p));
         problems.within("learning_rate", |p| self.learning_rate.check(p));
-        problems.require((1..=1_000_000_000).contains(&self.steps), "steps", || {
-            format!("{} steps: 1 to 1000000000 are allowed", self.steps)
+        problems.require((1..=MOST_STEPS).contains(&self.steps), "steps", || {
+            format!("{} steps: 1 to {MOST_STEPS} are allowed", self.steps)
         });
+        if let Some(seconds) = self.seconds {
+            problems
+                .require(seconds > 0.0 && seconds.is_finite(), "seconds", || format!("{seconds}: a positive number"));
+        }
+        problems.require(
+            self.micro_batches > 0 && self.batch.is_multiple_of(self.micro_batches),
+            "micro_batches",
+            || format!("{}: a number that divides the batch of {}", self.micro_batches, self.batch),
+        );
+        if let Some(margin) = self.divergence {
+            problems
+                .require(margin > 0.0 && margin.is_finite(), "divergence", || format!("{margin}: a positive number"));
+        }
         check_batch(problems, self.batch, self.length, &self.model);
         problems.require(self.held_out > 0.0 && self.held_out < 1.0, "held_out", || {
             format!("{}: a share of the documents between 0 and 1", self.held_out)
@@ -205,9 +301,67 @@ impl Pretrain {
     }
 }
 
+impl Pretrain {
+    /// The budget, where it is counted in steps.
+    pub fn step_budget(&self) -> Option<u64> {
+        self.seconds.is_none().then_some(self.steps)
+    }
+
+    /// Which sublayers are open for a micro-batch of the step at `moment`, in forward order.
+    pub fn gates(&self, moment: &Moment, micro_batch: u32, seed: u64) -> Vec<Gate> {
+        let Some(drop) = &self.layer_drop else { return self.full_depth(moment) };
+        let batch = self.batch / self.micro_batches;
+        let ask = Ask { seed, step: moment.step, micro_batch, batch };
+        drop.gates(&self.model.sublayers(), drop.theta(moment, self.step_budget()), &ask)
+    }
+
+    /// Every sublayer open that is there at `moment`: a model that grows has not all of them from the start.
+    pub fn full_depth(&self, moment: &Moment) -> Vec<Gate> {
+        let blocks = self.model.blocks;
+        let there = self.growth.as_ref().map_or(blocks, |growth| growth.blocks_at(moment.share, blocks));
+        let gate = |block| if block < there { Gate::OPEN } else { Gate::CLOSED };
+        (0..blocks).flat_map(|block| [gate(block), gate(block)]).collect()
+    }
+
+    /// Closed-form share of encoder FLOPs that layer drop or growth saves over a run.
+    pub fn encoder_saving(&self) -> f64 {
+        let dropped = self.layer_drop.map(|drop| drop.encoder_saving(&self.model, self.length, self.step_budget()));
+        dropped.or(self.growth.as_ref().map(|growth| growth.encoder_saving(self.model.blocks))).unwrap_or(0.0)
+    }
+}
+
 impl Mlm {
-    pub fn check(&self, problems: &mut Problems) {
-        problems.require(self.rate > 0.0 && self.rate < 1.0, "rate", || format!("{}: between 0 and 1", self.rate));
+    /// Share of the positions that are selected at `moment`.
+    pub fn rate_at(&self, moment: &Moment) -> f64 {
+        self.rate_end.map_or(self.rate, |end| self.rate + (end - self.rate) * moment.share)
+    }
+
+    /// Mean of [`Mlm::rate_at`] over a run.
+    pub fn mean_rate(&self) -> f64 {
+        self.rate_end.map_or(self.rate, |end| 0.5 * (self.rate + end))
+    }
+
+    pub fn check(&self, model: &Model, problems: &mut Problems) {
+        for (field, rate) in [("rate", Some(self.rate)), ("rate_end", self.rate_end)] {
+            if let Some(rate) = rate {
+                problems.require(rate > 0.0 && rate < 1.0, field, || format!("{rate}: between 0 and 1"));
+            }
+        }
+        if let Some(electra) = &self.electra {
+            problems.within("electra", |problems| {
+                problems.require(electra.weight > 0.0 && electra.weight.is_finite(), "weight", || {
+                    format!("{}: a positive number", electra.weight)
+                });
+                let fits = electra.divisor > 0 && {
+                    let generator = electra.generator(model);
+                    generator.hidden.is_multiple_of(generator.heads)
+                };
+                problems.require(fits, "divisor", || {
+                    format!("{}: the generator's heads do not divide its width", electra.divisor)
+                });
+            });
+            problems.require(!self.next_sentence, "next_sentence", || "ELECTRA reads single texts".into());
+        }
         for (field, value) in [("mask", self.mask), ("random", self.random)] {
             problems.require((0.0..=1.0).contains(&value), field, || format!("{value}: from 0 to 1"));
         }

@@ -5,16 +5,17 @@ use tch::Tensor;
 
 use super::dropout::dropout;
 use super::encoder::Input;
+use super::layout::Family;
 use super::linear::LayerNorm;
 use super::weights::Weights;
 
 #[derive(Debug)]
 pub struct Embeddings {
-    /// `[V, H]`, shared with the decoder of the MLM head.
+    /// `[V, E]`, shared with the decoder of the MLM head; E is H where ELECTRA does not narrow it.
     words: Tensor,
-    /// `[positions, H]`
+    /// `[positions, E]`
     positions: Tensor,
-    /// `[2, H]`
+    /// `[2, E]`
     types: Tensor,
     norm: Option<LayerNorm>,
     dropout: f64,
@@ -23,21 +24,23 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    pub(super) fn new(weights: &Weights, model: &Model, padding: i64) -> Self {
+    pub(super) fn new(weights: &Weights, family: Family, model: &Model, padding: i64) -> Self {
+        let prefix = family.embeddings();
+        let leaf = |what: &str| weights.leaf(&format!("{prefix}.{what}.weight"));
         Self {
-            words: weights.leaf("bert.embeddings.word_embeddings.weight"),
-            positions: weights.leaf("bert.embeddings.position_embeddings.weight"),
-            types: weights.leaf("bert.embeddings.token_type_embeddings.weight"),
-            norm: model.embedding_norm.then(|| LayerNorm::new(weights, "bert.embeddings.LayerNorm")),
+            words: leaf("word_embeddings"),
+            positions: leaf("position_embeddings"),
+            types: leaf("token_type_embeddings"),
+            norm: model.embedding_norm.then(|| LayerNorm::new(weights, &format!("{prefix}.LayerNorm"))),
             dropout: model.dropout,
             padding,
         }
     }
 
-    /// `[B, S]` ids to `[B, S, H]`.
+    /// `[B, S]` ids to `[B, S, E]`.
     pub(super) fn forward(&self, input: &Input, train: bool) -> Tensor {
         let length = input.ids.size()[1];
-        // The position and first-segment rows are the same for every sequence: summed once as [S, H], then broadcast.
+        // The position and first-segment rows are the same for every sequence: summed once as [S, E], then broadcast.
         let places = self.positions.narrow(0, 0, length);
         let places = match &input.types {
             None => places + self.types.get(0),

@@ -1,11 +1,12 @@
-//! Embeddings, blocks, and the last LayerNorm of Pre-LN.
+//! Embeddings, sublayers, and the last LayerNorm of Pre-LN.
 
 use recipe::{Gate, Model, Norm};
 use tch::{Kind, Tensor};
 
-use super::block::Block;
 use super::embeddings::Embeddings;
-use super::linear::LayerNorm;
+use super::layout::{Family, places};
+use super::linear::{LayerNorm, Linear};
+use super::sublayer::Sublayer;
 use super::weights::Weights;
 
 /// A batch of token ids.
@@ -20,9 +21,9 @@ pub struct Input {
 }
 
 impl Input {
-    /// Sequences of one segment without padding.
-    pub fn packed(ids: Tensor) -> Self {
-        Self { ids, types: None, mask: None }
+    /// Sequences without padding; `types` `[B, S]`, int64, where they have two segments.
+    pub fn packed(ids: Tensor, types: Option<Tensor>) -> Self {
+        Self { ids, types, mask: None }
     }
 
     /// `ids`, `types` and `mask` `[B, S]`, int64; `mask` is 1 at tokens and 0 at padding.
@@ -35,34 +36,44 @@ impl Input {
 #[derive(Debug)]
 pub struct Encoder {
     embeddings: Embeddings,
-    blocks: Vec<Block>,
+    /// From the embeddings' width to the encoder's, where these differ.
+    project: Option<Linear>,
+    sublayers: Vec<Sublayer>,
     /// Pre-LN leaves its sum unnormalised; one more LayerNorm ends the stack.
     norm: Option<LayerNorm>,
 }
 
 impl Encoder {
     /// `padding` is the id of `[PAD]`.
-    pub fn new(weights: &Weights, model: &Model, padding: i64) -> Self {
+    pub fn new(weights: &Weights, family: Family, model: &Model, padding: i64) -> Self {
+        let prefix = family.prefix();
+        let projects = model.embedding_width() != model.hidden;
         Self {
-            embeddings: Embeddings::new(weights, model, padding),
-            blocks: (1..=model.blocks).map(|block| Block::new(weights, block, model)).collect(),
-            norm: (model.norm == Norm::Pre).then(|| LayerNorm::new(weights, "bert.encoder.ln")),
+            embeddings: Embeddings::new(weights, family, model, padding),
+            project: projects.then(|| Linear::new(weights, &format!("{prefix}.embeddings_project"))),
+            sublayers: places(model)
+                .map(|(block, half)| Sublayer::new(weights, &family.block(block), half, model))
+                .collect(),
+            norm: (model.norm == Norm::Pre).then(|| LayerNorm::new(weights, &format!("{prefix}.encoder.ln"))),
         }
     }
 
-    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per block, first block first; `train` turns dropout on.
+    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; `train` turns dropout on.
     pub fn forward(&self, input: &Input, gates: &[Gate], train: bool) -> Tensor {
         self.forward_seen(input, gates, train, &mut |_| ())
     }
 
-    /// As [`Encoder::forward`]; shows `seen` the output of the embeddings and then of each block, before the last
+    /// As [`Encoder::forward`]; shows `seen` what comes into the first sublayer and then the output of each, before the last
     /// LayerNorm.
     pub fn forward_seen(&self, input: &Input, gates: &[Gate], train: bool, seen: &mut dyn FnMut(&Tensor)) -> Tensor {
-        assert_eq!(gates.len(), self.blocks.len(), "one gate per block");
+        assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
         let mut x = self.embeddings.forward(input, train);
+        if let Some(project) = &self.project {
+            x = project.forward(&x);
+        }
         seen(&x);
-        for (block, &gate) in self.blocks.iter().zip(gates) {
-            x = block.forward(x, input.mask.as_ref(), gate, train);
+        for (sublayer, gate) in self.sublayers.iter().zip(gates) {
+            x = sublayer.forward(x, input.mask.as_ref(), gate, train);
             seen(&x);
         }
         match &self.norm {

@@ -1,9 +1,10 @@
-//! What stands on the encoder: the MLM head in pre-training, pooler and classifier in fine-tuning.
+//! What stands on the encoder: the heads of the pre-training objectives; pooler and classifier in fine-tuning.
 
 use recipe::Model;
 use tch::Tensor;
 
 use super::dropout::dropout;
+use super::layout::{Family, classifier_names};
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
 
@@ -16,13 +17,22 @@ pub struct MlmHead {
 }
 
 impl MlmHead {
-    pub fn new(weights: &Weights) -> Self {
+    /// BERT's head, or the one of ELECTRA's generator.
+    pub fn new(weights: &Weights, family: Family) -> Self {
+        let (transform, norm, bias) = match family {
+            Family::Bert => {
+                ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
+            }
+            Family::Electra | Family::Generator => {
+                ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias")
+            }
+        };
         Self {
-            transform: Linear::new(weights, "cls.predictions.transform.dense"),
-            norm: LayerNorm::new(weights, "cls.predictions.transform.LayerNorm"),
+            transform: Linear::new(weights, transform),
+            norm: LayerNorm::new(weights, norm),
             decoder: Linear {
-                weight: weights.leaf("bert.embeddings.word_embeddings.weight"),
-                bias: weights.leaf("cls.predictions.bias"),
+                weight: weights.leaf(&format!("{}.word_embeddings.weight", family.embeddings())),
+                bias: weights.leaf(bias),
             },
         }
     }
@@ -37,27 +47,78 @@ impl MlmHead {
     }
 }
 
+/// Says of a pair whether its second half is another text's (Devlin et al. 2019).
+#[derive(Debug)]
+pub struct NextSentenceHead {
+    pooler: Linear,
+    output: Linear,
+}
+
+impl NextSentenceHead {
+    pub fn new(weights: &Weights) -> Self {
+        Self { pooler: Linear::new(weights, "bert.pooler.dense"), output: Linear::new(weights, "cls.seq_relationship") }
+    }
+
+    /// `hidden` `[B, S, H]` to logits `[B, 2]`: 0 for a pair that belongs together, 1 for one that does not.
+    pub fn forward(&self, hidden: &Tensor) -> Tensor {
+        self.output.forward(&self.pooler.forward(&hidden.select(1, 0)).tanh())
+    }
+}
+
+/// Says of each token whether it was replaced (Clark et al. 2020).
+#[derive(Debug)]
+pub struct Detector {
+    dense: Linear,
+    output: Linear,
+}
+
+impl Detector {
+    pub fn new(weights: &Weights) -> Self {
+        Self {
+            dense: Linear::new(weights, "discriminator_predictions.dense"),
+            output: Linear::new(weights, "discriminator_predictions.dense_prediction"),
+        }
+    }
+
+    /// `hidden` `[B, S, H]` to logits `[B, S]`.
+    pub fn forward(&self, hidden: &Tensor) -> Tensor {
+        self.output.forward(&self.dense.forward(hidden).gelu("none")).squeeze_dim(-1)
+    }
+}
+
 /// Scores a whole sequence by its first token.
 #[derive(Debug)]
 pub struct Classifier {
-    pooler: Linear,
+    dense: Linear,
     output: Linear,
+    family: Family,
     dropout: f64,
 }
 
 impl Classifier {
-    pub fn new(weights: &Weights, model: &Model) -> Self {
+    pub fn new(weights: &Weights, family: Family, model: &Model) -> Self {
+        let (dense, output) = classifier_names(family);
         Self {
-            pooler: Linear::new(weights, "bert.pooler.dense"),
-            output: Linear::new(weights, "classifier"),
+            dense: Linear::new(weights, dense),
+            output: Linear::new(weights, output),
+            family,
             dropout: model.dropout,
         }
     }
 
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
     /// `hidden` `[B, S, H]` to `[B, outputs]`.
     pub fn forward(&self, hidden: &Tensor, train: bool) -> Tensor {
+        let dropped = |x: Tensor| dropout(x, self.dropout, 1.0, train);
         // [B, S, H] -> [B, H]: the token [CLS]
-        let pooled = self.pooler.forward(&hidden.select(1, 0)).tanh();
-        self.output.forward(&dropout(pooled, self.dropout, 1.0, train))
+        let first = hidden.select(1, 0);
+        let pooled = match self.family {
+            Family::Bert => self.dense.forward(&first).tanh(),
+            Family::Electra | Family::Generator => self.dense.forward(&dropped(first)).gelu("none"),
+        };
+        self.output.forward(&dropped(pooled))
     }
 }

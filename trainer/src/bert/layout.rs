@@ -1,17 +1,81 @@
 //! Which weights a model has: published names, shapes and starting values, in groups that are trained together.
 //!
-//! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`.
+//! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`, replaced-token detection
+//! those of `ElectraFor...`.
 
-use recipe::{Model, Norm};
+use recipe::{Electra, Model, Norm, Pretrain, Sublayer};
 
-use super::block::norm_names;
+use super::sublayer::norm_name;
+
+/// Whose names the encoder's weights have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Bert,
+    Electra,
+    /// ELECTRA's generator. Its embeddings are the model's.
+    Generator,
+}
+
+impl Family {
+    /// The family of the encoder that `recipe` trains.
+    pub const fn of(recipe: &Pretrain) -> Self {
+        if recipe.objective.electra.is_some() { Self::Electra } else { Self::Bert }
+    }
+
+    pub(super) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Bert => "bert",
+            Self::Electra => "electra",
+            Self::Generator => "generator",
+        }
+    }
+
+    pub(super) const fn embeddings(self) -> &'static str {
+        match self {
+            Self::Bert => "bert.embeddings",
+            Self::Electra | Self::Generator => "electra.embeddings",
+        }
+    }
+
+    pub(super) fn block(self, index: u32) -> String {
+        format!("{}.encoder.layer.{index}", self.prefix())
+    }
+}
 
 /// What stands on the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Head {
-    Mlm,
-    /// Pooler and classifier with so many outputs.
-    Classifier(usize),
+    Mlm {
+        next_sentence: bool,
+    },
+    /// The detector of replaced tokens, and beside it the whole generator.
+    Electra(Electra),
+    /// For so many classes, or 1 for a score, in the way of the encoder's family.
+    Classifier {
+        outputs: usize,
+        family: Family,
+    },
+}
+
+impl Head {
+    /// The plain MLM head.
+    pub const MLM: Head = Head::Mlm { next_sentence: false };
+
+    /// The head of the objective of `recipe`.
+    pub fn of(recipe: &Pretrain) -> Self {
+        match recipe.objective.electra {
+            Some(electra) => Self::Electra(electra),
+            None => Self::Mlm { next_sentence: recipe.objective.next_sentence },
+        }
+    }
+
+    pub(super) const fn family(self) -> Family {
+        match self {
+            Self::Mlm { .. } => Family::Bert,
+            Self::Electra(_) => Family::Electra,
+            Self::Classifier { family, .. } => family,
+        }
+    }
 }
 
 /// From what a weight starts.
@@ -34,59 +98,129 @@ pub(super) struct Planned {
     pub(super) start: Start,
 }
 
-/// The weights outside the blocks first, then those of each block, first block first: a group is open or closed as a
-/// whole. Within a group, matrices come before vectors, so that what AdamW decays is one piece.
-pub(super) fn groups(model: &Model, vocabulary: u32, head: Head) -> Vec<Vec<Planned>> {
-    let mut groups = vec![outside(model, i64::from(vocabulary), head)];
-    groups.extend((0..model.blocks).map(|index| block(model, index)));
+/// A group to be: weights that are open or closed together.
+#[derive(Debug)]
+pub(super) struct PlannedGroup {
+    /// Which draws its starting values come from. Goes with what the group is and not with where it stands, so that models
+    /// that differ in one place agree in all others.
+    pub(super) number: u64,
+    pub(super) weights: Vec<Planned>,
+}
+
+/// The weights outside the sublayers first, then those of each sublayer in forward order; after them, where there is a
+/// generator, those of its sublayers. Within a group, matrices come before vectors, so that what AdamW decays is one
+/// piece.
+pub(super) fn groups(model: &Model, vocabulary: u32, head: Head) -> Vec<PlannedGroup> {
+    let mut groups = vec![PlannedGroup { number: 0, weights: outside(model, i64::from(vocabulary), head) }];
+    groups.extend(sublayers(model, head.family(), 1));
+    if let Head::Electra(electra) = head {
+        groups.extend(sublayers(&electra.generator(model), Family::Generator, 1 << 32));
+    }
     for group in &mut groups {
-        group.sort_by_key(|planned| planned.shape.len() < 2);
+        group.weights.sort_by_key(|planned| planned.shape.len() < 2);
     }
     groups
 }
 
+/// The block (from 0) and half of each sublayer, in forward order.
+pub(super) fn places(model: &Model) -> impl Iterator<Item = (u32, Sublayer)> {
+    let (mut attention, mut feed_forward) = (0..model.blocks, 0..model.blocks);
+    model.sublayers().into_iter().filter_map(move |half| {
+        let block = match half {
+            Sublayer::Attention => attention.next(),
+            Sublayer::FeedForward => feed_forward.next(),
+        };
+        block.map(|block| (block, half))
+    })
+}
+
+fn sublayers(model: &Model, family: Family, first: u64) -> impl Iterator<Item = PlannedGroup> {
+    places(model).map(move |(block, half)| {
+        let number = first + 2 * u64::from(block) + u64::from(half == Sublayer::FeedForward);
+        PlannedGroup { number, weights: sublayer(model, &family.block(block), half) }
+    })
+}
+
 fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<Planned> {
-    let h = i64::from(model.hidden);
+    let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
+    let family = head.family();
+    let embeddings = family.embeddings();
     let mut list = vec![
-        matrix("bert.embeddings.word_embeddings.weight", [vocabulary, h], Start::Normal),
-        matrix("bert.embeddings.position_embeddings.weight", [i64::from(model.positions), h], Start::Normal),
-        matrix("bert.embeddings.token_type_embeddings.weight", [2, h], Start::Normal),
+        matrix(&format!("{embeddings}.word_embeddings.weight"), [vocabulary, e], Start::Normal),
+        matrix(&format!("{embeddings}.position_embeddings.weight"), [i64::from(model.positions), e], Start::Normal),
+        matrix(&format!("{embeddings}.token_type_embeddings.weight"), [2, e], Start::Normal),
     ];
     if model.embedding_norm {
-        list.extend(layer_norm("bert.embeddings.LayerNorm", h));
+        list.extend(layer_norm(&format!("{embeddings}.LayerNorm"), e));
     }
-    if model.norm == Norm::Pre {
-        list.extend(layer_norm("bert.encoder.ln", h));
-    }
+    list.extend(around(model, family));
     match head {
-        Head::Mlm => {
+        Head::Mlm { next_sentence } => {
             list.extend(linear("cls.predictions.transform.dense", h, h, Start::Normal));
             list.extend(layer_norm("cls.predictions.transform.LayerNorm", h));
             list.push(vector("cls.predictions.bias", vocabulary, Start::Zeros));
+            if next_sentence {
+                list.extend(linear("bert.pooler.dense", h, h, Start::Normal));
+                list.extend(linear("cls.seq_relationship", 2, h, Start::Normal));
+            }
         }
-        Head::Classifier(outputs) => {
-            list.extend(linear("bert.pooler.dense", h, h, Start::HeadNormal));
-            list.extend(linear("classifier", outputs as i64, h, Start::HeadNormal));
+        Head::Electra(electra) => {
+            list.extend(linear("discriminator_predictions.dense", h, h, Start::Normal));
+            list.extend(linear("discriminator_predictions.dense_prediction", 1, h, Start::Normal));
+            let generator = electra.generator(model);
+            list.extend(around(&generator, Family::Generator));
+            list.extend(linear("generator_predictions.dense", e, i64::from(generator.hidden), Start::Normal));
+            list.extend(layer_norm("generator_predictions.LayerNorm", e));
+            list.push(vector("generator_lm_head.bias", vocabulary, Start::Zeros));
+        }
+        Head::Classifier { outputs, family } => {
+            let (dense, output) = classifier_names(family);
+            list.extend(linear(dense, h, h, Start::HeadNormal));
+            list.extend(linear(output, outputs as i64, h, Start::HeadNormal));
         }
     }
     list
 }
 
-fn block(model: &Model, index: u32) -> Vec<Planned> {
+/// Published names of the two matrices of a classifier.
+pub(super) const fn classifier_names(family: Family) -> (&'static str, &'static str) {
+    match family {
+        Family::Bert => ("bert.pooler.dense", "classifier"),
+        Family::Electra | Family::Generator => ("classifier.dense", "classifier.out_proj"),
+    }
+}
+
+/// What an encoder has before its first sublayer and after its last.
+fn around(model: &Model, family: Family) -> Vec<Planned> {
+    let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
+    let mut list = Vec::new();
+    if h != e {
+        list.extend(linear(&format!("{}.embeddings_project", family.prefix()), h, e, Start::Normal));
+    }
+    if model.norm == Norm::Pre {
+        list.extend(layer_norm(&format!("{}.encoder.ln", family.prefix()), h));
+    }
+    list
+}
+
+fn sublayer(model: &Model, prefix: &str, half: Sublayer) -> Vec<Planned> {
     let (h, i) = (i64::from(model.hidden), i64::from(model.intermediate));
-    let prefix = format!("bert.encoder.layer.{index}");
-    let (attention_norm, feed_forward_norm) = norm_names(model.norm);
-    let qkv =
-        |what: &str| ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}.{what}")).to_vec();
-    let mut list = vec![
-        Planned { parts: qkv("weight"), shape: vec![3 * h, h], start: Start::Normal },
-        Planned { parts: qkv("bias"), shape: vec![3 * h], start: Start::Zeros },
-    ];
-    list.extend(linear(&format!("{prefix}.attention.output.dense"), h, h, Start::Normal));
-    list.extend(layer_norm(&format!("{prefix}.{attention_norm}"), h));
-    list.extend(linear(&format!("{prefix}.intermediate.dense"), i, h, Start::Normal));
-    list.extend(linear(&format!("{prefix}.output.dense"), h, i, Start::Normal));
-    list.extend(layer_norm(&format!("{prefix}.{feed_forward_norm}"), h));
+    let mut list = Vec::new();
+    match half {
+        Sublayer::Attention => {
+            let qkv = |what: &str| {
+                ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}.{what}")).to_vec()
+            };
+            list.push(Planned { parts: qkv("weight"), shape: vec![3 * h, h], start: Start::Normal });
+            list.push(Planned { parts: qkv("bias"), shape: vec![3 * h], start: Start::Zeros });
+            list.extend(linear(&format!("{prefix}.attention.output.dense"), h, h, Start::Normal));
+        }
+        Sublayer::FeedForward => {
+            list.extend(linear(&format!("{prefix}.intermediate.dense"), i, h, Start::Normal));
+            list.extend(linear(&format!("{prefix}.output.dense"), h, i, Start::Normal));
+        }
+    }
+    list.extend(layer_norm(&format!("{prefix}.{}", norm_name(model.norm, half)), h));
     list
 }
 

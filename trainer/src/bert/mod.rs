@@ -1,10 +1,9 @@
-//! BERT in forward order: embeddings, blocks of an attention and a feed-forward half, heads.
+//! BERT in forward order: embeddings, attention and feed-forward sublayers, heads.
 //!
 //! Shapes in comments: `B` sequences, `S` tokens in each, `H` hidden width, `A` heads, `D = H/A`, `I` intermediate width,
 //! `V` vocabulary, `M` masked positions.
 
 pub mod attention;
-pub mod block;
 mod dropout;
 pub mod embeddings;
 pub mod encoder;
@@ -12,9 +11,10 @@ pub mod heads;
 pub mod layout;
 mod linear;
 pub mod published;
+pub mod sublayer;
 pub mod weights;
 
 pub use encoder::{Encoder, Input};
-pub use heads::{Classifier, MlmHead};
-pub use layout::Head;
+pub use heads::{Classifier, Detector, MlmHead, NextSentenceHead};
+pub use layout::{Family, Head};
 pub use weights::Weights;

@@ -4,26 +4,32 @@ use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
 use recipe::{Model, Norm};
 use serde_json::{Value, json};
 
-use super::layout::Head;
+use super::layout::{Family, Head};
 
 /// The configuration of the published architecture that computes the same function: `bert` for Post-LN, `megatron-bert`
-/// for Pre-LN without LayerNorm after the embeddings. Pre-LN with it has no published twin; it goes by a name that
-/// transformers refuses, since loading it as `megatron-bert` would silently leave that LayerNorm out.
+/// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. What has no
+/// published twin goes by a name that transformers refuses, since loading it as one of these would silently leave
+/// something out.
 pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value {
+    let electra = head.family() == Family::Electra;
     let (model_type, family) = match (model.norm, model.embedding_norm) {
+        _ if model.order.is_some() => ("lamina-bert", "LaminaBert"),
+        (Norm::Post, _) if electra => ("electra", "Electra"),
         (Norm::Post, _) => ("bert", "Bert"),
-        (Norm::Pre, false) => ("megatron-bert", "MegatronBert"),
-        (Norm::Pre, true) => ("lamina-bert", "LaminaBert"),
+        (Norm::Pre, false) if !electra => ("megatron-bert", "MegatronBert"),
+        (Norm::Pre, _) => ("lamina-bert", "LaminaBert"),
     };
     let head = match head {
-        Head::Mlm => "ForMaskedLM",
-        Head::Classifier(_) => "ForSequenceClassification",
+        Head::Mlm { next_sentence: false } => "ForMaskedLM",
+        Head::Mlm { next_sentence: true } | Head::Electra(_) => "ForPreTraining",
+        Head::Classifier { .. } => "ForSequenceClassification",
     };
     json!({
         "architectures": [format!("{family}{head}")],
         "model_type": model_type,
         "vocab_size": vocabulary,
         "hidden_size": model.hidden,
+        "embedding_size": model.embedding_width(),
         "num_hidden_layers": model.blocks,
         "num_attention_heads": model.heads,
         "intermediate_size": model.intermediate,

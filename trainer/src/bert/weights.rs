@@ -10,11 +10,11 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Gate, Model, Purpose, Seeds};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::layout::{self, Head, Planned, Start};
+use super::layout::{self, Head, Planned, PlannedGroup, Start};
 
 #[derive(Debug)]
 pub struct Weights {
-    /// The weights outside the blocks, then those of each block.
+    /// The weights outside the sublayers, then those of each sublayer in forward order; after them a generator's.
     groups: Vec<Group>,
 }
 
@@ -42,11 +42,11 @@ impl Weights {
     /// draws of its own, so models that differ in one place agree in all others.
     pub fn new(model: &Model, vocabulary: u32, head: Head, seeds: &Seeds, device: Device) -> Self {
         let plan = layout::groups(model, vocabulary, head);
-        let groups = (0u64..).zip(plan).map(|(number, plan)| Group::new(plan, number, seeds, device)).collect();
+        let groups = plan.into_iter().map(|group| Group::new(group, seeds, device)).collect();
         Self { groups }
     }
 
-    /// The weights outside the blocks, then those of each block.
+    /// The weights outside the sublayers, then those of each sublayer in forward order; after them a generator's.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
@@ -56,9 +56,22 @@ impl Weights {
         &mut self.groups
     }
 
-    /// The groups that take part in a step: those of open blocks, and always what lies outside the blocks.
-    pub fn open(gates: &[Gate]) -> Vec<bool> {
-        std::iter::once(true).chain(gates.iter().map(|gate| gate.open)).collect()
+    /// The groups that take part in a step: those of open sublayers, and always what lies outside them. A generator's
+    /// sublayers go with the model's.
+    pub fn open(&self, gates: &[Gate]) -> Vec<bool> {
+        let sublayers = gates.iter().map(Gate::is_open).cycle().take(self.groups.len() - 1);
+        std::iter::once(true).chain(sublayers).collect()
+    }
+
+    /// The groups of the two halves of `block` (from 0), in a model of the usual order without a generator.
+    pub(crate) fn groups_of_block(block: u32) -> [usize; 2] {
+        [1, 2].map(|half| 2 * block as usize + half)
+    }
+
+    /// Gives the group at `to` the values of the one at `from`, of the same layout.
+    pub(crate) fn copy_group(&mut self, from: usize, to: usize) {
+        let source = self.groups[from].values.shallow_clone();
+        overwrite(&mut self.groups[to].values, &source);
     }
 
     /// All weights by published name, as views.
@@ -85,7 +98,7 @@ impl Weights {
 }
 
 impl Group {
-    fn new(plan: Vec<Planned>, number: u64, seeds: &Seeds, device: Device) -> Self {
+    fn new(PlannedGroup { number, weights: plan }: PlannedGroup, seeds: &Seeds, device: Device) -> Self {
         let size = |planned: &Planned| planned.shape.iter().product::<i64>();
         let matrices = plan.iter().filter(|planned| planned.shape.len() > 1).map(size).sum();
         let mut start = Vec::with_capacity(plan.iter().map(size).sum::<i64>() as usize);
@@ -124,6 +137,11 @@ impl Group {
     /// The whole buffer.
     pub(crate) fn values(&mut self) -> &mut Tensor {
         &mut self.values
+    }
+
+    /// The whole buffer, to look at.
+    pub(crate) fn buffer(&self) -> &Tensor {
+        &self.values
     }
 
     /// How many elements at the front of the buffer belong to matrices.

@@ -23,6 +23,30 @@ pub struct MlmBatch {
     pub positions: Vec<i64>,
     /// The original id at each of `positions`.
     pub labels: Vec<i64>,
+    /// Where sequences are pairs: the segment of each token, `[batch * length]`.
+    pub types: Vec<i64>,
+    /// Where sequences are pairs: 0 for one that belongs together, 1 for one that does not, `[batch]`.
+    pub apart: Vec<i64>,
+}
+
+/// How sequences are turned into a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Masking<'a> {
+    pub vocabulary: &'a Vocabulary,
+    /// Share of the ordinary tokens that are to be restored.
+    pub rate: f64,
+    /// Of these, so many become `[MASK]`, so many a random token; the rest stay.
+    pub mask: f64,
+    pub random: f64,
+    /// Whether sequences are made into pairs.
+    pub pairs: bool,
+}
+
+impl<'a> Masking<'a> {
+    /// As `objective` has it at `rate`.
+    pub fn new(objective: &Mlm, rate: f64, vocabulary: &'a Vocabulary) -> Self {
+        Self { vocabulary, rate, mask: objective.mask, random: objective.random, pairs: objective.next_sentence }
+    }
 }
 
 /// The order in which a run reads its sequences: one permutation per epoch, each sequence once an epoch.
@@ -61,59 +85,62 @@ impl Order {
     }
 }
 
-/// The training batch of `step` made of `rows`, masked by the trial's data `seed`.
+/// A part of the training batch of `step`: its `rows`, of which the first stands at `place` in the whole batch. Masked by
+/// the trial's data `seed`.
 pub fn masked_batch(
     sequences: &Sequences,
     rows: &[u32],
-    objective: &Mlm,
-    vocabulary: &Vocabulary,
+    place: usize,
+    masking: &Masking<'_>,
     seed: u64,
     step: u64,
 ) -> MlmBatch {
     let mut batch = MlmBatch::default();
-    for (place, &row) in rows.iter().enumerate() {
-        let draws = generator(seed, Purpose::Mask, step, place as u64);
-        batch.push(sequences.sequence(row as usize), objective, vocabulary, draws);
+    for (place, &row) in (place as u64..).zip(rows) {
+        batch.push(sequences, row as usize, masking, generator(seed, Purpose::Mask, step, place));
     }
     batch
 }
 
-/// A batch of held-out sequences. Its mask depends on the sequence alone: the same at every step, in every trial and
+/// A batch of held-out sequences. What is masked depends on the sequence alone: the same at every step, in every trial and
 /// for every batch size.
-pub fn validation_batch(
-    sequences: &Sequences,
-    rows: Range<usize>,
-    objective: &Mlm,
-    vocabulary: &Vocabulary,
-) -> MlmBatch {
+pub fn validation_batch(sequences: &Sequences, rows: Range<usize>, masking: &Masking<'_>) -> MlmBatch {
     let mut batch = MlmBatch::default();
     for row in rows {
-        let draws = generator(VALIDATION_SEED, Purpose::Mask, 0, row as u64);
-        batch.push(sequences.sequence(row), objective, vocabulary, draws);
+        batch.push(sequences, row, masking, generator(VALIDATION_SEED, Purpose::Mask, 0, row as u64));
     }
     batch
 }
 
 /// Tokens to restore in a sequence of `length` ids, two of which are its `[CLS]` and last `[SEP]`. The same for every
 /// sequence, so that the head's shapes do not change from step to step.
-pub fn masked_per_sequence(length: usize, objective: &Mlm) -> usize {
-    ((objective.rate * length.saturating_sub(2) as f64).round() as usize).max(1)
+pub fn masked_per_sequence(length: usize, rate: f64) -> usize {
+    ((rate * length.saturating_sub(2) as f64).round() as usize).max(1)
 }
 
 impl MlmBatch {
+    fn push(&mut self, sequences: &Sequences, row: usize, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
+        if masking.pairs {
+            let apart = uniform(&mut draws) < 0.5;
+            let other = if apart { another(row, sequences.sequences(), &mut draws) } else { row };
+            let (first, second) = (sequences.sequence(row), sequences.sequence(other));
+            let length = first.len();
+            let pair = pair(first.collect(), second, i64::from(masking.vocabulary.sep()));
+            self.types.extend((0..length).map(|at| i64::from(at >= first_segment(length))));
+            self.apart.push(i64::from(apart));
+            self.push_masked(pair.into_iter(), masking, draws);
+        } else {
+            self.push_masked(sequences.sequence(row), masking, draws);
+        }
+    }
+
     /// Appends one sequence. Where it has fewer ordinary tokens than are to be masked, all of them are.
-    fn push(
-        &mut self,
-        sequence: impl Iterator<Item = i64>,
-        objective: &Mlm,
-        vocabulary: &Vocabulary,
-        mut draws: ChaCha8Rng,
-    ) {
-        let start = self.ids.len();
+    fn push_masked(&mut self, sequence: impl Iterator<Item = i64>, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
+        let (start, vocabulary) = (self.ids.len(), masking.vocabulary);
         self.ids.extend(sequence);
         let mut ordinary: Vec<usize> =
             (start..self.ids.len()).filter(|&at| !vocabulary.is_special(self.ids[at] as u32)).collect();
-        let count = masked_per_sequence(self.ids.len() - start, objective).min(ordinary.len());
+        let count = masked_per_sequence(self.ids.len() - start, masking.rate).min(ordinary.len());
         for i in 0..count {
             let other = i + below(&mut draws, (ordinary.len() - i) as u64) as usize;
             ordinary.swap(i, other);
@@ -124,13 +151,39 @@ impl MlmBatch {
             self.positions.push(at as i64);
             self.labels.push(self.ids[at]);
             let choice = uniform(&mut draws);
-            if choice < objective.mask {
+            if choice < masking.mask {
                 self.ids[at] = i64::from(vocabulary.mask());
-            } else if choice < objective.mask + objective.random {
+            } else if choice < masking.mask + masking.random {
                 self.ids[at] = i64::from(vocabulary.random_ordinary(&mut draws));
             }
         }
     }
+}
+
+/// Tokens of the first segment of a pair, `[CLS]` and its `[SEP]` included.
+const fn first_segment(length: usize) -> usize {
+    (length - 3) / 2 + 2
+}
+
+/// `[CLS] A [SEP] B [SEP]` out of two packed sequences of one length: the first half of one, and of the other what would
+/// follow it. The last token of the text makes room for the separator.
+fn pair(mut first: Vec<i64>, second: impl Iterator<Item = i64>, separator: i64) -> Vec<i64> {
+    let (length, segment) = (first.len(), first_segment(first.len()));
+    first.truncate(segment - 1);
+    first.push(separator);
+    // A holds all up to here, so B begins with the token after it.
+    first.extend(second.skip(segment - 1).take(length - segment - 1));
+    first.push(separator);
+    first
+}
+
+/// Another row, each alike; the same where there is no other.
+fn another(row: usize, rows: usize, draws: &mut ChaCha8Rng) -> usize {
+    if rows < 2 {
+        return row;
+    }
+    let drawn = below(draws, rows as u64 - 1) as usize;
+    if drawn < row { drawn } else { drawn + 1 }
 }
 
 #[cfg(test)]
@@ -154,7 +207,7 @@ mod tests {
     fn masked(length: usize, objective: &Mlm, seed: u64, step: u64) -> MlmBatch {
         let mut batch = MlmBatch::default();
         let draws = generator(seed, Purpose::Mask, step, 0);
-        batch.push(sequence(length).into_iter(), objective, &small(), draws);
+        batch.push_masked(sequence(length).into_iter(), &Masking::new(objective, objective.rate, &small()), draws);
         batch
     }
 
@@ -167,7 +220,7 @@ mod tests {
             let (original, vocabulary) = (sequence(length), small());
             let batch = masked(length, &objective, seed, step);
             prop_assert_eq!(&batch, &masked(length, &objective, seed, step));
-            prop_assert_eq!(batch.positions.len(), masked_per_sequence(length, &objective).min(length - 4));
+            prop_assert_eq!(batch.positions.len(), masked_per_sequence(length, objective.rate).min(length - 4));
             prop_assert!(batch.positions.is_sorted_by(|a, b| a < b));
             let mut restored = batch.ids.clone();
             for (&at, &label) in batch.positions.iter().zip(&batch.labels) {
@@ -212,7 +265,7 @@ mod tests {
         const STEPS: u64 = 20_000;
         let (length, vocabulary, objective) = (42, small(), Mlm::default());
         let original = sequence(length);
-        let per_sequence = masked_per_sequence(length, &objective);
+        let per_sequence = masked_per_sequence(length, objective.rate);
         assert_eq!(per_sequence, 6);
         let mut chosen = vec![0u64; length];
         let [mut mask, mut random, mut kept] = [0u64; 3];
@@ -251,7 +304,28 @@ mod tests {
         let vocabulary = small();
         let mut batch = MlmBatch::default();
         let ids = [vocabulary.cls(), vocabulary.unknown(), vocabulary.sep()].map(i64::from);
-        batch.push(ids.into_iter(), &Mlm::default(), &vocabulary, generator(0, Purpose::Mask, 0, 0));
+        batch.push_masked(
+            ids.into_iter(),
+            &Masking::new(&Mlm::default(), 0.15, &vocabulary),
+            generator(0, Purpose::Mask, 0, 0),
+        );
         assert_eq!(batch, MlmBatch { ids: ids.to_vec(), ..MlmBatch::default() });
+    }
+
+    #[test]
+    fn a_pair_is_two_halves_with_a_separator_each() {
+        // [CLS] 1 2 3 4 5 6 7 [SEP] and [CLS] 11 .. 17 [SEP], of nine ids.
+        let text = |from: i64| std::iter::once(0).chain(from..from + 7).chain([99]).collect::<Vec<i64>>();
+        assert_eq!(first_segment(9), 5);
+        assert_eq!(pair(text(1), text(1).into_iter(), 99), [0, 1, 2, 3, 99, 4, 5, 6, 99]);
+        assert_eq!(pair(text(1), text(11).into_iter(), 99), [0, 1, 2, 3, 99, 14, 15, 16, 99]);
+    }
+
+    proptest! {
+        #[test]
+        fn another_row_is_another(row in 0usize..50, more in 1usize..50, seed: u64) {
+            let other = another(row, row + 1 + more, &mut generator(seed, Purpose::Mask, 0, 0));
+            prop_assert!(other != row && other < row + 1 + more);
+        }
     }
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::shard::Writer;
 use super::*;
-use crate::data::masking::{Order, masked_batch, masked_per_sequence, validation_batch};
+use crate::data::masking::{Masking, Order, masked_batch, masked_per_sequence, validation_batch};
 
 const LENGTH: u32 = 16;
 const HELD_OUT: f64 = 0.2;
@@ -264,19 +264,20 @@ fn a_batch_is_masked_row_by_row_and_validation_alike_in_any_batch() {
     let bench = Bench::new();
     let (shards, _) = bench.built();
     let (train, vocabulary, objective) = (&shards.train, &shards.vocabulary, Mlm::default());
+    let masking = Masking::new(&objective, objective.rate, vocabulary);
     let rows = Order::new(4, train.sequences() as u32).batch_rows(8, 11);
-    let batch = masked_batch(train, &rows, &objective, vocabulary, 4, 11);
+    let batch = masked_batch(train, &rows, 0, &masking, 4, 11);
     assert_eq!(batch.ids.len(), 8 * LENGTH as usize);
-    assert_eq!(batch.positions.len(), 8 * masked_per_sequence(LENGTH as usize, &objective));
+    assert_eq!(batch.positions.len(), 8 * masked_per_sequence(LENGTH as usize, objective.rate));
     let mut restored = batch.ids.clone();
     for (&at, &label) in batch.positions.iter().zip(&batch.labels) {
         restored[at as usize] = label;
     }
     let original: Vec<i64> = rows.iter().flat_map(|&row| train.sequence(row as usize)).collect();
     assert_eq!(restored, original);
-    assert_ne!(batch.positions, masked_batch(train, &rows, &objective, vocabulary, 4, 12).positions);
-    assert_ne!(batch.positions, masked_batch(train, &rows, &objective, vocabulary, 5, 11).positions);
+    assert_ne!(batch.positions, masked_batch(train, &rows, 0, &masking, 4, 12).positions);
+    assert_ne!(batch.positions, masked_batch(train, &rows, 0, &masking, 5, 11).positions);
 
-    let valid = |rows| validation_batch(&shards.valid, rows, &objective, vocabulary).ids;
+    let valid = |rows| validation_batch(&shards.valid, rows, &masking).ids;
     assert_eq!(valid(0..6), [valid(0..1), valid(1..4), valid(4..6)].concat());
 }

@@ -1,0 +1,133 @@
+//! One half of a block, switchable (Zhang & He 2020, section 3).
+
+use recipe::{Gate, Model, Norm, Rows, Sublayer as Half};
+use tch::Tensor;
+
+use super::attention::Attention;
+use super::dropout::dropout;
+use super::linear::{LayerNorm, Linear};
+use super::weights::Weights;
+
+#[derive(Debug)]
+pub struct Sublayer {
+    placement: Norm,
+    norm: LayerNorm,
+    body: Body,
+    dropout: f64,
+}
+
+#[derive(Debug)]
+enum Body {
+    Attention(Attention),
+    FeedForward(FeedForward),
+}
+
+impl Sublayer {
+    /// The `half` of the block that goes by `prefix`, such as `bert.encoder.layer.0`.
+    pub(super) fn new(weights: &Weights, prefix: &str, half: Half, model: &Model) -> Self {
+        Self {
+            placement: model.norm,
+            norm: LayerNorm::new(weights, &format!("{prefix}.{}", norm_name(model.norm, half))),
+            body: match half {
+                Half::Attention => Body::Attention(Attention::new(weights, prefix, model)),
+                Half::FeedForward => Body::FeedForward(FeedForward::new(weights, prefix)),
+            },
+            dropout: model.dropout,
+        }
+    }
+
+    /// `x` `[B, S, H]` to `[B, S, H]`; `mask` as in [`Attention`]. A closed gate gives `x` back and runs nothing; one that
+    /// is open to some sequences runs on these alone.
+    pub(super) fn forward(&self, x: Tensor, mask: Option<&Tensor>, gate: &Gate, train: bool) -> Tensor {
+        match &gate.rows {
+            Rows::None => x,
+            Rows::All => self.opened(&x, mask, gate.scale, train),
+            Rows::Some(rows) => {
+                let rows: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
+                let rows = Tensor::from_slice(&rows).to_device(x.device());
+                let mask = mask.map(|mask| mask.index_select(0, &rows));
+                let opened = self.opened(&x.index_select(0, &rows), mask.as_ref(), gate.scale, train);
+                x.index_copy(0, &rows, &opened)
+            }
+        }
+    }
+
+    /// Pre-LN: `x + F(LN x) scale`. Post-LN: `LN(x + F(x) scale)`.
+    fn opened(&self, x: &Tensor, mask: Option<&Tensor>, scale: f64, train: bool) -> Tensor {
+        let branch = |y: &Tensor| {
+            let y = match &self.body {
+                Body::Attention(attention) => attention.forward(y, mask, train),
+                Body::FeedForward(feed_forward) => feed_forward.forward(y),
+            };
+            dropout(y, self.dropout, scale, train)
+        };
+        match self.placement {
+            Norm::Pre => x + branch(&self.norm.forward(x)),
+            Norm::Post => self.norm.forward(&(x + branch(x))),
+        }
+    }
+}
+
+/// Published name of the LayerNorm that belongs to a half of a block.
+pub(super) const fn norm_name(norm: Norm, half: Half) -> &'static str {
+    match (norm, half) {
+        (Norm::Post, Half::Attention) => "attention.output.LayerNorm",
+        (Norm::Post, Half::FeedForward) => "output.LayerNorm",
+        (Norm::Pre, Half::Attention) => "attention.ln",
+        (Norm::Pre, Half::FeedForward) => "ln",
+    }
+}
+
+/// W2 gelu(W1 x), with the exact GELU.
+#[derive(Debug)]
+struct FeedForward {
+    /// `[I, H]`
+    widen: Linear,
+    /// `[H, I]`
+    narrow: Linear,
+}
+
+impl FeedForward {
+    fn new(weights: &Weights, prefix: &str) -> Self {
+        Self {
+            widen: Linear::new(weights, &format!("{prefix}.intermediate.dense")),
+            narrow: Linear::new(weights, &format!("{prefix}.output.dense")),
+        }
+    }
+
+    /// `[B, S, H]` to `[B, S, H]`.
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.narrow.forward(&self.widen.forward(x).gelu("none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recipe::{Seeds, Size};
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::bert::Head;
+
+    #[test]
+    fn a_gate_that_is_open_to_some_sequences_leaves_the_others_as_they_are() {
+        let size = Size { blocks: 1, hidden: 12, heads: 3, intermediate: 20 };
+        for norm in [Norm::Pre, Norm::Post] {
+            let model = Model::of_size(size, norm);
+            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));
+            let mask = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(7).lt(5).view([5, 1, 1, 7]);
+            for half in [Half::Attention, Half::FeedForward] {
+                let sublayer = Sublayer::new(&weights, "bert.encoder.layer.0", half, &model);
+                let gate = |rows| Gate { rows, scale: 1.5 };
+                let run = |rows| sublayer.forward(x.shallow_clone(), Some(&mask), &gate(rows), false);
+                let (all, some) = (run(Rows::All), run(Rows::Some(vec![1, 4])));
+                for row in 0..5 {
+                    let expected = if [1, 4].contains(&row) { all.get(row) } else { x.get(row) };
+                    let error = (some.get(row) - expected).abs().max().double_value(&[]);
+                    assert!(error < 1e-6, "{norm:?} {half:?} row {row}: {error}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a pre-trained model learns to do: its encoder, its heads and its loss.
+
+use recipe::seeds::{generator, uniform};
+use recipe::{Electra, Gate, Pretrain, Purpose};
+use tch::{Device, Kind, Reduction, Tensor, no_grad};
+
+use crate::bert::{Detector, Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
+use crate::data::masking::MlmBatch;
+
+/// A model with what its loss needs.
+#[derive(Debug)]
+pub struct Objective {
+    length: i64,
+    device: Device,
+    kind: Kinds,
+}
+
+#[derive(Debug)]
+enum Kinds {
+    Mlm { encoder: Encoder, head: MlmHead, next_sentence: Option<NextSentenceHead> },
+    Electra { rule: Electra, generator: Encoder, filler: MlmHead, encoder: Encoder, detector: Detector },
+}
+
+/// What a batch of held-out sequences adds to the sums of an evaluation.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    /// Negative log likelihood of the masked tokens, and their number.
+    masked: (f64, f64),
+    /// Pairs that were judged rightly, and their number.
+    pairs: (f64, f64),
+    /// Binary cross-entropy of the detector, and the number of tokens.
+    detected: (f64, f64),
+}
+
+/// One number that decides where a generator's draws come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Replacement {
+    pub seed: u64,
+    pub step: u64,
+    /// Which part of the step's batch.
+    pub part: u64,
+}
+
+impl Objective {
+    pub fn new(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Self {
+        let model = &recipe.model;
+        let kind = match recipe.objective.electra {
+            None => Kinds::Mlm {
+                encoder: Encoder::new(weights, Family::Bert, model, padding),
+                head: MlmHead::new(weights, Family::Bert),
+                next_sentence: recipe.objective.next_sentence.then(|| NextSentenceHead::new(weights)),
+            },
+            Some(rule) => Kinds::Electra {
+                rule,
+                generator: Encoder::new(weights, Family::Generator, &rule.generator(model), padding),
+                filler: MlmHead::new(weights, Family::Generator),
+                encoder: Encoder::new(weights, Family::Electra, model, padding),
+                detector: Detector::new(weights),
+            },
+        };
+        Self { length: i64::from(recipe.length), device, kind }
+    }
+
+    /// The encoder that is trained for others to use.
+    pub fn encoder(&self) -> &Encoder {
+        match &self.kind {
+            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } => encoder,
+        }
+    }
+
+    /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. `masked`
+    /// is the number of masked tokens and `parts` the number of equal parts of the whole.
+    pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], masked: usize, parts: u32, draws: Replacement) -> Tensor {
+        let (share, part) = (batch.labels.len() as f64 / masked as f64, 1.0 / f64::from(parts));
+        match &self.kind {
+            Kinds::Mlm { encoder, head, next_sentence } => {
+                let hidden = encoder.forward(&self.input(batch, &batch.ids), gates, true);
+                let logits = head.forward(&hidden, &self.numbers(&batch.positions));
+                let loss = scaled(cross_entropy(&logits, &self.numbers(&batch.labels), Reduction::Mean), share);
+                match next_sentence {
+                    None => loss,
+                    Some(head) => {
+                        let apart = self.numbers(&batch.apart);
+                        loss + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), part)
+                    }
+                }
+            }
+            Kinds::Electra { rule, .. } => {
+                let (filled, detected) = self.electra(batch, gates, true, draws);
+                let labels = self.numbers(&batch.labels);
+                scaled(cross_entropy(&filled, &labels, Reduction::Mean), share)
+                    + detected.loss(Reduction::Mean) * (rule.weight * part)
+            }
+        }
+    }
+
+    /// Named means over held-out batches, at full depth and without dropout: what `loss` would be first, as
+    /// `validation_loss`; for pairs, of the masked tokens alone.
+    pub fn evaluate(&self, batches: impl Iterator<Item = MlmBatch>, gates: &[Gate]) -> Vec<(String, f64)> {
+        let mut sums = Sums::default();
+        let add = |sum: &mut (f64, f64), value: &Tensor, count: usize| {
+            *sum = (sum.0 + value.double_value(&[]), sum.1 + count as f64);
+        };
+        for (part, batch) in (0..).zip(batches) {
+            no_grad(|| match &self.kind {
+                Kinds::Mlm { encoder, head, next_sentence } => {
+                    let hidden = encoder.forward(&self.input(&batch, &batch.ids), gates, false);
+                    let logits = head.forward(&hidden, &self.numbers(&batch.positions));
+                    let loss = cross_entropy(&logits, &self.numbers(&batch.labels), Reduction::Sum);
+                    add(&mut sums.masked, &loss, batch.labels.len());
+                    if let Some(head) = next_sentence {
+                        let right = head.forward(&hidden).argmax(1, false).eq_tensor(&self.numbers(&batch.apart));
+                        add(&mut sums.pairs, &right.sum(Kind::Double), batch.apart.len());
+                    }
+                }
+                Kinds::Electra { .. } => {
+                    // The same replacements at every evaluation of every trial.
+                    let draws = Replacement { seed: 0, step: u64::MAX, part };
+                    let (filled, detected) = self.electra(&batch, gates, false, draws);
+                    let loss = cross_entropy(&filled, &self.numbers(&batch.labels), Reduction::Sum);
+                    add(&mut sums.masked, &loss, batch.labels.len());
+                    add(&mut sums.detected, &detected.loss(Reduction::Sum), batch.ids.len());
+                }
+            });
+        }
+        let mean = |(sum, count): (f64, f64)| sum / count;
+        let named = |name: &str, value: f64| (name.to_owned(), value);
+        match &self.kind {
+            Kinds::Mlm { next_sentence: None, .. } => vec![named("validation_loss", mean(sums.masked))],
+            Kinds::Mlm { .. } => {
+                let (loss, right) = (mean(sums.masked), mean(sums.pairs));
+                vec![named("validation_loss", loss), named("next_sentence_accuracy", right)]
+            }
+            Kinds::Electra { rule, .. } => {
+                let (filled, detected) = (mean(sums.masked), mean(sums.detected));
+                vec![
+                    named("validation_loss", filled + rule.weight * detected),
+                    named("generator_loss", filled),
+                    named("detection_loss", detected),
+                ]
+            }
+        }
+    }
+
+    /// Logits `[M, V]` of the generator at the masked positions, and what the detector makes of its draws.
+    fn electra(&self, batch: &MlmBatch, gates: &[Gate], train: bool, draws: Replacement) -> (Tensor, Detection) {
+        let Kinds::Electra { generator, filler, encoder, detector, .. } = &self.kind else {
+            unreachable!("only ELECTRA has a generator")
+        };
+        let positions = self.numbers(&batch.positions);
+        let filled = filler.forward(&generator.forward(&self.input(batch, &batch.ids), gates, train), &positions);
+        let drawn = no_grad(|| sampled(&filled, draws));
+        let (ids, replaced) = no_grad(|| {
+            let ids = self.numbers(&batch.ids).index_copy(0, &positions, &drawn);
+            let replaced = drawn.not_equal_tensor(&self.numbers(&batch.labels)).to_kind(Kind::Float);
+            let labels = ids.zeros_like().to_kind(Kind::Float).index_copy(0, &positions, &replaced);
+            (ids.view([-1, self.length]), labels.view([-1, self.length]))
+        });
+        let logits = detector.forward(&encoder.forward(&Input::packed(ids, None), gates, train));
+        (filled, Detection { logits, replaced })
+    }
+
+    fn input(&self, batch: &MlmBatch, ids: &[i64]) -> Input {
+        let types = (!batch.types.is_empty()).then(|| self.numbers(&batch.types).view([-1, self.length]));
+        Input::packed(self.numbers(ids).view([-1, self.length]), types)
+    }
+
+    fn numbers(&self, values: &[i64]) -> Tensor {
+        Tensor::from_slice(values).to_device(self.device)
+    }
+}
+
+/// What the detector says, and what is true, both `[B, S]`.
+struct Detection {
+    logits: Tensor,
+    replaced: Tensor,
+}
+
+impl Detection {
+    fn loss(&self, reduction: Reduction) -> Tensor {
+        self.logits.binary_cross_entropy_with_logits::<Tensor>(&self.replaced, None, None, reduction)
+    }
+}
+
+/// One draw from the softmax of each row of `logits` `[M, V]`: `[M]`, int64. By the inverse of the cumulated
+/// probabilities, so that a row takes one number.
+fn sampled(logits: &Tensor, draws: Replacement) -> Tensor {
+    let mut numbers = generator(draws.seed, Purpose::Replace, draws.step, draws.part);
+    let numbers: Vec<f32> = (0..logits.size()[0]).map(|_| uniform(&mut numbers) as f32).collect();
+    let cumulated = logits.softmax(-1, Kind::Float).cumsum(-1, Kind::Float);
+    let last = logits.size()[1] - 1;
+    // Rounding leaves the last sum a little off 1.
+    let at = Tensor::from_slice(&numbers).to_device(logits.device()).view([-1, 1]) * cumulated.narrow(1, last, 1);
+    at.searchsorted(&cumulated, false, true, "right", None::<Tensor>).squeeze_dim(1).clamp_max(last)
+}
+
+/// `logits` `[M, V]`, `labels` `[M]`.
+fn cross_entropy(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
+    logits.cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.0)
+}
+
+/// A whole batch needs no product.
+fn scaled(loss: Tensor, factor: f64) -> Tensor {
+    if factor == 1.0 { loss } else { loss * factor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replacement_is_drawn_with_its_probability() {
+        let probabilities = [0.5f64, 0.2, 0.0, 0.3];
+        let row: Vec<f32> = probabilities.iter().map(|p| p.ln() as f32).collect();
+        const ROWS: i64 = 40_000;
+        let logits = Tensor::from_slice(&row).view([1, 4]).repeat([ROWS, 1]);
+        let drawn = sampled(&logits, Replacement { seed: 3, step: 5, part: 0 });
+        let counts: Vec<i64> = Vec::try_from(drawn.bincount::<Tensor>(None, 4)).unwrap();
+        for (count, p) in counts.into_iter().zip(probabilities) {
+            let spread = (ROWS as f64 * p * (1.0 - p)).sqrt();
+            assert!((count as f64 - ROWS as f64 * p).abs() <= 4.0 * spread, "{count} of {ROWS}, probability {p}");
+        }
+        let again = sampled(&logits, Replacement { seed: 3, step: 5, part: 0 });
+        assert_eq!(drawn, again);
+        assert_ne!(drawn, sampled(&logits, Replacement { seed: 3, step: 6, part: 0 }));
+    }
+}
