@@ -48,8 +48,8 @@ fn kept_blocks_are_those_of_the_checkpoint() {
         });
         write_config(&folder, "num_hidden_layers", json!(blocks.len()));
         let by_hand = tuning.run_from("by-hand", &folder, &published(blocks.len()));
-        assert_eq!(pruned.points("loss"), by_hand.succeeded().points("loss"), "{blocks:?}");
-        assert!(!pruned.points("loss").is_empty());
+        assert_eq!(pruned.points("train_loss"), by_hand.succeeded().points("train_loss"), "{blocks:?}");
+        assert!(!pruned.points("train_loss").is_empty());
     }
     let mut recipe = finetune(pretrain(5), 1);
     recipe["keep"] = json!({"first": 4});
@@ -61,7 +61,7 @@ fn kept_blocks_are_those_of_the_checkpoint() {
 #[test]
 fn a_published_checkpoint_gives_the_run_that_its_weights_give_under_any_of_their_names() {
     let tuning = Tuning::new();
-    let expected = tuning.run("here", &finetune(pretrain(5), 1)).succeeded().points("loss");
+    let expected = tuning.run("here", &finetune(pretrain(5), 1)).succeeded().points("train_loss");
     let bare = |name: &str| Some(name.strip_prefix("bert.").unwrap_or(name).to_owned());
     let old = |name: &str| {
         Some(name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
@@ -72,7 +72,7 @@ fn a_published_checkpoint_gives_the_run_that_its_weights_give_under_any_of_their
         let folder = tuning.published(what, rename);
         assert!(!folder.join("manifest.json").exists());
         let run = tuning.run_from(&format!("from-{what}"), &folder, &published(3)).succeeded();
-        assert_eq!(run.points("loss"), expected, "{what}");
+        assert_eq!(run.points("train_loss"), expected, "{what}");
     }
 }
 
