@@ -21,6 +21,8 @@ fn main() {
     let lib = lib.display();
     println!("cargo::rustc-link-search=native={lib}");
     println!("cargo::rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
+    // Where libtorch finds it before its own; see `trainer::device`.
+    println!("cargo::rustc-link-arg=-Wl,--export-dynamic-symbol=mkl_serv_intel_cpu_true");
     // A RUNPATH, which LD_LIBRARY_PATH overrides: that is how one binary serves CPU and GPU machines.
     println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{lib}");
 }

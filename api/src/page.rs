@@ -3,11 +3,21 @@
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::body::Json;
 use crate::error::Error;
+
+/// The part of a list that is asked for, where nothing else is.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// 1 to 1000; 50 by default.
+    pub(crate) limit: Option<i64>,
+    pub(crate) cursor: Option<String>,
+}
 
 const DEFAULT_LIMIT: i64 = 50;
 const LARGEST_LIMIT: i64 = 1000;
@@ -25,6 +35,7 @@ pub(crate) struct Page<T> {
 pub(crate) enum Cursor {
     Job(Uuid),
     Trial(Uuid),
+    Node(Uuid),
 }
 
 impl Cursor {
@@ -32,6 +43,7 @@ impl Cursor {
         let (kind, id) = match self {
             Self::Job(id) => (b'j', id),
             Self::Trial(id) => (b't', id),
+            Self::Node(id) => (b'n', id),
         };
         hex::encode([&[kind], id.as_bytes().as_slice()].concat())
     }
@@ -43,6 +55,7 @@ impl Cursor {
         match kind {
             b'j' => Some(Self::Job(id)),
             b't' => Some(Self::Trial(id)),
+            b'n' => Some(Self::Node(id)),
             _ => None,
         }
     }
@@ -101,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {
-        for cursor in [Cursor::Job(Uuid::from_u128(7)), Cursor::Trial(Uuid::from_u128(8))] {
+        let id = Uuid::from_u128(7);
+        for cursor in [Cursor::Job(id), Cursor::Trial(id), Cursor::Node(id)] {
             assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         }
     }

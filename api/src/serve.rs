@@ -54,7 +54,9 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         store.ensure_token(name, scope, &secret).await.with_context(|| format!("cannot register the {name} token"))?;
     }
     let place = config.artifacts.unwrap_or_else(|| config.home.path().join("artifacts").display().to_string());
-    let artifacts = Artifacts::open(&place, store.clone())?;
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    let artifacts = Artifacts::open(&place, environment, store.clone())?;
     let policy = Policy { lease: config.lease, ..Policy::default() };
     let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
     let control = tokio::spawn(control.run(shutdown.clone()));

@@ -98,9 +98,13 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// At a folder, which is made if need be, or at `s3://bucket/prefix` with the usual `AWS_...` variables.
-    pub fn open(place: &str, store: Store) -> Result<Self, ArtifactError> {
-        let objects = objects(place).map_err(|why| ArtifactError::Place { place: place.into(), why })?;
+    /// At a folder, which is made if need be, or at `s3://bucket/prefix` with the usual `AWS_...` variables of `environment`.
+    pub fn open(
+        place: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+        store: Store,
+    ) -> Result<Self, ArtifactError> {
+        let objects = objects(place, environment).map_err(|why| ArtifactError::Place { place: place.into(), why })?;
         Ok(Self { objects, store })
     }
 
@@ -207,10 +211,16 @@ impl Artifacts {
     }
 }
 
-fn objects(place: &str) -> Result<Arc<dyn ObjectStore>, String> {
+fn objects(
+    place: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Arc<dyn ObjectStore>, String> {
     if let Some(rest) = place.strip_prefix("s3://") {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let s3 = AmazonS3Builder::from_env().with_bucket_name(bucket).build().map_err(|error| error.to_string())?;
+        let settings = environment.into_iter().filter(|(name, _)| name.starts_with("AWS_"));
+        let s3 = settings.filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)));
+        let s3 = s3.fold(AmazonS3Builder::new(), |s3, (key, value)| s3.with_config(key, value));
+        let s3 = s3.with_bucket_name(bucket).build().map_err(|error| error.to_string())?;
         return Ok(Arc::new(object_store::prefix::PrefixStore::new(s3, prefix)));
     }
     if place.contains("://") {

@@ -71,7 +71,7 @@ pub struct PlannedTrials {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ArmPlan {
     pub name: String,
-    /// Expected training FLOPs of one pre-train trial.
+    /// Expected training FLOPs of one pre-train trial; with a budget in seconds, those of a device of 100 GFLOP/s.
     pub pretrain_flops: f64,
     /// Closed-form share of the encoder's work that layer drop or growth saves.
     pub encoder_saving: f64,
@@ -133,14 +133,15 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
     }
     for (arm, recipe) in &arms {
         for seed in 0..spec.pretrain.seeds {
+            let cost = pretrain_cost(recipe, tokens);
             trials.push(NewTrial {
                 arm: Some(arm.name.clone()),
                 task: None,
                 learning_rate: None,
                 spec: TrialSpec { recipe: Recipe::Pretrain(recipe.clone()), seeds: Seeds::all(seed.into()) },
                 waits_for: None,
-                work: pretrain_cost(recipe, tokens).flops,
-                total_steps: recipe.steps,
+                work: cost.flops,
+                total_steps: cost.steps,
             });
         }
     }
@@ -387,7 +388,8 @@ fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, 
 
 fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> NewTrial {
     let turns = u64::from(timing.rounds) * u64::from(timing.steps_per_turn + timing.warmup_steps);
-    let per_step: f64 = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, tokens).flops / recipe.steps as f64).sum();
+    let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, tokens));
+    let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
     let recipe = Timing {
         arms: arms.iter().map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: recipe.clone() }).collect(),
         rounds: timing.rounds,
@@ -457,7 +459,11 @@ fn vocabulary_tokens(spec: &JobSpec, datasets: &Datasets) -> u64 {
 /// Forward, and twice as much backward.
 const TRAINING: f64 = 3.0;
 
+/// FLOPs per second by which the steps of a budget in seconds are guessed, until a trial says how many they become.
+const NOMINAL_FLOPS: f64 = 1e11;
+
 struct Cost {
+    steps: u64,
     /// Expected, with layer drop.
     flops: f64,
     encoder_saving: f64,
@@ -466,7 +472,7 @@ struct Cost {
 
 /// The expected cost of one pre-train trial: its encoder on every position, its head on the masked ones.
 fn pretrain_cost(recipe: &Pretrain, tokens: u64) -> Cost {
-    let sequences = recipe.steps as f64 * f64::from(recipe.batch);
+    let sequences = f64::from(recipe.batch);
     let length = u64::from(recipe.length);
     let encoder = TRAINING * sequences * f64::from(recipe.model.blocks) * recipe.model.block_flops(length);
     let masked = recipe.objective.mean_rate() * f64::from(recipe.length);
@@ -480,7 +486,12 @@ fn pretrain_cost(recipe: &Pretrain, tokens: u64) -> Cost {
     };
     let encoder_saving = recipe.encoder_saving();
     let saved = encoder_saving * encoder;
-    Cost { flops: encoder + head - saved, encoder_saving, flop_saving: saved / (encoder + head) }
+    let per_step = encoder + head - saved;
+    let steps = match recipe.seconds {
+        None => recipe.steps,
+        Some(seconds) => ((seconds * NOMINAL_FLOPS / per_step).ceil() as u64).clamp(1, recipe.steps),
+    };
+    Cost { steps, flops: per_step * steps as f64, encoder_saving, flop_saving: saved / (encoder + head) }
 }
 
 /// The number of trials of each stage, without making them.
@@ -506,7 +517,7 @@ fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan
         arms: arms
             .iter()
             .map(|(arm, recipe)| {
-                let Cost { flops, encoder_saving, flop_saving } = pretrain_cost(recipe, tokens);
+                let Cost { flops, encoder_saving, flop_saving, .. } = pretrain_cost(recipe, tokens);
                 let theta_limit = recipe.layer_drop.map(|drop| drop.theta_limit);
                 ArmPlan { name: arm.name.clone(), pretrain_flops: flops, encoder_saving, flop_saving, theta_limit }
             })

@@ -4,7 +4,7 @@ mod processes;
 mod service;
 
 pub use processes::Process;
-pub use service::{Service, free_port, program, real_data};
+pub use service::{Service, free_port, free_ports, installed, program, real_data};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! `lamina up` as a user starts it, in a folder of its own.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -37,25 +38,35 @@ pub fn real_data(test: &str) -> Option<PathBuf> {
     folder
 }
 
+/// Whether the program is on the PATH; says aloud that `test` is skipped where it is not, and `how` it is installed.
+pub fn installed(program: &str, how: &str, test: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !found {
+        println!("skipped: {test} needs {program}, which is not on the PATH ({how})");
+    }
+    found
+}
+
 impl Service {
     /// Starts a service in a new folder.
     pub async fn start() -> Service {
-        Service::start_with(&[]).await
+        Service::start_with([]).await
     }
 
-    /// As [`Service::start`], with `variables` in its environment.
-    pub async fn start_with(variables: &[(&str, &str)]) -> Service {
+    /// Starts a service in a new folder, with these variables in its environment.
+    pub async fn start_with(environment: impl IntoIterator<Item = (String, String)>) -> Service {
         // The private Postgres runs as another user when this runs as root: the folder must let it through.
         let home = tempfile::Builder::new().prefix("lamina-").tempdir_in("/tmp").expect("a temporary folder");
-        Service::start_at(home, variables).await
+        Service::launch(home, environment).await
     }
 
     /// Starts a service that finds what an earlier one left in `home`.
     pub async fn start_in(home: TempDir) -> Service {
-        Service::start_at(home, &[]).await
+        Service::launch(home, []).await
     }
 
-    async fn start_at(home: TempDir, variables: &[(&str, &str)]) -> Service {
+    async fn launch(home: TempDir, environment: impl IntoIterator<Item = (String, String)>) -> Service {
         let log = std::fs::File::create(home.path().join("up.log")).expect("a log file");
         let child = Command::new(program("lamina"))
             .args(["up", "--bind", &format!("127.0.0.1:{}", free_port())])
@@ -64,7 +75,7 @@ impl Service {
             .env_remove("DATABASE_URL")
             // Short, so that a test of its loss does not take long.
             .env("LAMINA_LEASE_SECONDS", "4")
-            .envs(variables.iter().copied())
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
@@ -149,22 +160,6 @@ impl Service {
     pub async fn register(&self, name: &str, kind: &str, path: &Path) {
         let (status, answer) = self.post("/datasets", &json!({"name": name, "kind": kind, "path": path})).await;
         assert!(status.is_success(), "{answer:#}");
-    }
-
-    /// `PUT /artifacts/{digest}`.
-    pub async fn put_artifact(&self, digest: &str, content: Vec<u8>) -> StatusCode {
-        let request = self.client.put(format!("{}/artifacts/{digest}", self.url)).bearer_auth(&self.token);
-        request.body(content).send().await.expect("the server answers").status()
-    }
-
-    /// `GET /artifacts/{digest}`, in part where a `range` is named.
-    pub async fn artifact(&self, digest: &str, range: Option<&str>) -> (StatusCode, Vec<u8>) {
-        let mut request = self.client.get(format!("{}/artifacts/{digest}", self.url)).bearer_auth(&self.token);
-        if let Some(range) = range {
-            request = request.header("Range", range);
-        }
-        let answer = request.send().await.expect("the server answers");
-        (answer.status(), answer.bytes().await.expect("a body").to_vec())
     }
 
     /// The job, once nothing of it is left to run.
@@ -254,6 +249,12 @@ impl Drop for Service {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
+    let [port] = free_ports();
+    port
+}
+
+/// Ports that were free a moment ago, no two the same.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    sockets.map(|socket| socket.local_addr().expect("an address").port())
 }

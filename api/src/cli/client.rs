@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::home::{Home, read_secret};
+use crate::page::Page;
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8642";
 
@@ -138,6 +139,20 @@ impl Client {
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, CallError> {
         self.read(self.request(Method::GET, path)).await
+    }
+
+    /// Every item of a list, page by page.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CallError> {
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+            let page = self.get::<Page<T>>(&format!("{path}?limit=200{after}")).await?.body;
+            items.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
     }
 
     /// Sends a request and reads its JSON answer.

@@ -81,7 +81,7 @@ fn job_row(job: &JobSummary, now: Option<DateTime<Utc>>) -> Vec<String> {
 pub(crate) async fn trials(arguments: OfJob) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let job = named_or_newest(&client, arguments.job).await?;
-    let trials = all_trials(&client, &job).await?;
+    let trials = client.list::<TrialView>(&format!("/jobs/{job}/trials")).await?;
     let columns = [
         whole("trial"),
         left("stage"),
@@ -133,7 +133,7 @@ fn trial_row(trial: &TrialView) -> Vec<String> {
 
 pub(crate) async fn nodes(connection: Connection) -> Result<()> {
     let client = Client::new(&connection)?;
-    let nodes = client.get::<Page<NodeView>>("/nodes").await?.body.items;
+    let nodes = client.list::<NodeView>("/nodes").await?;
     if nodes.is_empty() {
         println!("No node has reported yet. Start one with: lamina agent --server {}", client.server());
         return Ok(());
@@ -208,19 +208,5 @@ pub(super) async fn named_or_newest(client: &Client, job: Option<String>) -> Res
     match newest {
         Some(job) => Ok(job.id.to_string()),
         None => anyhow::bail!("there is no job yet; post one with: lamina submit JOB.json"),
-    }
-}
-
-/// Every trial of a job, page by page.
-pub(super) async fn all_trials(client: &Client, job: &str) -> Result<Vec<TrialView>, super::client::CallError> {
-    let (mut trials, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-        let page = client.get::<Page<TrialView>>(&format!("/jobs/{job}/trials?limit=200{after}")).await?.body;
-        trials.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(trials);
-        }
     }
 }

@@ -14,7 +14,7 @@ use scheduler::trial::TrialView;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Answer, CallError, Client, Connection};
-use super::jobs::{all, all_trials, named_or_newest};
+use super::jobs::{all, named_or_newest};
 use super::progress::{Bars, Lines, View};
 use super::{report, text};
 
@@ -102,7 +102,8 @@ async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<Jo
 
 /// The job is read first: when it has ended, so have the trials that are read after it.
 async fn look(client: &Client, job: &str) -> Result<(Answer<JobSummary>, Vec<TrialView>), CallError> {
-    Ok((client.get::<JobSummary>(&format!("/jobs/{job}")).await?, all_trials(client, job).await?))
+    let summary = client.get(&format!("/jobs/{job}")).await?;
+    Ok((summary, client.list(&format!("/jobs/{job}/trials")).await?))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
 use crate::idempotency;
-use crate::page::{self, Cursor, Page};
+use crate::page::{self, Cursor, ListQuery, Page};
 use crate::router::App;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -77,15 +77,6 @@ async fn answer(app: &App, submitted: Submitted) -> Result<Response, Error> {
     };
     let job = app.store.job(id).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/jobs/{id}"))], Json(job)).into_response())
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListQuery {
-    /// 1 to 1000; 50 by default.
-    limit: Option<i64>,
-    cursor: Option<String>,
 }
 
 /// All jobs, newest first.

@@ -66,6 +66,30 @@ async fn trials_come_in_order_and_can_be_filtered() {
 }
 
 #[tokio::test]
+async fn nodes_come_by_name_each_once() {
+    let server = Server::start().await;
+    for name in ["d", "b", "e", "a", "c"] {
+        let slot = json!({"index": 0, "device": "cpu", "model": name, "threads": 1, "memory_bytes": 1});
+        let node = json!({"name": name, "labels": {}, "slots": [slot]});
+        let request = json!({"node": node, "instance": uuid::Uuid::now_v7(), "attempts": []});
+        assert_eq!(server.post("/agents/sync", &request).await.status, 200);
+    }
+    let all = server.get("/nodes").await.json();
+    let column = |pointer: &str| {
+        all["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.pointer(pointer).unwrap().as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(column("/name"), ["a", "b", "c", "d", "e"]);
+    assert_eq!(column("/slots/0/model"), column("/name"), "each with its own slots");
+    assert_eq!(walk(&server, "/nodes?limit=2").await, (column("/id"), 3));
+    assert_eq!(walk(&server, "/nodes?limit=5").await, (column("/id"), 1));
+}
+
+#[tokio::test]
 async fn a_cursor_or_limit_that_nobody_gave_out_is_refused() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;
@@ -75,8 +99,10 @@ async fn a_cursor_or_limit_that_nobody_gave_out_is_refused() {
     }
     let of_jobs = server.get("/jobs?limit=1").await.json()["next"].as_str().unwrap().to_owned();
     server.get(&format!("/jobs/{id}/trials?cursor={of_jobs}")).await.problem(400, "invalid_cursor");
+    server.get(&format!("/nodes?cursor={of_jobs}")).await.problem(400, "invalid_cursor");
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=two", "page=2"] {
         server.get(&format!("/jobs?{query}")).await.problem(400, "invalid_parameter");
+        server.get(&format!("/nodes?{query}")).await.problem(400, "invalid_parameter");
     }
     for query in ["stage=warmup", "state=lost", "arms=pld"] {
         server.get(&format!("/jobs/{id}/trials?{query}")).await.problem(400, "invalid_parameter");

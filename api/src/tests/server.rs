@@ -39,7 +39,7 @@ impl Server {
         let store = database.store().await;
         let folder = tempfile::tempdir().unwrap();
         let app = App {
-            artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), store.clone()).unwrap(),
+            artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), [], store.clone()).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
             shutdown: CancellationToken::new(),

@@ -73,6 +73,67 @@ fn the_plan_shows_the_closed_form_saving() {
 }
 
 #[test]
+fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
+    let text = include_str!("../../../examples/reviewers.json");
+    let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
+    let plan = expand(&job, &datasets()).unwrap().plan;
+    let flops = |name: &str| plan.arms.iter().find(|arm| arm.name == name).unwrap().pretrain_flops;
+    let matched: Vec<&ArmSpec> = job.arms.iter().filter(|arm| arm.matched.is_some()).collect();
+    assert!(matched.len() > 8);
+    for arm in matched {
+        assert!((flops(&arm.name) / flops("pld") - 1.0).abs() < 1e-9, "{}", arm.name);
+    }
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0 });
+}
+
+#[test]
+fn a_budget_in_seconds_is_planned_by_a_nominal_device() {
+    let job = spec(|job| {
+        job["pretrain"]["seconds"] = json!(60);
+        job["pretrain"].as_object_mut().unwrap().remove("steps");
+        job["glue"] = json!(null);
+    });
+    let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+    for (arm, trial) in plan.arms.iter().zip(&trials[1..]) {
+        assert!((6e12..6.2e12).contains(&arm.pretrain_flops), "{arm:?}");
+        assert!((1..2000).contains(&trial.total_steps), "{}", trial.total_steps);
+        let Recipe::Pretrain(recipe) = &trial.spec.recipe else { panic!("a pre-train trial") };
+        assert_eq!((recipe.seconds, recipe.step_budget()), (Some(60.0), None));
+    }
+}
+
+#[test]
+fn a_match_that_cannot_be_is_refused_at_its_place() {
+    let arms = |extra: serde_json::Value| {
+        spec(|job| {
+            job["arms"].as_array_mut().unwrap().push(json!({"name": "x", "layer_drop": {}}));
+            job["arms"][3].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        })
+    };
+    assert!(pointers(&arms(json!({"match": {"arm": "pld"}}))).is_empty());
+    assert_eq!(pointers(&arms(json!({"match": {"arm": "nobody"}}))), ["/arms/3/match/arm", "/arms/3/match"]);
+    assert_eq!(pointers(&arms(json!({"match": {"arm": "x"}}))), ["/arms/3/match/arm", "/arms/3/match"]);
+    // Polynomial of a high power: nothing is dropped until the very end.
+    let late = json!({"match": {"arm": "pld"}, "layer_drop": {"schedule": "polynomial", "power": 50}});
+    assert_eq!(pointers(&arms(late)), ["/arms/3/match"]);
+    let none = json!({"match": {"arm": "pld"}, "layer_drop": null});
+    assert_eq!(pointers(&arms(none)), ["/arms/3/match", "/arms/3/match"]);
+}
+
+#[test]
+fn an_arms_own_settings_are_pointed_to_in_the_arm() {
+    let of = |extra: serde_json::Value| {
+        pointers(&spec(|job| job["arms"][1].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone())))
+    };
+    assert_eq!(of(json!({"order": "sf"})), ["/arms/1/order"]);
+    assert_eq!(of(json!({"embedding": 64})), ["/arms/1/embedding"]);
+    assert_eq!(of(json!({"objective": {"rate": 2}})), ["/arms/1/objective/rate"]);
+    assert_eq!(of(json!({"optimizer": {"beta1": 2}})), ["/arms/1/optimizer/beta1"]);
+    assert_eq!(of(json!({"micro_batches": 5})), ["/arms/1/micro_batches"]);
+    assert_eq!(of(json!({"growth": {"stages": []}})), ["/arms/1/growth/stages"]);
+}
+
+#[test]
 fn every_problem_is_said_at_once_where_it_was_written() {
     let bad = spec(|job| {
         job["name"] = json!(" ");

@@ -20,7 +20,7 @@ pub struct Speed {
     pub arms: Vec<ArmSpeed>,
 }
 
-/// Least squares over the timed steps of the baseline and of every arm with layer drop:
+/// Least squares over the timed steps of the baseline and of every arm whose steps differ from its in open blocks alone:
 /// `seconds = fixed + per_block * open blocks`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EncoderFit {
@@ -42,8 +42,8 @@ pub struct ArmSpeed {
     pub ratio_interval: Option<[f64; 2]>,
     /// Share of the baseline's step time that is saved: 1 - 1/ratio.
     pub step_saving: Option<f64>,
-    /// The encoder's share of a step with every block open, from the fit. Absent for arms without layer drop, like the
-    /// three below.
+    /// The encoder's share of a step with every block open, from the fit. Absent, like the three below, for arms without
+    /// layer drop and for those that differ from the baseline in more than that.
     pub encoder_share: Option<f64>,
     /// Share of encoder work that layer drop saves over the whole run, in closed form.
     pub closed_form_saving: Option<f64>,
@@ -87,7 +87,7 @@ fn arm_speed(
     let seconds_per_step = Summary::of(&arm.turns)?;
     let ratio = timed(report, baseline).and_then(|base| ratio(&base.turns, &arm.turns));
     let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe);
-    let drop = recipe.filter(|recipe| recipe.layer_drop.is_some());
+    let drop = recipe.filter(|recipe| recipe.layer_drop.is_some() && fits(timing, baseline, name));
     let step_saving = ratio.map(|(ratio, _)| 1.0 - 1.0 / ratio);
     let encoder_share = drop.and(fit).map(|fit| fit.encoder_share(arm.blocks));
     let closed_form_saving = drop.map(Pretrain::encoder_saving);
@@ -116,6 +116,16 @@ fn arm_speed(
     })
 }
 
+/// Whether a step of the arm is a step of the baseline but for the blocks that are open.
+fn fits(timing: &Timing, baseline: &str, arm: &str) -> bool {
+    let step = |name: &str| {
+        let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe)?;
+        let Pretrain { model, objective, optimizer, batch, micro_batches, length, .. } = recipe;
+        Some((model, objective, optimizer, batch, micro_batches, length))
+    };
+    step(arm).is_some() && step(arm) == step(baseline)
+}
+
 fn timed<'a>(report: &'a TimingReport, name: &str) -> Option<&'a ArmTiming> {
     report.arms.iter().find(|arm| arm.name == name)
 }
@@ -132,11 +142,9 @@ fn ratio(baseline: &[f64], arm: &[f64]) -> Option<(f64, Option<[f64; 2]>)> {
     Some((mean(&logs)?.exp(), t_interval(&logs).map(|interval| interval.map(f64::exp))))
 }
 
-/// Every arm of a job has the same shape of model, so one line serves all that close blocks. An arm that closes none,
-/// and is not the baseline, may differ in more than its open blocks (norm placement), and would only blur it.
+/// One line serves the baseline and the arms that differ from it in their open blocks alone.
 fn fit(timing: &Timing, report: &TimingReport, baseline: &str) -> Option<EncoderFit> {
-    let drops = |name: &str| timing.arms.iter().any(|arm| arm.name == name && arm.recipe.layer_drop.is_some());
-    let rows = report.arms.iter().filter(|arm| arm.name == baseline || drops(&arm.name)).flat_map(|arm| &arm.by_open);
+    let rows = report.arms.iter().filter(|arm| fits(timing, baseline, &arm.name)).flat_map(|arm| &arm.by_open);
     // (weight, open blocks, mean seconds): the line through weighted means is the line through the single steps.
     let points: Vec<(f64, f64, f64)> = rows
         .filter(|row| row.steps > 0)

@@ -146,8 +146,8 @@ impl Store {
         spoken_for: &[uuid::Uuid],
         policy: &Policy,
     ) -> Result<(), StoreError> {
-        let gone = sqlx::query!(
-            r#"select id as "id: AttemptId", trial_id as "trial: TrialId" from attempt
+        let gone = sqlx::query_scalar!(
+            r#"select id as "id: AttemptId" from attempt
                where node_id = $1 and ended_at is null and instance <> $2 and id <> all($3) order by id"#,
             node.0,
             instance,
@@ -155,13 +155,21 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        for row in gone {
-            let mut transaction = self.pool.begin().await?;
-            let open = sqlx::query!("select id from attempt where id = $1 and ended_at is null for update", row.id.0);
-            if open.fetch_optional(&mut *transaction).await?.is_some() {
-                end(&mut transaction, row.id, row.trial, Outcome::Lost, policy).await?;
-                transaction.commit().await?;
-            }
+        for id in gone {
+            self.end_if_open(id, Outcome::Lost, policy).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn end_if_open(&self, id: AttemptId, outcome: Outcome, policy: &Policy) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let trial = sqlx::query_scalar!(
+            r#"select trial_id as "trial: TrialId" from attempt where id = $1 and ended_at is null for update"#,
+            id.0
+        );
+        if let Some(trial) = trial.fetch_optional(&mut *transaction).await? {
+            end(&mut transaction, id, trial, outcome, policy).await?;
+            transaction.commit().await?;
         }
         Ok(())
     }

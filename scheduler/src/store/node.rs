@@ -16,13 +16,17 @@ use crate::protocol::{NodeFacts, SlotFacts};
 const LOOK_AHEAD: i64 = 200;
 
 impl Store {
-    /// All nodes by name. A node is live whose agent has synced within `lease`.
-    pub async fn nodes(&self, lease: Duration) -> Result<Vec<NodeView>, StoreError> {
+    /// Nodes by name, from the one that follows on `after`. A node is live whose agent has synced within `lease`.
+    pub async fn nodes(&self, lease: Duration, limit: i64, after: Option<NodeId>) -> Result<Vec<NodeView>, StoreError> {
         let rows = sqlx::query!(
             r#"select id as "id: NodeId", name, labels, last_seen_at,
                       last_seen_at > now() - make_interval(secs => $1) as "live!"
-               from node order by name"#,
-            lease.as_secs_f64()
+               from node
+               where $3::uuid is null or name > (select name from node where id = $3)
+               order by name limit $2"#,
+            lease.as_secs_f64(),
+            limit,
+            after.map(|id| id.0)
         )
         .fetch_all(&self.pool)
         .await?;
@@ -32,7 +36,9 @@ impl Store {
                from slot s
                left join attempt a on a.node_id = s.node_id and a.slot = s.index and a.ended_at is null
                left join trial t on t.id = a.trial_id
-               order by s.node_id, s.index"#
+               where s.node_id = any($1)
+               order by s.node_id, s.index"#,
+            &rows.iter().map(|row| row.id.0).collect::<Vec<_>>()
         )
         .fetch_all(&self.pool)
         .await?;

@@ -23,7 +23,11 @@ impl Store {
         let node = self.register_node(&request.node, request.instance, request.leaving).await?;
         let mut acknowledged = Vec::with_capacity(request.attempts.len());
         for report in &request.attempts {
-            acknowledged.push(self.apply_report(node, request.instance, report, policy).await?);
+            let answer = match self.apply_report(node, request.instance, report, policy).await {
+                Err(error) if is_refusal(&error) => self.refuse_report(report, &error, policy).await?,
+                answer => answer?,
+            };
+            acknowledged.push(answer);
         }
         let spoken_for: Vec<Uuid> = request.attempts.iter().map(|report| report.attempt.0).collect();
         self.lose_unspoken(node, request.instance, &spoken_for, policy).await?;
@@ -85,6 +89,22 @@ impl Store {
         Ok(Acknowledgement { closed, ..seen })
     }
 
+    /// Ends an attempt that says what cannot be stored. A report that is refused once is refused each time it is repeated,
+    /// as it is until it is acknowledged: nothing that the attempt says would be heard again, and neither would the other
+    /// attempts of its node. Nor would a retry, which says the same, end otherwise.
+    async fn refuse_report(
+        &self,
+        report: &AttemptReport,
+        error: &StoreError,
+        policy: &Policy,
+    ) -> Result<Acknowledgement, StoreError> {
+        tracing::error!(attempt = %report.attempt, %error, "a report that cannot be stored ends its attempt");
+        let message = format!("what the trainer said cannot be stored: {error}");
+        let outcome = Outcome::Failed { failure: Failure { kind: FailureKind::Internal, message: storable(&message) } };
+        self.end_if_open(report.attempt, outcome, policy).await?;
+        Ok(refusal(report))
+    }
+
     /// Everything that should run on the node. What it runs already is only named: it has its inputs.
     async fn assignments(&self, node: NodeId, known: &HashSet<Uuid>) -> Result<Vec<Assignment>, StoreError> {
         let rows = sqlx::query!(
@@ -133,6 +153,14 @@ impl Store {
         let digest = dataset.digest.as_deref().ok_or_else(missing)?;
         Ok(Some(self.dataset_by_digest(digest).await?.ok_or_else(missing)?.to_files()))
     }
+}
+
+/// Whether it is the data that the database does not take, so that sending it again would not help; any other error passes.
+fn is_refusal(error: &StoreError) -> bool {
+    let StoreError::Database(sqlx::Error::Database(error)) = error else { return false };
+    // Data exception, integrity constraint violation, program limit exceeded (a text too long for an index).
+    let code = error.code().unwrap_or_default();
+    ["22", "23", "54"].iter().any(|class| code.starts_with(class))
 }
 
 /// The answer about an attempt that is not open: all of it is taken note of, none of it counts.

@@ -188,6 +188,36 @@ async fn a_trainer_that_ends_well_without_a_report_or_with_a_wrong_one_has_faile
 }
 
 #[tokio::test]
+async fn a_report_that_the_database_refuses_ends_its_attempt_and_no_other() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 2, "cpu");
+    agent.sync(&world.store, vec![]).await;
+    let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;
+    world.control.round().await.unwrap();
+    let run = agent.sync(&world.store, vec![]).await.run;
+    let Report::Pretrain(report) = report_of(&run[0]) else { panic!("it pre-trains") };
+    // Neither text nor jsonb takes a NUL.
+    let report = Report::Pretrain(PretrainReport { digest: "\0".into(), ..report });
+    let said = vec![
+        ends(run[0].attempt, 1, vec![started(None), progress(1, 9.0), Event::Finished { report }], EndedAs::Succeeded),
+        says(run[1].attempt, 1, vec![started(None), progress(1, 9.0)]),
+    ];
+    for _ in 0..2 {
+        let answer = agent.sync(&world.store, said.clone()).await;
+        let acknowledged = answer.acknowledged.iter().map(|of| (of.events, of.closed)).collect::<Vec<_>>();
+        assert_eq!(acknowledged, [(3, true), (2, false)]);
+        assert_eq!(answer.run.iter().map(|assignment| assignment.attempt).collect::<Vec<_>>(), [run[1].attempt]);
+    }
+    assert_eq!(world.states(job).await, [TrialState::Failed, TrialState::Running]);
+    let points = async |of: &Assignment| world.store.points(of.trial, 100).await.unwrap().len();
+    assert_eq!((points(&run[0]).await, points(&run[1]).await), (0, 1), "refused as a whole, heard as a whole");
+    let [attempt] = &world.store.attempts(run[0].trial).await.unwrap()[..] else { panic!("it is not tried again") };
+    let failure = attempt.failure.as_ref().unwrap();
+    assert_eq!((attempt.outcome, failure.kind), (Some(OutcomeName::Failed), FailureKind::Internal));
+    assert!(failure.message.contains("unsupported Unicode escape sequence"), "{failure:?}");
+}
+
+#[tokio::test]
 async fn after_a_device_fault_another_node_is_tried() {
     let world = World::new().await;
     let (faulty, other) = (Agent::new(&world, "a", 1, "cuda:0"), Agent::new(&world, "b", 1, "cuda:0"));
@@ -215,7 +245,7 @@ async fn nothing_is_placed_on_a_node_that_leaves_or_has_gone() {
     agent.sync(&world.store, vec![]).await;
     world.database.execute("update node set last_seen_at = now() - interval '16 seconds'").await;
     assert_eq!(world.control.place().await.unwrap(), 0);
-    assert!(!world.store.nodes(world.policy.lease).await.unwrap()[0].live);
+    assert!(!world.store.nodes(world.policy.lease, 1, None).await.unwrap()[0].live);
     agent.sync(&world.store, vec![]).await;
     assert_eq!(world.control.place().await.unwrap(), 1);
 }

@@ -66,7 +66,7 @@ impl World {
         ] {
             store.register_dataset(&scan(kind, name, &data.path().join(path)).unwrap()).await.unwrap();
         }
-        let artifacts = Artifacts::open(path_text(&data.path().join("artifacts")), store.clone()).unwrap();
+        let artifacts = Artifacts::open(path_text(&data.path().join("artifacts")), [], store.clone()).unwrap();
         let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
         Self { store, artifacts, control, policy, data, database }
     }

@@ -24,7 +24,7 @@ async fn servers_that_place_at_once_never_place_twice() {
     assert_eq!(placed, 8, "every slot once");
     let running = world.states(job).await.into_iter().filter(|state| *state == TrialState::Running).count();
     assert_eq!(running, 8);
-    let nodes = world.store.nodes(world.policy.lease).await.unwrap();
+    let nodes = world.store.nodes(world.policy.lease, 4, None).await.unwrap();
     let trials: HashSet<TrialId> =
         nodes.iter().flat_map(|node| &node.slots).map(|slot| slot.attempt.as_ref().unwrap().trial).collect();
     assert_eq!(trials.len(), 8);
@@ -38,7 +38,7 @@ async fn nothing_slips_in_beside_a_timing_trial() {
         agent.sync(&world.store, vec![]).await;
         let job = world.submit(|spec| spec["timing"] = json!({})).await;
         let trials = world.store.trials(job, &TrialFilter::default(), 2, None).await.unwrap();
-        let node = world.store.nodes(world.policy.lease).await.unwrap()[0].id;
+        let node = world.store.nodes(world.policy.lease, 1, None).await.unwrap()[0].id;
         let place = |at: usize| Placement { trial: trials[at].id, node, slot: at as i32 };
         let (timing, other) = tokio::join!(
             world.store.open_attempt(place(0), &world.policy),
