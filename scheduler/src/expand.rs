@@ -5,8 +5,8 @@
 use recipe::finetune::set_apart;
 use recipe::problem::Problems;
 use recipe::{
-    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm,
-    TrialSpec, Vocabulary,
+    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Source, Stage, Task, Timing,
+    TimingArm, TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

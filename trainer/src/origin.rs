@@ -76,7 +76,9 @@ impl Origin {
             let text = fs::read(&tokenizer).map_err(TrainerError::io(&tokenizer))?;
             match lowercases(&text) {
                 Ok(true) => {}
-                Ok(false) => return Err(TrainerError::corrupt(tokenizer, "do_lower_case is false: text is lowercased here")),
+                Ok(false) => {
+                    return Err(TrainerError::corrupt(tokenizer, "do_lower_case is false: text is lowercased here"));
+                }
                 Err(why) => return Err(TrainerError::corrupt(tokenizer, why)),
             }
         }
@@ -142,7 +144,8 @@ fn candidates(name: &str, source: &Source) -> Vec<String> {
     if let Source::Published(_) = source {
         names.extend(name.strip_prefix("bert.").map(str::to_owned));
         for i in 0..names.len() {
-            let old = names[i].replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+            let old =
+                names[i].replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
             if old != names[i] {
                 names.push(old);
             }

@@ -35,7 +35,9 @@ fn a_share_of_train_is_set_apart_and_scored() {
 #[test]
 fn kept_blocks_are_those_of_the_checkpoint() {
     let tuning = Tuning::new();
-    for (keep, blocks) in [(json!("every_other"), &[0, 2][..]), (json!({"first": 2}), &[0, 1]), (json!("all"), &[0, 1, 2])] {
+    for (keep, blocks) in
+        [(json!("every_other"), &[0, 2][..]), (json!({"first": 2}), &[0, 1]), (json!("all"), &[0, 1, 2])]
+    {
         let mut recipe = finetune(pretrain(5), 1);
         recipe["keep"] = keep;
         let pruned = tuning.run(&format!("pruned-{blocks:?}"), &recipe).succeeded();
@@ -88,7 +90,11 @@ fn a_published_checkpoint_that_does_not_fit_is_refused_by_what_is_wrong_and_noth
         ("size", &|folder| write_config(folder, "num_hidden_layers", json!(2)), "where the recipe has"),
         ("config", &|folder| fs::remove_file(folder.join("config.json")).unwrap(), "config.json"),
         ("weights", &|folder| fs::write(folder.join("model.safetensors"), b"x").unwrap(), "model.safetensors"),
-        ("cased", &|folder| fs::write(folder.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap(), "do_lower_case"),
+        (
+            "cased",
+            &|folder| fs::write(folder.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap(),
+            "do_lower_case",
+        ),
     ];
     let refused = |what: &str, folder: &Path, why: &str| {
         let run = tuning.run_from(&format!("refused-{what}"), folder, &published(3));
@@ -128,7 +134,11 @@ fn test_files_are_answered_in_the_servers_format() {
     fs::write(&path, test.replace("\n1\t", "\n7\t")).unwrap();
     let refused = tuning.run("misnumbered", &finetune(pretrain(5), 1));
     assert_eq!(refused.failure().kind, FailureKind::BadData);
-    assert!(refused.failure().message.ends_with(r#"line 3: numbered "7", where 1 is expected"#), "{:?}", refused.failure());
+    assert!(
+        refused.failure().message.ends_with(r#"line 3: numbered "7", where 1 is expected"#),
+        "{:?}",
+        refused.failure()
+    );
 }
 
 /// A checkpoint of five steps to fine-tune from.

@@ -72,6 +72,10 @@ export interface GlueScore {
 export interface GlueArm {
   arm: string;
   learning_rate: number;
+  /** Mean score on the part of train that was set apart. */
+  selection: number | null;
+  /** Whether this is the rate to report. */
+  selected: boolean;
   n: number;
   mean: number | null;
   sd: number | null;
@@ -95,6 +99,13 @@ export interface GlueTask {
   comparisons: Comparison[];
 }
 
+/** Mean over tasks at the selected rates. */
+export interface GlueAverage {
+  arm: string;
+  tasks: string[];
+  mean: number;
+}
+
 export interface Report {
   job: string;
   name: string;
@@ -103,5 +114,6 @@ export interface Report {
   speed: { device: Device | null; fit: { fixed: number; per_block: number } | null; arms: ArmSpeed[] } | null;
   pretrain: PretrainArm[];
   glue: GlueTask[];
+  glue_averages: GlueAverage[];
   notes: string[];
 }
