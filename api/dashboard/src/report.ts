@@ -66,6 +66,8 @@ export interface GlueScore {
   pretrain_seed: number;
   /** Null where the run diverged. */
   score: number | null;
+  /** On the part of train that was set apart. */
+  selection: number | null;
   failed: boolean;
 }
 
