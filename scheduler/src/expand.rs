@@ -2,10 +2,11 @@
 //!
 //! Seed n means the same draws in every arm, so that arms can be compared seed by seed.
 
+use recipe::finetune::set_apart;
 use recipe::problem::Problems;
 use recipe::{
-    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Problem, Recipe, Seeds, Size, Stage, Task,
-    Timing, TimingArm, TrialSpec, Vocabulary,
+    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Problem, Recipe, Seeds, Size, Source,
+    Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -371,8 +372,10 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
 
 fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, task: Task, peak: f64) -> Finetune {
     Finetune {
-        from: Box::new(from.clone()),
+        from: Source::Pretrained(Box::new(from.clone())),
         from_seeds,
+        keep: glue.keep,
+        selection: glue.selection,
         task,
         glue: data,
         epochs: glue.epochs,
@@ -416,7 +419,8 @@ fn finetune_trials(
     tasks.flat_map(move |task| {
         let total_steps = finetune_steps(glue, data, task);
         let sequences = total_steps as f64 * f64::from(glue.batch);
-        let work = TRAINING * sequences * f64::from(from.model.blocks) * from.model.block_flops(glue.length.into());
+        let blocks = glue.keep.kept(from.model.blocks).count() as f64;
+        let work = TRAINING * sequences * blocks * from.model.block_flops(glue.length.into());
         glue.learning_rates.iter().flat_map(move |&peak| {
             (0..u64::from(glue.seeds)).map(move |seed| {
                 let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
@@ -441,6 +445,7 @@ fn finetune_steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
         DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
         DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } => 0,
     };
+    let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
     (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
 }
 

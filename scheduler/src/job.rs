@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use recipe::{Growth, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
+use recipe::{Growth, Keep, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -151,6 +151,12 @@ pub struct GlueSpec {
     /// Share of the steps spent warming up.
     #[serde(default = "default_glue_warmup")]
     pub warmup: f64,
+    /// Share of train that is set apart, on which the report selects each arm's learning rate; `null` for none.
+    #[serde(default = "default_selection")]
+    pub selection: Option<f64>,
+    /// Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`.
+    #[serde(default)]
+    pub keep: Keep,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -233,6 +239,9 @@ fn default_glue_batch() -> u32 {
 }
 fn default_glue_warmup() -> f64 {
     0.1
+}
+fn default_selection() -> Option<f64> {
+    Some(0.1)
 }
 
 impl PretrainSpec {

@@ -5,6 +5,7 @@
 //! | [`run`](mod@run) | from flags and a recipe to a report |
 //! | [`train`] | the loop: step, evaluate, checkpoint |
 //! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
+//! | [`origin`] | the checkpoint that a fine-tune starts from |
 //! | [`bert`] | the model, in forward order |
 //! | [`objective`] | what pre-training learns, with its loss |
 //! | [`optimizer`] | AdamW, LAMB |
@@ -23,6 +24,7 @@ pub mod finetune;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
+pub mod origin;
 pub mod pretrain;
 pub mod run;
 pub mod stopwatch;

@@ -53,7 +53,7 @@ fn the_example_expands_into_one_three_and_forty_five() {
         else {
             panic!("a fine-tune trial waits for a pre-train trial")
         };
-        assert_eq!(*recipe.from, *from);
+        assert_eq!(recipe.from, Source::Pretrained(Box::new(from.clone())));
         assert_eq!(trial.arm, trials[source].arm);
         assert_eq!(trial.spec.seeds.init, trials[source].spec.seeds.init);
         assert_eq!(trial.spec.seeds.gate, trials[source].spec.seeds.gate);

@@ -106,6 +106,10 @@ impl Classifier {
         }
     }
 
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
     /// `hidden` `[B, S, H]` to `[B, outputs]`.
     pub fn forward(&self, hidden: &Tensor, train: bool) -> Tensor {
         let dropped = |x: Tensor| dropout(x, self.dropout, 1.0, train);
