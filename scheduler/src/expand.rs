@@ -5,8 +5,8 @@
 use recipe::finetune::set_apart;
 use recipe::problem::Problems;
 use recipe::{
-    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Source, Stage, Task, Timing,
-    TimingArm, TrialSpec, Vocabulary,
+    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Problem, Recipe, Seeds, Size, Source,
+    Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -307,7 +307,7 @@ fn finetune_pointer(inner: &str, rate: usize) -> Option<String> {
     match inner {
         "/learning_rate/peak" => Some(format!("/glue/learning_rates/{rate}")),
         "/learning_rate/warmup" => Some("/glue/warmup".into()),
-        _ if inner.starts_with("/from") => None,
+        _ if inner.starts_with("/from") || inner.starts_with("/optimizer") => None,
         _ => Some(format!("/glue{inner}")),
     }
 }
@@ -382,7 +382,8 @@ fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, 
         batch: glue.batch,
         length: glue.length,
         learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
-        optimizer: from.optimizer,
+        // Every arm is fine-tuned alike.
+        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..from.optimizer },
     }
 }
 

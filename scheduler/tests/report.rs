@@ -25,20 +25,20 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
     Pretrain {
         model: Model::of_size(Size::named("narrow").unwrap(), norm),
         layer_drop: (arm == "pld").then_some(drop),
+        growth: None,
         objective: Default::default(),
         optimizer: Optimizer::default(),
         learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: Decay::Linear },
         steps: 2000,
+        seconds: None,
         batch: 32,
+        micro_batches: 1,
         length: 128,
         corpus: dataset("wiki"),
         vocabulary: Vocabulary::File { dataset: dataset("bert-base-uncased") },
         held_out: 0.02,
         validate_every: 200,
         validation_sequences: 256,
-        growth: None,
-        seconds: None,
-        micro_batches: 1,
         divergence: None,
     }
 }
