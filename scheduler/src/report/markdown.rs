@@ -148,10 +148,10 @@ fn average_section(averages: &[GlueAverage], text: &mut String) {
         return;
     }
     text.push_str("\n## GLUE, mean over tasks\n\n");
-    let mut table = Table::new(["Arm", "Mean", "Tasks"]);
+    let mut table = Table::new(["Arm", "Tasks", "Mean"]);
     for average in averages {
         let tasks: Vec<&str> = average.tasks.iter().map(|task| task.name()).collect();
-        table.row([average.arm.clone(), percent(Some(average.mean)), tasks.join(", ")]);
+        table.row([average.arm.clone(), tasks.join(", "), percent(Some(average.mean))]);
     }
     table.write(text);
 }
@@ -240,7 +240,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(2)
         });
         // Names stand to the left; they come first, and what follows them is numbers.
-        let names = self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Arm")).count();
+        let names =
+            self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Tasks" | "Arm")).count();
         for (index, row) in self.rows.iter().enumerate() {
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
                 let _ =
