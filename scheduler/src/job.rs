@@ -252,6 +252,14 @@ impl PretrainSpec {
 }
 
 impl JobSpec {
+    /// With the default that depends on what else is given: the steps of a budget that is not in seconds.
+    pub fn filled_in(mut self) -> Self {
+        if self.pretrain.seconds.is_none() {
+            self.pretrain.steps = Some(self.pretrain.steps());
+        }
+        self
+    }
+
     /// Name of the arm that the others are compared with; empty only in a job without arms, which is refused.
     pub fn baseline(&self) -> &str {
         match (&self.baseline, self.arms.first()) {
