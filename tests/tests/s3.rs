@@ -95,7 +95,12 @@ impl Weed {
                 let path = entry["FullPath"].as_str().unwrap().to_owned();
                 // Go's bit for a folder.
                 let is_folder = entry["Mode"].as_u64().unwrap() >> 31 == 1;
-                if is_folder { folders.push_back(path) } else { files.push(path) }
+                // What it notes of its own is nobody's object.
+                match path.starts_with("/buckets/.system") {
+                    true => (),
+                    false if is_folder => folders.push_back(path),
+                    false => files.push(path),
+                }
             }
         }
         files
