@@ -62,14 +62,14 @@ fn kept_blocks_are_those_of_the_checkpoint() {
 
 #[test]
 fn a_published_checkpoint_gives_the_run_that_its_weights_give_under_any_of_their_names() {
+    type Rename = dyn Fn(&str) -> Option<String>;
     let tuning = Tuning::new();
     let expected = tuning.run("here", &finetune(pretrain(5), 1)).succeeded().points("train_loss");
     let bare = |name: &str| Some(name.strip_prefix("bert.").unwrap_or(name).to_owned());
     let old = |name: &str| {
         Some(name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
     };
-    let names: [(&str, &dyn Fn(&str) -> Option<String>); 3] =
-        [("prefixed", &|name| Some(name.to_owned())), ("bare", &bare), ("old", &old)];
+    let names: [(&str, &Rename); 3] = [("prefixed", &|name| Some(name.to_owned())), ("bare", &bare), ("old", &old)];
     for (what, rename) in names {
         let folder = tuning.published(what, rename);
         assert!(!folder.join("manifest.json").exists());
