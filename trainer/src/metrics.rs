@@ -125,15 +125,6 @@ fn ratio(part: f64, whole: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn answers_are_in_the_words_of_the_task() {
-        assert_eq!(answers(Task::Rte, &[1.0, 0.0]), "index\tprediction\n0\tnot_entailment\n1\tentailment\n");
-        assert_eq!(answers(Task::Mnli, &[2.0]), "index\tprediction\n0\tneutral\n");
-        assert_eq!(answers(Task::Wnli, &[1.0]), "index\tprediction\n0\t1\n");
-        let scores = answers(Task::StsB, &[-0.2, 0.0, 3.141_59, 5.5]);
-        assert_eq!(scores, "index\tprediction\n0\t0.000\n1\t0.000\n2\t3.142\n3\t5.000\n");
-    }
-
     use super::*;
     use proptest::prelude::*;
     use serde_json::Value;
@@ -212,5 +203,14 @@ mod tests {
             prop_assert!((spearman(&a, &b) - spearman(&stretched, &b)).abs() < 1e-12);
             prop_assert!(pearson(&a, &b).abs() <= 1.0);
         }
+    }
+
+    #[test]
+    fn answers_are_in_the_words_of_the_task() {
+        assert_eq!(answers(Task::Rte, &[1.0, 0.0]), "index\tprediction\n0\tnot_entailment\n1\tentailment\n");
+        assert_eq!(answers(Task::Mnli, &[2.0]), "index\tprediction\n0\tneutral\n");
+        assert_eq!(answers(Task::Wnli, &[1.0]), "index\tprediction\n0\t1\n");
+        let scores = answers(Task::StsB, &[-0.2, 0.0, 3.071_59, 5.5]);
+        assert_eq!(scores, "index\tprediction\n0\t0.000\n1\t0.000\n2\t3.072\n3\t5.000\n");
     }
 }

@@ -480,4 +480,21 @@ mod tests {
             assert_eq!(counts(folder, task), rows, "{folder}");
         }
     }
+
+    #[test]
+    fn the_official_test_files_have_as_many_lines_as_the_server_wants_answers() {
+        let Some((data, vocabulary)) = real() else { return };
+        let mut found = Vec::new();
+        for row in Task::rows() {
+            for (set, examples) in Glue::read_tests(&data.join("glue"), row.task, &vocabulary, 128).unwrap() {
+                assert_eq!(examples.len() as u64, set.rows, "{}", set.path);
+                found.push(set.answers);
+            }
+        }
+        // QQP's and MNLI's own are not among the data.
+        assert_eq!(
+            found,
+            ["CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "AX.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv"]
+        );
+    }
 }
