@@ -149,7 +149,7 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         let sources: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
         for (index, source) in sources {
             if let Recipe::Pretrain(recipe) = &source.spec.recipe {
-                trials.extend(finetune_trials(glue, data, index, &source, recipe));
+                trials.extend(finetune_trials(glue, spec.pretrain.optimizer, data, index, &source, recipe));
             }
         }
     }
@@ -204,6 +204,11 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
         problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
         problems.require(target.is_none_or(|target| target.matched.is_none()), "arm", || {
             format!("{name:?} is matched itself: name the arm that it is matched to")
+        });
+        // What is solved for is the encoder's saving; with another objective, the rest of a step costs something else.
+        let objective = |arm: &ArmSpec| arm.objective.unwrap_or(spec.pretrain.objective);
+        problems.require(target.is_none_or(|target| objective(target) == objective(arm)), "arm", || {
+            format!("{name:?} has another objective: equal FLOPs are not to be had by layer drop alone")
         });
     });
 }
@@ -269,7 +274,8 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
         let Some(glue) = &spec.glue else { continue };
         for (rate, &peak) in glue.learning_rates.iter().enumerate() {
             let dataset = Dataset { name: glue.dataset.clone(), digest: None };
-            let recipe = finetune(glue, dataset, &recipe, Seeds::default(), Task::Rte, peak);
+            let optimizer = spec.pretrain.optimizer;
+            let recipe = finetune(glue, optimizer, dataset, &recipe, Seeds::default(), Task::Rte, peak);
             note(Recipe::Finetune(recipe).validate(), &|inner| finetune_pointer(inner, rate));
         }
     }
@@ -370,7 +376,16 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
     }
 }
 
-fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, task: Task, peak: f64) -> Finetune {
+/// A fine-tune trial's recipe. `optimizer` is the job's, so that every arm is fine-tuned alike; always as AdamW.
+fn finetune(
+    glue: &GlueSpec,
+    optimizer: Optimizer,
+    data: Dataset,
+    from: &Pretrain,
+    from_seeds: Seeds,
+    task: Task,
+    peak: f64,
+) -> Finetune {
     Finetune {
         from: Source::Pretrained(Box::new(from.clone())),
         from_seeds,
@@ -382,8 +397,7 @@ fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, 
         batch: glue.batch,
         length: glue.length,
         learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
-        // Every arm is fine-tuned alike.
-        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..from.optimizer },
+        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..optimizer },
     }
 }
 
@@ -410,6 +424,7 @@ fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64)
 
 fn finetune_trials(
     glue: &GlueSpec,
+    optimizer: Optimizer,
     data: &Scan,
     index: usize,
     source: &NewTrial,
@@ -424,7 +439,7 @@ fn finetune_trials(
         glue.learning_rates.iter().flat_map(move |&peak| {
             (0..u64::from(glue.seeds)).map(move |seed| {
                 let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
-                let recipe = finetune(glue, dataset, from, source.spec.seeds, task, peak);
+                let recipe = finetune(glue, optimizer, dataset, from, source.spec.seeds, task, peak);
                 let seeds = Seeds { data: seed, dropout: seed, head: seed, ..source.spec.seeds };
                 NewTrial {
                     arm: source.arm.clone(),

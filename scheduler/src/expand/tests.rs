@@ -104,6 +104,20 @@ fn a_budget_in_seconds_is_planned_by_a_nominal_device() {
 }
 
 #[test]
+fn every_arm_is_fine_tuned_alike_whatever_it_was_trained_with() {
+    let job = spec(|job| {
+        job["pretrain"]["optimizer"] = json!({"weight_decay": 0.02});
+        job["arms"][1]["optimizer"] = json!({"algorithm": "lamb", "weight_decay": 0.3});
+    });
+    for trial in expand(&job, &datasets()).unwrap().trials {
+        if let Recipe::Finetune(recipe) = &trial.spec.recipe {
+            let expected = Optimizer { weight_decay: 0.02, ..Optimizer::default() };
+            assert_eq!(recipe.optimizer, expected, "{:?}", trial.arm);
+        }
+    }
+}
+
+#[test]
 fn a_match_that_cannot_be_is_refused_at_its_place() {
     let arms = |extra: serde_json::Value| {
         spec(|job| {
@@ -117,6 +131,8 @@ fn a_match_that_cannot_be_is_refused_at_its_place() {
     // Polynomial of a high power: nothing is dropped until the very end.
     let late = json!({"match": {"arm": "pld"}, "layer_drop": {"schedule": "polynomial", "power": 50}});
     assert_eq!(pointers(&arms(late)), ["/arms/3/match"]);
+    let other = json!({"match": {"arm": "pld"}, "objective": {"electra": {}}});
+    assert_eq!(pointers(&arms(other)), ["/arms/3/match/arm"]);
     let none = json!({"match": {"arm": "pld"}, "layer_drop": null});
     assert_eq!(pointers(&arms(none)), ["/arms/3/match", "/arms/3/match"]);
 }
