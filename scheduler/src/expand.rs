@@ -2,16 +2,17 @@
 //!
 //! Seed n means the same draws in every arm, so that arms can be compared seed by seed.
 
+use recipe::finetune::set_apart;
 use recipe::problem::Problems;
 use recipe::{
-    Dataset, Finetune, LearningRate, Model, Pretrain, Problem, Recipe, Seeds, Size, Stage, Task, Timing, TimingArm,
-    TrialSpec, Vocabulary,
+    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Problem, Recipe, Seeds, Size, Source,
+    Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dataset::{DatasetFacts, Scan};
-use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, TimingSpec, VocabularyChoice};
+use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, TimingSpec, VocabularyChoice};
 
 /// More is a mistake in the submission.
 const MOST_TRIALS: u64 = 100_000;
@@ -148,7 +149,7 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         let sources: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
         for (index, source) in sources {
             if let Recipe::Pretrain(recipe) = &source.spec.recipe {
-                trials.extend(finetune_trials(glue, data, index, &source, recipe));
+                trials.extend(finetune_trials(glue, &spec.pretrain, data, index, &source, recipe));
             }
         }
     }
@@ -203,6 +204,11 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
         problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
         problems.require(target.is_none_or(|target| target.matched.is_none()), "arm", || {
             format!("{name:?} is matched itself: name the arm that it is matched to")
+        });
+        // What is solved for is the encoder's saving; with another objective, the rest of a step costs something else.
+        let objective = |arm: &ArmSpec| arm.objective.unwrap_or(spec.pretrain.objective);
+        problems.require(target.is_none_or(|target| objective(target) == objective(arm)), "arm", || {
+            format!("{name:?} has another objective: equal FLOPs are not to be had by layer drop alone")
         });
     });
 }
@@ -268,7 +274,7 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
         let Some(glue) = &spec.glue else { continue };
         for (rate, &peak) in glue.learning_rates.iter().enumerate() {
             let dataset = Dataset { name: glue.dataset.clone(), digest: None };
-            let recipe = finetune(glue, dataset, &recipe, Seeds::default(), Task::Rte, peak);
+            let recipe = finetune(glue, &spec.pretrain, dataset, &recipe, Seeds::default(), Task::Rte, peak);
             note(Recipe::Finetune(recipe).validate(), &|inner| finetune_pointer(inner, rate));
         }
     }
@@ -306,7 +312,7 @@ fn finetune_pointer(inner: &str, rate: usize) -> Option<String> {
     match inner {
         "/learning_rate/peak" => Some(format!("/glue/learning_rates/{rate}")),
         "/learning_rate/warmup" => Some("/glue/warmup".into()),
-        _ if inner.starts_with("/from") => None,
+        _ if inner.starts_with("/from") || inner.starts_with("/optimizer") => None,
         _ => Some(format!("/glue{inner}")),
     }
 }
@@ -366,22 +372,34 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         validate_every: settings.validate_every.unwrap_or_else(|| settings.steps().div_ceil(10).max(1)),
         validation_sequences: 256,
         divergence: settings.divergence,
-        precision: recipe::Precision::Float32,
+        precision: arm.precision.unwrap_or(settings.precision),
     }
 }
 
-fn finetune(glue: &GlueSpec, data: Dataset, from: &Pretrain, from_seeds: Seeds, task: Task, peak: f64) -> Finetune {
+/// A fine-tune trial's recipe. Optimiser and precision are the job's, so that every arm is fine-tuned alike; always as
+/// AdamW.
+fn finetune(
+    glue: &GlueSpec,
+    settings: &PretrainSpec,
+    data: Dataset,
+    from: &Pretrain,
+    from_seeds: Seeds,
+    task: Task,
+    peak: f64,
+) -> Finetune {
     Finetune {
-        from: Box::new(from.clone()),
+        from: Source::Pretrained(Box::new(from.clone())),
         from_seeds,
+        keep: glue.keep,
+        selection: glue.selection,
         task,
         glue: data,
         epochs: glue.epochs,
         batch: glue.batch,
         length: glue.length,
         learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
-        optimizer: from.optimizer,
-        precision: from.precision,
+        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..settings.optimizer },
+        precision: settings.precision,
     }
 }
 
@@ -408,6 +426,7 @@ fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64)
 
 fn finetune_trials(
     glue: &GlueSpec,
+    settings: &PretrainSpec,
     data: &Scan,
     index: usize,
     source: &NewTrial,
@@ -417,11 +436,12 @@ fn finetune_trials(
     tasks.flat_map(move |task| {
         let total_steps = finetune_steps(glue, data, task);
         let sequences = total_steps as f64 * f64::from(glue.batch);
-        let work = TRAINING * sequences * f64::from(from.model.blocks) * from.model.block_flops(glue.length.into());
+        let blocks = glue.keep.kept(from.model.blocks).count() as f64;
+        let work = TRAINING * sequences * blocks * from.model.block_flops(glue.length.into());
         glue.learning_rates.iter().flat_map(move |&peak| {
             (0..u64::from(glue.seeds)).map(move |seed| {
                 let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
-                let recipe = finetune(glue, dataset, from, source.spec.seeds, task, peak);
+                let recipe = finetune(glue, settings, dataset, from, source.spec.seeds, task, peak);
                 let seeds = Seeds { data: seed, dropout: seed, head: seed, ..source.spec.seeds };
                 NewTrial {
                     arm: source.arm.clone(),
@@ -442,6 +462,7 @@ fn finetune_steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
         DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
         DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } => 0,
     };
+    let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
     (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
 }
 

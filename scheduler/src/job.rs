@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use recipe::{Growth, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
+use recipe::{Growth, Keep, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Size};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -83,6 +83,8 @@ pub struct PretrainSpec {
     pub validate_every: Option<u64>,
     pub objective: Mlm,
     pub optimizer: Optimizer,
+    /// In what numbers models are trained, fine-tuning included.
+    pub precision: Precision,
     /// Share of the documents held out for validation.
     pub held_out: f64,
     /// Nats above its lowest at which the smoothed training loss ends a trial as diverged; never where it is absent.
@@ -106,11 +108,13 @@ pub struct ArmSpec {
     pub matched: Option<Match>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
-    /// In place of the job's, as are optimiser, micro-batches and learning rate.
+    /// In place of the job's, as are optimiser, precision, micro-batches and learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Mlm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batches: Option<u32>,
     /// Width of ELECTRA's embeddings, where it is not the model's.
@@ -151,6 +155,12 @@ pub struct GlueSpec {
     /// Share of the steps spent warming up.
     #[serde(default = "default_glue_warmup")]
     pub warmup: f64,
+    /// Share of train that is set apart, on which the report selects each arm's learning rate; `null` for none.
+    #[serde(default = "default_selection")]
+    pub selection: Option<f64>,
+    /// Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`.
+    #[serde(default)]
+    pub keep: Keep,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -189,6 +199,7 @@ impl Default for PretrainSpec {
             validate_every: None,
             objective: Mlm::default(),
             optimizer: Optimizer::default(),
+            precision: Precision::default(),
             held_out: 0.02,
             divergence: None,
         }
@@ -234,6 +245,9 @@ fn default_glue_batch() -> u32 {
 fn default_glue_warmup() -> f64 {
     0.1
 }
+fn default_selection() -> Option<f64> {
+    Some(0.1)
+}
 
 impl PretrainSpec {
     /// Optimiser updates, or the most that are made.
@@ -243,6 +257,14 @@ impl PretrainSpec {
 }
 
 impl JobSpec {
+    /// With the default that depends on what else is given: the steps of a budget that is not in seconds.
+    pub fn filled_in(mut self) -> Self {
+        if self.pretrain.seconds.is_none() {
+            self.pretrain.steps = Some(self.pretrain.steps());
+        }
+        self
+    }
+
     /// Name of the arm that the others are compared with; empty only in a job without arms, which is refused.
     pub fn baseline(&self) -> &str {
         match (&self.baseline, self.arms.first()) {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use recipe::event::Device;
 use recipe::report::{ArmTiming, FinetuneReport, OpenTiming, PretrainReport, TimingReport};
 use recipe::{
-    Dataset, Decay, Failure, FailureKind, Finetune, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain, Recipe,
-    Seeds, Size, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Dataset, Decay, Failure, FailureKind, Finetune, Keep, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
+    Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use scheduler::id::{JobId, TrialId};
 use scheduler::job::{Job, TrialCounts};
@@ -25,17 +25,21 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
     Pretrain {
         model: Model::of_size(Size::named("narrow").unwrap(), norm),
         layer_drop: (arm == "pld").then_some(drop),
+        growth: None,
         objective: Default::default(),
         optimizer: Optimizer::default(),
         learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: Decay::Linear },
         steps: 2000,
+        seconds: None,
         batch: 32,
+        micro_batches: 1,
         length: 128,
         corpus: dataset("wiki"),
         vocabulary: Vocabulary::File { dataset: dataset("bert-base-uncased") },
         held_out: 0.02,
         validate_every: 200,
         validation_sequences: 256,
+        divergence: None,
     }
 }
 
@@ -64,7 +68,9 @@ fn pretrain(arm: &str, seed: u64, loss: Option<f64>) -> EndedTrial {
 fn finetune_ending(arm: &str, task: Task, seeds: (u64, u64), end: TrialEnd) -> EndedTrial {
     let (pretrain_seed, seed) = seeds;
     let recipe = Recipe::Finetune(Finetune {
-        from: Box::new(pretrain_recipe(arm)),
+        from: Source::Pretrained(Box::new(pretrain_recipe(arm))),
+        keep: Keep::All,
+        selection: None,
         from_seeds: Seeds::all(pretrain_seed),
         task,
         glue: Dataset { name: "glue".into(), digest: None },
@@ -84,8 +90,10 @@ fn scored(score: f64) -> TrialEnd {
         trained_seconds: 60.0,
         metrics: BTreeMap::new(),
         score,
+        selection_score: None,
         majority_score: 0.5271,
         digest: String::new(),
+        predictions: Vec::new(),
     }))
 }
 
@@ -105,7 +113,7 @@ fn timed(name: &str, open: &[(u32, u32)], noise: &[f64]) -> ArmTiming {
         by_open: open
             .iter()
             .map(|(open, steps)| OpenTiming {
-                open_blocks: *open,
+                open_blocks: f64::from(*open),
                 steps: *steps,
                 seconds: seconds(*open) * f64::from(*steps),
             })
@@ -365,4 +373,44 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_rate_to_report_is_selected_without_dev_and_averaged_over_tasks() {
+    // (rate, selection score, dev score): dev alone would take the other rate.
+    let rates = [(1e-5, 0.7, 0.8), (1e-4, 0.9, 0.6)];
+    let mut ended = Vec::new();
+    for task in [Task::Rte, Task::Cola] {
+        for (rate, selection, dev) in rates {
+            for seed in 0..3 {
+                let end = TrialEnd::Succeeded(recipe::Report::Finetune(FinetuneReport {
+                    steps: 1,
+                    trained_seconds: 1.0,
+                    metrics: BTreeMap::new(),
+                    score: if task == Task::Rte { dev } else { dev - 0.2 },
+                    selection_score: Some(selection),
+                    majority_score: 0.0,
+                    digest: String::new(),
+                    predictions: Vec::new(),
+                }));
+                let mut trial = finetune_ending("pre-ln", task, (0, seed), end);
+                let Recipe::Finetune(recipe) = &mut trial.spec.recipe else { unreachable!() };
+                recipe.learning_rate.peak = rate;
+                ended.push(trial);
+            }
+        }
+    }
+    let report = report(&facts(ended));
+    for task in &report.glue {
+        let rows: Vec<_> = task.arms.iter().map(|row| (row.learning_rate, row.selection, row.selected)).collect();
+        let expected = [(1e-5, 0.7, false), (1e-4, 0.9, true)];
+        for (row, (rate, selection, selected)) in rows.into_iter().zip(expected) {
+            assert_eq!((row.0, row.2), (rate, selected));
+            assert!((row.1.unwrap() - selection).abs() < 1e-12);
+        }
+    }
+    let [average] = &report.glue_averages[..] else { panic!("{:?}", report.glue_averages) };
+    assert_eq!(average.tasks, [Task::Cola, Task::Rte]);
+    assert!((average.mean - 0.5).abs() < 1e-12, "{average:?}");
+    assert!(report.notes.iter().any(|note| note.contains("dev had no say")), "{:?}", report.notes);
 }

@@ -84,7 +84,7 @@ impl Weed {
         .into()
     }
 
-    /// Paths of everything that is kept, parts of unfinished uploads included.
+    /// Paths of everything that is kept, unfinished uploads included.
     async fn files(&self) -> Vec<String> {
         let (mut files, mut folders) = (Vec::new(), VecDeque::from(["/buckets".to_owned()]));
         while let Some(folder) = folders.pop_front() {
@@ -95,7 +95,12 @@ impl Weed {
                 let path = entry["FullPath"].as_str().unwrap().to_owned();
                 // Go's bit for a folder.
                 let is_folder = entry["Mode"].as_u64().unwrap() >> 31 == 1;
-                if is_folder { folders.push_back(path) } else { files.push(path) }
+                // What it notes of its own is nobody's object. An upload that is open counts before it has a part.
+                if path.starts_with("/buckets/.system") {
+                    continue;
+                }
+                let is_upload = folder.ends_with("/.uploads");
+                if is_folder && !is_upload { folders.push_back(path) } else { files.push(path) }
             }
         }
         files

@@ -4,7 +4,7 @@
 //! folder under its final name is complete, and a changed byte in it is found.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use crate::optimizer::Optimizer;
 const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = ".writing-";
 const MANIFEST: &str = "manifest.json";
-const MODEL: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
+pub const MODEL: &str = "model.safetensors";
+pub const CONFIG: &str = "config.json";
 pub const VOCABULARY: &str = "vocab.txt";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -210,14 +210,6 @@ impl Verified {
         weights.refresh();
         fill(&path, moments(weights, optimizer))
     }
-
-    /// Fills those of the model's weights that `wanted` picks by name.
-    pub fn restore_weights(&self, weights: &Weights, wanted: impl Fn(&str) -> bool) -> Result<(), TrainerError> {
-        let targets = weights.named().into_iter().filter(|(name, _)| wanted(name)).collect();
-        fill(&self.file(MODEL), targets)?;
-        weights.refresh();
-        Ok(())
-    }
 }
 
 /// Hex sha256 over weights and moments, by name.
@@ -300,18 +292,42 @@ fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(), T
     })
 }
 
-/// Fills each of `targets` from the tensor of that name in the file.
-fn fill(path: &Path, targets: BTreeMap<String, Tensor>) -> Result<(), TrainerError> {
+/// Names of the tensors in the file.
+///
+/// # Errors
+/// `CorruptCheckpoint`.
+pub fn names(path: &Path) -> Result<BTreeSet<String>, TrainerError> {
+    let corrupt = |why: String| TrainerError::corrupt(path, why);
+    let bytes = fs::read(path).map_err(|e| corrupt(e.to_string()))?;
+    let stored = SafeTensors::deserialize(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    Ok(stored.names().into_iter().map(str::to_owned).collect())
+}
+
+/// Fills each of `targets` from the tensor of that name in the file, which may have half the precision.
+///
+/// # Errors
+/// `CorruptCheckpoint` that names the tensor which is missing or has another shape.
+pub fn fill(path: &Path, targets: impl IntoIterator<Item = (String, Tensor)>) -> Result<(), TrainerError> {
     let bytes = fs::read(path).map_err(TrainerError::io(path))?;
     let stored = SafeTensors::deserialize(&bytes).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
     for (name, mut target) in targets {
-        let view = stored.tensor(&name).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
+        let view = stored.tensor(&name).map_err(|e| TrainerError::corrupt(path, format!("{name}: {e}")))?;
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        if shape != target.size() || view.dtype() != safetensors::Dtype::F32 {
-            let why = format!("{name} is {:?} {shape:?}, not F32 {:?}", view.dtype(), target.size());
-            return Err(TrainerError::corrupt(path, why));
+        let kind = match view.dtype() {
+            safetensors::Dtype::F32 => Some(Kind::Float),
+            safetensors::Dtype::F16 => Some(Kind::Half),
+            safetensors::Dtype::BF16 => Some(Kind::BFloat16),
+            _ => None,
+        };
+        match kind {
+            Some(kind) if shape == target.size() => {
+                overwrite(&mut target, &Tensor::from_data_size(view.data(), &shape, kind));
+            }
+            _ => {
+                let why = format!("{name} is {:?} {shape:?}, not F32 {:?}", view.dtype(), target.size());
+                return Err(TrainerError::corrupt(path, why));
+            }
         }
-        overwrite(&mut target, &Tensor::from_data_size(view.data(), &shape, Kind::Float));
     }
     Ok(())
 }

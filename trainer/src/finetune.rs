@@ -1,25 +1,35 @@
-//! Stage `finetune`: one GLUE task from a pre-trained checkpoint, every block open.
+//! Stage `finetune`: one GLUE task from a checkpoint, every block that is kept of it open.
 
 use std::path::Path;
 
-use recipe::{Finetune, Gate, Moment, Recipe, Seeds, Task};
+use recipe::seeds::{Purpose, generator, permutation};
+use recipe::task::TestSet;
+use recipe::{Finetune, Gate, Model, Moment, Seeds, finetune};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
-use crate::bert::{Classifier, Encoder, Family, Head, Input, Weights, published};
-use crate::checkpoint::{self, Verified};
+use crate::bert::{Classifier, Encoder, Head, Input, Weights, published};
 use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
 use crate::kernel::Noise;
 use crate::metrics;
+use crate::origin::Origin;
 use crate::train::{Budget, Training};
 
 pub struct Finetuning {
     recipe: Finetune,
+    /// What is trained: the checkpoint's model, or what is kept of it.
+    model: Model,
     seeds: Seeds,
     vocabulary: Vocabulary,
+    /// Rows of the word embedding.
+    rows: u32,
     glue: Glue,
+    /// The part of train that is not trained on.
+    selection: Vec<Example>,
+    /// Test files that the data have, by what the server wants of them.
+    tests: Vec<(&'static TestSet, Vec<Example>)>,
     /// Batches of the epoch that was last asked for; a cache and no state.
     epoch: Option<(u64, Vec<Vec<u32>>)>,
     weights: Weights,
@@ -32,44 +42,49 @@ impl Finetuning {
     /// With the encoder of the checkpoint in the folder `from` and a fresh head; reads the task's files under `glue`.
     ///
     /// # Errors
-    /// A checkpoint that is corrupt or of another recipe than `recipe.from`; bad GLUE files.
+    /// A checkpoint that is corrupt or not the one of `recipe.from`; bad GLUE files.
     pub fn new(recipe: Finetune, seeds: Seeds, from: &Path, glue: &Path, device: Device) -> Result<Self, TrainerError> {
-        let checkpoint = Verified::open_model(from)?;
-        let expected = Recipe::Pretrain((*recipe.from).clone()).fingerprint();
-        if checkpoint.manifest.fingerprint != expected.as_str() {
-            let why = format!("is of the recipe {}, not of {expected}", checkpoint.manifest.fingerprint);
-            return Err(TrainerError::corrupt(from, why));
-        }
-        let vocabulary = Vocabulary::read(&checkpoint.file(checkpoint::VOCABULARY))?;
-        let glue = Glue::read(glue, recipe.task, &vocabulary, recipe.length)?;
-        let model = &recipe.from.model;
-        let family = Family::of(&recipe.from);
-        let weights =
-            Weights::new(model, vocabulary.size(), head(&recipe), &seeds, device).with_precision(recipe.precision);
-        // Next-sentence prediction has trained a pooler.
-        let pooled = recipe.from.objective.next_sentence;
-        let fresh = |name: &str| name.starts_with("classifier.") || (name.starts_with("bert.pooler.") && !pooled);
-        checkpoint.restore_weights(&weights, |name| !fresh(name))?;
+        let origin = Origin::open(&recipe.from, from)?;
+        let Origin { vocabulary, rows, family, .. } = &origin;
+        let tests = Glue::read_tests(glue, recipe.task, vocabulary, recipe.length)?;
+        let mut glue = Glue::read(glue, recipe.task, vocabulary, recipe.length)?;
+        let selection = recipe.selection.map_or_else(Vec::new, |share| set_apart(&mut glue.train, share));
+        let model = recipe.model();
+        let head = Head::Classifier { outputs: recipe.task.outputs(), family: *family };
+        let weights = Weights::new(&model, *rows, head, &seeds, device).with_precision(recipe.precision);
+        origin.restore(&weights, &recipe)?;
         Ok(Self {
-            encoder: Encoder::new(&weights, family, model, i64::from(vocabulary.pad())),
-            head: Classifier::new(&weights, family, model),
+            encoder: Encoder::new(&weights, *family, &model, i64::from(vocabulary.pad())),
+            head: Classifier::new(&weights, *family, &model),
             recipe,
+            model,
             seeds,
-            vocabulary,
+            rows: origin.rows,
+            vocabulary: origin.vocabulary,
             glue,
+            selection,
+            tests,
             epoch: None,
             weights,
             device,
         })
     }
 
-    pub fn task(&self) -> Task {
-        self.recipe.task
+    /// Score of always answering the most frequent class of dev.
+    pub fn majority_score(&self) -> f64 {
+        let scores: Vec<f64> = self
+            .glue
+            .dev_parts()
+            .map(|(_, examples)| metrics::majority_score(self.recipe.task, &labels(examples)))
+            .collect();
+        scores.iter().sum::<f64>() / scores.len() as f64
     }
 
-    /// Labels of the dev examples: class numbers or scores.
-    pub fn dev_labels(&self) -> Vec<f64> {
-        self.glue.dev.iter().map(|example| f64::from(example.label)).collect()
+    /// The answers to each test file that the data have, as the server wants them: a header, then a number and an answer
+    /// on each line.
+    pub fn answers(&self) -> Vec<(&'static TestSet, String)> {
+        let text = |examples: &[Example]| metrics::answers(self.recipe.task, &self.predictions(examples));
+        self.tests.iter().map(|(set, examples)| (*set, text(examples))).collect()
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -96,15 +111,15 @@ impl Finetuning {
         self.head.forward(&self.encoder.forward(&input, gates, noise), noise)
     }
 
-    /// One number per dev example: the class with the largest logit, or the score itself.
-    fn predictions(&self) -> Vec<f64> {
+    /// One number per example: the class with the largest logit, or the score itself.
+    fn predictions(&self, examples: &[Example]) -> Vec<f64> {
         // Sorted by length, so that little is padding.
-        let mut order: Vec<usize> = (0..self.glue.dev.len()).collect();
-        order.sort_by_key(|&row| self.glue.dev[row].ids.len());
-        let gates = open(self.recipe.from.model.blocks);
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by_key(|&row| examples[row].ids.len());
+        let gates = open(self.model.blocks);
         let mut predictions = vec![0.0; order.len()];
         for rows in order.chunks(self.recipe.batch as usize) {
-            let examples: Vec<&Example> = rows.iter().map(|&row| &self.glue.dev[row]).collect();
+            let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
             let answers: Tensor = no_grad(|| {
                 let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, None);
                 if self.recipe.task.outputs() == 1 { logits.squeeze_dim(1) } else { logits.argmax(1, false) }
@@ -141,7 +156,7 @@ impl Training for Finetuning {
     }
 
     fn blocks(&self) -> u32 {
-        self.recipe.from.model.blocks
+        self.model.blocks
     }
 
     /// Cross-entropy over the classes, or the mean squared error of a score.
@@ -160,10 +175,19 @@ impl Training for Finetuning {
         steps.is_multiple_of(self.steps_per_epoch())
     }
 
-    /// The task's metrics on dev, as `dev_<metric>`.
+    /// The task's metrics on dev, as `dev_<metric>`; their mean on the part set apart, as `selection_score`.
     fn evaluate(&mut self, _gates: &[Gate]) -> Vec<(String, f64)> {
-        let (values, _) = metrics::score(self.recipe.task, &self.predictions(), &self.dev_labels());
-        values.into_iter().map(|(name, value)| (format!("{DEV}{name}"), value)).collect()
+        let task = self.recipe.task;
+        let mut found = Vec::new();
+        for (suffix, examples) in self.glue.dev_parts() {
+            let (values, _) = metrics::score(task, &self.predictions(examples), &labels(examples));
+            found.extend(values.into_iter().map(|(name, value)| (format!("{DEV}{name}{suffix}"), value)));
+        }
+        if !self.selection.is_empty() {
+            let (_, score) = metrics::score(task, &self.predictions(&self.selection), &labels(&self.selection));
+            found.push((SELECTION.to_owned(), score));
+        }
+        found
     }
 
     fn leaves_checkpoint(&self) -> bool {
@@ -187,19 +211,60 @@ impl Training for Finetuning {
     }
 
     fn config(&self) -> serde_json::Value {
-        let head = head(&self.recipe);
-        published::config(&self.recipe.from.model, self.vocabulary.size(), self.vocabulary.pad(), head)
+        let head = Head::Classifier { outputs: self.recipe.task.outputs(), family: self.head.family() };
+        published::config(&self.model, self.rows, self.vocabulary.pad(), head)
     }
 }
 
 /// Prefix of a metric that was measured on dev.
 pub const DEV: &str = "dev_";
+/// The score on the part of train that was set apart.
+pub const SELECTION: &str = "selection_score";
 
-fn head(recipe: &Finetune) -> Head {
-    Head::Classifier { outputs: recipe.task.outputs(), family: Family::of(&recipe.from) }
+/// Takes a share of `examples` out. Which ones is a function of their number and nothing else.
+fn set_apart(examples: &mut Vec<Example>, share: f64) -> Vec<Example> {
+    let count = finetune::set_apart(examples.len() as u64, share) as usize;
+    let mut chosen = vec![false; examples.len()];
+    for row in permutation(&mut generator(0, Purpose::Selection, 0, 0), examples.len()).into_iter().take(count) {
+        chosen[row as usize] = true;
+    }
+    let mut chosen = chosen.into_iter();
+    examples.extract_if(.., |_| chosen.next().unwrap_or_default()).collect()
+}
+
+fn labels(examples: &[Example]) -> Vec<f64> {
+    examples.iter().map(|example| f64::from(example.label)).collect()
 }
 
 /// Gates that open every sublayer.
 fn open(blocks: u32) -> Vec<Gate> {
     vec![Gate::OPEN; 2 * blocks as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_set_apart_is_chosen_by_the_number_of_examples_alone(count in 2usize..500, share in 0.01f64..0.5) {
+            let numbered = |offset: u32| -> Vec<Example> {
+                (0..count as u32).map(|id| Example { ids: vec![id + offset], second: 0, label: 0.0 }).collect()
+            };
+            let split = |offset: u32| {
+                let mut train = numbered(offset);
+                let apart = set_apart(&mut train, share);
+                let ids = |of: &[Example]| of.iter().map(|e| e.ids[0] - offset).collect::<Vec<u32>>();
+                (ids(&train), ids(&apart))
+            };
+            let (train, apart) = split(0);
+            prop_assert_eq!((&train, &apart), (&split(9).0, &split(9).1));
+            prop_assert!(train.is_sorted() && apart.is_sorted() && !train.is_empty() && !apart.is_empty());
+            let mut all = [train, apart].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..count as u32).collect::<Vec<_>>());
+        }
+    }
 }

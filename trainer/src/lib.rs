@@ -5,6 +5,7 @@
 //! | [`run`](mod@run) | from flags and a recipe to a report |
 //! | [`train`] | the loop: step, evaluate, checkpoint |
 //! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
+//! | [`origin`] | the checkpoint that a fine-tune starts from |
 //! | [`bert`] | the model, in forward order |
 //! | [`kernel`] | its fused operators |
 //! | [`objective`] | what pre-training learns, with its loss |
@@ -25,6 +26,7 @@ pub mod kernel;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
+pub mod origin;
 pub mod pretrain;
 pub mod run;
 pub mod stopwatch;

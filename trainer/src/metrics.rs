@@ -25,6 +25,17 @@ pub fn majority_score(task: Task, labels: &[f64]) -> f64 {
     score(task, &vec![majority as f64; labels.len()], labels).1
 }
 
+/// A file of a submission to the GLUE server: a header, then on each line the number of an example, from 0, and its
+/// answer: the text of a label, or a score within its range, with three decimals.
+pub fn answers(task: Task, predictions: &[f64]) -> String {
+    let answer = |prediction: f64| match task.row().target {
+        Target::Classes(classes) => classes[prediction as usize].to_owned(),
+        Target::Score { low, high } => format!("{:.3}", prediction.clamp(low.into(), high.into())),
+    };
+    let lines = predictions.iter().enumerate().map(|(index, &prediction)| format!("{index}\t{}\n", answer(prediction)));
+    std::iter::once("index\tprediction\n".to_owned()).chain(lines).collect()
+}
+
 fn value(metric: Metric, predictions: &[f64], labels: &[f64]) -> f64 {
     match metric {
         Metric::Accuracy => accuracy(predictions, labels),
@@ -192,5 +203,14 @@ mod tests {
             prop_assert!((spearman(&a, &b) - spearman(&stretched, &b)).abs() < 1e-12);
             prop_assert!(pearson(&a, &b).abs() <= 1.0);
         }
+    }
+
+    #[test]
+    fn answers_are_in_the_words_of_the_task() {
+        assert_eq!(answers(Task::Rte, &[1.0, 0.0]), "index\tprediction\n0\tnot_entailment\n1\tentailment\n");
+        assert_eq!(answers(Task::Mnli, &[2.0]), "index\tprediction\n0\tneutral\n");
+        assert_eq!(answers(Task::Wnli, &[1.0]), "index\tprediction\n0\t1\n");
+        let scores = answers(Task::StsB, &[-0.2, 0.0, 3.071_59, 5.5]);
+        assert_eq!(scores, "index\tprediction\n0\t0.000\n1\t0.000\n2\t3.072\n3\t5.000\n");
     }
 }

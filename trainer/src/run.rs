@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use recipe::report::{FinetuneReport, PretrainReport};
+use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
 use recipe::{Event, Finetune, Pretrain, Recipe, Report, Seeds, Stage, Timing, TrialSpec, Vocabulary};
 use sha2::{Digest, Sha256};
 use tch::Device;
@@ -19,9 +19,8 @@ use crate::data::tokens::{Shards, VocabularySource};
 use crate::device::{self, Choice};
 use crate::emit::Emitter;
 use crate::failure::{TrainerError, caught};
-use crate::finetune::{DEV, Finetuning};
+use crate::finetune::{DEV, Finetuning, SELECTION};
 use crate::kernel;
-use crate::metrics;
 use crate::pretrain::Pretraining;
 use crate::timing;
 use crate::train::{self, Attempt, Ended, Finish, Training};
@@ -48,7 +47,7 @@ pub struct Options {
     /// Folder with the GLUE tasks in their official layout (RTE/train.tsv, ...), to fine-tune on
     #[arg(long, value_name = "DIR")]
     pub glue: Option<PathBuf>,
-    /// Checkpoint folder to fine-tune from
+    /// Checkpoint folder to fine-tune from, made here or published in Hugging Face's layout
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
     /// Folder for tokenised text, shared by runs [default: <OUT>/cache]
@@ -181,17 +180,37 @@ impl<'a> Run<'a> {
             Ended::Interrupted { step } => return Ok(Err(step)),
             Ended::Finished(finish) => finish,
         };
-        let bare = |(name, value): (String, f64)| (name.trim_start_matches(DEV).to_owned(), value);
-        let metrics: BTreeMap<String, f64> = finish.evaluation.into_iter().map(bare).collect();
+        let on_dev = |(name, value): &(String, f64)| Some((name.strip_prefix(DEV)?.to_owned(), *value));
+        let metrics: BTreeMap<String, f64> = finish.evaluation.iter().filter_map(on_dev).collect();
+        let selection = finish.evaluation.iter().find(|(name, _)| name == SELECTION);
         Ok(Ok(Report::Finetune(FinetuneReport {
             steps: finish.state.step,
             trained_seconds: finish.state.trained_seconds,
             score: metrics.values().sum::<f64>() / metrics.len() as f64,
             metrics,
-            majority_score: metrics::majority_score(training.task(), &training.dev_labels()),
+            selection_score: selection.map(|(_, score)| *score),
+            majority_score: training.majority_score(),
             // No checkpoint is left to compare, so the chain's last link is the weights and moments themselves.
             digest: hex::encode(Sha256::digest(finish.state.chain + &finish.last)),
+            predictions: self.write_answers(&training)?,
         })))
+    }
+
+    /// Answers the task's test files, each in a file of its own.
+    fn write_answers(&self, training: &Finetuning) -> Result<Vec<PredictionFile>, TrainerError> {
+        let folder = self.options.out.join(PREDICTIONS);
+        fs::create_dir_all(&folder).map_err(TrainerError::io(&folder))?;
+        let answers = training.answers().into_iter().map(|(set, text)| {
+            let path = folder.join(set.answers);
+            fs::write(&path, &text).map_err(TrainerError::io(&path))?;
+            Ok(PredictionFile {
+                name: set.answers.to_owned(),
+                rows: text.lines().skip(1).count() as u64,
+                sha256: hex::encode(Sha256::digest(&text)),
+                bytes: text.len() as u64,
+            })
+        });
+        answers.collect()
     }
 
     fn train(&self, training: &mut impl Training, emitter: &mut Emitter) -> Result<Ended, TrainerError> {

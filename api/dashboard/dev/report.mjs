@@ -87,6 +87,7 @@ export function reportOf({ summary: job, trials }) {
               seed: t.seeds.head,
               pretrain_seed: t.seeds.init,
               score: t.report?.score ?? null,
+              selection: t.report?.selection_score ?? null,
               failed: !t.report || t.report.score <= majority_score,
             }));
             const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
@@ -95,6 +96,8 @@ export function reportOf({ summary: job, trials }) {
             return {
               arm,
               learning_rate: 1e-4,
+              selection: null,
+              selected: true,
               n: scores.length,
               mean: found?.mean ?? null,
               sd: found?.sd ?? null,
@@ -122,6 +125,7 @@ export function reportOf({ summary: job, trials }) {
         },
       ];
     }),
+    glue_averages: [],
     notes: job.finished_at
       ? ['CoLA, post-ln: one of 15 runs diverged; it is counted as failed and has no score.']
       : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],

@@ -66,12 +66,18 @@ export interface GlueScore {
   pretrain_seed: number;
   /** Null where the run diverged. */
   score: number | null;
+  /** On the part of train that was set apart. */
+  selection: number | null;
   failed: boolean;
 }
 
 export interface GlueArm {
   arm: string;
   learning_rate: number;
+  /** Mean score on the part of train that was set apart. */
+  selection: number | null;
+  /** Whether this is the rate to report. */
+  selected: boolean;
   n: number;
   mean: number | null;
   sd: number | null;
@@ -95,6 +101,13 @@ export interface GlueTask {
   comparisons: Comparison[];
 }
 
+/** Mean over tasks at the selected rates. */
+export interface GlueAverage {
+  arm: string;
+  tasks: string[];
+  mean: number;
+}
+
 export interface Report {
   job: string;
   name: string;
@@ -103,5 +116,6 @@ export interface Report {
   speed: { device: Device | null; fit: { fixed: number; per_block: number } | null; arms: ArmSpeed[] } | null;
   pretrain: PretrainArm[];
   glue: GlueTask[];
+  glue_averages: GlueAverage[];
   notes: string[];
 }

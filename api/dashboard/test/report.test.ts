@@ -25,6 +25,8 @@ const RTE: GlueTask = {
     {
       arm: 'pld',
       learning_rate: 1e-4,
+      selection: null,
+      selected: true,
       n: 3,
       mean: 0.56,
       sd: 0.02,
@@ -37,9 +39,9 @@ const RTE: GlueTask = {
       failed_interval: [0.1, 0.9],
       diverged: 1,
       scores: [
-        { seed: 0, pretrain_seed: 0, score: 0.58, failed: false },
-        { seed: 1, pretrain_seed: 0, score: 0.527, failed: true },
-        { seed: 2, pretrain_seed: 0, score: null, failed: true },
+        { seed: 0, pretrain_seed: 0, score: 0.58, selection: null, failed: false },
+        { seed: 1, pretrain_seed: 0, score: 0.527, selection: null, failed: true },
+        { seed: 2, pretrain_seed: 0, score: null, selection: null, failed: true },
       ],
     },
   ],
@@ -53,6 +55,7 @@ const REPORT: Report = {
   complete: false,
   notes: [],
   glue: [RTE],
+  glue_averages: [{ arm: 'pld', tasks: ['rte'], mean: 0.56 }],
   speed: {
     device: null,
     fit: null,

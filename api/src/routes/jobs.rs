@@ -54,7 +54,7 @@ pub(crate) async fn submit(
 ) -> Result<Response, Error> {
     let body = body?;
     let key = idempotency::key(caller.token, &headers, &body)?;
-    let spec: JobSpec = body::parse(&headers, &body).map_err(Error::of_job)?;
+    let spec = body::parse::<JobSpec>(&headers, &body).map_err(Error::of_job)?.filled_in();
     if query.dry_run {
         return Ok(Json(app.store.plan(&spec).await?.plan).into_response());
     }

@@ -11,7 +11,7 @@ use tokio_util::io::ReaderStream;
 use super::name::Digest;
 use crate::protocol::{SyncRequest, SyncResponse};
 
-/// Without a byte for so long, a transfer is begun again.
+/// Without a byte for so long, what is being fetched is begun again.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A sync that takes longer is given up and made anew; it is a few megabytes at most.
 const SYNC_LIMIT: Duration = Duration::from_secs(10);
@@ -19,6 +19,9 @@ const SYNC_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
+    /// Sends files, and so has no limit on silence: that would count from the request, not from its last byte. A server
+    /// that is gone is noticed by TCP.
+    sender: reqwest::Client,
     server: String,
 }
 
@@ -73,15 +76,23 @@ pub(super) enum SetUpError {
 impl Client {
     /// `server`: base URL.
     pub(super) fn new(server: &str, token: &str) -> Result<Self, SetUpError> {
+        Self::with_silence(server, token, SILENCE)
+    }
+
+    fn with_silence(server: &str, token: &str, silence: Duration) -> Result<Self, SetUpError> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))?;
         bearer.set_sensitive(true);
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("lamina-agent/", env!("CARGO_PKG_VERSION")))
-            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
-            .connect_timeout(Duration::from_secs(5))
-            .read_timeout(SILENCE)
-            .build()?;
-        Ok(Self { http, server: server.trim_end_matches('/').to_owned() })
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("lamina-agent/", env!("CARGO_PKG_VERSION")))
+                .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer.clone())]))
+                .connect_timeout(Duration::from_secs(5))
+        };
+        Ok(Self {
+            http: builder().read_timeout(silence).build()?,
+            sender: builder().build()?,
+            server: server.trim_end_matches('/').to_owned(),
+        })
     }
 
     pub(super) async fn sync(&self, request: &SyncRequest) -> Result<SyncResponse, ClientError> {
@@ -110,7 +121,7 @@ impl Client {
         let file = tokio::fs::File::open(path).await.map_err(in_file)?;
         let bytes = file.metadata().await.map_err(in_file)?.len();
         let body = Body::wrap_stream(ReaderStream::with_capacity(file, 256 << 10));
-        let request = self.http.put(self.artifact(digest)).header(CONTENT_LENGTH, bytes).body(body);
+        let request = self.sender.put(self.artifact(digest)).header(CONTENT_LENGTH, bytes).body(body);
         accepted(request.send().await?).await.map(drop)
     }
 
@@ -144,5 +155,48 @@ impl Backoff {
     pub(super) async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Duration::from_secs(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{IntoFuture, pending};
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::head;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sending_may_take_longer_than_a_fetch_may_be_silent() {
+        let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let put = {
+            let (asked, go_on) = (asked.clone(), go_on.clone());
+            async move || {
+                asked.notify_one();
+                go_on.notified().await;
+            }
+        };
+        let router = Router::new()
+            .route("/artifacts/{sha256}", head(async || StatusCode::NOT_FOUND).put(put).get(pending::<StatusCode>));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, router).into_future());
+
+        let client = Client::with_silence(&server, "token", Duration::from_secs(2)).unwrap();
+        let digest = Digest::parse(&"ab".repeat(32)).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let sent = tokio::spawn({
+            let (client, digest, path) = (client.clone(), digest.clone(), file.path().to_owned());
+            async move { client.put(&digest, &path).await }
+        });
+        asked.notified().await;
+        // Begun after the file was on its way, so that the file has taken longer when this is given up.
+        assert!(matches!(client.get(&digest, 0).await, Err(ClientError::Away(error)) if error.is_timeout()));
+        go_on.notify_one();
+        sent.await.unwrap().unwrap();
     }
 }

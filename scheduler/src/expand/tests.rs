@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use recipe::Precision;
 use serde_json::json;
 
 use super::*;
@@ -53,12 +54,13 @@ fn the_example_expands_into_one_three_and_forty_five() {
         else {
             panic!("a fine-tune trial waits for a pre-train trial")
         };
-        assert_eq!(*recipe.from, *from);
+        assert_eq!(recipe.from, Source::Pretrained(Box::new(from.clone())));
         assert_eq!(trial.arm, trials[source].arm);
         assert_eq!(trial.spec.seeds.init, trials[source].spec.seeds.init);
         assert_eq!(trial.spec.seeds.gate, trials[source].spec.seeds.gate);
     }
-    assert_eq!(trials.iter().find(|trial| trial.task == Some(Task::Rte)).unwrap().total_steps, 3 * 156);
+    // A tenth of the 2490 examples is set apart.
+    assert_eq!(trials.iter().find(|trial| trial.task == Some(Task::Rte)).unwrap().total_steps, 3 * 141);
 }
 
 #[test]
@@ -103,6 +105,27 @@ fn a_budget_in_seconds_is_planned_by_a_nominal_device() {
 }
 
 #[test]
+fn every_arm_is_fine_tuned_alike_whatever_it_was_trained_with() {
+    let job = spec(|job| {
+        job["pretrain"]["optimizer"] = json!({"weight_decay": 0.02});
+        job["arms"][1]["optimizer"] = json!({"algorithm": "lamb", "weight_decay": 0.3});
+        job["arms"][1]["precision"] = json!("bfloat16");
+    });
+    for trial in expand(&job, &datasets()).unwrap().trials {
+        let own = trial.arm.as_deref() == Some(job.arms[1].name.as_str());
+        match &trial.spec.recipe {
+            Recipe::Pretrain(recipe) => assert_eq!(recipe.precision == Precision::Bfloat16, own, "{:?}", trial.arm),
+            Recipe::Finetune(recipe) => {
+                let expected = Optimizer { weight_decay: 0.02, ..Optimizer::default() };
+                assert_eq!(recipe.optimizer, expected, "{:?}", trial.arm);
+                assert_eq!(recipe.precision, Precision::Float32, "{:?}", trial.arm);
+            }
+            Recipe::Timing(_) => {}
+        }
+    }
+}
+
+#[test]
 fn a_match_that_cannot_be_is_refused_at_its_place() {
     let arms = |extra: serde_json::Value| {
         spec(|job| {
@@ -116,6 +139,8 @@ fn a_match_that_cannot_be_is_refused_at_its_place() {
     // Polynomial of a high power: nothing is dropped until the very end.
     let late = json!({"match": {"arm": "pld"}, "layer_drop": {"schedule": "polynomial", "power": 50}});
     assert_eq!(pointers(&arms(late)), ["/arms/3/match"]);
+    let other = json!({"match": {"arm": "pld"}, "objective": {"electra": {}}});
+    assert_eq!(pointers(&arms(other)), ["/arms/3/match/arm"]);
     let none = json!({"match": {"arm": "pld"}, "layer_drop": null});
     assert_eq!(pointers(&arms(none)), ["/arms/3/match", "/arms/3/match"]);
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::comparison::{Runs, compare, units};
+use super::selection::select;
 use super::{Comparison, Facts, TrialEnd};
 use crate::statistics::{holm, mean, median, standard_deviation, t_interval, wilson_interval};
 
@@ -28,6 +29,10 @@ pub struct GlueReport {
 pub struct GlueArm {
     pub arm: String,
     pub learning_rate: f64,
+    /// Mean score on the part of train that was set apart, over the runs that have one.
+    pub selection: Option<f64>,
+    /// Whether this is the rate to report: the arm's only one, or the one of highest `selection`.
+    pub selected: bool,
     /// Runs that came to a result, diverged ones among them.
     pub n: usize,
     /// Of the runs that have a score, like `sd`, `median`, `min` and `max`.
@@ -55,6 +60,8 @@ pub struct GlueScore {
     pub pretrain_seed: u64,
     /// Absent where the run diverged.
     pub score: Option<f64>,
+    /// On the part of train that was set apart; absent where none was.
+    pub selection: Option<f64>,
     pub failed: bool,
 }
 
@@ -83,7 +90,12 @@ fn cells(facts: &Facts) -> Cells<'_> {
             // Any other failure is no result. The notes count it.
             _ => continue,
         };
-        let run = GlueScore { seed: trial.spec.seeds.head, pretrain_seed: recipe.from_seeds.init, score, failed };
+        let selection = match &trial.end {
+            TrialEnd::Succeeded(recipe::Report::Finetune(report)) => report.selection_score.filter(|s| s.is_finite()),
+            _ => None,
+        };
+        let run =
+            GlueScore { seed: trial.spec.seeds.head, pretrain_seed: recipe.from_seeds.init, score, selection, failed };
         cells.entry((recipe.task, arm, recipe.learning_rate.peak.to_bits())).or_default().push(run);
     }
     for runs in cells.values_mut() {
@@ -102,7 +114,8 @@ fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueRepor
     };
     let row =
         |arm: &String| of_arm(arm).into_iter().map(|(rate, runs)| glue_arm(arm, rate, runs)).collect::<Vec<GlueArm>>();
-    let arms: Vec<GlueArm> = facts.arms.iter().flat_map(row).collect();
+    let mut arms: Vec<GlueArm> = facts.arms.iter().flat_map(row).collect();
+    select(&mut arms);
     if arms.is_empty() {
         return None;
     }
@@ -128,6 +141,8 @@ fn glue_arm(arm: &str, learning_rate: f64, runs: &[GlueScore]) -> GlueArm {
     GlueArm {
         arm: arm.to_owned(),
         learning_rate,
+        selection: mean(&runs.iter().filter_map(|run| run.selection).collect::<Vec<_>>()),
+        selected: false,
         n: runs.len(),
         mean: mean(&scores),
         sd: standard_deviation(&scores),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::glue::{GlueArm, GlueReport};
 use super::pretrain::{PretrainArm, PretrainSeed};
 use super::speed::{ArmSpeed, Speed};
-use super::{Comparison, Report};
+use super::{Comparison, GlueAverage, Report};
 use crate::statistics::Summary;
 
 /// What stands where a number is not known.
@@ -26,6 +26,7 @@ impl Report {
         }
         if !self.glue.is_empty() {
             glue_section(&self.glue, &mut text);
+            average_section(&self.glue_averages, &mut text);
         }
         if !self.notes.is_empty() {
             text.push_str("\n## Notes\n\n");
@@ -104,8 +105,20 @@ fn mean_of(seeds: &[PretrainSeed], value: impl Fn(&PretrainSeed) -> Option<f64>,
 
 fn glue_section(tasks: &[GlueReport], text: &mut String) {
     text.push_str("\n## GLUE, dev\n\n");
-    let mut table =
-        Table::new(["Task", "Arm", "Rate", "n", "Mean", "sd", "Median", "Min", "Max", "Failed", "Failed, %"]);
+    let mut table = Table::new([
+        "Task",
+        "Arm",
+        "Rate",
+        "Selection",
+        "n",
+        "Mean",
+        "sd",
+        "Median",
+        "Min",
+        "Max",
+        "Failed",
+        "Failed, %",
+    ]);
     for task in tasks {
         for arm in &task.arms {
             table.row(glue_row(&title(task), arm));
@@ -130,16 +143,31 @@ fn glue_section(tasks: &[GlueReport], text: &mut String) {
     );
 }
 
+fn average_section(averages: &[GlueAverage], text: &mut String) {
+    if averages.is_empty() {
+        return;
+    }
+    text.push_str("\n## GLUE, mean over tasks\n\n");
+    let mut table = Table::new(["Arm", "Tasks", "Mean"]);
+    for average in averages {
+        let tasks: Vec<&str> = average.tasks.iter().map(|task| task.name()).collect();
+        table.row([average.arm.clone(), tasks.join(", "), percent(Some(average.mean))]);
+    }
+    table.write(text);
+}
+
 fn title(task: &GlueReport) -> String {
     format!("{} ({})", task.task.name(), task.metrics.join(", "))
 }
 
-fn glue_row(task: &str, arm: &GlueArm) -> [String; 11] {
+fn glue_row(task: &str, arm: &GlueArm) -> [String; 12] {
     let hundred = |interval: Option<[f64; 2]>| interval.map(|interval| interval.map(|value| value * 100.0));
     [
         task.to_owned(),
         arm.arm.clone(),
         format!("{:e}", arm.learning_rate),
+        // A star stands at the rate to report.
+        format!("{}{}", percent(arm.selection), if arm.selected && arm.selection.is_some() { "*" } else { "" }),
         arm.n.to_string(),
         arm.mean.map_or(UNKNOWN.into(), |mean| with_interval(number(mean * 100.0, 1), hundred(arm.interval), 1)),
         percent(arm.sd),
@@ -212,7 +240,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(2)
         });
         // Names stand to the left; they come first, and what follows them is numbers.
-        let names = self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Arm")).count();
+        let names =
+            self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Tasks" | "Arm")).count();
         for (index, row) in self.rows.iter().enumerate() {
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
                 let _ =

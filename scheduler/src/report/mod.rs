@@ -9,6 +9,7 @@ mod glue;
 mod markdown;
 mod notes;
 mod pretrain;
+mod selection;
 mod speed;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::id::JobId;
 pub use comparison::Comparison;
 pub use glue::{GlueArm, GlueReport, GlueScore};
 pub use pretrain::{PretrainArm, PretrainSeed};
+pub use selection::GlueAverage;
 pub use speed::{ArmSpeed, EncoderFit, OpenSpeed, Speed, speed_up};
 
 /// Everything that a report is made from.
@@ -73,6 +75,8 @@ pub struct Report {
     pub pretrain: Vec<PretrainArm>,
     /// One entry per task that has a run, in the order of the GLUE table.
     pub glue: Vec<GlueReport>,
+    /// One entry per arm that has a score, in the order of the job.
+    pub glue_averages: Vec<GlueAverage>,
     /// What a reader must know before using the numbers: what is missing, what is small, what was left out.
     pub notes: Vec<String>,
 }
@@ -87,8 +91,10 @@ pub fn report(facts: &Facts) -> Report {
         speed: speed::speed(facts),
         pretrain: pretrain::pretrain(facts),
         glue: glue::glue(facts),
+        glue_averages: Vec::new(),
         notes: Vec::new(),
     };
+    report.glue_averages = selection::averages(&facts.arms, &report.glue);
     report.notes = notes::notes(facts, &report);
     report
 }

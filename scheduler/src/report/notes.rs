@@ -113,10 +113,20 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
         )),
     }
     let rates: BTreeSet<u64> = rows().map(|(_, row)| row.learning_rate.to_bits()).collect();
-    if rates.len() > 1 {
+    let unselected = report
+        .glue
+        .iter()
+        .any(|task| task.arms.chunk_by(|a, b| a.arm == b.arm).any(|rows| rows.iter().all(|row| !row.selected)));
+    if unselected {
         notes.push(format!(
             "{} fine-tune learning rates are reported side by side. Taking the best of them from this table would select \
              and report on the same dev scores.",
+            rates.len()
+        ));
+    } else if rates.len() > 1 {
+        notes.push(format!(
+            "{} fine-tune learning rates: the one to report is selected per arm and task by the mean score on a part of \
+             train that was not trained on; dev had no say.",
             rates.len()
         ));
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::finetune::Source;
 use crate::stage::{Dataset, Pretrain, Recipe, Vocabulary};
 
 /// Changes whenever the meaning of an equal recipe changes.
@@ -40,7 +41,10 @@ impl Recipe {
             Recipe::Timing(timing) => timing.arms.iter_mut().for_each(|arm| forget_names(&mut arm.recipe)),
             Recipe::Pretrain(pretrain) => forget_names(pretrain),
             Recipe::Finetune(finetune) => {
-                forget_names(&mut finetune.from);
+                match &mut finetune.from {
+                    Source::Pretrained(recipe) => forget_names(recipe),
+                    Source::Published(published) => forget_name(&mut published.checkpoint),
+                }
                 forget_name(&mut finetune.glue);
             }
         }

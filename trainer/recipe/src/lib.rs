@@ -12,6 +12,8 @@
 //! | [`schedule`] | what varies over a run |
 //! | [`learning_rate`], [`optimizer`] | the update |
 //! | [`stage`] | what a trial does: timing, pretrain, finetune |
+//! | [`finetune`] | from which checkpoint, which blocks of it, judged on what |
+//! | [`published`] | checkpoints in Hugging Face's layout |
 //! | [`task`] | the GLUE tasks, one row each |
 //! | [`seeds`] | the named integers and the counter-based draws made from them |
 //! | [`event`], [`report`], [`failure`] | what a trainer says |
@@ -19,6 +21,7 @@
 
 pub mod event;
 pub mod failure;
+pub mod finetune;
 pub mod fingerprint;
 pub mod gate;
 pub mod growth;
@@ -27,6 +30,7 @@ pub mod learning_rate;
 pub mod model;
 pub mod optimizer;
 pub mod problem;
+pub mod published;
 pub mod report;
 pub mod schedule;
 pub mod seeds;
@@ -35,6 +39,7 @@ pub mod task;
 
 pub use event::Event;
 pub use failure::{Failure, FailureKind};
+pub use finetune::{Finetune, Keep, Published, Source};
 pub use fingerprint::Fingerprint;
 pub use gate::{Draw, Gate, Rows, Sampler, Unit};
 pub use growth::{GrownState, Growth, GrowthStage, NewBlocks};
@@ -46,7 +51,5 @@ pub use problem::Problem;
 pub use report::Report;
 pub use schedule::{Moment, Shape};
 pub use seeds::{Purpose, Seeds};
-pub use stage::{
-    Dataset, Electra, Finetune, Mlm, Precision, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary,
-};
+pub use stage::{Dataset, Electra, Mlm, Precision, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
 pub use task::Task;

@@ -76,11 +76,34 @@ pub struct PretrainReport {
 pub struct FinetuneReport {
     pub steps: u64,
     pub trained_seconds: f64,
-    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53).
+    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). MNLI's mismatched dev file,
+    /// where there is one, adds `accuracy_mismatched`.
     pub metrics: BTreeMap<String, f64>,
     /// Mean of the metrics.
     pub score: f64,
+    /// The same on the part of train that was set apart; absent where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_score: Option<f64>,
     /// The same score for a constant guess of the majority class (0 for a regression task). At or below it the run failed.
     pub majority_score: f64,
     pub digest: String,
+    /// Answers to the task's test files, as the GLUE server wants them; empty where the data have no test file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predictions: Vec<PredictionFile>,
+}
+
+/// Folder of answers to test files, under the trainer's `--out`.
+pub const PREDICTIONS: &str = "predictions";
+
+/// A file in the folder [`PREDICTIONS`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct PredictionFile {
+    /// Its name in a submission, such as `RTE.tsv`.
+    pub name: String,
+    /// Answers in it.
+    pub rows: u64,
+    /// Hex sha256 of its bytes.
+    pub sha256: String,
+    pub bytes: u64,
 }

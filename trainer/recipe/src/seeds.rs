@@ -44,6 +44,8 @@ pub enum Purpose {
     HeldOut = 7,
     /// What ELECTRA's generator puts in.
     Replace = 8,
+    /// Which training examples are set apart to select a learning rate on.
+    Selection = 12,
 }
 
 /// The generator for one (seed, purpose, step, index). ChaCha8 keyed by the four words, so neighbouring counters give

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::finetune::Finetune;
 use crate::gate::{Ask, Gate};
 use crate::growth::Growth;
 use crate::layer_drop::{LayerDrop, is_default};
@@ -11,7 +12,6 @@ use crate::optimizer::{ClosedBlocks, Optimizer};
 use crate::problem::{Problem, Problems};
 use crate::schedule::Moment;
 use crate::seeds::Seeds;
-use crate::task::Task;
 
 /// What `lamina-trainer run --recipe FILE` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -208,27 +208,6 @@ pub enum Precision {
     Bfloat16,
 }
 
-/// A fine-tune run from a pre-trained checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Finetune {
-    /// The recipe of the checkpoint that it starts from; gives the model and the vocabulary.
-    pub from: Box<Pretrain>,
-    /// Seeds of the pre-train trial, so that the fingerprint names exactly one checkpoint.
-    pub from_seeds: Seeds,
-    pub task: Task,
-    pub glue: Dataset,
-    pub epochs: u32,
-    pub batch: u32,
-    /// Longest input in tokens; longer pairs lose tokens from their longer half.
-    pub length: u32,
-    pub learning_rate: LearningRate,
-    #[serde(default)]
-    pub optimizer: Optimizer,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub precision: Precision,
-}
-
 /// Runs its arms interleaved on one device (A B B A ...) and times their steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -365,18 +344,6 @@ impl Pretrain {
     }
 }
 
-impl Finetune {
-    fn check(&self, problems: &mut Problems) {
-        problems.within("from", |p| self.from.check(p));
-        problems.within("learning_rate", |p| self.learning_rate.check(p));
-        problems.within("optimizer", |p| self.optimizer.check(p));
-        problems.require((1..=1000).contains(&self.epochs), "epochs", || {
-            format!("{} epochs: 1 to 1000 are allowed", self.epochs)
-        });
-        check_batch(problems, self.batch, self.length, &self.from.model);
-    }
-}
-
 impl Mlm {
     /// Share of the positions that are selected at `moment`.
     pub fn rate_at(&self, moment: &Moment) -> f64 {
@@ -418,7 +385,7 @@ impl Mlm {
     }
 }
 
-fn check_batch(problems: &mut Problems, batch: u32, length: u32, model: &Model) {
+pub(crate) fn check_batch(problems: &mut Problems, batch: u32, length: u32, model: &Model) {
     problems
         .require((1..=1_048_576).contains(&batch), "batch", || format!("{batch} sequences: 1 to 1048576 are allowed"));
     problems.require((8..=model.positions).contains(&length), "length", || {

@@ -117,6 +117,10 @@ impl Classifier {
         }
     }
 
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
     /// `hidden` `[B, S, H]` to `[B, outputs]`; without `noise`, nothing is dropped.
     pub fn forward(&self, hidden: &Tensor, noise: Option<&Noise>) -> Tensor {
         let dropped = |place: u32, x: &Tensor| dropout(x, noise.map(|noise| noise.at(HEAD_SITE + place, self.dropout)));

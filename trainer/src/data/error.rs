@@ -50,6 +50,8 @@ pub enum DataError {
     Label { path: PathBuf, line: u64, found: String, allowed: &'static [&'static str] },
     #[error("{}, line {line}: the score {found:?} is no number from {low} to {high}", path.display())]
     Score { path: PathBuf, line: u64, found: String, low: u8, high: u8 },
+    #[error("{}, line {line}: numbered {found:?}, where {expected} is expected", path.display())]
+    Index { path: PathBuf, line: u64, found: String, expected: usize },
     #[error("{}: no examples in it", path.display())]
     NoExamples { path: PathBuf },
 }

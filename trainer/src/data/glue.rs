@@ -1,4 +1,4 @@
-//! GLUE in its official layout: one folder per task, `train.tsv` and a dev file.
+//! GLUE in its official layout: one folder per task, with `train.tsv`, a dev file and test files without labels.
 //!
 //! Fields are split on TAB and nothing else: a quote is a character like any other. MRPC opens with a byte-order mark,
 //! CoLA has no header, and the columns of MNLI's train and dev files differ, so columns are found by name.
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use recipe::Task;
-use recipe::task::{Column, Row, Target};
+use recipe::task::{Column, Row, Target, TestSet};
 
 use super::DataError;
 use super::vocabulary::{Encoder, Vocabulary};
@@ -17,6 +17,8 @@ use super::vocabulary::{Encoder, Vocabulary};
 pub struct Glue {
     pub train: Vec<Example>,
     pub dev: Vec<Example>,
+    /// The second dev file; empty where the task has none or the data lack it.
+    pub mismatched: Vec<Example>,
     /// Broken lines left out of both parts; 0 for every task but QQP.
     pub skipped: usize,
 }
@@ -28,7 +30,7 @@ pub struct Example {
     pub ids: Vec<u32>,
     /// Where the second segment starts in `ids`; their number where there is none.
     pub second: usize,
-    /// Class number, or the score of a regression task.
+    /// Class number, or the score of a regression task; 0 in a test file.
     pub label: f32,
 }
 
@@ -45,14 +47,82 @@ impl Glue {
         let mut encoder = vocabulary.encoder();
         let mut skipped = 0;
         let mut part = |file: &str| {
-            let part = Part::read(&folder.join(file), row, |first, second, label| {
+            let part = Part::read(&folder.join(file), &Format::labelled(row), |first, second, label| {
                 example(&mut encoder, first, second, length as usize, label)
             })?;
             skipped += part.skipped;
             Ok(part.examples)
         };
         let (train, dev) = (part("train.tsv")?, part(row.dev)?);
-        Ok(Self { train, dev, skipped })
+        let mismatched = row.mismatched.filter(|file| folder.join(file).exists());
+        let mismatched = mismatched.map_or_else(|| Ok(Vec::new()), part)?;
+        Ok(Self { train, dev, mismatched, skipped })
+    }
+
+    /// The dev files that are there, each with what its metrics' names end in.
+    pub fn dev_parts(&self) -> impl Iterator<Item = (&'static str, &[Example])> {
+        [("", &self.dev[..]), ("_mismatched", &self.mismatched[..])].into_iter().filter(|(_, part)| !part.is_empty())
+    }
+
+    /// Those test files of `task` that are under the GLUE folder `dir`, in the order in which the server wants them.
+    pub fn read_tests(
+        dir: &Path,
+        task: Task,
+        vocabulary: &Vocabulary,
+        length: u32,
+    ) -> Result<Vec<(&'static TestSet, Vec<Example>)>, DataError> {
+        let mut encoder = vocabulary.encoder();
+        let row = task.row();
+        let there = row.tests.iter().filter(|set| dir.join(set.path).exists());
+        there
+            .map(|set| {
+                let part = Part::read(&dir.join(set.path), &Format::test(row, set), |first, second, label| {
+                    example(&mut encoder, first, second, length as usize, label)
+                })?;
+                Ok((set, part.examples))
+            })
+            .collect()
+    }
+}
+
+/// What is read of a file, and where it stands.
+struct Format {
+    header: bool,
+    first: Column,
+    second: Option<Column>,
+    last: Last,
+    /// Lines that break off are left out.
+    broken: bool,
+}
+
+/// What a line has besides its texts.
+#[derive(Clone, Copy)]
+enum Last {
+    Label(Column, Target),
+    /// Its number, from 0.
+    Index(Column),
+}
+
+impl Format {
+    const fn labelled(row: &Row) -> Self {
+        // The official QQP files have a few lines that break off; every published loader leaves them out.
+        let broken = matches!(row.task, Task::Qqp);
+        Self {
+            header: row.header,
+            first: row.first,
+            second: row.second,
+            last: Last::Label(row.label, row.target),
+            broken,
+        }
+    }
+
+    /// The columns of texts have the names that they have in train; CoLA's, which has no names there, is `sentence`.
+    const fn test(row: &Row, set: &TestSet) -> Self {
+        let first = match row.first {
+            Column::At(_) => Column::Named("sentence"),
+            named => named,
+        };
+        Self { header: true, first, second: row.second, last: Last::Index(Column::Named(set.index)), broken: false }
     }
 }
 
@@ -64,7 +134,7 @@ struct Part {
 impl Part {
     fn read(
         path: &Path,
-        row: &'static Row,
+        format: &Format,
         mut example: impl FnMut(&str, Option<&str>, f32) -> Result<Example, DataError>,
     ) -> Result<Self, DataError> {
         let bytes = fs::read(path).map_err(DataError::io(path))?;
@@ -73,19 +143,18 @@ impl Part {
             return Err(DataError::NoExamples { path: path.into() });
         }
         let mut lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n').zip(1u64..);
-        let layout = match row.header {
+        let layout = match format.header {
             true => {
                 let header = lines.next().map_or(Ok(""), |(line, number)| text(path, line, number))?;
-                Layout::of_header(path, row, header)?
+                Layout::of_header(path, format, header)?
             }
-            false => Layout::without_header(path, row)?,
+            false => Layout::without_header(path, format)?,
         };
         let mut part = Part { examples: Vec::new(), skipped: 0 };
         for (line, number) in lines {
             let fields: Vec<&str> = text(path, line, number)?.split('\t').collect();
             if fields.len() != layout.columns {
-                // The official QQP files have a few lines that break off; every published loader leaves them out.
-                if row.task == Task::Qqp && fields.len() < layout.columns {
+                if format.broken && fields.len() < layout.columns {
                     part.skipped += 1;
                     continue;
                 }
@@ -96,7 +165,17 @@ impl Part {
                     expected: layout.columns,
                 });
             }
-            let label = label(path, number, row.target, fields[layout.label])?;
+            let label = match format.last {
+                Last::Label(_, target) => label(path, number, target, fields[layout.last])?,
+                Last::Index(_) => {
+                    let index = part.examples.len();
+                    if fields[layout.last].parse() != Ok(index) {
+                        let found = fields[layout.last].to_owned();
+                        return Err(DataError::Index { path: path.into(), line: number, found, expected: index });
+                    }
+                    0.0
+                }
+            };
             part.examples.push(example(fields[layout.first], layout.second.map(|at| fields[at]), label)?);
         }
         match part.examples.is_empty() {
@@ -111,13 +190,14 @@ struct Layout {
     columns: usize,
     first: usize,
     second: Option<usize>,
-    label: usize,
+    /// Of the label or the number.
+    last: usize,
 }
 
 impl Layout {
-    fn of_header(path: &Path, row: &Row, header: &str) -> Result<Self, DataError> {
+    fn of_header(path: &Path, format: &Format, header: &str) -> Result<Self, DataError> {
         let names: Vec<&str> = header.split('\t').collect();
-        Self::new(row, names.len(), |column| match column {
+        Self::new(format, names.len(), |column| match column {
             Column::At(at) => Ok(at),
             Column::Named(name) => names.iter().position(|found| *found == name).ok_or_else(|| {
                 let found = names.iter().map(|name| (*name).to_owned()).collect();
@@ -127,22 +207,27 @@ impl Layout {
     }
 
     /// Such a file has as many columns as the last of them that is read asks for.
-    fn without_header(path: &Path, row: &Row) -> Result<Self, DataError> {
+    fn without_header(path: &Path, format: &Format) -> Result<Self, DataError> {
         let place = |column| match column {
             Column::At(at) => Ok(at),
             Column::Named(name) => Err(DataError::MissingColumn { path: path.into(), column: name, found: Vec::new() }),
         };
-        let mut layout = Self::new(row, 0, place)?;
-        layout.columns = 1 + layout.first.max(layout.label).max(layout.second.unwrap_or(0));
+        let mut layout = Self::new(format, 0, place)?;
+        layout.columns = 1 + layout.first.max(layout.last).max(layout.second.unwrap_or(0));
         Ok(layout)
     }
 
-    fn new(row: &Row, columns: usize, place: impl Fn(Column) -> Result<usize, DataError>) -> Result<Self, DataError> {
+    fn new(
+        format: &Format,
+        columns: usize,
+        place: impl Fn(Column) -> Result<usize, DataError>,
+    ) -> Result<Self, DataError> {
+        let (Last::Label(last, _) | Last::Index(last)) = format.last;
         Ok(Self {
             columns,
-            first: place(row.first)?,
-            second: row.second.map(&place).transpose()?,
-            label: place(row.label)?,
+            first: place(format.first)?,
+            second: format.second.map(&place).transpose()?,
+            last: place(last)?,
         })
     }
 }
@@ -394,5 +479,22 @@ mod tests {
         for (folder, (task, rows)) in expected {
             assert_eq!(counts(folder, task), rows, "{folder}");
         }
+    }
+
+    #[test]
+    fn the_official_test_files_have_as_many_lines_as_the_server_wants_answers() {
+        let Some((data, vocabulary)) = real() else { return };
+        let mut found = Vec::new();
+        for row in Task::rows() {
+            for (set, examples) in Glue::read_tests(&data.join("glue"), row.task, &vocabulary, 128).unwrap() {
+                assert_eq!(examples.len() as u64, set.rows, "{}", set.path);
+                found.push(set.answers);
+            }
+        }
+        // QQP's and MNLI's own are not among the data.
+        assert_eq!(
+            found,
+            ["CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "AX.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv"]
+        );
     }
 }

@@ -218,8 +218,10 @@ fn report_of(assignment: &Assignment) -> Report {
             trained_seconds: 1.0,
             metrics: [("accuracy".into(), 0.5)].into(),
             score: 0.5,
+            selection_score: None,
             majority_score: 0.5,
             digest: "d".into(),
+            predictions: Vec::new(),
         }),
     }
 }

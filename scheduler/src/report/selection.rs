@@ -1,0 +1,49 @@
+//! What each arm reaches at the learning rate that the part set apart from train picks, per task and over the tasks.
+
+use recipe::Task;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::glue::{GlueArm, GlueReport};
+use crate::statistics::mean;
+
+/// Mean over tasks, as on the GLUE leaderboard: of each task the mean of its metrics (MNLI counts once), at the selected
+/// learning rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GlueAverage {
+    pub arm: String,
+    /// The tasks that the mean is over: those with a score of this arm and, where several rates ran, a selection.
+    pub tasks: Vec<Task>,
+    /// Mean over `tasks` of the mean dev score, a fraction.
+    pub mean: f64,
+}
+
+/// Marks in `rows`, those of one task, each arm's rate of highest mean selection score, the lower rate of two equal ones.
+/// A lone rate needs no selection. Where a row of several has no selection score, nothing is selected.
+pub(super) fn select(rows: &mut [GlueArm]) {
+    for run in rows.chunk_by_mut(|a, b| a.arm == b.arm) {
+        let scores: Option<Vec<f64>> = run.iter().map(|row| row.selection).collect();
+        let best = match (scores, run.len()) {
+            (_, 1) => Some(0),
+            (None, _) => None,
+            // Rates rise, so the first of equals is the lowest.
+            (Some(scores), _) => (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])),
+        };
+        if let Some(best) = best {
+            run[best].selected = true;
+        }
+    }
+}
+
+/// One entry per arm that has a score, in the order of the job.
+pub(super) fn averages(arms: &[String], reports: &[GlueReport]) -> Vec<GlueAverage> {
+    let average = |arm: &String| {
+        let rows = reports.iter().filter_map(|report| {
+            let row = report.arms.iter().find(|row| row.arm == *arm && row.selected)?;
+            Some((report.task, row.mean?))
+        });
+        let (tasks, scores): (Vec<Task>, Vec<f64>) = rows.unzip();
+        Some(GlueAverage { arm: arm.clone(), tasks, mean: mean(&scores)? })
+    };
+    arms.iter().filter_map(average).collect()
+}

@@ -1,0 +1,170 @@
+//! The checkpoint that a fine-tune starts from: one that was made here, or a published one in Hugging Face's layout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use recipe::published::{Config, lowercases};
+use recipe::{Finetune, Model, Pretrain, Published, Recipe, Source};
+
+use crate::bert::{Family, Weights};
+use crate::checkpoint::{self, CONFIG, MODEL, VOCABULARY, Verified};
+use crate::data::vocabulary::Vocabulary;
+use crate::failure::TrainerError;
+
+/// Says whether the tokenizer lowercases; absent means that it does.
+const TOKENIZER: &str = "tokenizer_config.json";
+
+/// A checkpoint that was found to be the one that the recipe names.
+pub struct Origin {
+    folder: PathBuf,
+    pub vocabulary: Vocabulary,
+    /// Rows of the word embedding: as many as the vocabulary has tokens, or more.
+    pub rows: u32,
+    pub family: Family,
+    pooler: Pooler,
+}
+
+/// Whether the first layer of the classifier was trained before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pooler {
+    Fresh,
+    Trained,
+    /// As the file has it.
+    IfThere,
+}
+
+impl Origin {
+    /// # Errors
+    /// `CorruptCheckpoint` for a file that is missing, broken, or not that of `source`.
+    pub fn open(source: &Source, folder: &Path) -> Result<Self, TrainerError> {
+        match source {
+            Source::Pretrained(recipe) => Self::pretrained(recipe, folder),
+            Source::Published(published) => Self::published(published, folder),
+        }
+    }
+
+    fn pretrained(recipe: &Pretrain, folder: &Path) -> Result<Self, TrainerError> {
+        let checkpoint = Verified::open_model(folder)?;
+        let expected = Recipe::Pretrain(recipe.clone()).fingerprint();
+        if checkpoint.manifest.fingerprint != expected.as_str() {
+            let why = format!("is of the recipe {}, not of {expected}", checkpoint.manifest.fingerprint);
+            return Err(TrainerError::corrupt(folder, why));
+        }
+        let vocabulary = Vocabulary::read(&checkpoint.file(VOCABULARY))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            rows: vocabulary.size(),
+            vocabulary,
+            family: Family::of(recipe),
+            // Next-sentence prediction has trained it.
+            pooler: if recipe.objective.next_sentence { Pooler::Trained } else { Pooler::Fresh },
+        })
+    }
+
+    fn published(published: &Published, folder: &Path) -> Result<Self, TrainerError> {
+        let path = folder.join(CONFIG);
+        let text = fs::read(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
+        let config = Config::read(&text).map_err(|why| TrainerError::corrupt(&path, why))?;
+        let Model { dropout, attention_dropout, .. } = published.model;
+        let found = Model { dropout, attention_dropout, ..config.model };
+        if found != published.model {
+            let why = format!("describes {found:?}, where the recipe has {:?}", published.model);
+            return Err(TrainerError::corrupt(path, why));
+        }
+        let tokenizer = folder.join(TOKENIZER);
+        if tokenizer.exists() {
+            let text = fs::read(&tokenizer).map_err(TrainerError::io(&tokenizer))?;
+            match lowercases(&text) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(TrainerError::corrupt(tokenizer, "do_lower_case is false: text is lowercased here"));
+                }
+                Err(why) => return Err(TrainerError::corrupt(tokenizer, why)),
+            }
+        }
+        let path = folder.join(VOCABULARY);
+        let vocabulary = Vocabulary::read(&path)?;
+        if vocabulary.size() > config.vocabulary {
+            let why = format!("has {} tokens, where the model embeds {}", vocabulary.size(), config.vocabulary);
+            return Err(TrainerError::corrupt(path, why));
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            vocabulary,
+            rows: config.vocabulary,
+            family: Family::Bert,
+            pooler: Pooler::IfThere,
+        })
+    }
+
+    /// Fills the weights of `recipe`'s model, all but those of its fresh head.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
+    pub fn restore(&self, weights: &Weights, recipe: &Finetune) -> Result<(), TrainerError> {
+        let kept: Vec<u32> = recipe.keep.kept(recipe.from.model().blocks).collect();
+        let path = self.folder.join(MODEL);
+        let stored = checkpoint::names(&path)?;
+        let is_stored = |name: &String| stored.contains(name);
+        let mut targets = Vec::new();
+        for (name, target) in weights.named() {
+            let candidates = candidates(&source_name(&name, &kept), &recipe.from);
+            let fresh = name.starts_with("classifier.")
+                || (name.starts_with("bert.pooler.")
+                    && match self.pooler {
+                        Pooler::Fresh => true,
+                        Pooler::Trained => false,
+                        Pooler::IfThere => !candidates.iter().any(is_stored),
+                    });
+            if !fresh {
+                // Where there is none, the error is about the first.
+                let found = candidates.iter().find(|name| is_stored(name)).unwrap_or(&candidates[0]);
+                targets.push((found.clone(), target));
+            }
+        }
+        checkpoint::fill(&path, targets)?;
+        weights.refresh();
+        Ok(())
+    }
+}
+
+/// The name in the checkpoint of what goes by `name` in a model whose blocks are the checkpoint's `kept` ones.
+fn source_name(name: &str, kept: &[u32]) -> String {
+    const LAYER: &str = ".layer.";
+    let renumbered = name.split_once(LAYER).and_then(|(before, after)| {
+        let (number, rest) = after.split_once('.')?;
+        let block = kept.get(number.parse::<usize>().ok()?)?;
+        Some(format!("{before}{LAYER}{}.{rest}", block - 1))
+    });
+    renumbered.unwrap_or_else(|| name.to_owned())
+}
+
+/// The names that a weight may go by. Published files lack the prefix when they hold a bare encoder, and the oldest say
+/// gamma and beta.
+fn candidates(name: &str, source: &Source) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    if let Source::Published(_) = source {
+        names.extend(name.strip_prefix("bert.").map(str::to_owned));
+        for i in 0..names.len() {
+            let old =
+                names[i].replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+            if old != names[i] {
+                names.push(old);
+            }
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_blocks_are_renumbered() {
+        let name = |name| source_name(name, &[1, 3, 5]);
+        assert_eq!(name("bert.encoder.layer.2.output.dense.bias"), "bert.encoder.layer.4.output.dense.bias");
+        assert_eq!(name("bert.encoder.layer.0.output.dense.bias"), "bert.encoder.layer.0.output.dense.bias");
+        assert_eq!(name("bert.encoder.ln.weight"), "bert.encoder.ln.weight");
+    }
+}

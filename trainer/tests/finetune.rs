@@ -1,0 +1,196 @@
+//! Fine-tuning from outside: from which checkpoint, on which part of train, with which answers to the test files.
+
+#[expect(dead_code, reason = "a part of it is for the tests of resuming")]
+mod program;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use program::{Bench, Exited, finetune, finish, pretrain, spec};
+use recipe::FailureKind;
+use safetensors::SafeTensors;
+use safetensors::tensor::{TensorView, serialize_to_file};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const LAYER: &str = ".layer.";
+
+#[test]
+fn a_share_of_train_is_set_apart_and_scored() {
+    let tuning = Tuning::new();
+    let plain = tuning.run("plain", &finetune(pretrain(5), 2)).succeeded().report();
+    assert_eq!((plain["steps"].as_u64(), plain.get("selection_score")), (Some(24), None));
+    let mut recipe = finetune(pretrain(5), 2);
+    recipe["selection"] = json!(0.2);
+    let run = tuning.run("selects", &recipe).succeeded();
+    let report = run.report();
+    // 9 of 45 lines are set apart: 36 are left, 4 a step.
+    assert_eq!(report["steps"], 18);
+    let (_, last) = *run.points("selection_score").last().unwrap();
+    assert_eq!(report["selection_score"].as_f64(), Some(f64::from_bits(last)));
+    assert_eq!(report["metrics"].as_object().unwrap().keys().collect::<Vec<_>>(), ["accuracy"]);
+}
+
+#[test]
+fn kept_blocks_are_those_of_the_checkpoint() {
+    let tuning = Tuning::new();
+    for (keep, blocks) in
+        [(json!("every_other"), &[0, 2][..]), (json!({"first": 2}), &[0, 1]), (json!("all"), &[0, 1, 2])]
+    {
+        let mut recipe = finetune(pretrain(5), 1);
+        recipe["keep"] = keep;
+        let pruned = tuning.run(&format!("pruned-{blocks:?}"), &recipe).succeeded();
+        // The same model, written down as a checkpoint of its own.
+        let folder = tuning.published(&format!("hand-{blocks:?}"), |name| {
+            let Some((before, after)) = name.split_once(LAYER) else { return Some(name.to_owned()) };
+            let (number, rest) = after.split_once('.').unwrap();
+            let place = blocks.iter().position(|block| block.to_string() == number)?;
+            Some(format!("{before}{LAYER}{place}.{rest}"))
+        });
+        write_config(&folder, "num_hidden_layers", json!(blocks.len()));
+        let by_hand = tuning.run_from("by-hand", &folder, &published(blocks.len()));
+        assert_eq!(pruned.points("train_loss"), by_hand.succeeded().points("train_loss"), "{blocks:?}");
+        assert!(!pruned.points("train_loss").is_empty());
+    }
+    let mut recipe = finetune(pretrain(5), 1);
+    recipe["keep"] = json!({"first": 4});
+    let refused = tuning.run("too-many", &recipe);
+    assert_eq!(refused.failure().kind, FailureKind::InvalidRecipe);
+    assert!(refused.failure().message.contains("/recipe/keep: the first 4 blocks"), "{:?}", refused.failure());
+}
+
+#[test]
+fn a_published_checkpoint_gives_the_run_that_its_weights_give_under_any_of_their_names() {
+    type Rename = dyn Fn(&str) -> Option<String>;
+    let tuning = Tuning::new();
+    let expected = tuning.run("here", &finetune(pretrain(5), 1)).succeeded().points("train_loss");
+    let bare = |name: &str| Some(name.strip_prefix("bert.").unwrap_or(name).to_owned());
+    let old = |name: &str| {
+        Some(name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
+    };
+    let names: [(&str, &Rename); 3] = [("prefixed", &|name| Some(name.to_owned())), ("bare", &bare), ("old", &old)];
+    for (what, rename) in names {
+        let folder = tuning.published(what, rename);
+        assert!(!folder.join("manifest.json").exists());
+        let run = tuning.run_from(&format!("from-{what}"), &folder, &published(3)).succeeded();
+        assert_eq!(run.points("train_loss"), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_published_checkpoint_that_does_not_fit_is_refused_by_what_is_wrong_and_nothing_is_written() {
+    type Damage = dyn Fn(&Path);
+    let tuning = Tuning::new();
+    let same = |name: &str| Some(name.to_owned());
+    let damages: [(&str, &Damage, &str); 7] = [
+        ("type", &|folder| write_config(folder, "model_type", json!("roberta")), r#"the model_type "roberta""#),
+        ("act", &|folder| write_config(folder, "hidden_act", json!("relu")), "hidden_act is relu"),
+        ("shape", &|folder| write_config(folder, "vocab_size", json!(300)), "word_embeddings.weight is F32"),
+        ("size", &|folder| write_config(folder, "num_hidden_layers", json!(2)), "where the recipe has"),
+        ("config", &|folder| fs::remove_file(folder.join("config.json")).unwrap(), "config.json"),
+        ("weights", &|folder| fs::write(folder.join("model.safetensors"), b"x").unwrap(), "model.safetensors"),
+        (
+            "cased",
+            &|folder| fs::write(folder.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap(),
+            "do_lower_case",
+        ),
+    ];
+    let refused = |what: &str, folder: &Path, why: &str| {
+        let run = tuning.run_from(&format!("refused-{what}"), folder, &published(3));
+        assert_eq!(run.failure().kind, FailureKind::CorruptCheckpoint, "{what}");
+        assert!(run.failure().message.contains(why), "{what}: {:?}", run.failure());
+        let out = tuning.bench.path(&format!("refused-{what}"));
+        assert_eq!(fs::read_dir(out).unwrap().count(), 0, "{what}");
+    };
+    for (what, damage, why) in damages {
+        let folder = tuning.published(what, same);
+        damage(&folder);
+        refused(what, &folder, why);
+    }
+    let folder = tuning.published("missing", |name| (!name.ends_with("1.output.dense.bias")).then(|| name.to_owned()));
+    refused("missing", &folder, "bert.encoder.layer.1.output.dense.bias");
+}
+
+#[test]
+fn test_files_are_answered_in_the_servers_format() {
+    let tuning = Tuning::new();
+    let test = "index\tsentence1\tsentence2\n0\tba de\tfi\n1\tgo\tka le\n2\tmi no\tpu\n";
+    let path = tuning.bench.path("glue/RTE/test.tsv");
+    fs::write(&path, test).unwrap();
+    let report = tuning.run("answers", &finetune(pretrain(5), 1)).succeeded().report();
+    let text = fs::read_to_string(tuning.bench.path("answers/predictions/RTE.tsv")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (4, "index\tprediction"));
+    for (index, line) in lines[1..].iter().enumerate() {
+        let (number, answer) = line.split_once('\t').unwrap();
+        assert_eq!(number, index.to_string());
+        assert!(["entailment", "not_entailment"].contains(&answer), "{line}");
+    }
+    let sha256 = hex::encode(Sha256::digest(&text));
+    let expected = json!([{"name": "RTE.tsv", "rows": 3, "sha256": sha256, "bytes": text.len()}]);
+    assert_eq!(report["predictions"], expected);
+
+    fs::write(&path, test.replace("\n1\t", "\n7\t")).unwrap();
+    let refused = tuning.run("misnumbered", &finetune(pretrain(5), 1));
+    assert_eq!(refused.failure().kind, FailureKind::BadData);
+    assert!(
+        refused.failure().message.ends_with(r#"line 3: numbered "7", where 1 is expected"#),
+        "{:?}",
+        refused.failure()
+    );
+}
+
+/// A checkpoint of five steps to fine-tune from.
+struct Tuning {
+    bench: Bench,
+    checkpoint: PathBuf,
+}
+
+impl Tuning {
+    fn new() -> Self {
+        let bench = Bench::new();
+        finish(&mut bench.command("from", "from", &spec(pretrain(5)))).succeeded();
+        Self { checkpoint: bench.checkpoint("from"), bench }
+    }
+
+    fn run(&self, name: &str, recipe: &Value) -> Exited {
+        self.run_from(name, &self.checkpoint, recipe)
+    }
+
+    fn run_from(&self, name: &str, from: &Path, recipe: &Value) -> Exited {
+        let _ = fs::remove_dir_all(self.bench.path(name));
+        finish(self.bench.command(name, name, &spec(recipe.clone())).arg("--from").arg(from))
+    }
+
+    /// The checkpoint as others publish theirs: no manifest, and each weight under what `rename` makes of its name, or left
+    /// out.
+    fn published(&self, name: &str, rename: impl Fn(&str) -> Option<String>) -> PathBuf {
+        let folder = self.bench.path(name);
+        fs::create_dir(&folder).unwrap();
+        for file in ["config.json", "vocab.txt"] {
+            fs::copy(self.checkpoint.join(file), folder.join(file)).unwrap();
+        }
+        let bytes = fs::read(self.checkpoint.join("model.safetensors")).unwrap();
+        let stored = SafeTensors::deserialize(&bytes).unwrap();
+        let renamed: HashMap<String, TensorView<'_>> =
+            stored.iter().filter_map(|(name, view)| Some((rename(name)?, view))).collect();
+        serialize_to_file(renamed, None, &folder.join("model.safetensors")).unwrap();
+        folder
+    }
+}
+
+fn published(blocks: usize) -> Value {
+    let mut model = pretrain(5)["model"].clone();
+    model["blocks"] = json!(blocks);
+    let mut recipe = finetune(pretrain(5), 1);
+    recipe["from"] = json!({"kind": "published", "model": model, "checkpoint": {"name": "somebody's"}});
+    recipe
+}
+
+fn write_config(folder: &Path, field: &str, value: Value) {
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config[field] = value;
+    fs::write(path, config.to_string()).unwrap();
+}

@@ -1,0 +1,107 @@
+//! What the trainer saves is, to Hugging Face's transformers, the model that it was: checkpoints of pre-training and of
+//! fine-tuning give the logits that transformers computed from their folders (`fixtures/saved.py`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use recipe::{Electra, Gate, Model, Norm, Seeds, Size};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor, no_grad};
+use trainer::bert::{Classifier, Detector, Encoder, Family, Head, Input, MlmHead, Weights, published};
+
+/// Largest norm of a difference over the norm of the expected logits.
+const TOLERANCE: f64 = 1e-5;
+const SIZE: Size = Size { blocks: 3, hidden: 24, heads: 4, intermediate: 37 };
+
+#[test]
+fn transformers_bert_gives_the_trainers_logits() {
+    agrees("bert", &model(Norm::Post), Family::Bert, Head::MLM);
+}
+
+#[test]
+fn transformers_megatron_bert_gives_the_trainers_logits() {
+    agrees("megatron-bert", &model(Norm::Pre), Family::Bert, Head::MLM);
+}
+
+#[test]
+fn transformers_electra_gives_the_trainers_logits() {
+    agrees("electra", &model(Norm::Post), Family::Electra, Head::Electra(Electra::default()));
+}
+
+fn model(norm: Norm) -> Model {
+    Model { positions: 48, embedding_norm: norm == Norm::Post, ..Model::of_size(SIZE, norm) }
+}
+
+/// Holds both checkpoints of one architecture against transformers, the pre-trained one with the head `pretrained`.
+fn agrees(name: &str, model: &Model, family: Family, pretrained: Head) {
+    for (stage, head) in [("pretrained", pretrained), ("finetuned", Head::Classifier { outputs: 2, family })] {
+        let folder = fixture(&format!("{name}-{stage}"));
+        let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+        let words = fs::read_to_string(folder.join("vocab.txt")).unwrap().lines().count() as u32;
+        let padding = config["pad_token_id"].as_i64().unwrap();
+        assert_eq!(config["vocab_size"], json!(words));
+        assert_eq!(config, published::config(model, words, padding as u32, head), "{name}, {stage}");
+
+        let weights = Weights::new(model, words, head, &Seeds::default(), Device::Cpu);
+        let stored = tensors(&folder.join("model.safetensors"));
+        assert!(weights.named().keys().eq(stored.keys()), "{name}, {stage}: every weight, and no other");
+        for (weight, mut values) in weights.named() {
+            assert_eq!(values.size(), stored[&weight].size(), "{weight}");
+            no_grad(|| values.copy_(&stored[&weight]));
+        }
+        let case = tensors(&folder.join("logits.safetensors"));
+        let found = no_grad(|| logits(&case, &weights, model, family, head, padding));
+        let expected = &case["logits"];
+        assert_eq!(found.size(), expected.size(), "{name}, {stage}");
+        let error = norm(&(found - expected)) / norm(expected);
+        assert!(error <= TOLERANCE, "{name}, {stage}: off by {error:e}");
+    }
+}
+
+/// Of every position, or of every sequence for a classifier; dropout is off.
+fn logits(
+    case: &BTreeMap<String, Tensor>,
+    weights: &Weights,
+    model: &Model,
+    family: Family,
+    head: Head,
+    padding: i64,
+) -> Tensor {
+    let [ids, types] = ["input_ids", "token_type_ids"].map(|name| case[name].shallow_clone());
+    let input = Input::padded(ids, types, &case["attention_mask"]);
+    let gates = vec![Gate::OPEN; 2 * model.blocks as usize];
+    let hidden = Encoder::new(weights, family, model, padding).forward(&input, &gates, None);
+    match head {
+        Head::Mlm { .. } => {
+            let every = Tensor::arange(input.ids.numel() as i64, (Kind::Int64, Device::Cpu));
+            MlmHead::new(weights, family).forward(&hidden, &every).view(&case["logits"].size()[..])
+        }
+        Head::Electra(_) => Detector::new(weights).forward(&hidden),
+        Head::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
+    }
+}
+
+fn norm(tensor: &Tensor) -> f64 {
+    tensor.to_kind(Kind::Double).norm().double_value(&[])
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/saved").join(name)
+}
+
+fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    let bytes = fs::read(path).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::I64 => Kind::Int64,
+            other => panic!("{name} is {other:?}"),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        (name, Tensor::from_data_size(view.data(), &shape, kind))
+    };
+    stored.tensors().into_iter().map(tensor).collect()
+}
