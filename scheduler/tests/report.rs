@@ -40,6 +40,7 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
         validate_every: 200,
         validation_sequences: 256,
         divergence: None,
+        precision: recipe::Precision::Float32,
     }
 }
 

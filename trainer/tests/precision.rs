@@ -36,8 +36,13 @@ impl Case {
         let ids = (numbers(B * S) * (7 + step as i64)).remainder(i64::from(VOCABULARY)).view([B, S]);
         let positions = numbers(B * S / 3) * 3;
         let labels = ids.flatten(0, -1).index_select(0, &positions);
-        let hidden = self.encoder.forward(&Input::packed(ids, None), &[Gate::OPEN; 6], Some(&Noise::new(1, step, 0)));
-        let loss = self.head.loss(&hidden, &positions, &labels, 1.0 / positions.numel() as f64);
+        let hidden = self.encoder.forward_at(
+            &Input::packed(ids, None),
+            &[Gate::OPEN; 6],
+            &positions,
+            Some(&Noise::new(1, step, 0)),
+        );
+        let loss = self.head.loss(&hidden, &labels, 1.0 / positions.numel() as f64);
         self.optimizer.differentiate(&self.weights, &loss, &vec![true; self.weights.groups().len()]);
         loss.double_value(&[])
     }
