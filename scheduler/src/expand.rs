@@ -373,6 +373,7 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         validation_sequences: 256,
         divergence: settings.divergence,
         precision: arm.precision.unwrap_or(settings.precision),
+        recompute: arm.recompute.unwrap_or(settings.recompute),
     }
 }
 

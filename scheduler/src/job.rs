@@ -85,6 +85,9 @@ pub struct PretrainSpec {
     pub optimizer: Optimizer,
     /// In what numbers models are trained, fine-tuning included.
     pub precision: Precision,
+    /// Keeps only the input of each sublayer for the backward pass and makes the rest again: less memory, more time, the
+    /// same result.
+    pub recompute: bool,
     /// Share of the documents held out for validation.
     pub held_out: f64,
     /// Nats above its lowest at which the smoothed training loss ends a trial as diverged; never where it is absent.
@@ -108,13 +111,15 @@ pub struct ArmSpec {
     pub matched: Option<Match>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
-    /// In place of the job's, as are optimiser, precision, micro-batches and learning rate.
+    /// In place of the job's, as are optimiser, precision, recomputation, micro-batches and learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Mlm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recompute: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batches: Option<u32>,
     /// Width of ELECTRA's embeddings, where it is not the model's.
@@ -200,6 +205,7 @@ impl Default for PretrainSpec {
             objective: Mlm::default(),
             optimizer: Optimizer::default(),
             precision: Precision::default(),
+            recompute: false,
             held_out: 0.02,
             divergence: None,
         }

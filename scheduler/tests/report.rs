@@ -41,6 +41,7 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
         validation_sequences: 256,
         divergence: None,
         precision: recipe::Precision::Float32,
+        recompute: false,
     }
 }
 

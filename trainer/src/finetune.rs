@@ -15,6 +15,7 @@ use crate::failure::TrainerError;
 use crate::kernel::Noise;
 use crate::metrics;
 use crate::origin::Origin;
+use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
 pub struct Finetuning {
@@ -160,7 +161,7 @@ impl Training for Finetuning {
     }
 
     /// Cross-entropy over the classes, or the mean squared error of a score.
-    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor {
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], _tape: &mut Tape) -> Tensor {
         let batch = self.batch_of(moment.step);
         let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
         let logits = self.logits(&batch, gates, Some(&noise));

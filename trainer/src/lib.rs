@@ -10,6 +10,7 @@
 //! | [`kernel`] | its fused operators |
 //! | [`objective`] | what pre-training learns, with its loss |
 //! | [`optimizer`] | AdamW, LAMB |
+//! | [`recompute`] | a backward pass that makes intermediate values again |
 //! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
 //! | [`checkpoint`] | what is on disk |
 //! | [`emit`], [`failure`] | what the outside hears |
@@ -28,6 +29,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod origin;
 pub mod pretrain;
+pub mod recompute;
 pub mod run;
 pub mod stopwatch;
 pub mod timing;

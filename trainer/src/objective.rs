@@ -8,6 +8,7 @@ use crate::bert::encoder::at;
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::masking::MlmBatch;
 use crate::kernel::Noise;
+use crate::recompute::Tape;
 
 /// A model with what its loss needs.
 #[derive(Debug)]
@@ -71,7 +72,8 @@ impl Objective {
     }
 
     /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. `masked`
-    /// is the number of masked tokens and `parts` the number of equal parts of the whole.
+    /// is the number of masked tokens and `parts` the number of equal parts of the whole. With a `tape`, sublayers are
+    /// recomputed.
     pub fn loss(
         &self,
         batch: &MlmBatch,
@@ -80,6 +82,7 @@ impl Objective {
         parts: u32,
         noise: &Noise,
         draws: Replacement,
+        mut tape: Option<&mut Tape>,
     ) -> Tensor {
         let part = 1.0 / f64::from(parts);
         match &self.kind {
@@ -88,9 +91,9 @@ impl Objective {
                 let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
                 let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / masked as f64);
                 match next_sentence {
-                    None => loss(&encoder.forward_at(&input, gates, &positions, Some(noise))),
+                    None => loss(&encoder.forward_at(&input, gates, &positions, Some(noise), tape)),
                     Some(head) => {
-                        let hidden = encoder.forward(&input, gates, Some(noise));
+                        let hidden = encoder.forward_recorded(&input, gates, Some(noise), tape);
                         let apart = self.numbers(&batch.apart);
                         loss(&at(&hidden, &positions))
                             + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), part)
@@ -98,7 +101,7 @@ impl Objective {
                 }
             }
             Kinds::Electra { rule, .. } => {
-                let (filled, detected) = self.electra(batch, gates, Some(noise), draws);
+                let (filled, detected) = self.electra(batch, gates, Some(noise), draws, tape.as_deref_mut());
                 let labels = self.numbers(&batch.labels);
                 scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / masked as f64)
                     + detected.loss(Reduction::Mean) * (rule.weight * part)
@@ -128,7 +131,7 @@ impl Objective {
                 Kinds::Electra { .. } => {
                     // The same replacements at every evaluation of every trial.
                     let draws = Replacement { seed: 0, step: u64::MAX, part };
-                    let (filled, detected) = self.electra(&batch, gates, None, draws);
+                    let (filled, detected) = self.electra(&batch, gates, None, draws, None);
                     let loss = cross_entropy(&filled, &self.numbers(&batch.labels), Reduction::Sum);
                     add(&mut sums.masked, &loss, batch.labels.len());
                     add(&mut sums.detected, &detected.loss(Reduction::Sum), batch.ids.len());
@@ -161,12 +164,15 @@ impl Objective {
         gates: &[Gate],
         noise: Option<&Noise>,
         draws: Replacement,
+        mut tape: Option<&mut Tape>,
     ) -> (Tensor, Detection) {
         let Kinds::Electra { generator, filler, encoder, detector, .. } = &self.kind else {
             unreachable!("only ELECTRA has a generator")
         };
         let positions = self.numbers(&batch.positions);
-        let filled = filler.forward(&generator.forward(&self.input(batch, &batch.ids), gates, noise), &positions);
+        let input = self.input(batch, &batch.ids);
+        let hidden = generator.forward_recorded(&input, gates, noise, tape.as_deref_mut());
+        let filled = filler.forward(&hidden, &positions);
         let drawn = no_grad(|| sampled(&filled, draws));
         let (ids, replaced) = no_grad(|| {
             let ids = self.numbers(&batch.ids).index_copy(0, &positions, &drawn);
@@ -174,7 +180,8 @@ impl Objective {
             let labels = ids.zeros_like().to_kind(Kind::Float).index_copy(0, &positions, &replaced);
             (ids.view([-1, self.length]), labels.view([-1, self.length]))
         });
-        let logits = detector.forward(&encoder.forward(&Input::packed(ids, None), gates, noise));
+        let hidden = encoder.forward_recorded(&Input::packed(ids, None), gates, noise, tape);
+        let logits = detector.forward(&hidden);
         (filled, Detection { logits, replaced })
     }
 

@@ -7,6 +7,7 @@ use tch::{Device, Tensor, no_grad};
 use crate::bert::Weights;
 use crate::bert::weights::Group;
 use crate::kernel::{self, Adam, Buffers};
+use crate::recompute::Tape;
 
 /// State of the optimiser. A group that was closed at a step keeps moments and step count as they were.
 #[derive(Debug)]
@@ -55,27 +56,25 @@ impl Optimizer {
         }
     }
 
-    /// Differentiates the scalar `loss` by the weights of the `open` groups (one flag per group) and by no others: closed
-    /// sublayers have no gradient, not a zero one. Adds to what earlier calls of this step have found.
-    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, open: &[bool]) {
-        let groups = || weights.groups().iter().zip(open).filter(|&(_, &open)| open).map(|(group, _)| group);
-        let leaves: Vec<&Tensor> = groups().flat_map(Group::leaves).collect();
-        let mut gradients = Tensor::run_backward(&[loss], &leaves, false, false).into_iter();
-        no_grad(|| {
-            for (index, group) in weights.groups().iter().enumerate().filter(|&(index, _)| open[index]) {
-                // A weight that the loss does not depend on, such as a head that is not asked, has none.
-                let flat = |(leaf, part): (&Tensor, Tensor)| {
-                    if part.defined() { part.flatten(0, -1) } else { leaf.zeros_like().flatten(0, -1) }
-                };
-                let parts: Vec<Tensor> = group.leaves().zip(&mut gradients).map(flat).collect();
+    /// Differentiates the scalar `loss`, whose forward pass `tape` has recorded, by the weights of the `open` groups (one
+    /// flag per group) and by no others: closed sublayers have no gradient, not a zero one. Adds to what earlier calls of
+    /// this step have found.
+    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, tape: Tape, open: &[bool]) {
+        tape.differentiate(weights, loss, open, |index, parts| {
+            // A weight that the loss does not depend on, such as a head that is not asked, has none.
+            let flat = |(leaf, part): (&Tensor, Tensor)| {
+                if part.defined() { part.flatten(0, -1) } else { leaf.zeros_like().flatten(0, -1) }
+            };
+            no_grad(|| {
+                let parts: Vec<Tensor> = weights.groups()[index].leaves().zip(parts).map(flat).collect();
                 let buffer = &mut self.gradients[index];
                 if self.touched[index] {
                     let _ = buffer.g_add_(&Tensor::cat(&parts, 0));
                 } else {
                     let _ = Tensor::cat_out(buffer, &parts, 0);
                 }
-                self.touched[index] = true;
-            }
+            });
+            self.touched[index] = true;
         });
     }
 

@@ -12,6 +12,7 @@ use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
 use crate::kernel::Noise;
 use crate::objective::{Objective, Replacement};
+use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
 pub struct Pretraining {
@@ -115,7 +116,7 @@ impl Training for Pretraining {
         self.recipe.divergence
     }
 
-    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor {
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
         let parts = self.recipe.micro_batches;
         let masked = self.parts(moment).iter().map(|part| part.labels.len()).sum();
         let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
@@ -123,7 +124,8 @@ impl Training for Pretraining {
         let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
             unreachable!("the parts were asked for")
         };
-        objective.loss(&batches[micro_batch as usize], gates, masked, parts, &noise, draws)
+        let tape = self.recipe.recompute.then_some(tape);
+        objective.loss(&batches[micro_batch as usize], gates, masked, parts, &noise, draws, tape)
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {

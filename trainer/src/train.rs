@@ -16,6 +16,7 @@ use crate::data::vocabulary::Vocabulary;
 use crate::emit::Emitter;
 use crate::failure::TrainerError;
 use crate::optimizer::Optimizer;
+use crate::recompute::Tape;
 use crate::stopwatch::Stopwatch;
 
 /// A run keeps about so many values of each curve.
@@ -54,8 +55,9 @@ pub trait Training {
         None
     }
 
-    /// The loss of a micro-batch, a scalar with its graph. Over a step's micro-batches it sums to the mean over its batch.
-    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor;
+    /// The loss of a micro-batch, a scalar with its graph, of which `tape` records what is to be made again. Over a step's
+    /// micro-batches it sums to the mean over its batch.
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor;
 
     /// Whether an evaluation is due after so many steps; after the last one it always is.
     fn evaluates_after(&self, steps: u64) -> bool;
@@ -225,9 +227,10 @@ pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &
     let (mut loss, mut open_blocks) = (0.0, 0.0);
     for part in 0..parts {
         let gates = training.gates(moment, part);
-        let part_loss = training.loss(moment, part, &gates);
+        let mut tape = Tape::default();
+        let part_loss = training.loss(moment, part, &gates, &mut tape);
         let open = training.weights().open(&gates);
-        optimizer.differentiate(training.weights(), &part_loss, &open);
+        optimizer.differentiate(training.weights(), &part_loss, tape, &open);
         loss += part_loss.double_value(&[]);
         open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(parts);
     }

@@ -36,6 +36,7 @@ fn methods() -> Vec<(&'static str, Value)> {
         ("electra-pld", json!({"objective": {"electra": {"divisor": 2, "weight": 10.0}}, "model": {"embedding": 16}})),
         ("bfloat16", json!({"precision": "bfloat16"})),
         ("bfloat16-post-ln", json!({"precision": "bfloat16", "model": {"norm": "post"}, "layer_drop": null})),
+        ("recompute", json!({"recompute": true, "layer_drop": {"draw": "sequence"}})),
         ("pairs", json!({"objective": {"next_sentence": true}})),
         ("falling-mask", json!({"objective": {"rate": 0.3, "rate_end": 0.15}})),
         ("lamb", json!({"optimizer": {"algorithm": "lamb", "clip_norm": null}, "learning_rate": {"peak": 0.02}})),

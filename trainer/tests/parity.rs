@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 use trainer::bert::{Detector, Encoder, Family, Head, Input, MlmHead, Weights};
 use trainer::optimizer::Optimizer;
+use trainer::recompute::Tape;
 
 const BLOCKS: usize = 5;
 /// Largest norm of a difference over the norm of the expected tensor.
@@ -44,7 +45,7 @@ fn ten_updates_of_adamw_give_the_losses_that_torch_gives() {
             let loss = case.forward(&open()).loss;
             let found = loss.double_value(&[]);
             assert!((found - expected).abs() <= 1e-5, "{name}, step {step}: {found}, expected {expected}");
-            optimizer.differentiate(&case.weights, &loss, &case.weights.open(&open()));
+            optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&open()));
             let _ = optimizer.clip();
             optimizer.update(&mut case.weights, 1e-3);
         }
@@ -59,7 +60,7 @@ fn lamb_moves_each_weight_by_its_own_norm_along_adamws_step() {
     let mut optimizer = Optimizer::new(rule(Algorithm::Lamb), &case.weights);
     let before: BTreeMap<_, _> = case.weights.named().into_iter().map(|(name, value)| (name, value.copy())).collect();
     let loss = case.forward(&open()).loss;
-    optimizer.differentiate(&case.weights, &loss, &case.weights.open(&open()));
+    optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&open()));
     let gradients = case.held(&optimizer, &open());
     let _ = optimizer.clip();
     optimizer.update(&mut case.weights, RATE);
@@ -82,7 +83,7 @@ fn micro_batches_add_up_to_the_gradient_of_the_batch() {
     closed[3] = Gate::CLOSED;
     for gates in [open(), closed.clone()] {
         let loss = case.forward(&gates).loss * 0.5;
-        optimizer.differentiate(&case.weights, &loss, &case.weights.open(&gates));
+        optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&gates));
     }
     let apart = case.gradients(&case.forward(&closed).loss, &closed);
     for (name, found) in case.held(&optimizer, &open()) {
@@ -294,7 +295,7 @@ impl Case {
     fn forward(&self, gates: &[Gate]) -> Forward {
         let mut hidden = Vec::new();
         let mut seen = |state: &Tensor| hidden.push(state.detach());
-        let last = self.encoder.forward_seen(&self.input(), gates, None, &mut seen);
+        let last = self.encoder.forward_seen(&self.input(), gates, &(0..gates.len()).collect::<Vec<_>>(), &mut seen);
         // The embeddings, and every second half.
         let hidden = hidden.into_iter().step_by(2).collect();
         let labels = self.inputs["labels"].flatten(0, -1);
@@ -328,7 +329,7 @@ impl Case {
     /// Gradients of the open groups, by published name.
     fn gradients(&self, loss: &Tensor, gates: &[Gate]) -> BTreeMap<String, Tensor> {
         let mut optimizer = Optimizer::new(Rule { clip_norm: None, ..Rule::default() }, &self.weights);
-        optimizer.differentiate(&self.weights, loss, &self.weights.open(gates));
+        optimizer.differentiate(&self.weights, loss, Tape::default(), &self.weights.open(gates));
         self.held(&optimizer, gates)
     }
 

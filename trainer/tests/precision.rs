@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use trainer::bert::{Encoder, Family, Head, Input, MlmHead, Weights};
 use trainer::kernel::Noise;
 use trainer::optimizer::Optimizer;
+use trainer::recompute::Tape;
 
 const VOCABULARY: u32 = 97;
 const B: i64 = 5;
@@ -41,9 +42,10 @@ impl Case {
             &[Gate::OPEN; 6],
             &positions,
             Some(&Noise::new(1, step, 0)),
+            None,
         );
         let loss = self.head.loss(&hidden, &labels, 1.0 / positions.numel() as f64);
-        self.optimizer.differentiate(&self.weights, &loss, &vec![true; self.weights.groups().len()]);
+        self.optimizer.differentiate(&self.weights, &loss, Tape::default(), &vec![true; self.weights.groups().len()]);
         loss.double_value(&[])
     }
 }

@@ -130,6 +130,7 @@ mod tests {
             validation_sequences: 256,
             divergence: None,
             precision: Precision::Float32,
+            recompute: false,
         }
     }
 

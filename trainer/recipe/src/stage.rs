@@ -176,6 +176,10 @@ pub struct Pretrain {
     pub divergence: Option<f64>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
+    /// Keeps only the input of each sublayer for the backward pass and makes the rest again there: less memory, more time,
+    /// the same result.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recompute: bool,
 }
 
 /// More steps are a mistake.

@@ -1,5 +1,7 @@
 //! Embeddings, sublayers, and the last LayerNorm of Pre-LN.
 
+use std::rc::Rc;
+
 use recipe::{Gate, Model, Norm, Rows};
 use tch::{Kind, Tensor};
 
@@ -9,6 +11,7 @@ use super::linear::{LayerNorm, Linear};
 use super::sublayer::{SITES, Sublayer};
 use super::weights::Weights;
 use crate::kernel::Noise;
+use crate::recompute::Tape;
 
 /// A batch of token ids.
 #[derive(Debug)]
@@ -38,7 +41,9 @@ pub struct Encoder {
     embeddings: Embeddings,
     /// From the embeddings' width to the encoder's, where these differ.
     project: Option<Linear>,
-    sublayers: Vec<Sublayer>,
+    sublayers: Vec<Rc<Sublayer>>,
+    /// The group of weights of the first sublayer; the others follow.
+    first_group: usize,
     /// Pre-LN leaves its sum unnormalised; one more LayerNorm ends the stack.
     norm: Option<LayerNorm>,
 }
@@ -55,9 +60,10 @@ impl Encoder {
                 .zip(places(model))
                 .map(|(place, (block, half))| {
                     let site = family.first_site() + 1 + place * SITES;
-                    Sublayer::new(weights, &family.block(block), half, model, site)
+                    Rc::new(Sublayer::new(weights, &family.block(block), half, model, site))
                 })
                 .collect(),
+            first_group: family.first_group(model),
             norm: (model.norm == Norm::Pre).then(|| LayerNorm::new(weights, &format!("{prefix}.encoder.ln"))),
         }
     }
@@ -65,48 +71,99 @@ impl Encoder {
     /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; without
     /// `noise`, nothing is dropped.
     pub fn forward(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
-        self.forward_seen(input, gates, noise, &mut |_| ())
+        self.forward_recorded(input, gates, noise, None)
     }
 
-    /// As [`Encoder::forward`]; shows `seen` what comes into the first sublayer and then the output of each, before the last
-    /// LayerNorm.
-    pub fn forward_seen(
+    /// As [`Encoder::forward`]; with a `tape`, what open sublayers make on the way is not kept but made again.
+    pub fn forward_recorded(
         &self,
         input: &Input,
         gates: &[Gate],
         noise: Option<&Noise>,
+        mut tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
+        for (place, gate) in gates.iter().enumerate() {
+            x = self.through(place, x, input, gate, noise, tape.as_deref_mut());
+        }
+        self.normed(x)
+    }
+
+    /// As [`Encoder::forward`] without noise, through the sublayers at the places `order` (from 0) alone, in that order;
+    /// shows `seen` what goes into the first and then the output of each, before the last LayerNorm.
+    pub fn forward_seen(
+        &self,
+        input: &Input,
+        gates: &[Gate],
+        order: &[usize],
         seen: &mut dyn FnMut(&Tensor),
     ) -> Tensor {
-        let mut x = self.embedded(input, gates, noise);
+        let mut x = self.embedded(input, gates, None, None);
         seen(&x);
-        for (sublayer, gate) in self.sublayers.iter().zip(gates) {
-            x = sublayer.forward(x, input.mask.as_ref(), gate, noise);
+        for &place in order {
+            x = self.through(place, x, input, &gates[place], None, None);
             seen(&x);
         }
         self.normed(x)
     }
 
-    /// [`Encoder::forward`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`. What no token at them
-    /// depends on is not computed: the last open sublayer, where it is a feed-forward one, sees these tokens alone.
-    pub fn forward_at(&self, input: &Input, gates: &[Gate], positions: &Tensor, noise: Option<&Noise>) -> Tensor {
-        let mut x = self.embedded(input, gates, noise);
+    /// [`Encoder::forward_recorded`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`. What no token at
+    /// them depends on is not computed: the last open sublayer, where it is a feed-forward one, sees these tokens alone.
+    pub fn forward_at(
+        &self,
+        input: &Input,
+        gates: &[Gate],
+        positions: &Tensor,
+        noise: Option<&Noise>,
+        mut tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
         let last = gates.iter().rposition(|gate| !matches!(gate.rows, Rows::None));
         let alone = last.filter(|&last| self.sublayers[last].is_token_wise() && matches!(gates[last].rows, Rows::All));
-        for (place, (sublayer, gate)) in self.sublayers.iter().zip(gates).enumerate() {
+        for (place, gate) in gates.iter().enumerate() {
             if Some(place) == alone {
-                x = at(&x, positions);
+                // So few tokens are not worth a second pass, and what follows the tape's last piece is in one graph.
+                x = self.through(place, at(&x, positions), input, gate, noise, None);
+            } else {
+                x = self.through(place, x, input, gate, noise, tape.as_deref_mut());
             }
-            x = sublayer.forward(x, input.mask.as_ref(), gate, noise);
         }
         self.normed(if alone.is_some() { x } else { at(&x, positions) })
     }
 
+    /// What comes out of the sublayer at `place`.
+    fn through(
+        &self,
+        place: usize,
+        x: Tensor,
+        input: &Input,
+        gate: &Gate,
+        noise: Option<&Noise>,
+        tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let mask = input.mask.as_ref();
+        match tape.filter(|_| gate.is_open()) {
+            None => self.sublayers[place].forward(x, mask, gate, noise),
+            Some(tape) => {
+                let sublayer = Rc::clone(&self.sublayers[place]);
+                let (mask, gate, noise) = (mask.map(Tensor::shallow_clone), gate.clone(), noise.copied());
+                tape.again(x, self.first_group + place, move |x| {
+                    sublayer.forward(x.shallow_clone(), mask.as_ref(), &gate, noise.as_ref())
+                })
+            }
+        }
+    }
+
     /// What goes into the first sublayer, `[B, S, H]`.
-    fn embedded(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
+    fn embedded(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>, tape: Option<&mut Tape>) -> Tensor {
         assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
         let x = self.embeddings.forward(input, noise);
-        match &self.project {
+        let x = match &self.project {
             Some(project) => project.forward(&x),
+            None => x,
+        };
+        match tape {
+            Some(tape) => tape.cut(x),
             None => x,
         }
     }
@@ -153,7 +210,7 @@ mod tests {
             let input = Input::packed(ids.shallow_clone(), None);
             for gates in &cases {
                 let expected = at(&encoder.forward(&input, gates, None), &positions);
-                let found = encoder.forward_at(&input, gates, &positions, None);
+                let found = encoder.forward_at(&input, gates, &positions, None, None);
                 let gradients = |x: &Tensor| {
                     let words = [weights.leaf("bert.embeddings.word_embeddings.weight")];
                     Tensor::run_backward(&[(x * x.sin()).sum(Kind::Float)], &words, false, false).remove(0)

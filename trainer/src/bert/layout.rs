@@ -45,6 +45,15 @@ impl Family {
         }
     }
 
+    /// The number, in [`groups`], of the first sublayer of the encoder beside or of `model`.
+    pub(super) const fn first_group(self, model: &Model) -> usize {
+        match self {
+            Self::Bert | Self::Electra => 1,
+            // As deep as the model, whose sublayers come first.
+            Self::Generator => 1 + 2 * model.blocks as usize,
+        }
+    }
+
     pub(super) fn block(self, index: u32) -> String {
         format!("{}.encoder.layer.{index}", self.prefix())
     }
