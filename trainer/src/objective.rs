@@ -44,6 +44,17 @@ pub struct Replacement {
     pub part: u64,
 }
 
+/// What the loss of one of a batch's equal parts needs beside its tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Masked tokens of the whole batch.
+    pub masked: usize,
+    /// Parts of the whole batch.
+    pub parts: u32,
+    pub noise: Noise,
+    pub draws: Replacement,
+}
+
 impl Objective {
     pub fn new(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Self {
         let model = &recipe.model;
@@ -71,40 +82,30 @@ impl Objective {
         }
     }
 
-    /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. `masked`
-    /// is the number of masked tokens and `parts` the number of equal parts of the whole. With a `tape`, sublayers are
-    /// recomputed.
-    pub fn loss(
-        &self,
-        batch: &MlmBatch,
-        gates: &[Gate],
-        masked: usize,
-        parts: u32,
-        noise: &Noise,
-        draws: Replacement,
-        mut tape: Option<&mut Tape>,
-    ) -> Tensor {
-        let part = 1.0 / f64::from(parts);
+    /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. With a
+    /// `tape`, sublayers are recomputed.
+    pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], part: &Part, tape: Option<&mut Tape>) -> Tensor {
+        let (share, masked, noise) = (1.0 / f64::from(part.parts), part.masked as f64, Some(&part.noise));
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
                 let input = self.input(batch, &batch.ids);
                 let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
-                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / masked as f64);
+                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / masked);
                 match next_sentence {
-                    None => loss(&encoder.forward_at(&input, gates, &positions, Some(noise), tape)),
+                    None => loss(&encoder.forward_at(&input, gates, &positions, noise, tape)),
                     Some(head) => {
-                        let hidden = encoder.forward_recorded(&input, gates, Some(noise), tape);
+                        let hidden = encoder.forward_recorded(&input, gates, noise, tape);
                         let apart = self.numbers(&batch.apart);
                         loss(&at(&hidden, &positions))
-                            + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), part)
+                            + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), share)
                     }
                 }
             }
             Kinds::Electra { rule, .. } => {
-                let (filled, detected) = self.electra(batch, gates, Some(noise), draws, tape.as_deref_mut());
+                let (filled, detected) = self.electra(batch, gates, noise, part.draws, tape);
                 let labels = self.numbers(&batch.labels);
-                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / masked as f64)
-                    + detected.loss(Reduction::Mean) * (rule.weight * part)
+                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / masked)
+                    + detected.loss(Reduction::Mean) * (rule.weight * share)
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::data::masking::{Masking, MlmBatch, Order, masked_batch, validation_ba
 use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
 use crate::kernel::Noise;
-use crate::objective::{Objective, Replacement};
+use crate::objective::{Objective, Part, Replacement};
 use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
@@ -117,15 +117,16 @@ impl Training for Pretraining {
     }
 
     fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
-        let parts = self.recipe.micro_batches;
-        let masked = self.parts(moment).iter().map(|part| part.labels.len()).sum();
-        let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
-        let draws = Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() };
+        let part = Part {
+            masked: self.parts(moment).iter().map(|part| part.labels.len()).sum(),
+            parts: self.recipe.micro_batches,
+            noise: Noise::new(self.seeds.dropout, moment.step, micro_batch),
+            draws: Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() },
+        };
         let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
             unreachable!("the parts were asked for")
         };
-        let tape = self.recipe.recompute.then_some(tape);
-        objective.loss(&batches[micro_batch as usize], gates, masked, parts, &noise, draws, tape)
+        objective.loss(&batches[micro_batch as usize], gates, &part, self.recipe.recompute.then_some(tape))
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {
