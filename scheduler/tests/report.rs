@@ -42,6 +42,7 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
         divergence: None,
         precision: recipe::Precision::Float32,
         recompute: false,
+        probe: false,
     }
 }
 

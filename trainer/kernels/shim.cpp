@@ -1,8 +1,13 @@
 // The operators behind plain C functions. Each gives null, or what went wrong in memory that `lamina_free` takes back.
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <malloc.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <mutex>
 
 #include "operators.h"
 
@@ -48,6 +53,46 @@ char* caught(Work work) {
     }
 }
 
+/// Counts what libtorch's allocators hand out on one kind of device, in the thread that starts it and in those that run its
+/// backward passes.
+class Meter : public c10::MemoryReportingInfoBase {
+  public:
+    explicit Meter(at::DeviceType device) : device(device), since(Clock::now()), start(since) {}
+
+    void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device where) override {
+        if (where.type() != device) return;
+        const std::lock_guard<std::mutex> lock(mutex);
+        tick();
+        now += bytes;
+        if (now > peak) peak = now;
+    }
+    bool memoryProfilingEnabled() const override { return true; }
+
+    /// The most there was at a time, and the mean over time, both beyond what there was at the start.
+    void read(int64_t& most, double& mean) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        tick();
+        const double seconds = std::chrono::duration<double>(since - start).count();
+        most = peak;
+        mean = seconds > 0 ? area / seconds : 0;
+    }
+
+  private:
+    typedef std::chrono::steady_clock Clock;
+
+    void tick() {
+        const Clock::time_point at = Clock::now();
+        area += (double)now * std::chrono::duration<double>(at - since).count();
+        since = at;
+    }
+
+    std::mutex mutex;
+    at::DeviceType device;
+    int64_t now = 0, peak = 0;
+    double area = 0;
+    Clock::time_point since, start;
+};
+
 Tensor or_none(const Tensor* x) { return x ? *x : Tensor(); }
 Tensor* owned(Tensor x) { return new Tensor(std::move(x)); }
 
@@ -86,6 +131,21 @@ void lamina_keep_memory() {
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, -1);
     mallopt(M_TOP_PAD, 64 << 20);
+}
+
+void lamina_meter_start(bool cuda) {
+    c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE,
+                                     std::make_shared<Meter>(cuda ? at::kCUDA : at::kCPU));
+}
+
+/// Ends what `lamina_meter_start` began in this thread.
+char* lamina_meter_stop(int64_t* peak, double* mean) {
+    return caught([&] {
+        const auto meter = std::dynamic_pointer_cast<Meter>(
+            c10::ThreadLocalDebugInfo::_pop(c10::DebugInfoKind::PROFILER_STATE));
+        TORCH_CHECK(meter, "no meter runs in this thread");
+        meter->read(*peak, *mean);
+    });
 }
 
 char* lamina_norm(const Tensor* x, const Tensor* weight, const Tensor* bias, double eps, bool half, Tensor** out) {

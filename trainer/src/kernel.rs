@@ -7,6 +7,7 @@
 //! Like tch's, these operators panic with libtorch's words when it refuses.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{null, null_mut};
 
 use rand_chacha::rand_core::Rng;
@@ -33,6 +34,8 @@ unsafe extern "C" {
     fn lamina_kernels() -> *const c_char;
     fn lamina_choose(name: *const c_char) -> bool;
     fn lamina_keep_memory();
+    fn lamina_meter_start(cuda: bool);
+    fn lamina_meter_stop(peak: &mut i64, mean: &mut f64) -> Message;
     fn lamina_kept(noise: &Dropout, rows: i64, columns: i64, out: *mut *mut c_void) -> Message;
     fn lamina_norm(x: Raw, weight: Raw, bias: Raw, epsilon: f64, half: bool, out: *mut *mut c_void) -> Message;
     fn lamina_multiply(x: Raw, weight: Raw, half: Raw, out: *mut *mut c_void) -> Message;
@@ -224,6 +227,30 @@ pub fn chosen() -> String {
 /// Keeps freed memory for the next step instead of giving it back to the system, which would have to clear it again.
 pub fn keep_memory() {
     ffi!(lamina_keep_memory());
+}
+
+/// What `work` made libtorch's allocator hand out on a CPU or a GPU, beyond what it had before.
+///
+/// # Panics
+/// As `work` does; the count is ended before.
+pub fn metered<T>(cuda: bool, work: impl FnOnce() -> T) -> (T, Metered) {
+    ffi!(lamina_meter_start(cuda));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    let mut metered = Metered { peak: 0, mean: 0.0 };
+    checked(ffi!(lamina_meter_stop(&mut metered.peak, &mut metered.mean)));
+    match done {
+        Ok(done) => (done, metered),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metered {
+    /// The most at a time.
+    pub peak: i64,
+    /// The mean over time.
+    pub mean: f64,
 }
 
 /// What a call of the shim has to say: null, or an error.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`run`](mod@run) | from flags and a recipe to a report |
 //! | [`train`] | the loop: step, evaluate, checkpoint |
-//! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
+//! | [`pretrain`], [`finetune`], [`timing`], [`probe`] | what each stage brings to it |
 //! | [`origin`] | the checkpoint that a fine-tune starts from |
 //! | [`bert`] | the model, in forward order |
 //! | [`kernel`] | its fused operators |
@@ -14,7 +14,7 @@
 //! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
 //! | [`checkpoint`] | what is on disk |
 //! | [`emit`], [`failure`] | what the outside hears |
-//! | [`device`], [`stopwatch`] | where it runs and how long it takes |
+//! | [`device`], [`stopwatch`], [`memory`] | where it runs, how long it takes and what |
 
 pub mod bert;
 pub mod checkpoint;
@@ -24,11 +24,13 @@ pub mod emit;
 pub mod failure;
 pub mod finetune;
 pub mod kernel;
+pub mod memory;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
 pub mod origin;
 pub mod pretrain;
+pub mod probe;
 pub mod recompute;
 pub mod run;
 pub mod stopwatch;

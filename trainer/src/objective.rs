@@ -51,7 +51,8 @@ pub struct Part {
     pub masked: usize,
     /// Parts of the whole batch.
     pub parts: u32,
-    pub noise: Noise,
+    /// Absent where nothing is to be dropped.
+    pub noise: Option<Noise>,
     pub draws: Replacement,
 }
 
@@ -82,10 +83,22 @@ impl Objective {
         }
     }
 
+    /// The same, to go through its sublayers in another order.
+    pub fn encoder_mut(&mut self) -> &mut Encoder {
+        match &mut self.kind {
+            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } => encoder,
+        }
+    }
+
+    /// What the encoder is shown of a batch.
+    pub fn shown(&self, batch: &MlmBatch) -> Input {
+        self.input(batch, &batch.ids)
+    }
+
     /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. With a
     /// `tape`, sublayers are recomputed.
     pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], part: &Part, tape: Option<&mut Tape>) -> Tensor {
-        let (share, masked, noise) = (1.0 / f64::from(part.parts), part.masked as f64, Some(&part.noise));
+        let (share, masked, noise) = (1.0 / f64::from(part.parts), part.masked as f64, part.noise.as_ref());
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
                 let input = self.input(batch, &batch.ids);

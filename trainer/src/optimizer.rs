@@ -5,7 +5,7 @@ use recipe::{Algorithm, ClosedBlocks, DecayOn, Optimizer as Rule};
 use tch::{Device, Tensor, no_grad};
 
 use crate::bert::Weights;
-use crate::bert::weights::Group;
+use crate::bert::weights::{Group, bytes};
 use crate::kernel::{self, Adam, Buffers};
 use crate::recompute::Tape;
 
@@ -18,7 +18,7 @@ pub struct Optimizer {
     gradients: Vec<Tensor>,
     /// Groups whose gradient buffer holds something of this step.
     touched: Vec<bool>,
-    /// As long as the longest group.
+    /// As long as the longest group; empty where clipping and update are one pass.
     scratch: Tensor,
     /// Whether clipping and update are one pass over the buffers.
     fused: bool,
@@ -45,13 +45,14 @@ impl Optimizer {
         let on_cpu = sizes.iter().all(|(_, (_, device))| *device == Device::Cpu);
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
+        let fused = rule.algorithm == Algorithm::AdamW && on_cpu;
         Self {
             rule,
             moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
             gradients: sizes.iter().map(zeros).collect(),
             touched: vec![false; sizes.len()],
-            scratch: longest.map(zeros).unwrap_or_default(),
-            fused: rule.algorithm == Algorithm::AdamW && on_cpu,
+            scratch: longest.filter(|_| !fused).map(zeros).unwrap_or_default(),
+            fused,
             factor: 1.0,
         }
     }
@@ -208,6 +209,12 @@ impl Optimizer {
                 }
             }
         }
+    }
+
+    /// Bytes of moments and gradients.
+    pub fn bytes(&self) -> u64 {
+        let moments = self.moments.iter().flat_map(|moments| [&moments.first, &moments.second]);
+        moments.chain(&self.gradients).chain([&self.scratch]).map(bytes).sum()
     }
 
     /// Gives the group at `to` the moments of the one at `from`, of the same layout.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use recipe::report::BlockState;
 use recipe::{Gate, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
@@ -12,6 +13,7 @@ use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
 use crate::kernel::Noise;
 use crate::objective::{Objective, Part, Replacement};
+use crate::probe;
 use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
@@ -48,6 +50,10 @@ impl Pretraining {
 
     pub fn objective(&self) -> &Objective {
         &self.objective
+    }
+
+    pub fn objective_mut(&mut self) -> &mut Objective {
+        &mut self.objective
     }
 
     /// The micro-batches of a step.
@@ -120,7 +126,7 @@ impl Training for Pretraining {
         let part = Part {
             masked: self.parts(moment).iter().map(|part| part.labels.len()).sum(),
             parts: self.recipe.micro_batches,
-            noise: Noise::new(self.seeds.dropout, moment.step, micro_batch),
+            noise: Some(Noise::new(self.seeds.dropout, moment.step, micro_batch)),
             draws: Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() },
         };
         let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
@@ -134,7 +140,11 @@ impl Training for Pretraining {
     }
 
     fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)> {
-        self.objective.evaluate(self.held_out(), gates)
+        let mut evaluation = self.objective.evaluate(self.held_out(), gates);
+        if self.recipe.probe {
+            evaluation.extend(probe::blocks(self, gates).iter().flat_map(BlockState::points));
+        }
+        evaluation
     }
 
     fn leaves_checkpoint(&self) -> bool {

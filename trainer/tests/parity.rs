@@ -295,7 +295,7 @@ impl Case {
     fn forward(&self, gates: &[Gate]) -> Forward {
         let mut hidden = Vec::new();
         let mut seen = |state: &Tensor| hidden.push(state.detach());
-        let last = self.encoder.forward_seen(&self.input(), gates, &(0..gates.len()).collect::<Vec<_>>(), &mut seen);
+        let last = self.encoder.forward_seen(&self.input(), gates, &mut seen);
         // The embeddings, and every second half.
         let hidden = hidden.into_iter().step_by(2).collect();
         let labels = self.inputs["labels"].flatten(0, -1);

@@ -47,6 +47,7 @@ impl Recipe {
                 }
                 forget_name(&mut finetune.glue);
             }
+            Recipe::Probe(probe) => forget_names(&mut probe.from),
         }
         // A recipe holds only maps with string keys and finite numbers, so this cannot fail.
         let value = serde_json::to_value(&anonymous).unwrap_or(Value::Null);
@@ -131,6 +132,7 @@ mod tests {
             divergence: None,
             precision: Precision::Float32,
             recompute: false,
+            probe: false,
         }
     }
 

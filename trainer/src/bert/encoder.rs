@@ -44,6 +44,8 @@ pub struct Encoder {
     sublayers: Vec<Rc<Sublayer>>,
     /// The group of weights of the first sublayer; the others follow.
     first_group: usize,
+    /// The places of the sublayers that are gone through, in forward order.
+    order: Vec<usize>,
     /// Pre-LN leaves its sum unnormalised; one more LayerNorm ends the stack.
     norm: Option<LayerNorm>,
 }
@@ -64,8 +66,15 @@ impl Encoder {
                 })
                 .collect(),
             first_group: family.first_group(model),
+            order: (0..2 * model.blocks as usize).collect(),
             norm: (model.norm == Norm::Pre).then(|| LayerNorm::new(weights, &format!("{prefix}.encoder.ln"))),
         }
+    }
+
+    /// Goes through the sublayers at the places `order` (from 0) alone from here on, in that order.
+    pub fn go_through(&mut self, order: Vec<usize>) {
+        assert!(order.iter().all(|&place| place < self.sublayers.len()), "{order:?}");
+        self.order = order;
     }
 
     /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; without
@@ -83,24 +92,18 @@ impl Encoder {
         mut tape: Option<&mut Tape>,
     ) -> Tensor {
         let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
-        for (place, gate) in gates.iter().enumerate() {
-            x = self.through(place, x, input, gate, noise, tape.as_deref_mut());
+        for &place in &self.order {
+            x = self.through(place, x, input, &gates[place], noise, tape.as_deref_mut());
         }
         self.normed(x)
     }
 
-    /// As [`Encoder::forward`] without noise, through the sublayers at the places `order` (from 0) alone, in that order;
-    /// shows `seen` what goes into the first and then the output of each, before the last LayerNorm.
-    pub fn forward_seen(
-        &self,
-        input: &Input,
-        gates: &[Gate],
-        order: &[usize],
-        seen: &mut dyn FnMut(&Tensor),
-    ) -> Tensor {
+    /// As [`Encoder::forward`] without noise; shows `seen` what goes into the first sublayer and then the output of each,
+    /// before the last LayerNorm.
+    pub fn forward_seen(&self, input: &Input, gates: &[Gate], seen: &mut dyn FnMut(&Tensor)) -> Tensor {
         let mut x = self.embedded(input, gates, None, None);
         seen(&x);
-        for &place in order {
+        for &place in &self.order {
             x = self.through(place, x, input, &gates[place], None, None);
             seen(&x);
         }
@@ -118,9 +121,10 @@ impl Encoder {
         mut tape: Option<&mut Tape>,
     ) -> Tensor {
         let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
-        let last = gates.iter().rposition(|gate| !matches!(gate.rows, Rows::None));
+        let last = self.order.iter().rev().copied().find(|&place| gates[place].is_open());
         let alone = last.filter(|&last| self.sublayers[last].is_token_wise() && matches!(gates[last].rows, Rows::All));
-        for (place, gate) in gates.iter().enumerate() {
+        for &place in &self.order {
+            let gate = &gates[place];
             if Some(place) == alone {
                 // So few tokens are not worth a second pass, and what follows the tape's last piece is in one graph.
                 x = self.through(place, at(&x, positions), input, gate, noise, None);

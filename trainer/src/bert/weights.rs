@@ -95,6 +95,12 @@ impl Weights {
         self.groups.iter().flat_map(|group| group.named(&group.values)).collect()
     }
 
+    /// Bytes of the values in all their types.
+    pub fn bytes(&self) -> u64 {
+        let values = |group: &Group| bytes(&group.values) + group.half.as_ref().map_or(0, bytes);
+        self.groups.iter().map(values).sum()
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> i64 {
         self.groups.iter().map(Group::elements).sum()
@@ -123,6 +129,11 @@ impl Weights {
             None => unreachable!("the layout has no weight {name}"),
         }
     }
+}
+
+/// Bytes of a tensor's elements; none where it is undefined.
+pub(crate) fn bytes(tensor: &Tensor) -> u64 {
+    if tensor.defined() { (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64 } else { 0 }
 }
 
 impl Group {
