@@ -1,13 +1,15 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard dashboard-test build release test check demo clean
+.PHONY: help setup dashboard dashboard-test build release test check demo bench clean
 
 # Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
 # variable, because `eval "$(...)"` would hide a failure.
 ENV = env=$$(deploy/setup.sh --print-env) && eval "$$env"
 DASHBOARD := api/dashboard
 DATA ?=
+PYTHON ?=
+BENCH ?=
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +51,10 @@ check: setup ## Formatting and lints, warnings are errors
 
 demo: release ## Train, compare and report from start to end: make demo [DATA=folder]
 	@$(ENV); deploy/demo.sh "$(DATA)"
+
+# PyTorch and transformers, for what the trainer is compared with, go to a folder of their own in the cache.
+bench: release ## Compare speed and memory with PyTorch: make bench [BENCH="--sizes narrow --eager"] [PYTHON=with torch]
+	@$(ENV); deploy/bench.sh "$(PYTHON)" $(BENCH)
 
 clean: ## Remove what was built here (the cache outside the checkout stays)
 	cargo clean

@@ -122,6 +122,16 @@ class Lamina:
 
     def run(self, arms, rounds, steps, warmup):
         """The report's arms, by name; `None` where the trainer refuses."""
+        process, out = self.start(arms, rounds, steps, warmup)
+        _, said = process.communicate()
+        if process.returncode:
+            print(said, file=sys.stderr)
+            return None
+        report = json.loads(pathlib.Path(out, "report.json").read_text())
+        return {arm["name"]: arm for arm in report["arms"]}
+
+    def start(self, arms, rounds, steps, warmup):
+        """The process that times them, and its folder."""
         (self.folder / "recipe.json").write_text(json.dumps({"recipe": {
             "stage": "timing", "rounds": rounds, "steps_per_turn": steps, "warmup_steps": warmup,
             "arms": [{"name": name, "recipe": recipe} for name, recipe in arms.items()]}}))
@@ -129,12 +139,7 @@ class Lamina:
         command = [self.options.trainer, "run", "--recipe", self.folder / "recipe.json", "--out", out,
                    "--corpus", self.folder / "text.txt", "--vocabulary", self.folder / "vocab.txt",
                    "--cache", self.folder / "cache", "--device", "cpu", "--threads", str(self.threads)]
-        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if ended.returncode:
-            print(ended.stderr, file=sys.stderr)
-            return None
-        report = json.loads(pathlib.Path(out, "report.json").read_text())
-        return {arm["name"]: arm for arm in report["arms"]}
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), out
 
 
 class Arm:

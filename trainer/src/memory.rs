@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use recipe::report::{ArmMemory, OpenMemory};
 use recipe::{FailureKind, Moment, Pretrain, Seeds, gate};
@@ -77,7 +77,7 @@ pub fn state_bytes(training: &impl Training, optimizer: &Optimizer) -> u64 {
 pub fn largest_batch(
     recipe: &Pretrain,
     seeds: Seeds,
-    shards: &Rc<Shards>,
+    shards: &Arc<Shards>,
     device: Device,
     limit: u64,
 ) -> Result<u32, TrainerError> {
@@ -94,11 +94,11 @@ pub fn largest_batch(
 fn fullest_step(
     recipe: &Pretrain,
     seeds: Seeds,
-    shards: &Rc<Shards>,
+    shards: &Arc<Shards>,
     device: Device,
 ) -> Result<Option<Taken>, TrainerError> {
     let step = || {
-        let mut training = Pretraining::new(recipe.clone(), seeds, Rc::clone(shards), device);
+        let mut training = Pretraining::new(recipe.clone(), seeds, Arc::clone(shards), device);
         let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
         let moments = (0..MOMENTS.min(recipe.steps)).map(|part| {
             let step = (u128::from(part) * u128::from(recipe.steps) / u128::from(MOMENTS.min(recipe.steps))) as u64;

@@ -1,13 +1,14 @@
 //! Stage `pretrain`: an objective on packed text.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use recipe::report::BlockState;
 use recipe::{Gate, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
 use crate::bert::{Head, Weights, published};
+use crate::data::ahead::Ahead;
 use crate::data::masking::{Masking, MlmBatch, Order, masked_batch, validation_batch};
 use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
@@ -20,21 +21,43 @@ use crate::train::{Budget, Training};
 pub struct Pretraining {
     recipe: Pretrain,
     seeds: Seeds,
-    shards: Rc<Shards>,
-    order: Order,
+    shards: Arc<Shards>,
+    batches: Ahead<Asked, Vec<MlmBatch>>,
     /// The parts of the step that was last asked for; a cache and no state.
     parts: Option<(u64, Vec<MlmBatch>)>,
     weights: Weights,
     objective: Objective,
 }
 
+/// What the batch of a step depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Asked {
+    step: u64,
+    /// Masking rate.
+    rate: f64,
+}
+
+/// Makes the micro-batches of steps.
+fn batches(recipe: &Pretrain, seed: u64, shards: Arc<Shards>) -> Ahead<Asked, Vec<MlmBatch>> {
+    let (objective, batch) = (recipe.objective, recipe.batch);
+    let size = (batch / recipe.micro_batches) as usize;
+    let mut order = Order::new(seed, shards.train.sequences() as u32);
+    Ahead::new(move |Asked { step, rate }| {
+        let rows = order.batch_rows(batch, step);
+        let masking = Masking::new(&objective, rate, &shards.vocabulary);
+        let part =
+            |(index, rows): (usize, &[u32])| masked_batch(&shards.train, rows, index * size, &masking, seed, step);
+        rows.chunks(size).enumerate().map(part).collect()
+    })
+}
+
 impl Pretraining {
     /// With weights at their starting values.
-    pub fn new(recipe: Pretrain, seeds: Seeds, shards: Rc<Shards>, device: Device) -> Self {
+    pub fn new(recipe: Pretrain, seeds: Seeds, shards: Arc<Shards>, device: Device) -> Self {
         let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device)
             .with_precision(recipe.precision);
         Self {
-            order: Order::new(seeds.data, shards.train.sequences() as u32),
+            batches: batches(&recipe, seeds.data, Arc::clone(&shards)),
             objective: Objective::new(&recipe, &weights, i64::from(shards.vocabulary.pad()), device),
             parts: None,
             recipe,
@@ -60,14 +83,11 @@ impl Pretraining {
     fn parts(&mut self, moment: &Moment) -> &[MlmBatch] {
         let cached = self.parts.take().filter(|(step, _)| *step == moment.step);
         let parts = cached.unwrap_or_else(|| {
-            let rows = self.order.batch_rows(self.recipe.batch, moment.step);
-            let Shards { train, vocabulary, .. } = &*self.shards;
-            let masking = Masking::new(&self.recipe.objective, self.recipe.objective.rate_at(moment), vocabulary);
-            let size = (self.recipe.batch / self.recipe.micro_batches) as usize;
-            let part = |(index, rows): (usize, &[u32])| {
-                masked_batch(train, rows, index * size, &masking, self.seeds.data, moment.step)
-            };
-            (moment.step, rows.chunks(size).enumerate().map(part).collect())
+            let asked = Asked { step: moment.step, rate: self.recipe.objective.rate_at(moment) };
+            let next = Moment::of_step(moment.step + 1, self.recipe.steps);
+            // How far a budget in seconds has come by the next step is not known yet; the rate may not depend on it.
+            let next = Asked { step: next.step, rate: self.recipe.objective.rate_at(&next) };
+            (moment.step, self.batches.get(asked, (next.step < self.recipe.steps).then_some(next)))
         });
         &self.parts.insert(parts).1
     }

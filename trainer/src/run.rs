@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -149,8 +149,8 @@ impl<'a> Run<'a> {
         self.started(timing::total_steps(recipe), emitter)?;
         let shards = recipe.arms.iter().map(|arm| self.shards(&arm.recipe, emitter));
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
-        let arm = |(arm, shards): (&recipe::TimingArm, &Rc<Shards>)| {
-            Pretraining::new(arm.recipe.clone(), self.seeds, Rc::clone(shards), self.device)
+        let arm = |(arm, shards): (&recipe::TimingArm, &Arc<Shards>)| {
+            Pretraining::new(arm.recipe.clone(), self.seeds, Arc::clone(shards), self.device)
         };
         let arms = recipe.arms.iter().zip(&shards).map(arm).collect();
         // A timing that was broken off starts afresh: turns before and after a pause cannot be compared.
@@ -279,7 +279,7 @@ impl<'a> Run<'a> {
         emitter.emit(&Event::Started { fingerprint: self.fingerprint.clone(), device, total_steps, resumed_from })
     }
 
-    fn shards(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Rc<Shards>, TrainerError> {
+    fn shards(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Arc<Shards>, TrainerError> {
         let source = match (&recipe.vocabulary, &self.options.vocabulary) {
             (Vocabulary::Trained { size }, _) => VocabularySource::Trained { size: *size },
             (Vocabulary::File { .. }, file) => VocabularySource::File(needed(file).to_owned()),
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
         };
         let shards = Shards::build_or_open(corpus, &source, &cache, recipe.held_out, recipe.length, &mut progress)?;
         said?;
-        Ok(Rc::new(shards))
+        Ok(Arc::new(shards))
     }
 }
 

@@ -174,6 +174,36 @@ fn a_sequence_alone_is_the_sequence_in_a_padded_batch() {
     }
 }
 
+/// Also where gates are drawn per sequence: an open unit then works on a batch of its own.
+#[test]
+fn a_sequence_alone_is_the_sequence_in_a_packed_batch_whatever_its_gates_are() {
+    for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
+        let case = Case::open(name, norm);
+        let ids = &case.inputs["ids"];
+        let rows = ids.size()[0] as u32;
+        // A sublayer is open to most rows, another part of them each; with a scale of its own.
+        let is_open = |place: usize, row: u32| !row.is_multiple_of(place as u32 + 2);
+        let scale = |place: usize| 1.0 + place as f64 / 10.0;
+        let gate = |place: usize| {
+            let open = (0..rows).filter(|&row| is_open(place, row)).collect();
+            Gate { rows: Rows::Some(open), scale: scale(place) }
+        };
+        let gates: Vec<Gate> = (0..2 * BLOCKS).map(gate).collect();
+        let packed = |ids: Tensor| Input::packed(ids, None);
+        let together = no_grad(|| case.encoder.forward(&packed(ids.shallow_clone()), &gates, None));
+        for row in 0..rows {
+            let own = |place: usize| {
+                let rows = if is_open(place, row) { Rows::All } else { Rows::None };
+                Gate { rows, scale: scale(place) }
+            };
+            let own: Vec<Gate> = (0..2 * BLOCKS).map(own).collect();
+            let at = i64::from(row);
+            let alone = no_grad(|| case.encoder.forward(&packed(ids.narrow(0, at, 1)), &own, None));
+            close(&format!("{name}, row {row}"), &alone, &together.narrow(0, at, 1));
+        }
+    }
+}
+
 fn open() -> Vec<Gate> {
     vec![Gate::OPEN; 2 * BLOCKS]
 }

@@ -4,7 +4,7 @@
 mod program;
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use program::{Bench, finish, pretrain, spec, without_stage};
 use recipe::{FailureKind, Gate, Pretrain, Probe, Seeds};
@@ -170,5 +170,5 @@ fn training(bench: &Bench, recipe: Value) -> Pretraining {
     let (corpus, cache) = (bench.path("text.txt"), bench.path("cache"));
     let shards =
         Shards::build_or_open(&corpus, &source, &cache, recipe.held_out, recipe.length, &mut |_, _, _| ()).unwrap();
-    Pretraining::new(recipe, Seeds::default(), Rc::new(shards), Device::Cpu)
+    Pretraining::new(recipe, Seeds::default(), Arc::new(shards), Device::Cpu)
 }

@@ -8,7 +8,9 @@
 //! | [`masking`] | packed sequences and a step | a masked batch |
 //! | [`glue`] | the official files of a task | examples |
 //! | [`batch`] | examples and an epoch | padded batches |
+//! | [`ahead`] | what makes a batch | the same, in a thread of its own |
 
+pub mod ahead;
 pub mod batch;
 pub mod corpus;
 mod error;

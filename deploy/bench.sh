@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The pre-train step beside that of PyTorch, in one run on the same cores: speed, what layer drop saves, memory, loader.
+#
+#   deploy/bench.sh PYTHON [OPTIONS]   PYTHON: an interpreter with trainer/benches/requirements.txt; one is made if empty
+#                                      OPTIONS: those of trainer/benches/compare.py, such as --sizes narrow --eager
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+benches=$root/trainer/benches
+trainer=${CARGO_TARGET_DIR:-$root/target}/release/lamina-trainer
+python=$1
+shift
+if [[ -z $python ]]; then
+    venv=${LAMINA_CACHE:-${HOME:?is not set, and neither is LAMINA_CACHE}/.cache/lamina}/bench
+    python=$venv/bin/python
+    if ! "$python" -c 'import torch, transformers' 2>/dev/null; then
+        echo "bench: installing PyTorch and transformers into $venv"
+        python3 -m venv "$venv"
+        "$python" -m pip install --quiet --disable-pip-version-check --requirement "$benches/requirements.txt"
+    fi
+fi
+
+printf '\n# Speed\n\n'
+python3 "$benches/compare.py" --trainer "$trainer" --python "$python" "$@"
+printf '\n# What layer drop saves\n\n'
+python3 "$benches/layer_drop.py" --trainer "$trainer" --sizes narrow
+printf '\n# Memory\n'
+python3 "$benches/memory.py" --trainer "$trainer" --python "$python" --sizes base --steps 2
+if [[ -n ${LAMINA_DATA:-} ]]; then
+    printf '\n# Loader\n\n'
+    corpora=("$LAMINA_DATA"/corpus/*.txt*) vocabularies=("$LAMINA_DATA"/vocab/*.txt)
+    (cd "$root" && cargo bench --quiet --package trainer --bench loader -- "${corpora[0]}" "${vocabularies[0]}")
+fi

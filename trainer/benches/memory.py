@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Peak memory of a pre-train step: a process each, its largest resident set after a few steps."""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import compare
+
+
+def main():
+    options = compare.arguments()
+    threads = len(os.sched_getaffinity(0))
+    for name in options.sizes:
+        size = compare.SIZES[name] | {"batch": 32}
+        print(f"\n{name}, batch 32 x {compare.LENGTH}, {options.steps} steps\n\n| | peak, MiB |\n|---|---:|")
+        for peer in ["stock", "tuned"]:
+            for precision in compare.PRECISIONS:
+                system = compare.Peer(peer, precision, False, size, options, threads)
+                system.turn(options.steps)
+                system.process.stdin.close()
+                row(system.name, system.process)
+        with tempfile.TemporaryDirectory() as folder:
+            lamina = compare.Lamina(options, pathlib.Path(folder), threads)
+            for precision in compare.PRECISIONS:
+                for more in [{}, {"recompute": True}]:
+                    name = " ".join([f"Lamina {precision}", *more])
+                    arms = {name: compare.recipe(size, precision, **more)}
+                    # The text is packed before, in another process.
+                    lamina.run(arms, rounds=1, steps=1, warmup=0)
+                    row(name, lamina.start(arms, rounds=1, steps=options.steps, warmup=0)[0])
+
+
+def row(name, process: subprocess.Popen):
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = f"{usage.ru_maxrss / 1024:,.0f}" if process.returncode == 0 else "does not run"
+    print(f"| {name} | {peak} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
