@@ -24,7 +24,7 @@ use crate::id::JobId;
 pub use comparison::Comparison;
 pub use glue::{GlueArm, GlueReport, GlueScore};
 pub use pretrain::{PretrainArm, PretrainSeed};
-pub use selection::GlueAverage;
+pub use selection::{GlueAverage, Selected, selected};
 pub use speed::{ArmSpeed, EncoderFit, OpenSpeed, Speed, speed_up};
 
 /// Everything that a report is made from.
