@@ -5,14 +5,14 @@
 use recipe::finetune::set_apart;
 use recipe::problem::Problems;
 use recipe::{
-    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Problem, Recipe, Seeds, Size, Source,
-    Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Probe, Problem, Recipe, Seeds, Size,
+    Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dataset::{DatasetFacts, Scan};
-use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, TimingSpec, VocabularyChoice};
+use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice};
 
 /// More is a mistake in the submission.
 const MOST_TRIALS: u64 = 100_000;
@@ -66,6 +66,7 @@ pub struct PlannedTrials {
     pub timing: u64,
     pub pretrain: u64,
     pub finetune: u64,
+    pub probe: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -149,9 +150,13 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         let sources: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
         for (index, source) in sources {
             if let Recipe::Pretrain(recipe) = &source.spec.recipe {
-                trials.extend(finetune_trials(glue, spec.pretrain.optimizer, data, index, &source, recipe));
+                trials.extend(finetune_trials(glue, &spec.pretrain, data, index, &source, recipe));
             }
         }
+    }
+    if let Some(probe) = spec.probe {
+        let pretrained: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
+        trials.extend(pretrained.iter().filter_map(|(index, source)| probe_trial(probe, *index, source)));
     }
     let plan = plan(&trials, &arms, tokens);
     Ok(Expansion { trials, plan })
@@ -159,7 +164,7 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
 
 impl PlannedTrials {
     pub fn total(&self) -> u64 {
-        self.timing.saturating_add(self.pretrain).saturating_add(self.finetune)
+        self.timing.saturating_add(self.pretrain).saturating_add(self.finetune).saturating_add(self.probe)
     }
 }
 
@@ -271,11 +276,15 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
             note(vec![problem], &|inner| Some(format!("/arms/{index}{inner}")));
         }
         note(Recipe::Pretrain(recipe.clone()).validate(), &|inner| Some(pretrain_pointer(inner, index, arm)));
+        if let Some(ProbeSpec { sequences, shuffles }) = spec.probe {
+            let probe = Probe { from: Box::new(recipe.clone()), from_seeds: Seeds::default(), sequences, shuffles };
+            let pointer = |inner: &str| (!inner.starts_with("/from")).then(|| format!("/probe{inner}"));
+            note(Recipe::Probe(probe).validate(), &pointer);
+        }
         let Some(glue) = &spec.glue else { continue };
         for (rate, &peak) in glue.learning_rates.iter().enumerate() {
             let dataset = Dataset { name: glue.dataset.clone(), digest: None };
-            let optimizer = spec.pretrain.optimizer;
-            let recipe = finetune(glue, optimizer, dataset, &recipe, Seeds::default(), Task::Rte, peak);
+            let recipe = finetune(glue, &spec.pretrain, dataset, &recipe, Seeds::default(), Task::Rte, peak);
             note(Recipe::Finetune(recipe).validate(), &|inner| finetune_pointer(inner, rate));
         }
     }
@@ -285,6 +294,7 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
             rounds: timing.rounds,
             steps_per_turn: timing.steps_per_turn,
             warmup_steps: timing.warmup_steps,
+            largest_batch: timing.largest_batch,
         };
         // The arms are checked above.
         note(Recipe::Timing(recipe).validate(), &|inner| (inner != "/arms").then(|| format!("/timing{inner}")));
@@ -373,13 +383,17 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         validate_every: settings.validate_every.unwrap_or_else(|| settings.steps().div_ceil(10).max(1)),
         validation_sequences: 256,
         divergence: settings.divergence,
+        precision: arm.precision.unwrap_or(settings.precision),
+        recompute: arm.recompute.unwrap_or(settings.recompute),
+        probe: settings.probe,
     }
 }
 
-/// A fine-tune trial's recipe. `optimizer` is the job's, so that every arm is fine-tuned alike; always as AdamW.
+/// A fine-tune trial's recipe. Optimiser and precision are the job's, so that every arm is fine-tuned alike; always as
+/// AdamW.
 fn finetune(
     glue: &GlueSpec,
-    optimizer: Optimizer,
+    settings: &PretrainSpec,
     data: Dataset,
     from: &Pretrain,
     from_seeds: Seeds,
@@ -397,7 +411,8 @@ fn finetune(
         batch: glue.batch,
         length: glue.length,
         learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
-        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..optimizer },
+        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..settings.optimizer },
+        precision: settings.precision,
     }
 }
 
@@ -410,6 +425,7 @@ fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64)
         rounds: timing.rounds,
         steps_per_turn: timing.steps_per_turn,
         warmup_steps: timing.warmup_steps,
+        largest_batch: timing.largest_batch,
     };
     NewTrial {
         arm: None,
@@ -422,9 +438,28 @@ fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], tokens: u64)
     }
 }
 
+/// The probe of a pre-train trial's checkpoint; none of other trials.
+fn probe_trial(ProbeSpec { sequences, shuffles }: ProbeSpec, index: usize, source: &NewTrial) -> Option<NewTrial> {
+    let Recipe::Pretrain(from) = &source.spec.recipe else { return None };
+    let blocks = f64::from(from.model.blocks);
+    // The model as it is, without each block, with each two swapped, in other orders; and the gradient.
+    let passes = 2.0 * blocks + f64::from(shuffles) + TRAINING + 1.0;
+    let work = passes * f64::from(sequences) * blocks * from.model.block_flops(from.length.into());
+    let recipe = Probe { from: Box::new(from.clone()), from_seeds: source.spec.seeds, sequences, shuffles };
+    Some(NewTrial {
+        arm: source.arm.clone(),
+        task: None,
+        learning_rate: None,
+        spec: TrialSpec { recipe: Recipe::Probe(recipe), seeds: source.spec.seeds },
+        waits_for: Some(index),
+        work,
+        total_steps: 1,
+    })
+}
+
 fn finetune_trials(
     glue: &GlueSpec,
-    optimizer: Optimizer,
+    settings: &PretrainSpec,
     data: &Scan,
     index: usize,
     source: &NewTrial,
@@ -439,7 +474,7 @@ fn finetune_trials(
         glue.learning_rates.iter().flat_map(move |&peak| {
             (0..u64::from(glue.seeds)).map(move |seed| {
                 let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
-                let recipe = finetune(glue, optimizer, dataset, from, source.spec.seeds, task, peak);
+                let recipe = finetune(glue, settings, dataset, from, source.spec.seeds, task, peak);
                 let seeds = Seeds { data: seed, dropout: seed, head: seed, ..source.spec.seeds };
                 NewTrial {
                     arm: source.arm.clone(),
@@ -517,7 +552,8 @@ fn planned(spec: &JobSpec) -> PlannedTrials {
     let finetune = spec.glue.as_ref().map_or(0, |glue| {
         pretrain.saturating_mul(product(&[glue.tasks.len(), glue.learning_rates.len(), glue.seeds as usize]))
     });
-    PlannedTrials { timing: u64::from(spec.timing.is_some()), pretrain, finetune }
+    let probe = if spec.probe.is_some() { pretrain } else { 0 };
+    PlannedTrials { timing: u64::from(spec.timing.is_some()), pretrain, finetune, probe }
 }
 
 fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan {
@@ -527,6 +563,7 @@ fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan
             timing: count(Stage::Timing),
             pretrain: count(Stage::Pretrain),
             finetune: count(Stage::Finetune),
+            probe: count(Stage::Probe),
         },
         steps: trials.iter().map(|trial| trial.total_steps).sum(),
         flops: trials.iter().map(|trial| trial.work).sum(),

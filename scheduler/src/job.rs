@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use recipe::{Growth, Keep, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Size};
+use recipe::{Growth, Keep, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Size};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -32,6 +32,9 @@ pub struct JobSpec {
     /// Fine-tuning on GLUE; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glue: Option<GlueSpec>,
+    /// A look into every block of every pre-trained checkpoint; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeSpec>,
     /// The timing trial; `null` for none.
     #[serde(default = "default_timing")]
     pub timing: Option<TimingSpec>,
@@ -83,6 +86,14 @@ pub struct PretrainSpec {
     pub validate_every: Option<u64>,
     pub objective: Mlm,
     pub optimizer: Optimizer,
+    /// In what numbers models are trained, fine-tuning included.
+    pub precision: Precision,
+    /// Keeps only the input of each sublayer for the backward pass and makes the rest again: less memory, more time, the
+    /// same result.
+    pub recompute: bool,
+    /// Looks into every block at each validation: metric points `block_1_cosine`, `block_1_distance`,
+    /// `block_1_gradient_norm` ...
+    pub probe: bool,
     /// Share of the documents held out for validation.
     pub held_out: f64,
     /// Nats above its lowest at which the smoothed training loss ends a trial as diverged; never where it is absent.
@@ -106,11 +117,15 @@ pub struct ArmSpec {
     pub matched: Option<Match>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
-    /// In place of the job's, as are optimiser, micro-batches and learning rate.
+    /// In place of the job's, as are optimiser, precision, recomputation, micro-batches and learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Mlm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recompute: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batches: Option<u32>,
     /// Width of ELECTRA's embeddings, where it is not the model's.
@@ -168,6 +183,25 @@ pub struct TimingSpec {
     pub steps_per_turn: u32,
     /// Untimed steps at the start of each turn.
     pub warmup_steps: u32,
+    /// Looks for the largest batch of each arm that fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_batch: Option<LargestBatch>,
+}
+
+/// What is asked of a checkpoint's blocks: remove, swap and shuffle them; compare what goes in with what comes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeSpec {
+    /// Held-out sequences.
+    pub sequences: u32,
+    /// Random orders of the blocks.
+    pub shuffles: u32,
+}
+
+impl Default for ProbeSpec {
+    fn default() -> Self {
+        Self { sequences: 64, shuffles: 8 }
+    }
 }
 
 impl Default for ModelChoice {
@@ -195,6 +229,9 @@ impl Default for PretrainSpec {
             validate_every: None,
             objective: Mlm::default(),
             optimizer: Optimizer::default(),
+            precision: Precision::default(),
+            recompute: false,
+            probe: false,
             held_out: 0.02,
             divergence: None,
         }
@@ -203,7 +240,7 @@ impl Default for PretrainSpec {
 
 impl Default for TimingSpec {
     fn default() -> Self {
-        Self { rounds: 8, steps_per_turn: 10, warmup_steps: 2 }
+        Self { rounds: 8, steps_per_turn: 10, warmup_steps: 2, largest_batch: None }
     }
 }
 

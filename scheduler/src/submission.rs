@@ -77,13 +77,8 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTrials { task } => write!(f, "the arm was not fine-tuned on {task}"),
-            Self::Unfinished { task, trials } => {
-                write!(
-                    f,
-                    "{trials} fine-tune trial{} on {task} not ended yet",
-                    if *trials == 1 { " has" } else { "s have" }
-                )
-            }
+            Self::Unfinished { task, trials: 1 } => write!(f, "1 fine-tune trial on {task} has not ended yet"),
+            Self::Unfinished { task, trials } => write!(f, "{trials} fine-tune trials on {task} have not ended yet"),
             Self::NoneSucceeded { task } => write!(f, "no fine-tune trial on {task} has come to a score"),
             Self::Unselected { task } => {
                 write!(

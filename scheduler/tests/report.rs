@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 use proptest::prelude::*;
 use recipe::event::Device;
-use recipe::report::{ArmTiming, FinetuneReport, OpenTiming, PretrainReport, TimingReport};
+use recipe::report::{
+    ArmMemory, ArmTiming, BlockProbe, BlockState, FinetuneReport, OpenMemory, OpenTiming, PretrainReport, ProbeReport,
+    TimingReport,
+};
 use recipe::{
     Dataset, Decay, Failure, FailureKind, Finetune, Keep, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
-    Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Probe, Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use scheduler::id::{JobId, TrialId};
 use scheduler::job::{Job, TrialCounts};
@@ -40,6 +43,9 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
         validate_every: 200,
         validation_sequences: 256,
         divergence: None,
+        precision: recipe::Precision::Float32,
+        recompute: false,
+        probe: false,
     }
 }
 
@@ -79,6 +85,7 @@ fn finetune_ending(arm: &str, task: Task, seeds: (u64, u64), end: TrialEnd) -> E
         length: 128,
         learning_rate: LearningRate { peak: 1e-4, warmup: 0.1, decay: Decay::Linear },
         optimizer: Optimizer::default(),
+        precision: recipe::Precision::Float32,
     });
     ended(Some(arm), recipe, Seeds { init: pretrain_seed, gate: pretrain_seed, ..Seeds::all(seed) }, end)
 }
@@ -118,6 +125,8 @@ fn timed(name: &str, open: &[(u32, u32)], noise: &[f64]) -> ArmTiming {
             })
             .collect(),
         tokens_per_step: 4096,
+        memory: None,
+        largest_batch: None,
     }
 }
 
@@ -127,6 +136,7 @@ fn timing(arms: Vec<ArmTiming>) -> EndedTrial {
         rounds: 6,
         steps_per_turn: 20,
         warmup_steps: 3,
+        largest_batch: None,
     });
     let end = TrialEnd::Succeeded(recipe::Report::Timing(TimingReport { arms }));
     let device = Device {
@@ -235,6 +245,23 @@ fn a_line_that_leaves_no_time_outside_the_encoder_is_no_fit() {
 }
 
 #[test]
+fn the_memory_of_an_arm_stands_beside_its_speed() {
+    let row = |open_sublayers, peak_bytes| OpenMemory { open_sublayers, steps: 8, peak_bytes };
+    let by_open = vec![row(11, 30 << 20), row(24, 48 << 20)];
+    let memory = ArmMemory { state_bytes: 16 << 20, peak_bytes: 48 << 20, mean_bytes: 20 << 20, by_open };
+    let arm =
+        ArmTiming { memory: Some(memory.clone()), largest_batch: Some(96), ..timed("pre-ln", &[(12, 8)], &[1.0; 8]) };
+    let report = report(&facts(vec![timing(vec![arm, timed("pld", &[(9, 8)], &[1.0; 8])])]));
+    let arms = report.speed.as_ref().unwrap().arms.iter().map(|arm| (arm.memory.clone(), arm.largest_batch));
+    assert!(arms.eq([(Some(memory), Some(96)), (None, None)]));
+    let text = report.to_markdown();
+    let line = text.lines().find(|line| line.contains("30.0 (5.5)")).unwrap_or_else(|| panic!("{text}"));
+    for cell in ["pre-ln", "16.0", "48.0", "20.0", "48.0 (12)", "96"] {
+        assert!(line.contains(cell), "{cell} in {line}");
+    }
+}
+
+#[test]
 fn without_an_arm_that_closes_blocks_there_is_no_fit() {
     let noise = [1.0, 1.01];
     let report =
@@ -279,6 +306,37 @@ fn a_job_without_a_single_result_has_a_report() {
     assert_eq!(report.pretrain.len(), 3);
     assert_eq!(report.notes.len(), 3, "{:?}", report.notes);
     assert!(report.to_markdown().starts_with("# pld on wiki\n"));
+}
+
+#[test]
+fn what_a_block_is_worth_is_a_mean_over_the_checkpoints_of_an_arm() {
+    let probed = |seed: u64, loss: f64, removed: f64| {
+        let block = |block: u32, swapped_loss: Option<f64>| BlockProbe {
+            state: BlockState { block, cosine: 0.5 + 0.1 * seed as f64, distance: 2.0, gradient_norm: 0.25 },
+            removed_loss: loss + removed * f64::from(block),
+            swapped_loss,
+        };
+        let report = ProbeReport {
+            step: 2000,
+            sequences: 64,
+            validation_loss: loss,
+            blocks: vec![block(1, Some(loss + 0.5)), block(2, None)],
+            shuffled_losses: vec![loss + 1.0, loss + 3.0],
+        };
+        let from = Box::new(pretrain_recipe("pld"));
+        let probe = Probe { from, from_seeds: Seeds::all(seed), sequences: 64, shuffles: 2 };
+        let end = TrialEnd::Succeeded(recipe::Report::Probe(report));
+        ended(Some("pld"), Recipe::Probe(probe), Seeds::all(seed), end)
+    };
+    let report = report(&facts(vec![probed(0, 5.0, 0.1), probed(1, 6.0, 0.3)]));
+    let [arm] = &report.probes[..] else { panic!("{:?}", report.probes) };
+    assert_eq!((arm.arm.as_str(), arm.n, arm.validation_loss, arm.shuffled_adds), ("pld", 2, 5.5, Some(2.0)));
+    let removed: Vec<f64> = arm.blocks.iter().map(|block| (block.removed_adds * 1e9).round() / 1e9).collect();
+    assert_eq!(removed, [0.2, 0.4]);
+    assert_eq!(arm.blocks.iter().map(|block| block.swapped_adds).collect::<Vec<_>>(), [Some(0.5), None]);
+    assert!((arm.blocks[0].cosine - 0.55).abs() < 1e-12);
+    let text = report.to_markdown();
+    assert!(text.contains("## Blocks") && text.contains("+0.2000"), "{text}");
 }
 
 #[test]

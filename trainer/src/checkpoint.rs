@@ -207,6 +207,7 @@ impl Verified {
             moments.updates = updates;
         }
         fill(&self.file(MODEL), weights.named())?;
+        weights.refresh();
         fill(&path, moments(weights, optimizer))
     }
 }

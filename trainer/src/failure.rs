@@ -53,17 +53,11 @@ impl TrainerError {
     }
 }
 
-impl From<TchError> for TrainerError {
-    fn from(error: TchError) -> Self {
-        Self::Torch(first_line(&error.to_string()))
-    }
-}
-
-impl From<TrainerError> for Failure {
-    fn from(error: TrainerError) -> Self {
-        let message = error.to_string();
-        let kind = match error {
-            TrainerError::Data(error) => return error.into(),
+impl TrainerError {
+    /// What the outside is told that it is.
+    pub(crate) fn kind(&self) -> FailureKind {
+        match self {
+            TrainerError::Data(error) => error.kind(),
             TrainerError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
                 io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
@@ -76,9 +70,20 @@ impl From<TrainerError> for Failure {
             TrainerError::Diverged { .. } => FailureKind::Diverged,
             TrainerError::CorruptCheckpoint { .. } => FailureKind::CorruptCheckpoint,
             TrainerError::Json(_) => FailureKind::Internal,
-            TrainerError::Torch(text) => torch_kind(&text),
-        };
-        Failure { kind, message }
+            TrainerError::Torch(text) => torch_kind(text),
+        }
+    }
+}
+
+impl From<TchError> for TrainerError {
+    fn from(error: TchError) -> Self {
+        Self::Torch(first_line(&error.to_string()))
+    }
+}
+
+impl From<TrainerError> for Failure {
+    fn from(error: TrainerError) -> Self {
+        Failure { kind: error.kind(), message: error.to_string() }
     }
 }
 

@@ -12,8 +12,10 @@ use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
+use crate::kernel::Noise;
 use crate::metrics;
 use crate::origin::Origin;
+use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
 pub struct Finetuning {
@@ -50,7 +52,7 @@ impl Finetuning {
         let selection = recipe.selection.map_or_else(Vec::new, |share| set_apart(&mut glue.train, share));
         let model = recipe.model();
         let head = Head::Classifier { outputs: recipe.task.outputs(), family: *family };
-        let weights = Weights::new(&model, *rows, head, &seeds, device);
+        let weights = Weights::new(&model, *rows, head, &seeds, device).with_precision(recipe.precision);
         origin.restore(&weights, &recipe)?;
         Ok(Self {
             encoder: Encoder::new(&weights, *family, &model, i64::from(vocabulary.pad())),
@@ -103,11 +105,11 @@ impl Finetuning {
     }
 
     /// `[B, outputs]`.
-    fn logits(&self, batch: &Batch, gates: &[Gate], train: bool) -> Tensor {
+    fn logits(&self, batch: &Batch, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
         let shape = [batch.rows as i64, batch.length as i64];
         let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(self.device).view(shape);
         let input = Input::padded(on_device(&batch.ids), on_device(&batch.types), &on_device(&batch.mask));
-        self.head.forward(&self.encoder.forward(&input, gates, train), train)
+        self.head.forward(&self.encoder.forward(&input, gates, noise), noise)
     }
 
     /// One number per example: the class with the largest logit, or the score itself.
@@ -120,7 +122,7 @@ impl Finetuning {
         for rows in order.chunks(self.recipe.batch as usize) {
             let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
             let answers: Tensor = no_grad(|| {
-                let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, false);
+                let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, None);
                 if self.recipe.task.outputs() == 1 { logits.squeeze_dim(1) } else { logits.argmax(1, false) }
             });
             let answers: Vec<f64> =
@@ -159,9 +161,10 @@ impl Training for Finetuning {
     }
 
     /// Cross-entropy over the classes, or the mean squared error of a score.
-    fn loss(&mut self, moment: &Moment, _micro_batch: u32, gates: &[Gate]) -> Tensor {
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], _tape: &mut Tape) -> Tensor {
         let batch = self.batch_of(moment.step);
-        let logits = self.logits(&batch, gates, true);
+        let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
+        let logits = self.logits(&batch, gates, Some(&noise));
         let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
         match self.recipe.task.outputs() {
             1 => logits.squeeze_dim(1).mse_loss(&labels, Reduction::Mean),

@@ -4,15 +4,17 @@
 //! |---|---|
 //! | [`run`](mod@run) | from flags and a recipe to a report |
 //! | [`train`] | the loop: step, evaluate, checkpoint |
-//! | [`pretrain`], [`finetune`], [`timing`] | what each stage brings to it |
+//! | [`pretrain`], [`finetune`], [`timing`], [`probe`] | what each stage brings to it |
 //! | [`origin`] | the checkpoint that a fine-tune starts from |
 //! | [`bert`] | the model, in forward order |
+//! | [`kernel`] | its fused operators |
 //! | [`objective`] | what pre-training learns, with its loss |
 //! | [`optimizer`] | AdamW, LAMB |
+//! | [`recompute`] | a backward pass that makes intermediate values again |
 //! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
 //! | [`checkpoint`] | what is on disk |
 //! | [`emit`], [`failure`] | what the outside hears |
-//! | [`device`], [`stopwatch`] | where it runs and how long it takes |
+//! | [`device`], [`stopwatch`], [`memory`] | where it runs, how long it takes and what |
 
 pub mod bert;
 pub mod checkpoint;
@@ -21,11 +23,15 @@ pub mod device;
 pub mod emit;
 pub mod failure;
 pub mod finetune;
+pub mod kernel;
+pub mod memory;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
 pub mod origin;
 pub mod pretrain;
+pub mod probe;
+pub mod recompute;
 pub mod run;
 pub mod stopwatch;
 pub mod timing;

@@ -4,8 +4,11 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Electra, Gate, Pretrain, Purpose};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
+use crate::bert::encoder::at;
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::masking::MlmBatch;
+use crate::kernel::Noise;
+use crate::recompute::Tape;
 
 /// A model with what its loss needs.
 #[derive(Debug)]
@@ -41,6 +44,18 @@ pub struct Replacement {
     pub part: u64,
 }
 
+/// What the loss of one of a batch's equal parts needs beside its tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Masked tokens of the whole batch.
+    pub masked: usize,
+    /// Parts of the whole batch.
+    pub parts: u32,
+    /// Absent where nothing is to be dropped.
+    pub noise: Option<Noise>,
+    pub draws: Replacement,
+}
+
 impl Objective {
     pub fn new(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Self {
         let model = &recipe.model;
@@ -68,28 +83,42 @@ impl Objective {
         }
     }
 
-    /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. `masked`
-    /// is the number of masked tokens and `parts` the number of equal parts of the whole.
-    pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], masked: usize, parts: u32, draws: Replacement) -> Tensor {
-        let (share, part) = (batch.labels.len() as f64 / masked as f64, 1.0 / f64::from(parts));
+    /// The same, to go through its sublayers in another order.
+    pub fn encoder_mut(&mut self) -> &mut Encoder {
+        match &mut self.kind {
+            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } => encoder,
+        }
+    }
+
+    /// What the encoder is shown of a batch.
+    pub fn shown(&self, batch: &MlmBatch) -> Input {
+        self.input(batch, &batch.ids)
+    }
+
+    /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. With a
+    /// `tape`, sublayers are recomputed.
+    pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], part: &Part, tape: Option<&mut Tape>) -> Tensor {
+        let (share, masked, noise) = (1.0 / f64::from(part.parts), part.masked as f64, part.noise.as_ref());
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
-                let hidden = encoder.forward(&self.input(batch, &batch.ids), gates, true);
-                let logits = head.forward(&hidden, &self.numbers(&batch.positions));
-                let loss = scaled(cross_entropy(&logits, &self.numbers(&batch.labels), Reduction::Mean), share);
+                let input = self.input(batch, &batch.ids);
+                let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
+                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / masked);
                 match next_sentence {
-                    None => loss,
+                    None => loss(&encoder.forward_at(&input, gates, &positions, noise, tape)),
                     Some(head) => {
+                        let hidden = encoder.forward_recorded(&input, gates, noise, tape);
                         let apart = self.numbers(&batch.apart);
-                        loss + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), part)
+                        loss(&at(&hidden, &positions))
+                            + scaled(cross_entropy(&head.forward(&hidden), &apart, Reduction::Mean), share)
                     }
                 }
             }
             Kinds::Electra { rule, .. } => {
-                let (filled, detected) = self.electra(batch, gates, true, draws);
+                let (filled, detected) = self.electra(batch, gates, noise, part.draws, tape);
                 let labels = self.numbers(&batch.labels);
-                scaled(cross_entropy(&filled, &labels, Reduction::Mean), share)
-                    + detected.loss(Reduction::Mean) * (rule.weight * part)
+                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / masked)
+                    + detected.loss(Reduction::Mean) * (rule.weight * share)
             }
         }
     }
@@ -104,9 +133,9 @@ impl Objective {
         for (part, batch) in (0..).zip(batches) {
             no_grad(|| match &self.kind {
                 Kinds::Mlm { encoder, head, next_sentence } => {
-                    let hidden = encoder.forward(&self.input(&batch, &batch.ids), gates, false);
-                    let logits = head.forward(&hidden, &self.numbers(&batch.positions));
-                    let loss = cross_entropy(&logits, &self.numbers(&batch.labels), Reduction::Sum);
+                    let hidden = encoder.forward(&self.input(&batch, &batch.ids), gates, None);
+                    let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
+                    let loss = head.loss(&at(&hidden, &positions), &labels, 1.0);
                     add(&mut sums.masked, &loss, batch.labels.len());
                     if let Some(head) = next_sentence {
                         let right = head.forward(&hidden).argmax(1, false).eq_tensor(&self.numbers(&batch.apart));
@@ -116,7 +145,7 @@ impl Objective {
                 Kinds::Electra { .. } => {
                     // The same replacements at every evaluation of every trial.
                     let draws = Replacement { seed: 0, step: u64::MAX, part };
-                    let (filled, detected) = self.electra(&batch, gates, false, draws);
+                    let (filled, detected) = self.electra(&batch, gates, None, draws, None);
                     let loss = cross_entropy(&filled, &self.numbers(&batch.labels), Reduction::Sum);
                     add(&mut sums.masked, &loss, batch.labels.len());
                     add(&mut sums.detected, &detected.loss(Reduction::Sum), batch.ids.len());
@@ -143,12 +172,21 @@ impl Objective {
     }
 
     /// Logits `[M, V]` of the generator at the masked positions, and what the detector makes of its draws.
-    fn electra(&self, batch: &MlmBatch, gates: &[Gate], train: bool, draws: Replacement) -> (Tensor, Detection) {
+    fn electra(
+        &self,
+        batch: &MlmBatch,
+        gates: &[Gate],
+        noise: Option<&Noise>,
+        draws: Replacement,
+        mut tape: Option<&mut Tape>,
+    ) -> (Tensor, Detection) {
         let Kinds::Electra { generator, filler, encoder, detector, .. } = &self.kind else {
             unreachable!("only ELECTRA has a generator")
         };
         let positions = self.numbers(&batch.positions);
-        let filled = filler.forward(&generator.forward(&self.input(batch, &batch.ids), gates, train), &positions);
+        let input = self.input(batch, &batch.ids);
+        let hidden = generator.forward_recorded(&input, gates, noise, tape.as_deref_mut());
+        let filled = filler.forward(&hidden, &positions);
         let drawn = no_grad(|| sampled(&filled, draws));
         let (ids, replaced) = no_grad(|| {
             let ids = self.numbers(&batch.ids).index_copy(0, &positions, &drawn);
@@ -156,7 +194,8 @@ impl Objective {
             let labels = ids.zeros_like().to_kind(Kind::Float).index_copy(0, &positions, &replaced);
             (ids.view([-1, self.length]), labels.view([-1, self.length]))
         });
-        let logits = detector.forward(&encoder.forward(&Input::packed(ids, None), gates, train));
+        let hidden = encoder.forward_recorded(&Input::packed(ids, None), gates, noise, tape);
+        let logits = detector.forward(&hidden);
         (filled, Detection { logits, replaced })
     }
 

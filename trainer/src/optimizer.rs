@@ -2,10 +2,12 @@
 //! weights.
 
 use recipe::{Algorithm, ClosedBlocks, DecayOn, Optimizer as Rule};
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use crate::bert::Weights;
-use crate::bert::weights::Group;
+use crate::bert::weights::{Group, bytes};
+use crate::kernel::{self, Adam, Buffers};
+use crate::recompute::Tape;
 
 /// State of the optimiser. A group that was closed at a step keeps moments and step count as they were.
 #[derive(Debug)]
@@ -16,8 +18,12 @@ pub struct Optimizer {
     gradients: Vec<Tensor>,
     /// Groups whose gradient buffer holds something of this step.
     touched: Vec<bool>,
-    /// As long as the longest group.
+    /// As long as the longest group; empty where clipping and update are one pass.
     scratch: Tensor,
+    /// Whether clipping and update are one pass over the buffers.
+    fused: bool,
+    /// What the gradients of this step are multiplied with, where they are.
+    factor: f64,
 }
 
 /// Moments of one group's gradient.
@@ -36,44 +42,52 @@ impl Optimizer {
         let like =
             |group: &Group| group.leaves().next().map(|leaf| (group.elements(), (tch::Kind::Float, leaf.device())));
         let sizes: Vec<_> = weights.groups().iter().filter_map(like).collect();
+        let on_cpu = sizes.iter().all(|(_, (_, device))| *device == Device::Cpu);
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
+        let fused = rule.algorithm == Algorithm::AdamW && on_cpu;
         Self {
             rule,
             moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
             gradients: sizes.iter().map(zeros).collect(),
             touched: vec![false; sizes.len()],
-            scratch: longest.map(zeros).unwrap_or_default(),
+            scratch: longest.filter(|_| !fused).map(zeros).unwrap_or_default(),
+            fused,
+            factor: 1.0,
         }
     }
 
-    /// Differentiates the scalar `loss` by the weights of the `open` groups (one flag per group) and by no others: closed
-    /// sublayers have no gradient, not a zero one. Adds to what earlier calls of this step have found.
-    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, open: &[bool]) {
-        let groups = || weights.groups().iter().zip(open).filter(|&(_, &open)| open).map(|(group, _)| group);
-        let leaves: Vec<&Tensor> = groups().flat_map(Group::leaves).collect();
-        let mut gradients = Tensor::run_backward(&[loss], &leaves, false, false).into_iter();
-        no_grad(|| {
-            for (index, group) in weights.groups().iter().enumerate().filter(|&(index, _)| open[index]) {
-                // A weight that the loss does not depend on, such as a head that is not asked, has none.
-                let flat = |(leaf, part): (&Tensor, Tensor)| {
-                    if part.defined() { part.flatten(0, -1) } else { leaf.zeros_like().flatten(0, -1) }
-                };
-                let parts: Vec<Tensor> = group.leaves().zip(&mut gradients).map(flat).collect();
+    /// Differentiates the scalar `loss`, whose forward pass `tape` has recorded, by the weights of the `open` groups (one
+    /// flag per group) and by no others: closed sublayers have no gradient, not a zero one. Adds to what earlier calls of
+    /// this step have found.
+    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, tape: Tape, open: &[bool]) {
+        tape.differentiate(weights, loss, open, |index, parts| {
+            // A weight that the loss does not depend on, such as a head that is not asked, has none.
+            let flat = |(leaf, part): (&Tensor, Tensor)| {
+                if part.defined() { part.flatten(0, -1) } else { leaf.zeros_like().flatten(0, -1) }
+            };
+            no_grad(|| {
+                let parts: Vec<Tensor> = weights.groups()[index].leaves().zip(parts).map(flat).collect();
                 let buffer = &mut self.gradients[index];
                 if self.touched[index] {
                     let _ = buffer.g_add_(&Tensor::cat(&parts, 0));
                 } else {
                     let _ = Tensor::cat_out(buffer, &parts, 0);
                 }
-                self.touched[index] = true;
-            }
+            });
+            self.touched[index] = true;
         });
     }
 
-    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; the gradients
-    /// stay, clipped, in [`Optimizer::gradient`].
+    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; what
+    /// [`Optimizer::gradient`] holds may stay as it is: it is the update that sees clipped gradients.
     pub fn clip(&mut self) -> Tensor {
+        if self.fused {
+            let held = self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched);
+            let norm = held.map(|(buffer, _)| kernel::square_sum(buffer)).sum::<f64>().sqrt();
+            self.factor = self.rule.clip_norm.map_or(1.0, |largest| (largest / (norm + 1e-6)).min(1.0));
+            return Tensor::from(norm as f32);
+        }
         no_grad(|| {
             let held =
                 || self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched).map(|(buffer, _)| buffer);
@@ -100,12 +114,40 @@ impl Optimizer {
         no_grad(|| {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
                 if std::mem::take(&mut self.touched[index]) {
+                    if self.fused {
+                        self.fused_step(index, group, rate);
+                        continue;
+                    }
                     self.step(index, group, rate);
                 } else if self.rule.closed_blocks == ClosedBlocks::Decay {
                     self.decay(group, rate);
+                } else {
+                    continue;
                 }
+                group.refresh();
             }
         });
+        self.factor = 1.0;
+    }
+
+    /// AdamW with the clip, in one pass.
+    fn fused_step(&mut self, index: usize, group: &mut Group, rate: f64) {
+        let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
+        let decayed = self.decayed(group);
+        let moments = &mut self.moments[index];
+        moments.updates += 1;
+        let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
+        let adam = Adam {
+            mix1: (1.0 - beta1) as f32,
+            mix2: (1.0 - beta2) as f32,
+            epsilon: epsilon as f32,
+            rate: (rate / correction(beta1)) as f32,
+            root: (1.0 / correction(beta2).sqrt()) as f32,
+            keep: (1.0 - rate * weight_decay) as f32,
+        };
+        let (values, half) = group.both();
+        let (first, second) = (&mut moments.first, &mut moments.second);
+        adam.update(Buffers { values, first, second, gradient: &self.gradients[index], half }, self.factor, decayed);
     }
 
     /// How many elements at the front of a group's buffer are decayed.
@@ -167,6 +209,12 @@ impl Optimizer {
                 }
             }
         }
+    }
+
+    /// Bytes of moments and gradients.
+    pub fn bytes(&self) -> u64 {
+        let moments = self.moments.iter().flat_map(|moments| [&moments.first, &moments.second]);
+        moments.chain(&self.gradients).chain([&self.scratch]).map(bytes).sum()
     }
 
     /// Gives the group at `to` the moments of the one at `from`, of the same layout.

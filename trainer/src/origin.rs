@@ -99,6 +99,16 @@ impl Origin {
         })
     }
 
+    /// Fills the weights of the very model that the checkpoint holds, head and all.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
+    pub fn restore_all(&self, weights: &Weights) -> Result<(), TrainerError> {
+        checkpoint::fill(&self.folder.join(MODEL), weights.named())?;
+        weights.refresh();
+        Ok(())
+    }
+
     /// Fills the weights of `recipe`'s model, all but those of its fresh head.
     ///
     /// # Errors
@@ -124,7 +134,9 @@ impl Origin {
                 targets.push((found.clone(), target));
             }
         }
-        checkpoint::fill(&path, targets)
+        checkpoint::fill(&path, targets)?;
+        weights.refresh();
+        Ok(())
     }
 }
 

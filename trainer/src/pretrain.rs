@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use recipe::report::BlockState;
 use recipe::{Gate, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
@@ -10,7 +11,10 @@ use crate::bert::{Head, Weights, published};
 use crate::data::masking::{Masking, MlmBatch, Order, masked_batch, validation_batch};
 use crate::data::tokens::Shards;
 use crate::data::vocabulary::Vocabulary;
-use crate::objective::{Objective, Replacement};
+use crate::kernel::Noise;
+use crate::objective::{Objective, Part, Replacement};
+use crate::probe;
+use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
 pub struct Pretraining {
@@ -27,7 +31,8 @@ pub struct Pretraining {
 impl Pretraining {
     /// With weights at their starting values.
     pub fn new(recipe: Pretrain, seeds: Seeds, shards: Rc<Shards>, device: Device) -> Self {
-        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device);
+        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device)
+            .with_precision(recipe.precision);
         Self {
             order: Order::new(seeds.data, shards.train.sequences() as u32),
             objective: Objective::new(&recipe, &weights, i64::from(shards.vocabulary.pad()), device),
@@ -45,6 +50,10 @@ impl Pretraining {
 
     pub fn objective(&self) -> &Objective {
         &self.objective
+    }
+
+    pub fn objective_mut(&mut self) -> &mut Objective {
+        &mut self.objective
     }
 
     /// The micro-batches of a step.
@@ -113,14 +122,17 @@ impl Training for Pretraining {
         self.recipe.divergence
     }
 
-    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor {
-        let parts = self.recipe.micro_batches;
-        let masked = self.parts(moment).iter().map(|part| part.labels.len()).sum();
-        let draws = Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() };
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
+        let part = Part {
+            masked: self.parts(moment).iter().map(|part| part.labels.len()).sum(),
+            parts: self.recipe.micro_batches,
+            noise: Some(Noise::new(self.seeds.dropout, moment.step, micro_batch)),
+            draws: Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() },
+        };
         let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
             unreachable!("the parts were asked for")
         };
-        objective.loss(&batches[micro_batch as usize], gates, masked, parts, draws)
+        objective.loss(&batches[micro_batch as usize], gates, &part, self.recipe.recompute.then_some(tape))
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {
@@ -128,7 +140,11 @@ impl Training for Pretraining {
     }
 
     fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)> {
-        self.objective.evaluate(self.held_out(), gates)
+        let mut evaluation = self.objective.evaluate(self.held_out(), gates);
+        if self.recipe.probe {
+            evaluation.extend(probe::blocks(self, gates).iter().flat_map(BlockState::points));
+        }
+        evaluation
     }
 
     fn leaves_checkpoint(&self) -> bool {

@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
-use recipe::{Event, Finetune, Pretrain, Recipe, Report, Seeds, Stage, Timing, TrialSpec, Vocabulary};
+use recipe::{
+    Event, Finetune, LargestBatch, Pretrain, Probe, Recipe, Report, Seeds, Source, Stage, Timing, TrialSpec, Vocabulary,
+};
 use sha2::{Digest, Sha256};
 use tch::Device;
 
@@ -20,7 +22,11 @@ use crate::device::{self, Choice};
 use crate::emit::Emitter;
 use crate::failure::{TrainerError, caught};
 use crate::finetune::{DEV, Finetuning, SELECTION};
+use crate::kernel;
+use crate::memory;
+use crate::origin::Origin;
 use crate::pretrain::Pretraining;
+use crate::probe;
 use crate::timing;
 use crate::train::{self, Attempt, Ended, Finish, Training};
 
@@ -101,6 +107,7 @@ impl<'a> Run<'a> {
         let TrialSpec { recipe, seeds } = read_recipe(&options.recipe)?;
         require_flags(&recipe, options)?;
         let threads = device::pin_threads(options.threads);
+        kernel::keep_memory();
         let device = options.device.device()?;
         fs::create_dir_all(&options.out).map_err(TrainerError::io(&options.out))?;
         let newest = checkpoint::newest(&options.out)?;
@@ -120,6 +127,7 @@ impl<'a> Run<'a> {
             Recipe::Timing(recipe) => self.time(recipe, emitter)?,
             Recipe::Pretrain(recipe) => self.pretrain(recipe, emitter)?,
             Recipe::Finetune(recipe) => self.finetune(recipe, emitter)?,
+            Recipe::Probe(recipe) => self.probe(recipe, emitter)?,
         };
         let report = match ended {
             Ok(report) => report,
@@ -139,14 +147,24 @@ impl<'a> Run<'a> {
 
     fn time(&self, recipe: &Timing, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
         self.started(timing::total_steps(recipe), emitter)?;
-        let arms = recipe.arms.iter().map(|arm| {
-            let shards = self.shards(&arm.recipe, emitter)?;
-            Ok(Pretraining::new(arm.recipe.clone(), self.seeds, shards, self.device))
-        });
-        let arms = arms.collect::<Result<_, TrainerError>>()?;
-        let report = timing::run(recipe, arms, &self.seeds, self.device, self.stop, emitter)?;
+        let shards = recipe.arms.iter().map(|arm| self.shards(&arm.recipe, emitter));
+        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        let arm = |(arm, shards): (&recipe::TimingArm, &Rc<Shards>)| {
+            Pretraining::new(arm.recipe.clone(), self.seeds, Rc::clone(shards), self.device)
+        };
+        let arms = recipe.arms.iter().zip(&shards).map(arm).collect();
         // A timing that was broken off starts afresh: turns before and after a pause cannot be compared.
-        Ok(report.map(Report::Timing).ok_or(0))
+        let Some(mut report) = timing::run(recipe, arms, self.device, self.stop, emitter)? else { return Ok(Err(0)) };
+        if let Some(LargestBatch { limit_bytes }) = recipe.largest_batch {
+            // The arms of the timing are gone: all of the device's memory is there again.
+            let limit = limit_bytes.unwrap_or_else(|| memory::available(self.device));
+            let total = recipe.arms.len() as u64;
+            for (done, ((arm, shards), row)) in (1..).zip(recipe.arms.iter().zip(&shards).zip(&mut report.arms)) {
+                row.largest_batch = Some(memory::largest_batch(&arm.recipe, self.seeds, shards, self.device, limit)?);
+                emitter.preparing("largest batch", done, total)?;
+            }
+        }
+        Ok(Ok(Report::Timing(report)))
     }
 
     fn pretrain(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
@@ -192,6 +210,26 @@ impl<'a> Run<'a> {
             digest: hex::encode(Sha256::digest(finish.state.chain + &finish.last)),
             predictions: self.write_answers(&training)?,
         })))
+    }
+
+    fn probe(&self, probe: &Probe, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
+        self.started(1, emitter)?;
+        let from = needed(&self.options.from);
+        let step = Verified::open_model(from)?.manifest.step;
+        let source = Source::Pretrained(probe.from.clone());
+        let origin = Origin::open(&source, from)?;
+        let shards = self.shards(&probe.from, emitter)?;
+        if shards.vocabulary.size() != origin.vocabulary.size() {
+            let why = format!("has {} tokens, the corpus {}", origin.vocabulary.size(), shards.vocabulary.size());
+            return Err(TrainerError::corrupt(from, why));
+        }
+        let recipe = Pretrain { validation_sequences: probe.sequences, ..(*probe.from).clone() };
+        let mut training = Pretraining::new(recipe, probe.from_seeds, shards, self.device);
+        origin.restore_all(training.weights())?;
+        let report = probe::run(&mut training, probe, self.seeds.data, step, |done, total| {
+            emitter.preparing("probing", done, total)
+        })?;
+        Ok(Ok(Report::Probe(report)))
     }
 
     /// Answers the task's test files, each in a file of its own.
@@ -279,16 +317,17 @@ fn read_recipe(path: &Path) -> Result<TrialSpec, TrainerError> {
 /// Checks that the flags name every input of the recipe's stage.
 fn require_flags(recipe: &Recipe, options: &Options) -> Result<(), TrainerError> {
     let from_file = |recipe: &Pretrain| matches!(recipe.vocabulary, Vocabulary::File { .. });
-    let (pretrains, vocabulary, finetunes) = match recipe {
-        Recipe::Timing(timing) => (true, timing.arms.iter().any(|arm| from_file(&arm.recipe)), false),
-        Recipe::Pretrain(pretrain) => (true, from_file(pretrain), false),
-        Recipe::Finetune(_) => (false, false, true),
+    let (corpus, vocabulary, from, glue) = match recipe {
+        Recipe::Timing(timing) => (true, timing.arms.iter().any(|arm| from_file(&arm.recipe)), false, false),
+        Recipe::Pretrain(pretrain) => (true, from_file(pretrain), false, false),
+        Recipe::Finetune(_) => (false, false, true, true),
+        Recipe::Probe(probe) => (true, from_file(&probe.from), true, false),
     };
     let missing: Vec<&str> = [
-        ("--corpus", pretrains, &options.corpus),
+        ("--corpus", corpus, &options.corpus),
         ("--vocabulary", vocabulary, &options.vocabulary),
-        ("--from", finetunes, &options.from),
-        ("--glue", finetunes, &options.glue),
+        ("--from", from, &options.from),
+        ("--glue", glue, &options.glue),
     ]
     .into_iter()
     .filter_map(|(flag, needed, given)| (needed && given.is_none()).then_some(flag))

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use recipe::report::{ArmTiming, OpenTiming, TimingReport};
-use recipe::{Moment, Seeds, Timing};
+use recipe::{Moment, Timing};
 use tch::Device;
 
 use crate::emit::Emitter;
 use crate::failure::TrainerError;
+use crate::memory::{Booked, metered_update, state_bytes};
 use crate::optimizer::Optimizer;
 use crate::pretrain::Pretraining;
 use crate::stopwatch::Stopwatch;
@@ -20,13 +21,12 @@ pub fn total_steps(timing: &Timing) -> u64 {
     timing.arms.len() as u64 * u64::from(timing.rounds) * turn
 }
 
-/// Times the steps of each arm, A B B A ..., every turn after `timing.warmup_steps` untimed steps. The timed steps are
+/// Times the steps of each arm, A B B A ..., every turn after `timing.warmup_steps` untimed steps, whose memory is measured. The timed steps are
 /// spread evenly over the run's schedule: step j of n takes gates and rates of the run's step j T / n. `arms` starts at
 /// fresh weights, one per arm of the recipe. `None` when it was asked to stop.
 pub fn run(
     timing: &Timing,
     arms: Vec<Pretraining>,
-    seeds: &Seeds,
     device: Device,
     stop: &AtomicBool,
     emitter: &mut Emitter,
@@ -52,15 +52,20 @@ pub fn run(
                     None => Moment::of_step(step, steps),
                     Some(_) => Moment { step: timed, ..Moment::of_step(timed, of) },
                 };
-                let clock = Stopwatch::start(device);
-                let update = update(&mut arm.training, &mut arm.optimizer, &moment, seeds);
-                let seconds = clock.seconds();
-                if !update.loss.is_finite() {
-                    return Err(TrainerError::NonFiniteLoss { step: moment.step, loss: update.loss });
-                }
-                if warm {
+                let loss = if warm {
+                    let clock = Stopwatch::start(device);
+                    let update = update(&mut arm.training, &mut arm.optimizer, &moment);
+                    let seconds = clock.seconds();
                     arm.book(update.open_blocks, seconds);
                     turn += seconds;
+                    update.loss
+                } else {
+                    let (update, memory) = metered_update(&mut arm.training, &mut arm.optimizer, &moment, device);
+                    arm.memory.book(halves(update.open_blocks), memory);
+                    update.loss
+                };
+                if !loss.is_finite() {
+                    return Err(TrainerError::NonFiniteLoss { step: moment.step, loss });
                 }
                 done += 1;
                 emitter.progress(done, total, started.seconds())?;
@@ -72,9 +77,11 @@ pub fn run(
     let report = |(arm, timed): (&recipe::TimingArm, Timed)| ArmTiming {
         name: arm.name.clone(),
         blocks: arm.recipe.model.blocks,
+        memory: timed.memory.report(state_bytes(&timed.training, &timed.optimizer)),
         turns: timed.turns,
         by_open: timed.by_open.into_values().collect(),
         tokens_per_step: u64::from(arm.recipe.batch) * u64::from(arm.recipe.length),
+        largest_batch: None,
     };
     Ok(Some(TimingReport { arms: timing.arms.iter().zip(arms).map(report).collect() }))
 }
@@ -85,21 +92,27 @@ struct Timed {
     turns: Vec<f64>,
     /// By half blocks.
     by_open: BTreeMap<u32, OpenTiming>,
+    memory: Booked,
 }
 
 impl Timed {
     fn new(training: Pretraining) -> Self {
         let optimizer = Optimizer::new(training.optimizer(), training.weights());
-        Self { training, optimizer, turns: Vec::new(), by_open: BTreeMap::new() }
+        Self { training, optimizer, turns: Vec::new(), by_open: BTreeMap::new(), memory: Booked::default() }
     }
 
     fn book(&mut self, open_blocks: f64, seconds: f64) {
-        let halves = (open_blocks * 2.0).round() as u32;
+        let halves = halves(open_blocks);
         let open_blocks = f64::from(halves) / 2.0;
         let row = self.by_open.entry(halves).or_insert(OpenTiming { open_blocks, steps: 0, seconds: 0.0 });
         row.steps += 1;
         row.seconds += seconds;
     }
+}
+
+/// Open sublayers, rounded.
+fn halves(open_blocks: f64) -> u32 {
+    (open_blocks * 2.0).round() as u32
 }
 
 /// A B C, C B A, A B C, ...: a steady drift of the machine adds the same to every arm over each pair of rounds.

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use recipe::event::Point;
-use recipe::seeds::libtorch_seed;
-use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, Purpose, Seeds, gate};
+use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, Seeds, gate};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
@@ -17,6 +16,7 @@ use crate::data::vocabulary::Vocabulary;
 use crate::emit::Emitter;
 use crate::failure::TrainerError;
 use crate::optimizer::Optimizer;
+use crate::recompute::Tape;
 use crate::stopwatch::Stopwatch;
 
 /// A run keeps about so many values of each curve.
@@ -55,8 +55,9 @@ pub trait Training {
         None
     }
 
-    /// The loss of a micro-batch, a scalar with its graph. Over a step's micro-batches it sums to the mean over its batch.
-    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate]) -> Tensor;
+    /// The loss of a micro-batch, a scalar with its graph, of which `tape` records what is to be made again. Over a step's
+    /// micro-batches it sums to the mean over its batch.
+    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor;
 
     /// Whether an evaluation is due after so many steps; after the last one it always is.
     fn evaluates_after(&self, steps: u64) -> bool;
@@ -163,7 +164,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
     while !budget.is_used_up(&moment) {
         grow(training, &mut optimizer, &mut state, &moment);
         let clock = Stopwatch::start(attempt.device);
-        let update = update(training, &mut optimizer, &moment, &attempt.seeds);
+        let update = update(training, &mut optimizer, &moment);
         let seconds = clock.seconds();
         if !update.loss.is_finite() {
             return Err(TrainerError::NonFiniteLoss { step: state.step, loss: update.loss });
@@ -220,16 +221,16 @@ pub struct Update {
     pub open_blocks: f64,
 }
 
-/// One optimiser update: forward, backward, optimiser. Its dropout depends on (seed, step) alone.
-pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment, seeds: &Seeds) -> Update {
-    tch::manual_seed(libtorch_seed(seeds.dropout, Purpose::Dropout, moment.step));
+/// One optimiser update: forward, backward, optimiser.
+pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment) -> Update {
     let parts = training.micro_batches();
     let (mut loss, mut open_blocks) = (0.0, 0.0);
     for part in 0..parts {
         let gates = training.gates(moment, part);
-        let part_loss = training.loss(moment, part, &gates);
+        let mut tape = Tape::default();
+        let part_loss = training.loss(moment, part, &gates, &mut tape);
         let open = training.weights().open(&gates);
-        optimizer.differentiate(training.weights(), &part_loss, &open);
+        optimizer.differentiate(training.weights(), &part_loss, tape, &open);
         loss += part_loss.double_value(&[]);
         open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(parts);
     }

@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 use trainer::bert::{Detector, Encoder, Family, Head, Input, MlmHead, Weights};
 use trainer::optimizer::Optimizer;
+use trainer::recompute::Tape;
 
 const BLOCKS: usize = 5;
 /// Largest norm of a difference over the norm of the expected tensor.
@@ -44,7 +45,7 @@ fn ten_updates_of_adamw_give_the_losses_that_torch_gives() {
             let loss = case.forward(&open()).loss;
             let found = loss.double_value(&[]);
             assert!((found - expected).abs() <= 1e-5, "{name}, step {step}: {found}, expected {expected}");
-            optimizer.differentiate(&case.weights, &loss, &case.weights.open(&open()));
+            optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&open()));
             let _ = optimizer.clip();
             optimizer.update(&mut case.weights, 1e-3);
         }
@@ -59,7 +60,7 @@ fn lamb_moves_each_weight_by_its_own_norm_along_adamws_step() {
     let mut optimizer = Optimizer::new(rule(Algorithm::Lamb), &case.weights);
     let before: BTreeMap<_, _> = case.weights.named().into_iter().map(|(name, value)| (name, value.copy())).collect();
     let loss = case.forward(&open()).loss;
-    optimizer.differentiate(&case.weights, &loss, &case.weights.open(&open()));
+    optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&open()));
     let gradients = case.held(&optimizer, &open());
     let _ = optimizer.clip();
     optimizer.update(&mut case.weights, RATE);
@@ -82,7 +83,7 @@ fn micro_batches_add_up_to_the_gradient_of_the_batch() {
     closed[3] = Gate::CLOSED;
     for gates in [open(), closed.clone()] {
         let loss = case.forward(&gates).loss * 0.5;
-        optimizer.differentiate(&case.weights, &loss, &case.weights.open(&gates));
+        optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&gates));
     }
     let apart = case.gradients(&case.forward(&closed).loss, &closed);
     for (name, found) in case.held(&optimizer, &open()) {
@@ -162,12 +163,12 @@ fn a_sequence_alone_is_the_sequence_in_a_padded_batch() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let [ids, types, mask] = ["ids", "token_types", "attention_mask"].map(|what| &case.inputs[what]);
-        let together = no_grad(|| case.encoder.forward(&case.input(), &open(), false));
+        let together = no_grad(|| case.encoder.forward(&case.input(), &open(), None));
         for row in 0..ids.size()[0] {
             let tokens = mask.get(row).sum(Kind::Int64).int64_value(&[]);
             let alone = |all: &Tensor| all.narrow(0, row, 1).narrow(1, 0, tokens);
             let input = Input::padded(alone(ids), alone(types), &alone(mask));
-            let alone = no_grad(|| case.encoder.forward(&input, &open(), false));
+            let alone = no_grad(|| case.encoder.forward(&input, &open(), None));
             close(&format!("{name}, row {row}"), &alone, &together.narrow(0, row, 1).narrow(1, 0, tokens));
         }
     }
@@ -294,7 +295,7 @@ impl Case {
     fn forward(&self, gates: &[Gate]) -> Forward {
         let mut hidden = Vec::new();
         let mut seen = |state: &Tensor| hidden.push(state.detach());
-        let last = self.encoder.forward_seen(&self.input(), gates, true, &mut seen);
+        let last = self.encoder.forward_seen(&self.input(), gates, &mut seen);
         // The embeddings, and every second half.
         let hidden = hidden.into_iter().step_by(2).collect();
         let labels = self.inputs["labels"].flatten(0, -1);
@@ -316,7 +317,7 @@ impl Case {
 
     /// Logits of every position, `[13, 7, 99]`, or `[13, 7]` of the detector.
     fn logits(&self, gates: &[Gate]) -> Tensor {
-        let hidden = self.encoder.forward(&self.input(), gates, true);
+        let hidden = self.encoder.forward(&self.input(), gates, None);
         match &self.head {
             AnyHead::Mlm(head) => {
                 head.forward(&hidden, &Tensor::arange(13 * 7, (Kind::Int64, Device::Cpu))).view([13, 7, 99])
@@ -328,7 +329,7 @@ impl Case {
     /// Gradients of the open groups, by published name.
     fn gradients(&self, loss: &Tensor, gates: &[Gate]) -> BTreeMap<String, Tensor> {
         let mut optimizer = Optimizer::new(Rule { clip_norm: None, ..Rule::default() }, &self.weights);
-        optimizer.differentiate(&self.weights, loss, &self.weights.open(gates));
+        optimizer.differentiate(&self.weights, loss, Tape::default(), &self.weights.open(gates));
         self.held(&optimizer, gates)
     }
 

@@ -72,14 +72,14 @@ fn logits(
     let [ids, types] = ["input_ids", "token_type_ids"].map(|name| case[name].shallow_clone());
     let input = Input::padded(ids, types, &case["attention_mask"]);
     let gates = vec![Gate::OPEN; 2 * model.blocks as usize];
-    let hidden = Encoder::new(weights, family, model, padding).forward(&input, &gates, false);
+    let hidden = Encoder::new(weights, family, model, padding).forward(&input, &gates, None);
     match head {
         Head::Mlm { .. } => {
             let every = Tensor::arange(input.ids.numel() as i64, (Kind::Int64, Device::Cpu));
             MlmHead::new(weights, family).forward(&hidden, &every).view(&case["logits"].size()[..])
         }
         Head::Electra(_) => Detector::new(weights).forward(&hidden),
-        Head::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, false),
+        Head::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
     }
 }
 

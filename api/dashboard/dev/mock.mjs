@@ -136,7 +136,7 @@ async function submit(request, response, query, jobs) {
     flop_saving: arm.layer_drop ? 0.257 : 0,
   }));
   return json(response, {
-    trials: { timing: 1, pretrain: arms.length, finetune: arms.length * 15 },
+    trials: { timing: 1, pretrain: arms.length, finetune: arms.length * 15, probe: 0 },
     steps: 18_720,
     flops: 8.4e15,
     arms,

@@ -5,7 +5,7 @@
 
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'partial' | 'failed' | 'cancelled';
 export type TrialState = 'blocked' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'paused';
-export type Stage = 'timing' | 'pretrain' | 'finetune';
+export type Stage = 'timing' | 'pretrain' | 'finetune' | 'probe';
 
 /** RFC 9457. `code` is stable; `problems` name each thing that is wrong with the body. */
 export interface ProblemDetails {

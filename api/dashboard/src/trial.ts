@@ -2,7 +2,7 @@
 
 import type { Seeds, Trial } from './api';
 
-const STAGES = { timing: 'Timing', pretrain: 'Pre-train', finetune: 'Fine-tune' } as const;
+const STAGES = { timing: 'Timing', pretrain: 'Pre-train', finetune: 'Fine-tune', probe: 'Probe' } as const;
 
 /** Told apart from the others of its job by stage, task, arm and seeds. */
 export function fullName(trial: Pick<Trial, 'stage' | 'task' | 'arm' | 'seeds'>): string {

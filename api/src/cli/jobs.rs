@@ -107,11 +107,12 @@ pub(super) fn all(trials: &TrialCounts) -> i64 {
     ended(trials) + trials.blocked + trials.queued + trials.running + trials.paused
 }
 
-/// Fine-tuning score, or final validation loss.
+/// Fine-tuning score, or validation loss.
 fn score(trial: &TrialView) -> Option<f64> {
     match trial.report.as_ref()? {
         Report::Finetune(report) => Some(report.score),
         Report::Pretrain(report) => Some(report.validation_loss),
+        Report::Probe(report) => Some(report.validation_loss),
         Report::Timing(_) => None,
     }
 }

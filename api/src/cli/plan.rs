@@ -11,11 +11,12 @@ pub(super) fn show(plan: &Plan) -> String {
     let columns = [left("arm"), right("one pre-train"), right("encoder saves"), right("all saves")];
     let rows: Vec<_> = plan.arms.iter().map(row).collect();
     format!(
-        "{} trials: {} timing, {} pre-train, {} fine-tune\n{} steps, {}\n\n{}",
-        trials.timing + trials.pretrain + trials.finetune,
+        "{} trials: {} timing, {} pre-train, {} fine-tune{}\n{} steps, {}\n\n{}",
+        trials.total(),
         trials.timing,
         trials.pretrain,
         trials.finetune,
+        if trials.probe > 0 { format!(", {} probe", trials.probe) } else { String::new() },
         plan.steps,
         text::flops(plan.flops),
         lay_out(&columns, &rows, terminal_width())
@@ -42,7 +43,7 @@ mod tests {
             flop_saving: 0.2,
             theta_limit: Some(0.5),
         };
-        let trials = PlannedTrials { timing: 1, pretrain: 2, finetune: 20 };
+        let trials = PlannedTrials { timing: 1, pretrain: 2, finetune: 20, probe: 0 };
         let shown = show(&Plan { trials, steps: 4200, flops: 1.5e15, arms: vec![arm] });
         let shown = console::strip_ansi_codes(&shown).into_owned();
         let expected = "23 trials: 1 timing, 2 pre-train, 20 fine-tune\n4200 steps, 1.5 PFLOP\n\n\

@@ -34,6 +34,7 @@ const fn name(stage: Stage) -> &'static str {
         Stage::Timing => "timing",
         Stage::Pretrain => "pre-train",
         Stage::Finetune => "fine-tune",
+        Stage::Probe => "probe",
     }
 }
 

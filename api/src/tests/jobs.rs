@@ -27,7 +27,7 @@ async fn a_dry_run_plans_and_stores_nothing() {
     let plan = server.post("/jobs?dry_run=true", &job("n")).await;
     assert_eq!(plan.status, 200);
     let plan = plan.json();
-    assert_eq!(plan["trials"], json!({"timing": 1, "pretrain": 2, "finetune": 0}));
+    assert_eq!(plan["trials"], json!({"timing": 1, "pretrain": 2, "finetune": 0, "probe": 0}));
     assert!(plan["flops"].as_f64().unwrap() > 0.0 && plan["steps"].as_u64().unwrap() >= 4000, "{plan}");
     assert!(plan["arms"][1]["encoder_saving"].as_f64().unwrap() > 0.2);
     server.post("/jobs?dry_run=true", &json!({"name": "n", "arms": []})).await.problem(422, "invalid_job");

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use recipe::Precision;
 use serde_json::json;
 
 use super::*;
@@ -44,7 +45,7 @@ fn pointers(spec: &JobSpec) -> Vec<String> {
 #[test]
 fn the_example_expands_into_one_three_and_forty_five() {
     let Expansion { trials, plan } = expand(&spec(|_| ()), &datasets()).unwrap();
-    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 3, finetune: 45 });
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 3, finetune: 45, probe: 0 });
     assert_eq!(trials.len(), 49);
     for trial in &trials {
         assert_eq!(trial.spec.recipe.validate(), []);
@@ -84,7 +85,7 @@ fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
     for arm in matched {
         assert!((flops(&arm.name) / flops("pld") - 1.0).abs() < 1e-9, "{}", arm.name);
     }
-    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0 });
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0, probe: 0 });
 }
 
 #[test]
@@ -108,13 +109,38 @@ fn every_arm_is_fine_tuned_alike_whatever_it_was_trained_with() {
     let job = spec(|job| {
         job["pretrain"]["optimizer"] = json!({"weight_decay": 0.02});
         job["arms"][1]["optimizer"] = json!({"algorithm": "lamb", "weight_decay": 0.3});
+        job["arms"][1]["precision"] = json!("bfloat16");
     });
     for trial in expand(&job, &datasets()).unwrap().trials {
-        if let Recipe::Finetune(recipe) = &trial.spec.recipe {
-            let expected = Optimizer { weight_decay: 0.02, ..Optimizer::default() };
-            assert_eq!(recipe.optimizer, expected, "{:?}", trial.arm);
+        let own = trial.arm.as_deref() == Some(job.arms[1].name.as_str());
+        match &trial.spec.recipe {
+            Recipe::Pretrain(recipe) => assert_eq!(recipe.precision == Precision::Bfloat16, own, "{:?}", trial.arm),
+            Recipe::Finetune(recipe) => {
+                let expected = Optimizer { weight_decay: 0.02, ..Optimizer::default() };
+                assert_eq!(recipe.optimizer, expected, "{:?}", trial.arm);
+                assert_eq!(recipe.precision, Precision::Float32, "{:?}", trial.arm);
+            }
+            Recipe::Timing(_) | Recipe::Probe(_) => {}
         }
     }
+}
+
+#[test]
+fn every_checkpoint_is_probed_where_that_is_asked_for() {
+    let job = spec(|job| job["probe"] = json!({"sequences": 32}));
+    let expansion = expand(&job, &datasets()).unwrap();
+    assert_eq!(expansion.plan.trials.probe, 3);
+    let probes = expansion.trials.iter().filter_map(|trial| match &trial.spec.recipe {
+        Recipe::Probe(probe) => Some((trial, probe)),
+        _ => None,
+    });
+    for (trial, probe) in probes {
+        let source = &expansion.trials[trial.waits_for.unwrap()];
+        assert_eq!(Recipe::Pretrain((*probe.from).clone()), source.spec.recipe);
+        assert_eq!((&trial.arm, probe.from_seeds, probe.sequences), (&source.arm, source.spec.seeds, 32));
+    }
+    let none = spec(|job| job["probe"] = json!({"sequences": 0, "shuffles": 1001}));
+    assert_eq!(pointers(&none), ["/probe/sequences", "/probe/shuffles"]);
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use recipe::report::OpenMemory;
+
 use super::glue::{GlueArm, GlueReport};
 use super::pretrain::{PretrainArm, PretrainSeed};
 use super::speed::{ArmSpeed, Speed};
-use super::{Comparison, GlueAverage, Report};
+use super::{Comparison, GlueAverage, ProbeArm, Report};
 use crate::statistics::Summary;
 
 /// What stands where a number is not known.
@@ -23,6 +25,9 @@ impl Report {
         }
         if self.pretrain.iter().any(|arm| !arm.seeds.is_empty()) {
             pretrain_section(&self.pretrain, &mut text);
+        }
+        if !self.probes.is_empty() {
+            probe_section(&self.probes, &mut text);
         }
         if !self.glue.is_empty() {
             glue_section(&self.glue, &mut text);
@@ -61,6 +66,35 @@ fn speed_section(speed: &Speed, text: &mut String) {
         table.row(speed_row(arm));
     }
     table.write(text);
+    if speed.arms.iter().any(|arm| arm.memory.is_some() || arm.largest_batch.is_some()) {
+        memory_section(speed, text);
+    }
+}
+
+fn memory_section(speed: &Speed, text: &mut String) {
+    text.push_str("\n## Memory\n\n");
+    text.push_str("In MiB, as libtorch's allocator hands it out: weights, moments and gradients; the most in a step; its mean.\n\n");
+    let mut table =
+        Table::new(["Arm", "State", "Peak", "Mean", "Peak, fewest open", "Peak, most open", "Largest batch"]);
+    let mebibytes =
+        |bytes: Option<u64>| bytes.map_or(UNKNOWN.into(), |bytes| number(bytes as f64 / f64::from(1 << 20), 1));
+    for arm in &speed.arms {
+        let memory = arm.memory.as_ref();
+        let open = |row: Option<&OpenMemory>| match row {
+            Some(row) => format!("{} ({})", mebibytes(Some(row.peak_bytes)), f64::from(row.open_sublayers) / 2.0),
+            None => UNKNOWN.into(),
+        };
+        table.row([
+            arm.arm.clone(),
+            mebibytes(memory.map(|memory| memory.state_bytes)),
+            mebibytes(memory.map(|memory| memory.peak_bytes)),
+            mebibytes(memory.map(|memory| memory.mean_bytes)),
+            open(memory.and_then(|memory| memory.by_open.first())),
+            open(memory.and_then(|memory| memory.by_open.last())),
+            arm.largest_batch.map_or(UNKNOWN.into(), |batch| batch.to_string()),
+        ]);
+    }
+    table.write(text);
 }
 
 fn speed_row(arm: &ArmSpeed) -> [String; 8] {
@@ -94,6 +128,31 @@ fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
             mean_of(&arm.seeds, |seed| seed.steps.map(|steps| steps as f64), 0),
             mean_of(&arm.seeds, |seed| seed.hours, 3),
         ]);
+    }
+    table.write(text);
+}
+
+fn probe_section(arms: &[ProbeArm], text: &mut String) {
+    text.push_str("\n## Blocks\n\n");
+    text.push_str("What the validation loss rises by without a block, with it and the next swapped, and with all in random order.\n\n");
+    let mut table =
+        Table::new(["Arm", "n", "Block", "Removed", "Swapped", "Shuffled", "Cosine", "Distance", "Gradient"]);
+    for arm in arms {
+        for block in &arm.blocks {
+            let first = block.block == 1;
+            let added = |value: Option<f64>| value.map_or(UNKNOWN.into(), |value| format!("{value:+.4}"));
+            table.row([
+                arm.arm.clone(),
+                arm.n.to_string(),
+                block.block.to_string(),
+                added(Some(block.removed_adds)),
+                added(block.swapped_adds),
+                if first { added(arm.shuffled_adds) } else { String::new() },
+                number(block.cosine, 4),
+                number(block.distance, 3),
+                number(block.gradient_norm, 4),
+            ]);
+        }
     }
     table.write(text);
 }

@@ -9,6 +9,7 @@ mod glue;
 mod markdown;
 mod notes;
 mod pretrain;
+mod probe;
 mod selection;
 mod speed;
 
@@ -24,6 +25,7 @@ use crate::id::JobId;
 pub use comparison::Comparison;
 pub use glue::{GlueArm, GlueReport, GlueScore};
 pub use pretrain::{PretrainArm, PretrainSeed};
+pub use probe::{BlockMeans, ProbeArm};
 pub use selection::{GlueAverage, Selected, selected};
 pub use speed::{ArmSpeed, EncoderFit, OpenSpeed, Speed, speed_up};
 
@@ -73,6 +75,9 @@ pub struct Report {
     pub speed: Option<Speed>,
     /// One row per arm, in the order of the job.
     pub pretrain: Vec<PretrainArm>,
+    /// One entry per arm whose checkpoints were probed, in the order of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeArm>,
     /// One entry per task that has a run, in the order of the GLUE table.
     pub glue: Vec<GlueReport>,
     /// One entry per arm that has a score, in the order of the job.
@@ -90,6 +95,7 @@ pub fn report(facts: &Facts) -> Report {
         complete: facts.unfinished.values().all(|count| *count == 0),
         speed: speed::speed(facts),
         pretrain: pretrain::pretrain(facts),
+        probes: probe::probes(facts),
         glue: glue::glue(facts),
         glue_averages: Vec::new(),
         notes: Vec::new(),

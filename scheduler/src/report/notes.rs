@@ -141,6 +141,7 @@ const fn stage_trial(stage: Stage) -> &'static str {
         Stage::Timing => "timing trial",
         Stage::Pretrain => "pre-train trial",
         Stage::Finetune => "fine-tune trial",
+        Stage::Probe => "probe trial",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Speed: only steps that ran interleaved on one device are compared.
 
 use recipe::event::Device;
-use recipe::report::{ArmTiming, TimingReport};
+use recipe::report::{ArmMemory, ArmTiming, TimingReport};
 use recipe::{Pretrain, Recipe, Timing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -53,6 +53,10 @@ pub struct ArmSpeed {
     pub share_of_limit: Option<f64>,
     pub tokens_per_second: f64,
     pub by_open: Vec<OpenSpeed>,
+    /// What the arm's steps take; see [`ArmMemory`].
+    pub memory: Option<ArmMemory>,
+    /// Sequences in the largest batch that fits, where it was looked for.
+    pub largest_batch: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -101,6 +105,8 @@ fn arm_speed(
         closed_form_saving,
         limit_saving,
         share_of_limit: step_saving.zip(limit_saving.filter(|limit| *limit > 0.0)).map(|(saved, limit)| saved / limit),
+        memory: arm.memory.clone(),
+        largest_batch: arm.largest_batch,
         tokens_per_second: arm.tokens_per_step as f64 / seconds_per_step.mean,
         by_open: arm
             .by_open
@@ -120,8 +126,8 @@ fn arm_speed(
 fn fits(timing: &Timing, baseline: &str, arm: &str) -> bool {
     let step = |name: &str| {
         let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe)?;
-        let Pretrain { model, objective, optimizer, batch, micro_batches, length, .. } = recipe;
-        Some((model, objective, optimizer, batch, micro_batches, length))
+        let Pretrain { model, objective, optimizer, batch, micro_batches, length, precision, recompute, .. } = recipe;
+        Some((model, objective, optimizer, batch, micro_batches, length, precision, recompute))
     };
     step(arm).is_some() && step(arm) == step(baseline)
 }

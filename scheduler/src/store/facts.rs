@@ -239,7 +239,7 @@ impl Store {
         );
         Ok(row.fetch_optional(&self.pool).await?.and_then(|row| match row.report.0 {
             Report::Timing(timing) => Some((timing, row.baseline)),
-            Report::Pretrain(_) | Report::Finetune(_) => None,
+            Report::Pretrain(_) | Report::Finetune(_) | Report::Probe(_) => None,
         }))
     }
 }

@@ -302,6 +302,7 @@ impl Inputs {
             // The arms of a job share their data.
             Recipe::Timing(timing) => timing.arms.first().map(|arm| &arm.recipe),
             Recipe::Pretrain(pretrain) => Some(pretrain),
+            Recipe::Probe(probe) => Some(&*probe.from),
             // The checkpoint that it starts from brings its vocabulary.
             Recipe::Finetune(finetune) => {
                 return Self { glue: Some(finetune.glue.clone()), ..Self::default() };

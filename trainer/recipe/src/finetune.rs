@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::layer_drop::is_default;
 use crate::learning_rate::LearningRate;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
 use crate::problem::Problems;
 use crate::seeds::Seeds;
-use crate::stage::{Dataset, Pretrain, check_batch};
+use crate::stage::{Dataset, Precision, Pretrain, check_batch};
 use crate::task::Task;
 
 /// A fine-tune run from a checkpoint, every block that is left of it open.
@@ -35,6 +36,8 @@ pub struct Finetune {
     pub learning_rate: LearningRate,
     #[serde(default)]
     pub optimizer: Optimizer,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
 }
 
 /// Where weights come from: written as the recipe that made them, or as `{"kind": "published", "model": ..., "checkpoint": ...}`.

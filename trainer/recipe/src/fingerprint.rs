@@ -47,6 +47,7 @@ impl Recipe {
                 }
                 forget_name(&mut finetune.glue);
             }
+            Recipe::Probe(probe) => forget_names(&mut probe.from),
         }
         // A recipe holds only maps with string keys and finite numbers, so this cannot fail.
         let value = serde_json::to_value(&anonymous).unwrap_or(Value::Null);
@@ -107,7 +108,7 @@ mod tests {
     use crate::learning_rate::{Decay, LearningRate};
     use crate::model::{Model, Norm, Size};
     use crate::optimizer::Optimizer;
-    use crate::stage::Mlm;
+    use crate::stage::{Mlm, Precision};
 
     fn recipe(digest: Option<&str>) -> Pretrain {
         let dataset = |name: &str| Dataset { name: name.into(), digest: digest.map(String::from) };
@@ -129,6 +130,9 @@ mod tests {
             validate_every: 200,
             validation_sequences: 256,
             divergence: None,
+            precision: Precision::Float32,
+            recompute: false,
+            probe: false,
         }
     }
 

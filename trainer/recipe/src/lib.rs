@@ -51,5 +51,8 @@ pub use problem::Problem;
 pub use report::Report;
 pub use schedule::{Moment, Shape};
 pub use seeds::{Purpose, Seeds};
-pub use stage::{Dataset, Electra, Mlm, Pretrain, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary};
+pub use stage::{
+    Dataset, Electra, LargestBatch, Mlm, Precision, Pretrain, Probe, Recipe, Stage, Timing, TimingArm, TrialSpec,
+    Vocabulary,
+};
 pub use task::Task;

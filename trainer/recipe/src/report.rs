@@ -15,6 +15,7 @@ pub enum Report {
     Timing(TimingReport),
     Pretrain(PretrainReport),
     Finetune(FinetuneReport),
+    Probe(ProbeReport),
 }
 
 impl Report {
@@ -23,6 +24,7 @@ impl Report {
             Report::Timing(_) => Stage::Timing,
             Report::Pretrain(_) => Stage::Pretrain,
             Report::Finetune(_) => Stage::Finetune,
+            Report::Probe(_) => Stage::Probe,
         }
     }
 }
@@ -45,6 +47,36 @@ pub struct ArmTiming {
     pub by_open: Vec<OpenTiming>,
     /// Tokens per step, for tokens per second.
     pub tokens_per_step: u64,
+    /// Absent where there are no warm-up steps to measure it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ArmMemory>,
+    /// Sequences in the largest batch whose fullest step fits into the memory; absent where it was not looked for, 0 where
+    /// not even the smallest one fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_batch: Option<u32>,
+}
+
+/// Memory of an arm's steps, as libtorch's allocator hands it out, measured in steps that are not timed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ArmMemory {
+    /// Weights, moments and gradients: what is there between two steps.
+    pub state_bytes: u64,
+    /// The most in any of these steps, with the state.
+    pub peak_bytes: u64,
+    /// Averaged over the time of each step, then over the steps; with the state.
+    pub mean_bytes: u64,
+    pub by_open: Vec<OpenMemory>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct OpenMemory {
+    /// Twice the blocks' worth of work per step: the number of open sublayers.
+    pub open_sublayers: u32,
+    pub steps: u32,
+    /// The most in any of these steps, with the state.
+    pub peak_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -90,6 +122,56 @@ pub struct FinetuneReport {
     /// Answers to the task's test files, as the GLUE server wants them; empty where the data have no test file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predictions: Vec<PredictionFile>,
+}
+
+/// What a probe finds on held-out sequences, every block open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProbeReport {
+    /// Training step of the checkpoint.
+    pub step: u64,
+    /// How many held-out sequences it looked at.
+    pub sequences: u32,
+    /// Of the model as it is.
+    pub validation_loss: f64,
+    /// From the first block to the last. In an order of sublayers of one's own, a block is two that follow each other.
+    pub blocks: Vec<BlockProbe>,
+    /// Validation losses with the blocks in a random order, one draw each.
+    pub shuffled_losses: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BlockProbe {
+    #[serde(flatten)]
+    pub state: BlockState,
+    /// Validation loss without this block.
+    pub removed_loss: f64,
+    /// Validation loss with this block and the next in each other's place; absent for the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped_loss: Option<f64>,
+}
+
+/// What one block does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BlockState {
+    /// From 1.
+    pub block: u32,
+    /// Cosine of a token's vector before and after the block; the mean over tokens.
+    pub cosine: f64,
+    /// L2 distance between the two; the mean over tokens.
+    pub distance: f64,
+    /// L2 norm of the gradient of the mean loss by the block's weights.
+    pub gradient_norm: f64,
+}
+
+impl BlockState {
+    /// As points of a curve: `block_3_cosine`, `block_3_distance`, `block_3_gradient_norm`.
+    pub fn points(&self) -> [(String, f64); 3] {
+        let values = [("cosine", self.cosine), ("distance", self.distance), ("gradient_norm", self.gradient_norm)];
+        values.map(|(name, value)| (format!("block_{}_{name}", self.block), value))
+    }
 }
 
 /// Folder of answers to test files, under the trainer's `--out`.

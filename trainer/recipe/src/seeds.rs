@@ -87,11 +87,6 @@ pub fn permutation(generator: &mut impl Rng, n: usize) -> Vec<u32> {
     order
 }
 
-/// The 63-bit value with which libtorch's own generator is seeded at `step`, so that dropout needs no carried state.
-pub fn libtorch_seed(seed: u64, purpose: Purpose, step: u64) -> i64 {
-    (generator(seed, purpose, step, 0).next_u64() >> 1) as i64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

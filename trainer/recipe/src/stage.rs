@@ -30,6 +30,7 @@ pub enum Recipe {
     Timing(Timing),
     Pretrain(Pretrain),
     Finetune(Finetune),
+    Probe(Probe),
 }
 
 /// The name of a stage, where its content does not matter.
@@ -40,16 +41,18 @@ pub enum Stage {
     Timing,
     Pretrain,
     Finetune,
+    Probe,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 3] = [Stage::Timing, Stage::Pretrain, Stage::Finetune];
+    pub const ALL: [Stage; 4] = [Stage::Timing, Stage::Pretrain, Stage::Finetune, Stage::Probe];
 
     pub const fn name(self) -> &'static str {
         match self {
             Stage::Timing => "timing",
             Stage::Pretrain => "pretrain",
             Stage::Finetune => "finetune",
+            Stage::Probe => "probe",
         }
     }
 }
@@ -174,6 +177,15 @@ pub struct Pretrain {
     /// is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
+    /// Keeps only the input of each sublayer for the backward pass and makes the rest again there: less memory, more time,
+    /// the same result.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recompute: bool,
+    /// Looks into every block at each validation; see [`crate::report::BlockState`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub probe: bool,
 }
 
 /// More steps are a mistake.
@@ -194,6 +206,42 @@ fn default_validation_sequences() -> u32 {
     256
 }
 
+/// In what numbers a model is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Precision {
+    #[default]
+    Float32,
+    /// Matrix products and what goes into them in bfloat16. Weights, moments, statistics, softmax, losses and the stream
+    /// between the sublayers stay float32.
+    Bfloat16,
+}
+
+/// Looks into a pre-trained checkpoint: what each block does, and what the model is without it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The recipe of the checkpoint.
+    pub from: Box<Pretrain>,
+    /// Seeds of the pre-train trial, so that the fingerprint names exactly one checkpoint.
+    #[serde(default)]
+    pub from_seeds: Seeds,
+    /// At most this many held-out sequences are looked at.
+    #[serde(default = "default_probe_sequences")]
+    pub sequences: u32,
+    /// Random orders of the blocks that are tried.
+    #[serde(default = "default_shuffles")]
+    pub shuffles: u32,
+}
+
+fn default_probe_sequences() -> u32 {
+    64
+}
+fn default_shuffles() -> u32 {
+    8
+}
+
 /// Runs its arms interleaved on one device (A B B A ...) and times their steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,8 +251,21 @@ pub struct Timing {
     pub rounds: u32,
     /// Timed steps in one turn.
     pub steps_per_turn: u32,
-    /// Untimed steps at the start of each turn.
+    /// Untimed steps at the start of each turn; memory is measured in them.
     pub warmup_steps: u32,
+    /// Looks for the largest batch of each arm that fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_batch: Option<LargestBatch>,
+}
+
+/// How the largest batch is looked for: by bisection, each candidate tried with a step on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct LargestBatch {
+    /// What the trainer may take; by default what the device has free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -220,6 +281,7 @@ impl Recipe {
             Recipe::Timing(_) => Stage::Timing,
             Recipe::Pretrain(_) => Stage::Pretrain,
             Recipe::Finetune(_) => Stage::Finetune,
+            Recipe::Probe(_) => Stage::Probe,
         }
     }
 
@@ -230,8 +292,17 @@ impl Recipe {
             Recipe::Timing(timing) => timing.check(&mut problems),
             Recipe::Pretrain(pretrain) => pretrain.check(&mut problems),
             Recipe::Finetune(finetune) => finetune.check(&mut problems),
+            Recipe::Probe(probe) => probe.check(&mut problems),
         }
         problems.into_vec()
+    }
+}
+
+impl Probe {
+    fn check(&self, problems: &mut Problems) {
+        problems.within("from", |p| self.from.check(p));
+        problems.require(self.sequences > 0, "sequences", || "at least 1".into());
+        problems.require(self.shuffles <= 1000, "shuffles", || format!("{}: at most 1000", self.shuffles));
     }
 }
 
@@ -240,6 +311,10 @@ impl Timing {
         problems.require(!self.arms.is_empty(), "arms", || "nothing to time".into());
         problems.require(self.rounds > 0, "rounds", || "at least one round".into());
         problems.require(self.steps_per_turn > 0, "steps_per_turn", || "at least one step".into());
+        problems.within("largest_batch", |problems| {
+            let limit = self.largest_batch.and_then(|search| search.limit_bytes);
+            problems.require(limit != Some(0), "limit_bytes", || "a positive number".into());
+        });
         problems.within("arms", |problems| {
             for (index, arm) in self.arms.iter().enumerate() {
                 problems.within(&index.to_string(), |problems| problems.within("recipe", |p| arm.recipe.check(p)));

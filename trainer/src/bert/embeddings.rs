@@ -8,6 +8,7 @@ use super::encoder::Input;
 use super::layout::Family;
 use super::linear::LayerNorm;
 use super::weights::Weights;
+use crate::kernel::Noise;
 
 #[derive(Debug)]
 pub struct Embeddings {
@@ -19,6 +20,8 @@ pub struct Embeddings {
     types: Tensor,
     norm: Option<LayerNorm>,
     dropout: f64,
+    /// Its dropout site.
+    site: u32,
     /// The id of `[PAD]`, whose row gets no gradient from here, as in the published models.
     padding: i64,
 }
@@ -33,12 +36,13 @@ impl Embeddings {
             types: leaf("token_type_embeddings"),
             norm: model.embedding_norm.then(|| LayerNorm::new(weights, &format!("{prefix}.LayerNorm"))),
             dropout: model.dropout,
+            site: family.first_site(),
             padding,
         }
     }
 
     /// `[B, S]` ids to `[B, S, E]`.
-    pub(super) fn forward(&self, input: &Input, train: bool) -> Tensor {
+    pub(super) fn forward(&self, input: &Input, noise: Option<&Noise>) -> Tensor {
         let length = input.ids.size()[1];
         // The position and first-segment rows are the same for every sequence: summed once as [S, E], then broadcast.
         let places = self.positions.narrow(0, 0, length);
@@ -51,6 +55,6 @@ impl Embeddings {
             Some(norm) => norm.forward(&x),
             None => x,
         };
-        dropout(x, self.dropout, 1.0, train)
+        dropout(&x, noise.map(|noise| noise.at(self.site, self.dropout)))
     }
 }

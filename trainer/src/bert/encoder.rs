@@ -1,13 +1,17 @@
 //! Embeddings, sublayers, and the last LayerNorm of Pre-LN.
 
-use recipe::{Gate, Model, Norm};
+use std::rc::Rc;
+
+use recipe::{Gate, Model, Norm, Rows};
 use tch::{Kind, Tensor};
 
 use super::embeddings::Embeddings;
 use super::layout::{Family, places};
 use super::linear::{LayerNorm, Linear};
-use super::sublayer::Sublayer;
+use super::sublayer::{SITES, Sublayer};
 use super::weights::Weights;
+use crate::kernel::Noise;
+use crate::recompute::Tape;
 
 /// A batch of token ids.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub struct Input {
     pub ids: Tensor,
     /// `[B, S]`, int64: the segment of each token; absent where all are of the first.
     pub types: Option<Tensor>,
-    /// `[B, 1, 1, S]`, true at tokens, false at padding; absent where there is no padding.
+    /// `[B, S]`, true at tokens, false at padding; absent where there is no padding.
     mask: Option<Tensor>,
 }
 
@@ -28,8 +32,7 @@ impl Input {
 
     /// `ids`, `types` and `mask` `[B, S]`, int64; `mask` is 1 at tokens and 0 at padding.
     pub fn padded(ids: Tensor, types: Tensor, mask: &Tensor) -> Self {
-        let [b, s] = mask.size()[..] else { unreachable!("a mask is [B, S]") };
-        Self { ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool).view([b, 1, 1, s])) }
+        Self { ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool)) }
     }
 }
 
@@ -38,7 +41,11 @@ pub struct Encoder {
     embeddings: Embeddings,
     /// From the embeddings' width to the encoder's, where these differ.
     project: Option<Linear>,
-    sublayers: Vec<Sublayer>,
+    sublayers: Vec<Rc<Sublayer>>,
+    /// The group of weights of the first sublayer; the others follow.
+    first_group: usize,
+    /// The places of the sublayers that are gone through, in forward order.
+    order: Vec<usize>,
     /// Pre-LN leaves its sum unnormalised; one more LayerNorm ends the stack.
     norm: Option<LayerNorm>,
 }
@@ -51,34 +58,172 @@ impl Encoder {
         Self {
             embeddings: Embeddings::new(weights, family, model, padding),
             project: projects.then(|| Linear::new(weights, &format!("{prefix}.embeddings_project"))),
-            sublayers: places(model)
-                .map(|(block, half)| Sublayer::new(weights, &family.block(block), half, model))
+            sublayers: (0..)
+                .zip(places(model))
+                .map(|(place, (block, half))| {
+                    let site = family.first_site() + 1 + place * SITES;
+                    Rc::new(Sublayer::new(weights, &family.block(block), half, model, site))
+                })
                 .collect(),
+            first_group: family.first_group(model),
+            order: (0..2 * model.blocks as usize).collect(),
             norm: (model.norm == Norm::Pre).then(|| LayerNorm::new(weights, &format!("{prefix}.encoder.ln"))),
         }
     }
 
-    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; `train` turns dropout on.
-    pub fn forward(&self, input: &Input, gates: &[Gate], train: bool) -> Tensor {
-        self.forward_seen(input, gates, train, &mut |_| ())
+    /// Goes through the sublayers at the places `order` (from 0) alone from here on, in that order.
+    pub fn go_through(&mut self, order: Vec<usize>) {
+        assert!(order.iter().all(|&place| place < self.sublayers.len()), "{order:?}");
+        self.order = order;
     }
 
-    /// As [`Encoder::forward`]; shows `seen` what comes into the first sublayer and then the output of each, before the last
-    /// LayerNorm.
-    pub fn forward_seen(&self, input: &Input, gates: &[Gate], train: bool, seen: &mut dyn FnMut(&Tensor)) -> Tensor {
-        assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
-        let mut x = self.embeddings.forward(input, train);
-        if let Some(project) = &self.project {
-            x = project.forward(&x);
+    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; without
+    /// `noise`, nothing is dropped.
+    pub fn forward(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
+        self.forward_recorded(input, gates, noise, None)
+    }
+
+    /// As [`Encoder::forward`]; with a `tape`, what open sublayers make on the way is not kept but made again.
+    pub fn forward_recorded(
+        &self,
+        input: &Input,
+        gates: &[Gate],
+        noise: Option<&Noise>,
+        mut tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
+        for &place in &self.order {
+            x = self.through(place, x, input, &gates[place], noise, tape.as_deref_mut());
         }
+        self.normed(x)
+    }
+
+    /// As [`Encoder::forward`] without noise; shows `seen` what goes into the first sublayer and then the output of each,
+    /// before the last LayerNorm.
+    pub fn forward_seen(&self, input: &Input, gates: &[Gate], seen: &mut dyn FnMut(&Tensor)) -> Tensor {
+        let mut x = self.embedded(input, gates, None, None);
         seen(&x);
-        for (sublayer, gate) in self.sublayers.iter().zip(gates) {
-            x = sublayer.forward(x, input.mask.as_ref(), gate, train);
+        for &place in &self.order {
+            x = self.through(place, x, input, &gates[place], None, None);
             seen(&x);
         }
+        self.normed(x)
+    }
+
+    /// [`Encoder::forward_recorded`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`. What no token at
+    /// them depends on is not computed: the last open sublayer, where it is a feed-forward one, sees these tokens alone.
+    pub fn forward_at(
+        &self,
+        input: &Input,
+        gates: &[Gate],
+        positions: &Tensor,
+        noise: Option<&Noise>,
+        mut tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
+        let last = self.order.iter().rev().copied().find(|&place| gates[place].is_open());
+        let alone = last.filter(|&last| self.sublayers[last].is_token_wise() && matches!(gates[last].rows, Rows::All));
+        for &place in &self.order {
+            let gate = &gates[place];
+            if Some(place) == alone {
+                // So few tokens are not worth a second pass, and what follows the tape's last piece is in one graph.
+                x = self.through(place, at(&x, positions), input, gate, noise, None);
+            } else {
+                x = self.through(place, x, input, gate, noise, tape.as_deref_mut());
+            }
+        }
+        self.normed(if alone.is_some() { x } else { at(&x, positions) })
+    }
+
+    /// What comes out of the sublayer at `place`.
+    fn through(
+        &self,
+        place: usize,
+        x: Tensor,
+        input: &Input,
+        gate: &Gate,
+        noise: Option<&Noise>,
+        tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let mask = input.mask.as_ref();
+        match tape.filter(|_| gate.is_open()) {
+            None => self.sublayers[place].forward(x, mask, gate, noise),
+            Some(tape) => {
+                let sublayer = Rc::clone(&self.sublayers[place]);
+                let (mask, gate, noise) = (mask.map(Tensor::shallow_clone), gate.clone(), noise.copied());
+                tape.again(x, self.first_group + place, move |x| {
+                    sublayer.forward(x.shallow_clone(), mask.as_ref(), &gate, noise.as_ref())
+                })
+            }
+        }
+    }
+
+    /// What goes into the first sublayer, `[B, S, H]`.
+    fn embedded(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>, tape: Option<&mut Tape>) -> Tensor {
+        assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
+        let x = self.embeddings.forward(input, noise);
+        let x = match &self.project {
+            Some(project) => project.forward(&x),
+            None => x,
+        };
+        match tape {
+            Some(tape) => tape.cut(x),
+            None => x,
+        }
+    }
+
+    fn normed(&self, x: Tensor) -> Tensor {
         match &self.norm {
             Some(norm) => norm.forward(&x),
             None => x,
+        }
+    }
+}
+
+/// The tokens of `x` `[B, S, H]` at `positions` `[M]`, int64 indexes into all `B * S`: `[M, H]`.
+pub fn at(x: &Tensor, positions: &Tensor) -> Tensor {
+    x.flatten(0, 1).index_select(0, positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use recipe::{Seeds, Size};
+    use tch::Device;
+
+    use super::*;
+    use crate::bert::Head;
+
+    #[test]
+    fn at_some_positions_it_says_what_it_says_at_all_and_has_the_same_gradients() {
+        let size = Size { blocks: 2, hidden: 12, heads: 3, intermediate: 20 };
+        let (all, none) = (|| Gate { rows: Rows::All, scale: 1.5 }, || Gate { rows: Rows::None, scale: 1.5 });
+        let some = || Gate { rows: Rows::Some(vec![0, 3]), scale: 1.5 };
+        let cases = [
+            [all(), all(), all(), all()],
+            [all(), all(), all(), none()],
+            [all(), all(), none(), none()],
+            [all(), all(), none(), some()],
+            [none(), none(), none(), none()],
+        ];
+        let ids = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(30).view([5, 7]);
+        let positions = Tensor::from_slice(&[0i64, 5, 8, 21, 34]);
+        for norm in [Norm::Pre, Norm::Post] {
+            let model = Model::of_size(size, norm);
+            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            let encoder = Encoder::new(&weights, Family::Bert, &model, 0);
+            let input = Input::packed(ids.shallow_clone(), None);
+            for gates in &cases {
+                let expected = at(&encoder.forward(&input, gates, None), &positions);
+                let found = encoder.forward_at(&input, gates, &positions, None, None);
+                let gradients = |x: &Tensor| {
+                    let words = [weights.leaf("bert.embeddings.word_embeddings.weight")];
+                    Tensor::run_backward(&[(x * x.sin()).sum(Kind::Float)], &words, false, false).remove(0)
+                };
+                for (found, expected) in [(&found, &expected), (&gradients(&found), &gradients(&expected))] {
+                    let error = (found - expected).norm().double_value(&[]) / expected.norm().double_value(&[]);
+                    assert!(error < 1e-5, "{norm:?} {gates:?}: {error}");
+                }
+            }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What stands on the encoder: the heads of the pre-training objectives; pooler and classifier in fine-tuning.
 
 use recipe::Model;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::dropout::dropout;
-use super::layout::{Family, classifier_names};
+use super::encoder::at;
+use super::layout::{Family, HEAD_SITE, classifier_names};
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
+use crate::kernel::{self, Noise};
 
 /// Predicts the token at each masked position. Its decoder is the word embedding, transposed.
 #[derive(Debug)]
@@ -27,23 +29,32 @@ impl MlmHead {
                 ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias")
             }
         };
+        let words = format!("{}.word_embeddings.weight", family.embeddings());
         Self {
             transform: Linear::new(weights, transform),
             norm: LayerNorm::new(weights, norm),
-            decoder: Linear {
-                weight: weights.leaf(&format!("{}.word_embeddings.weight", family.embeddings())),
-                bias: weights.leaf(bias),
-            },
+            decoder: Linear { weight: weights.leaf(&words), half: weights.half(&words), bias: weights.leaf(bias) },
         }
     }
 
     /// Logits `[M, V]` at `positions` `[M]`, int64 indexes into the `B * S` tokens of `hidden` `[B, S, H]`. The other
     /// positions cost nothing: over a vocabulary of 30,000 they would cost more than a narrow encoder.
     pub fn forward(&self, hidden: &Tensor, positions: &Tensor) -> Tensor {
-        let width = hidden.size()[2];
-        // [B, S, H] -> [B * S, H] -> [M, H]
-        let masked = hidden.reshape([-1, width]).index_select(0, positions);
-        self.decoder.forward(&self.norm.forward(&self.transform.forward(&masked).gelu("none")))
+        let logits = self.decoder.product(&self.transformed(&at(hidden, positions)));
+        logits.to_kind(Kind::Float) + &self.decoder.bias
+    }
+
+    /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at the tokens `masked` `[M, H]`, without
+    /// keeping their logits.
+    pub fn loss(&self, masked: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
+        let Linear { weight, half, bias } = &self.decoder;
+        kernel::likelihood(&self.transformed(masked), (weight, half.as_ref()), bias, labels, scale)
+    }
+
+    /// What goes into the decoder, `[M, H]`.
+    fn transformed(&self, masked: &Tensor) -> Tensor {
+        let transformed = kernel::gelu(&self.transform.product(&self.norm.narrowed(masked)), &self.transform.bias);
+        self.norm.fork(&transformed.to_kind(Kind::Float)).0
     }
 }
 
@@ -110,15 +121,15 @@ impl Classifier {
         self.family
     }
 
-    /// `hidden` `[B, S, H]` to `[B, outputs]`.
-    pub fn forward(&self, hidden: &Tensor, train: bool) -> Tensor {
-        let dropped = |x: Tensor| dropout(x, self.dropout, 1.0, train);
+    /// `hidden` `[B, S, H]` to `[B, outputs]`; without `noise`, nothing is dropped.
+    pub fn forward(&self, hidden: &Tensor, noise: Option<&Noise>) -> Tensor {
+        let dropped = |place: u32, x: &Tensor| dropout(x, noise.map(|noise| noise.at(HEAD_SITE + place, self.dropout)));
         // [B, S, H] -> [B, H]: the token [CLS]
         let first = hidden.select(1, 0);
         let pooled = match self.family {
             Family::Bert => self.dense.forward(&first).tanh(),
-            Family::Electra | Family::Generator => self.dense.forward(&dropped(first)).gelu("none"),
+            Family::Electra | Family::Generator => self.dense.forward(&dropped(0, &first)).gelu("none"),
         };
-        self.output.forward(&dropped(pooled))
+        self.output.forward(&dropped(1, &pooled))
     }
 }

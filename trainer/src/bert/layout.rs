@@ -37,10 +37,30 @@ impl Family {
         }
     }
 
+    /// The number of an encoder's first dropout site; its others follow.
+    pub(super) const fn first_site(self) -> u32 {
+        match self {
+            Self::Bert | Self::Electra => 0,
+            Self::Generator => 1 << 16,
+        }
+    }
+
+    /// The number, in [`groups`], of the first sublayer of the encoder beside or of `model`.
+    pub(super) const fn first_group(self, model: &Model) -> usize {
+        match self {
+            Self::Bert | Self::Electra => 1,
+            // As deep as the model, whose sublayers come first.
+            Self::Generator => 1 + 2 * model.blocks as usize,
+        }
+    }
+
     pub(super) fn block(self, index: u32) -> String {
         format!("{}.encoder.layer.{index}", self.prefix())
     }
 }
+
+/// The number of the first dropout site of what stands on the encoder.
+pub(super) const HEAD_SITE: u32 = 1 << 17;
 
 /// What stands on the encoder.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,15 +1,18 @@
 //! The two boxes that everything else is made of.
 
 use recipe::model::LAYER_NORM_EPSILON;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::weights::Weights;
+use crate::kernel;
 
 /// x W^T + b.
 #[derive(Debug)]
 pub(super) struct Linear {
     /// `[out, in]`
     pub(super) weight: Tensor,
+    /// The weight in bfloat16, where the model computes in it.
+    pub(super) half: Option<Tensor>,
     /// `[out]`
     pub(super) bias: Tensor,
 }
@@ -17,12 +20,18 @@ pub(super) struct Linear {
 impl Linear {
     /// `name` is the published one, without `.weight` and `.bias`.
     pub(super) fn new(weights: &Weights, name: &str) -> Self {
-        Self { weight: weights.leaf(&format!("{name}.weight")), bias: weights.leaf(&format!("{name}.bias")) }
+        let weight = format!("{name}.weight");
+        Self { weight: weights.leaf(&weight), half: weights.half(&weight), bias: weights.leaf(&format!("{name}.bias")) }
     }
 
-    /// `[.., in]` to `[.., out]`.
+    /// `[.., in]` to `[.., out]`, float32.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// Without the bias, which the next pass adds: `[.., in]` to `[.., out]`, in the type of `x`.
+    pub(super) fn product(&self, x: &Tensor) -> Tensor {
+        kernel::multiply(x, &self.weight, self.half.as_ref())
     }
 }
 
@@ -33,16 +42,30 @@ pub(super) struct LayerNorm {
     weight: Tensor,
     /// `[H]`
     bias: Tensor,
+    /// What is normed goes into products in bfloat16.
+    half: bool,
 }
 
 impl LayerNorm {
     /// `name` is the published one, without `.weight` and `.bias`.
     pub(super) fn new(weights: &Weights, name: &str) -> Self {
-        Self { weight: weights.leaf(&format!("{name}.weight")), bias: weights.leaf(&format!("{name}.bias")) }
+        let weight = format!("{name}.weight");
+        let half = weights.half(&weight).is_some();
+        Self { weight: weights.leaf(&weight), bias: weights.leaf(&format!("{name}.bias")), half }
     }
 
-    /// `[.., H]` to `[.., H]`.
+    /// `[.., H]` to `[.., H]`, float32.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), LAYER_NORM_EPSILON, true)
+        kernel::norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON, false).0
+    }
+
+    /// What goes into products, and `x` for the branch around them.
+    pub(super) fn fork(&self, x: &Tensor) -> (Tensor, Tensor) {
+        kernel::norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON, self.half)
+    }
+
+    /// `x` as it goes into products.
+    pub(super) fn narrowed(&self, x: &Tensor) -> Tensor {
+        if self.half { x.to_kind(Kind::BFloat16) } else { x.shallow_clone() }
     }
 }

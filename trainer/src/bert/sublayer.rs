@@ -4,9 +4,9 @@ use recipe::{Gate, Model, Norm, Rows, Sublayer as Half};
 use tch::Tensor;
 
 use super::attention::Attention;
-use super::dropout::dropout;
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
+use crate::kernel::{self, Dropout, Noise};
 
 #[derive(Debug)]
 pub struct Sublayer {
@@ -14,7 +14,12 @@ pub struct Sublayer {
     norm: LayerNorm,
     body: Body,
     dropout: f64,
+    /// Its first dropout site; it has [`SITES`].
+    site: u32,
 }
+
+/// Dropout sites of a sublayer: its branch, its attention weights.
+pub(super) const SITES: u32 = 2;
 
 #[derive(Debug)]
 enum Body {
@@ -23,8 +28,8 @@ enum Body {
 }
 
 impl Sublayer {
-    /// The `half` of the block that goes by `prefix`, such as `bert.encoder.layer.0`.
-    pub(super) fn new(weights: &Weights, prefix: &str, half: Half, model: &Model) -> Self {
+    /// The `half` of the block that goes by `prefix`, such as `bert.encoder.layer.0`. `site` is its first dropout site.
+    pub(super) fn new(weights: &Weights, prefix: &str, half: Half, model: &Model, site: u32) -> Self {
         Self {
             placement: model.norm,
             norm: LayerNorm::new(weights, &format!("{prefix}.{}", norm_name(model.norm, half))),
@@ -33,37 +38,46 @@ impl Sublayer {
                 Half::FeedForward => Body::FeedForward(FeedForward::new(weights, prefix)),
             },
             dropout: model.dropout,
+            site,
         }
     }
 
+    /// Whether a token goes through on its own, whatever the others are.
+    pub(super) fn is_token_wise(&self) -> bool {
+        matches!(self.body, Body::FeedForward(_))
+    }
+
     /// `x` `[B, S, H]` to `[B, S, H]`; `mask` as in [`Attention`]. A closed gate gives `x` back and runs nothing; one that
-    /// is open to some sequences runs on these alone.
-    pub(super) fn forward(&self, x: Tensor, mask: Option<&Tensor>, gate: &Gate, train: bool) -> Tensor {
+    /// is open to some sequences runs on these alone. Without `noise`, nothing is dropped.
+    pub(super) fn forward(&self, x: Tensor, mask: Option<&Tensor>, gate: &Gate, noise: Option<&Noise>) -> Tensor {
         match &gate.rows {
             Rows::None => x,
-            Rows::All => self.opened(&x, mask, gate.scale, train),
+            Rows::All => self.opened(&x, mask, gate.scale, noise),
             Rows::Some(rows) => {
                 let rows: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
                 let rows = Tensor::from_slice(&rows).to_device(x.device());
                 let mask = mask.map(|mask| mask.index_select(0, &rows));
-                let opened = self.opened(&x.index_select(0, &rows), mask.as_ref(), gate.scale, train);
+                let opened = self.opened(&x.index_select(0, &rows), mask.as_ref(), gate.scale, noise);
                 x.index_copy(0, &rows, &opened)
             }
         }
     }
 
     /// Pre-LN: `x + F(LN x) scale`. Post-LN: `LN(x + F(x) scale)`.
-    fn opened(&self, x: &Tensor, mask: Option<&Tensor>, scale: f64, train: bool) -> Tensor {
-        let branch = |y: &Tensor| {
-            let y = match &self.body {
-                Body::Attention(attention) => attention.forward(y, mask, train),
-                Body::FeedForward(feed_forward) => feed_forward.forward(y),
-            };
-            dropout(y, self.dropout, scale, train)
+    fn opened(&self, x: &Tensor, mask: Option<&Tensor>, scale: f64, noise: Option<&Noise>) -> Tensor {
+        let dropout = |site: u32, rate: f64| noise.map_or(Dropout::NONE, |noise| noise.at(self.site + site, rate));
+        let (y, around) = match self.placement {
+            Norm::Pre => self.norm.fork(x),
+            Norm::Post => (self.norm.narrowed(x), x.shallow_clone()),
         };
+        let (y, last) = match &self.body {
+            Body::Attention(attention) => attention.forward(&y, mask, |rate| dropout(1, rate)),
+            Body::FeedForward(feed_forward) => feed_forward.forward(&y),
+        };
+        let sum = kernel::drop(&last.product(&y), &last.bias, &around, dropout(0, self.dropout), scale);
         match self.placement {
-            Norm::Pre => x + branch(&self.norm.forward(x)),
-            Norm::Post => self.norm.forward(&(x + branch(x))),
+            Norm::Pre => sum,
+            Norm::Post => self.norm.forward(&sum),
         }
     }
 }
@@ -95,9 +109,9 @@ impl FeedForward {
         }
     }
 
-    /// `[B, S, H]` to `[B, S, H]`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.narrow.forward(&self.widen.forward(x).gelu("none"))
+    /// `[B, S, H]` to `[B, S, I]`, and what it goes through last.
+    fn forward(&self, x: &Tensor) -> (Tensor, &Linear) {
+        (kernel::gelu(&self.widen.product(x), &self.widen.bias), &self.narrow)
     }
 }
 
@@ -118,9 +132,9 @@ mod tests {
             let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));
             let mask = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(7).lt(5).view([5, 1, 1, 7]);
             for half in [Half::Attention, Half::FeedForward] {
-                let sublayer = Sublayer::new(&weights, "bert.encoder.layer.0", half, &model);
+                let sublayer = Sublayer::new(&weights, "bert.encoder.layer.0", half, &model, 0);
                 let gate = |rows| Gate { rows, scale: 1.5 };
-                let run = |rows| sublayer.forward(x.shallow_clone(), Some(&mask), &gate(rows), false);
+                let run = |rows| sublayer.forward(x.shallow_clone(), Some(&mask), &gate(rows), None);
                 let (all, some) = (run(Rows::All), run(Rows::Some(vec![1, 4])));
                 for row in 0..5 {
                     let expected = if [1, 4].contains(&row) { all.get(row) } else { x.get(row) };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use recipe::model::INIT_STANDARD_DEVIATION;
 use recipe::seeds::{generator, uniform};
-use recipe::{Gate, Model, Purpose, Seeds};
+use recipe::{Gate, Model, Precision, Purpose, Seeds};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::layout::{self, Head, Planned, PlannedGroup, Start};
@@ -23,6 +23,8 @@ pub struct Weights {
 pub struct Group {
     /// `[elements]`, float32.
     values: Tensor,
+    /// `[elements]`, the values in bfloat16, where the model computes in it.
+    half: Option<Tensor>,
     /// So many elements at the front belong to matrices.
     matrices: i64,
     weights: Vec<Weight>,
@@ -44,6 +46,19 @@ impl Weights {
         let plan = layout::groups(model, vocabulary, head);
         let groups = plan.into_iter().map(|group| Group::new(group, seeds, device)).collect();
         Self { groups }
+    }
+
+    /// Has a model that is made from here on compute in `precision`.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        for group in &mut self.groups {
+            group.half = (precision == Precision::Bfloat16).then(|| group.values.to_kind(Kind::BFloat16));
+        }
+        self
+    }
+
+    /// Follows values that were written from outside the optimiser.
+    pub(crate) fn refresh(&self) {
+        self.groups.iter().for_each(Group::refresh);
     }
 
     /// The weights outside the sublayers, then those of each sublayer in forward order; after them a generator's.
@@ -72,11 +87,18 @@ impl Weights {
     pub(crate) fn copy_group(&mut self, from: usize, to: usize) {
         let source = self.groups[from].values.shallow_clone();
         overwrite(&mut self.groups[to].values, &source);
+        self.groups[to].refresh();
     }
 
     /// All weights by published name, as views.
     pub fn named(&self) -> BTreeMap<String, Tensor> {
         self.groups.iter().flat_map(|group| group.named(&group.values)).collect()
+    }
+
+    /// Bytes of the values in all their types.
+    pub fn bytes(&self) -> u64 {
+        let values = |group: &Group| bytes(&group.values) + group.half.as_ref().map_or(0, bytes);
+        self.groups.iter().map(values).sum()
     }
 
     /// Number of elements.
@@ -89,12 +111,29 @@ impl Weights {
     /// # Panics
     /// When there is none: model and layout disagree.
     pub(super) fn leaf(&self, name: &str) -> Tensor {
-        let mut weights = self.groups.iter().flat_map(|group| &group.weights);
-        match weights.find(|weight| weight.planned.parts[0] == name) {
-            Some(weight) => weight.leaf.shallow_clone(),
+        self.find(name).1.leaf.shallow_clone()
+    }
+
+    /// The same in bfloat16, where the model computes in it; no leaf.
+    pub(super) fn half(&self, name: &str) -> Option<Tensor> {
+        let (group, weight) = self.find(name);
+        let size = weight.leaf.size();
+        let view = |half: &Tensor| half.narrow(0, weight.offset, size.iter().product()).view(&size[..]);
+        group.half.as_ref().map(view)
+    }
+
+    fn find(&self, name: &str) -> (&Group, &Weight) {
+        let mut weights = self.groups.iter().flat_map(|group| group.weights.iter().map(move |weight| (group, weight)));
+        match weights.find(|(_, weight)| weight.planned.parts[0] == name) {
+            Some(found) => found,
             None => unreachable!("the layout has no weight {name}"),
         }
     }
+}
+
+/// Bytes of a tensor's elements; none where it is undefined.
+pub(crate) fn bytes(tensor: &Tensor) -> u64 {
+    if tensor.defined() { (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64 } else { 0 }
 }
 
 impl Group {
@@ -122,7 +161,7 @@ impl Group {
                 Weight { leaf: view.detach().set_requires_grad(true), planned, offset }
             })
             .collect();
-        Self { values, matrices, weights }
+        Self { values, half: None, matrices, weights }
     }
 
     pub fn elements(&self) -> i64 {
@@ -137,6 +176,18 @@ impl Group {
     /// The whole buffer.
     pub(crate) fn values(&mut self) -> &mut Tensor {
         &mut self.values
+    }
+
+    /// The whole buffer, and the same in bfloat16.
+    pub(crate) fn both(&mut self) -> (&mut Tensor, Option<&mut Tensor>) {
+        (&mut self.values, self.half.as_mut())
+    }
+
+    /// Follows the values in bfloat16.
+    pub(crate) fn refresh(&self) {
+        if let Some(half) = &self.half {
+            no_grad(|| half.shallow_clone().copy_(&self.values));
+        }
     }
 
     /// The whole buffer, to look at.

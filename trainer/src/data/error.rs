@@ -64,9 +64,10 @@ impl DataError {
     }
 }
 
-impl From<DataError> for Failure {
-    fn from(error: DataError) -> Self {
-        let kind = match &error {
+impl DataError {
+    /// What the outside is told that it is.
+    pub(crate) fn kind(&self) -> FailureKind {
+        match self {
             DataError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
                 io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
@@ -74,8 +75,13 @@ impl From<DataError> for Failure {
             },
             DataError::Tokenizer(_) => FailureKind::Internal,
             _ => FailureKind::BadData,
-        };
-        Failure { kind, message: error.to_string() }
+        }
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        Failure { kind: error.kind(), message: error.to_string() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use recipe::event::{Device, Point};
-use recipe::report::{ArmTiming, FinetuneReport, PredictionFile, PretrainReport, TimingReport};
+use recipe::report::{ArmTiming, FinetuneReport, PredictionFile, PretrainReport, ProbeReport, TimingReport};
 use recipe::{Event, Recipe, Report};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -202,6 +202,8 @@ fn report_of(assignment: &Assignment) -> Report {
                     turns: vec![0.1],
                     by_open: vec![],
                     tokens_per_step: 4096,
+                    memory: None,
+                    largest_batch: None,
                 })
                 .collect(),
         }),
@@ -222,6 +224,13 @@ fn report_of(assignment: &Assignment) -> Report {
             majority_score: 0.5,
             digest: "d".into(),
             predictions: Vec::new(),
+        }),
+        Recipe::Probe(_) => Report::Probe(ProbeReport {
+            step: 3,
+            sequences: 1,
+            validation_loss: 5.0,
+            blocks: Vec::new(),
+            shuffled_losses: Vec::new(),
         }),
     }
 }

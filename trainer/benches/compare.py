@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Lamina's pre-train step beside that of its peers: one run, the same cores, shapes, batch and masked positions.
+
+Every system gets a turn of a few steps in each round, forwards in one round and backwards in the next, so that whatever
+else the machine does hits all of them alike. A turn counts as its mean, a system as the median of its turns.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+
+SIZES = {
+    "narrow": {"blocks": 12, "hidden": 128, "heads": 2, "batch": 32},
+    "mini": {"blocks": 4, "hidden": 256, "heads": 4, "batch": 32},
+    "small": {"blocks": 4, "hidden": 512, "heads": 8, "batch": 32},
+    "base": {"blocks": 12, "hidden": 768, "heads": 12, "batch": 8},
+}
+LENGTH = 128
+# 15 % of the 126 tokens between [CLS] and [SEP].
+MASKED = 19
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = 30522
+PRECISIONS = ["float32", "bfloat16"]
+HERE = pathlib.Path(__file__).parent
+
+
+def main():
+    options = arguments()
+    threads = len(os.sched_getaffinity(0))
+    # Nothing spins while another system has its turn.
+    os.environ.update(OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive")
+    print(f"{processor()}, {threads} cores; batch x {LENGTH} tokens, {MASKED} of them masked; {options.rounds} rounds of "
+          f"{options.steps} steps", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        lamina = Lamina(options, pathlib.Path(folder), threads)
+        for name in options.sizes:
+            compare(name, SIZES[name], options, lamina, threads)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trainer", required=True, help="the release build of lamina-trainer")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with requirements.txt")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES, metavar="SIZE")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=5, help="in a turn")
+    parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
+    return parser.parse_args()
+
+
+def compare(name, size, options, lamina, threads):
+    peers = [
+        Peer(peer, precision, compiled, size, options, threads)
+        for peer in ["stock", "tuned"]
+        for precision in PRECISIONS
+        for compiled in ([False] if options.eager else [False, True])
+    ]
+    systems = peers + [Arm(lamina, name, size, precision) for precision in PRECISIONS]
+    tokens = size["batch"] * LENGTH
+    try:
+        systems = [system for system in systems if system.turn(2)]  # compiles, allocates
+        turns = {system.name: [] for system in systems}
+        for number in range(options.rounds):
+            for system in systems if number % 2 == 0 else reversed(systems):
+                turns[system.name].append(tokens / statistics.mean(system.turn(options.steps)))
+    finally:
+        for peer in peers:
+            peer.process.kill()
+    rates = {system: statistics.median(rates) for system, rates in turns.items()}
+    table(name, size, rates, turns)
+
+
+def table(name, size, rates, turns):
+    def best(start):
+        return max((rate for system, rate in rates.items() if system.startswith(start)), default=float("nan"))
+
+    print(f"\n{name}: {size['blocks']} x {size['hidden']}, {size['heads']} heads, batch {size['batch']}\n")
+    print("| | tokens/s | slowest and fastest turn |\n|---|---:|---|")
+    for system, rate in rates.items():
+        print(f"| {system} | {rate:,.0f} | {min(turns[system]):,.0f} to {max(turns[system]):,.0f} |")
+    stock, eager, tuned, ours = best("stock"), best("stock eager"), best("tuned"), best("Lamina")
+    print(f"\nLamina's best is {ours / eager:.2f} x the best stock eager, {ours / stock:.2f} x the best stock, "
+          f"{ours / tuned:.2f} x the best tuned.", flush=True)
+
+
+class Peer:
+    """A process that waits between its turns."""
+
+    def __init__(self, peer, precision, compiled, size, options, threads):
+        self.name = f"{peer} {'compiled' if compiled else 'eager'} {precision}"
+        order = {"peer": peer, "precision": precision, "compiled": compiled, "size": size, "vocabulary": VOCABULARY,
+                 "batch": size["batch"], "length": LENGTH, "masked": MASKED, "threads": threads}
+        self.process = subprocess.Popen([options.python, HERE / "peers" / "worker.py", json.dumps(order)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def turn(self, steps):
+        """Seconds of each step; none where the peer does not run."""
+        try:
+            print(steps, file=self.process.stdin, flush=True)
+            return json.loads(self.process.stdout.readline() or "[]")
+        except BrokenPipeError:
+            return []
+
+
+class Lamina:
+    """Text, vocabulary and recipes for a timing of the trainer."""
+
+    def __init__(self, options, folder, threads):
+        self.options, self.folder, self.threads = options, folder, threads
+        words = [spelled(number) for number in range(VOCABULARY - len(SPECIALS))]
+        (folder / "vocab.txt").write_text("\n".join(SPECIALS + words) + "\n")
+        draws = random.Random(0)
+        documents = (" ".join(draws.choices(words, k=2000)) for _ in range(300))
+        (folder / "text.txt").write_text("\n\n".join(documents) + "\n")
+
+    def run(self, arms, rounds, steps, warmup):
+        """The report's arms, by name; `None` where the trainer refuses."""
+        (self.folder / "recipe.json").write_text(json.dumps({"recipe": {
+            "stage": "timing", "rounds": rounds, "steps_per_turn": steps, "warmup_steps": warmup,
+            "arms": [{"name": name, "recipe": recipe} for name, recipe in arms.items()]}}))
+        out = tempfile.mkdtemp(dir=self.folder)
+        command = [self.options.trainer, "run", "--recipe", self.folder / "recipe.json", "--out", out,
+                   "--corpus", self.folder / "text.txt", "--vocabulary", self.folder / "vocab.txt",
+                   "--cache", self.folder / "cache", "--device", "cpu", "--threads", str(self.threads)]
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if ended.returncode:
+            print(ended.stderr, file=sys.stderr)
+            return None
+        report = json.loads(pathlib.Path(out, "report.json").read_text())
+        return {arm["name"]: arm for arm in report["arms"]}
+
+
+class Arm:
+    def __init__(self, lamina, name, size, precision):
+        self.name, self.lamina, self.recipe = f"Lamina {precision}", lamina, recipe(size, precision)
+
+    def turn(self, steps):
+        arms = self.lamina.run({self.name: self.recipe}, rounds=1, steps=steps, warmup=2)
+        return arms[self.name]["turns"] if arms else []
+
+
+def recipe(size, precision, **more):
+    """A pre-train recipe of the trainer."""
+    model = {"blocks": size["blocks"], "hidden": size["hidden"], "heads": size["heads"],
+             "intermediate": 4 * size["hidden"], "norm": "pre"}
+    if precision != "float32":
+        more["precision"] = precision
+    return {"model": model, "learning_rate": {"peak": 1e-4}, "steps": 1000, "batch": size["batch"], "length": LENGTH,
+            "corpus": {"name": "random words"}, "vocabulary": {"kind": "file", "dataset": {"name": "numbers"}},
+            "validate_every": 1000, **more}
+
+
+def spelled(number):
+    """The words aaaa, aaab, ...: letters alone, so that each is one token."""
+    return "".join(chr(ord("a") + number // 26**place % 26) for place in (3, 2, 1, 0))
+
+
+def processor():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

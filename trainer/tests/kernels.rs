@@ -1,0 +1,230 @@
+//! The fused operators against libtorch's own, forward and backward, for every instruction set that this processor has:
+//! sizes that all differ and divide by nothing.
+
+use std::sync::Mutex;
+
+use tch::{Device, Kind, Tensor, no_grad};
+use trainer::kernel::{self, Adam, Attention, Buffers, Dropout, Noise};
+
+/// Which kernels are in use is a matter of the process.
+static CHOICE: Mutex<()> = Mutex::new(());
+
+/// Runs `operator` on copies of `inputs` with libtorch's operators and with each set of kernels; outputs and gradients may
+/// differ by `tolerance`, as norm of the difference over norm.
+fn agree(inputs: &[Tensor], tolerance: f64, operator: impl Fn(&[Tensor]) -> Vec<Tensor>) {
+    let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
+    let run = |set: &str| -> Option<Vec<Tensor>> {
+        if !kernel::choose(set) {
+            return None;
+        }
+        assert_eq!(kernel::chosen(), set);
+        let leaves: Vec<Tensor> = inputs.iter().map(|x| x.detach().copy().set_requires_grad(true)).collect();
+        let outputs = operator(&leaves);
+        // A weight on every element, so that no gradient cancels out.
+        let weighted = |x: &Tensor| {
+            let places = Tensor::arange(x.numel() as i64, (Kind::Float, Device::Cpu)).view_as(x);
+            (x.to_kind(Kind::Float) * (places * 0.7).sin()).sum(Kind::Float)
+        };
+        let total = outputs.iter().map(weighted).fold(Tensor::from(0.0f32), |sum, part| sum + part);
+        let gradients = Tensor::run_backward(&[total], &leaves, false, false);
+        Some(outputs.into_iter().chain(gradients).map(|x| x.detach().to_kind(Kind::Double)).collect())
+    };
+    let expected = run("libtorch").unwrap();
+    let mut sets = 0;
+    for set in ["portable", "avx2", "avx512"] {
+        let Some(found) = run(set) else { continue };
+        sets += 1;
+        assert_eq!(found.len(), expected.len());
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(found.size(), expected.size());
+            let error = (found - expected).norm().double_value(&[]);
+            let size = expected.norm().double_value(&[]);
+            assert!(error <= tolerance * size, "{set}, tensor {index}: off by {error:e} of {size:e}");
+        }
+    }
+    kernel::choose("");
+    assert!(sets > 0, "the portable kernels run everywhere");
+}
+
+const SINGLE: f64 = 2e-6;
+/// bfloat16 has 8 bits; the fused operators round less often than libtorch's.
+const HALF: f64 = 2e-2;
+
+fn random(shape: &[i64], seed: i64) -> Tensor {
+    tch::manual_seed(seed);
+    Tensor::randn(shape, (Kind::Float, Device::Cpu))
+}
+
+/// Every width that a vector of sixteen splits differently, and row counts with a remainder on two threads.
+const SHAPES: [[i64; 2]; 6] = [[1, 1], [3, 15], [7, 16], [13, 37], [5, 128], [11, 300]];
+
+fn types() -> [(Kind, f64); 2] {
+    [(Kind::Float, SINGLE), (Kind::BFloat16, HALF)]
+}
+
+#[test]
+fn norm_is_layer_norm_and_adds_the_gradient_that_goes_around() {
+    for [rows, n] in SHAPES.into_iter().filter(|[_, n]| *n > 1) {
+        let inputs = [random(&[rows, n], 1) * 3.0 + 1.0, random(&[n], 2), random(&[n], 3)];
+        for (kind, tolerance) in types() {
+            agree(&inputs, tolerance.max(1e-5), |x| {
+                let (normed, through) = kernel::norm(&x[0], &x[1], &x[2], 1e-12, kind == Kind::BFloat16);
+                assert_eq!(normed.kind(), kind);
+                vec![normed, through]
+            });
+        }
+    }
+}
+
+#[test]
+fn gelu_is_the_exact_gelu_of_the_sum() {
+    for [rows, n] in SHAPES {
+        let inputs = [random(&[rows, n], 1) * 3.0, random(&[n], 2)];
+        for (kind, tolerance) in types() {
+            agree(&inputs, tolerance, |x| vec![kernel::gelu(&x[0].to_kind(kind), &x[1])]);
+        }
+    }
+}
+
+#[test]
+fn drop_is_dropout_of_the_sum_scaled_onto_the_residual() {
+    let noise = Noise::new(3, 5, 0);
+    for [rows, n] in SHAPES {
+        let inputs = [random(&[rows, n], 1), random(&[n], 2), random(&[rows, n], 3)];
+        for rate in [0.0, 0.1, 0.6] {
+            for (kind, tolerance) in types() {
+                let dropout = noise.at(7, rate);
+                agree(&inputs, tolerance, |x| vec![kernel::drop(&x[0].to_kind(kind), &x[1], &x[2], dropout, 1.7)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn multiply_is_a_product_in_the_type_of_its_input() {
+    let inputs = [random(&[3, 7, 37], 1), random(&[21, 37], 2)];
+    for (kind, tolerance) in types() {
+        agree(&inputs, tolerance, |x| {
+            let half = no_grad(|| x[1].to_kind(Kind::BFloat16));
+            vec![kernel::multiply(&x[0].to_kind(kind), &x[1], Some(&half))]
+        });
+    }
+}
+
+#[test]
+fn attention_is_softmax_and_dropout_over_the_tokens_that_are_seen() {
+    for [b, s, heads, d] in [[2, 1, 1, 1], [3, 7, 2, 5], [2, 65, 3, 16], [1, 131, 2, 37], [2, 128, 2, 64]] {
+        let inputs = [random(&[b, s, 3 * heads * d], 1), random(&[3 * heads * d], 2)];
+        // Sequence i has lost its last i tokens.
+        let places = Tensor::arange(s, (Kind::Int64, Device::Cpu)).view([1, s]);
+        let tokens =
+            places.lt_tensor(&(Tensor::arange(b, (Kind::Int64, Device::Cpu)) * -1 + s).clamp_min(1).view([b, 1]));
+        for (tokens, causal, rate) in [(None, false, 0.0), (Some(&tokens), false, 0.2), (Some(&tokens), true, 0.2)] {
+            let dropout = Noise::new(1, 2, 0).at(9, rate);
+            for (kind, tolerance) in types() {
+                let attention = Attention { heads, tokens, causal, dropout };
+                agree(&inputs, tolerance.max(1e-5), |x| vec![attention.forward(&x[0].to_kind(kind), &x[1])]);
+            }
+        }
+    }
+}
+
+#[test]
+fn likelihood_is_the_cross_entropy_of_the_logits() {
+    for [m, h, v] in [[1, 5, 3], [13, 37, 99], [1100, 8, 301]] {
+        let inputs = [random(&[m, h], 1), random(&[v, h], 2), random(&[v], 3)];
+        let labels = Tensor::arange(m, (Kind::Int64, Device::Cpu)).g_mul_scalar(7).remainder(v);
+        for (kind, tolerance) in types() {
+            agree(&inputs, tolerance.max(1e-5), |x| {
+                let half = no_grad(|| x[1].to_kind(Kind::BFloat16));
+                vec![kernel::likelihood(&x[0].to_kind(kind), (&x[1], Some(&half)), &x[2], &labels, 0.3)]
+            });
+        }
+    }
+}
+
+#[test]
+fn every_set_of_kernels_draws_the_same() {
+    let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
+    let dropout = Noise::new(5, 6, 1).at(3, 0.25);
+    let drawn = |set: &str| kernel::choose(set).then(|| dropout.kept(13, 301));
+    let expected = drawn("portable").unwrap();
+    for set in ["avx2", "avx512"] {
+        assert!(drawn(set).is_none_or(|found| found == expected), "{set}");
+    }
+    kernel::choose("");
+}
+
+#[test]
+fn an_element_is_kept_at_the_rate_whatever_its_place() {
+    const STEPS: u64 = 400;
+    let n = 131;
+    let mut counts = Tensor::zeros([7, n], (Kind::Float, Device::Cpu));
+    for step in 0..STEPS {
+        counts += Noise::new(1, step, 0).at(2, 0.1).kept(7, n);
+    }
+    let spread = (STEPS as f64 * 0.1 * 0.9).sqrt();
+    let off = (&counts - STEPS as f64 * 0.9).abs().max().double_value(&[]);
+    assert!(off < 5.0 * spread, "{off}");
+    let (total, draws) = (counts.sum(Kind::Double).double_value(&[]), (7 * n * STEPS as i64) as f64);
+    assert!((total - draws * 0.9).abs() < 4.0 * (draws * 0.09).sqrt(), "{total} of {draws}");
+}
+
+#[test]
+fn each_seed_step_micro_batch_and_site_has_its_own_draws() {
+    let draws = |seed, step, part, site| Noise::new(seed, step, part).at(site, 0.5).kept(3, 64);
+    let here = draws(1, 2, 3, 4);
+    assert_eq!(here, draws(1, 2, 3, 4));
+    for other in [draws(2, 2, 3, 4), draws(1, 3, 3, 4), draws(1, 2, 4, 4), draws(1, 2, 3, 5)] {
+        let same = here.eq_tensor(&other).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+        assert!((0.3..0.7).contains(&same), "{same}");
+    }
+    assert_ne!(here.get(0), here.get(1));
+}
+
+#[test]
+fn adam_is_the_rule_element_by_element() {
+    let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
+    let rule = Adam { mix1: 0.1, mix2: 0.01, epsilon: 1e-6, rate: 0.02, root: 1.3, keep: 0.9 };
+    for n in [1, 15, 16, 301, 9001] {
+        let [value, first, gradient] = [1, 2, 3].map(|seed| random(&[n], seed));
+        let second = random(&[n], 4).square();
+        let (factor, decayed) = (0.5, n * 2 / 3);
+        let g = &gradient * factor;
+        let (m, v) = (&first * 0.9 + &g * 0.1, &second * 0.99 + g.square() * 0.01);
+        let kept = Tensor::arange(n, (Kind::Int64, Device::Cpu)).lt(decayed).to_kind(Kind::Float) * -0.1 + 1.0;
+        let expected = &value * kept - &m / (v.sqrt() * 1.3 + 1e-6) * 0.02;
+        for set in ["portable", "avx2", "avx512"] {
+            if !kernel::choose(set) {
+                continue;
+            }
+            let [mut values, mut first, mut second] = [&value, &first, &second].map(Tensor::copy);
+            let mut half = Tensor::zeros([n], (Kind::BFloat16, Device::Cpu));
+            let buffers = Buffers {
+                values: &mut values,
+                first: &mut first,
+                second: &mut second,
+                gradient: &gradient,
+                half: Some(&mut half),
+            };
+            rule.update(buffers, factor, decayed);
+            for (found, expected) in [(&values, &expected), (&first, &m), (&second, &v)] {
+                let error = (found - expected).abs().max().double_value(&[]);
+                assert!(error < 1e-6, "{set}, {n} elements: {error}");
+            }
+            assert_eq!(half, values.to_kind(Kind::BFloat16), "{set}");
+            let (sum, expected) =
+                (kernel::square_sum(&gradient), gradient.square().sum(Kind::Double).double_value(&[]));
+            assert!((sum / expected - 1.0).abs() < 1e-6, "{set}: {sum}, expected {expected}");
+        }
+    }
+    kernel::choose("");
+}
+
+#[test]
+fn what_libtorch_refuses_is_a_panic_with_its_words() {
+    let refused = std::panic::catch_unwind(|| kernel::multiply(&random(&[2, 3], 1), &random(&[4, 5], 2), None));
+    let words = *refused.unwrap_err().downcast::<String>().unwrap();
+    assert!(words.contains("mat1 and mat2 shapes cannot be multiplied"), "{words}");
+    assert_eq!(Dropout::NONE.kept(2, 3), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+}

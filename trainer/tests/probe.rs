@@ -1,0 +1,174 @@
+//! What a probe says of each block, and what a timing says of memory.
+
+#[expect(dead_code, reason = "a part of it is for other tests")]
+mod program;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use program::{Bench, finish, pretrain, spec, without_stage};
+use recipe::{FailureKind, Gate, Pretrain, Probe, Seeds};
+use serde_json::{Value, json};
+use tch::{Device, Tensor, no_grad};
+use trainer::data::tokens::{Shards, VocabularySource};
+use trainer::objective::{Part, Replacement};
+use trainer::optimizer::Optimizer;
+use trainer::pretrain::Pretraining;
+use trainer::probe;
+use trainer::recompute::Tape;
+use trainer::train::Training;
+
+#[test]
+fn a_block_that_does_nothing_is_found_and_not_missed() {
+    let bench = Bench::new();
+    for change in [json!({}), json!({"electra": {"divisor": 2}}), json!({"next_sentence": true})] {
+        let mut recipe = pretrain(5);
+        recipe["objective"] = change;
+        let mut training = training(&bench, recipe);
+        // Block 2 adds nothing to the stream: what its halves end with is zero.
+        for (name, mut value) in training.weights().named() {
+            let ends = [".layer.1.attention.output.dense", ".layer.1.output.dense"];
+            if ends.iter().any(|end| name.contains(end)) && !name.starts_with("generator") {
+                let _ = no_grad(|| value.zero_());
+            }
+        }
+        let from = Box::new(training.recipe().clone());
+        let rule = Probe { from, from_seeds: Seeds::default(), sequences: 8, shuffles: 3 };
+        let mut said = Vec::new();
+        let report = probe::run(&mut training, &rule, 1, 5, |done, total| {
+            said.push((done, total));
+            Ok::<(), ()>(())
+        });
+        let report = report.unwrap();
+        let loss = report.validation_loss;
+        let idle = report.blocks[1];
+        assert!((idle.state.cosine - 1.0).abs() < 1e-6 && idle.state.distance == 0.0, "{idle:?}");
+        assert!((idle.removed_loss - loss).abs() < 1e-6, "{idle:?} of {loss}");
+        for block in [0, 2] {
+            let found = report.blocks[block];
+            assert!(found.state.cosine < 1.0 && found.state.distance > 0.0, "{found:?}");
+            assert!(found.removed_loss != loss, "{found:?} of {loss}");
+        }
+        // Changing places with an idle neighbour changes nothing; the last block has none behind it.
+        let swapped: Vec<Option<f64>> = report.blocks.iter().map(|block| block.swapped_loss).collect();
+        assert!((swapped[0].unwrap() - loss).abs() < 1e-6 && (swapped[1].unwrap() - loss).abs() < 1e-6, "{swapped:?}");
+        assert_eq!(swapped[2], None);
+        // An order of three blocks of which one is idle is either as it was or the other two the other way round.
+        assert_eq!(report.shuffled_losses.len(), 3);
+        let outcomes: BTreeSet<i64> = report.shuffled_losses.iter().map(|loss| (loss * 1e4).round() as i64).collect();
+        assert!(outcomes.len() <= 2, "{outcomes:?}");
+        assert_eq!((said.last(), said.len()), (Some(&(9, 9)), 9));
+    }
+}
+
+#[test]
+fn a_gradient_norm_is_that_of_the_mean_loss() {
+    let bench = Bench::new();
+    let training = training(&bench, pretrain(5));
+    let gates = vec![Gate::OPEN; 6];
+    let found = probe::blocks(&training, &gates);
+    let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
+    let batches: Vec<_> = training.held_out().collect();
+    let masked = batches.iter().map(|batch| batch.labels.len()).sum();
+    for batch in &batches {
+        let draws = Replacement { seed: 0, step: 0, part: 0 };
+        let part = Part { masked, parts: batches.len() as u32, noise: None, draws };
+        let loss = training.objective().loss(batch, &gates, &part, None);
+        optimizer.differentiate(training.weights(), &loss, Tape::default(), &[true; 7]);
+    }
+    for (block, found) in found.iter().enumerate() {
+        let both = Tensor::cat(&[1, 2].map(|half| optimizer.gradient(2 * block + half)), 0);
+        let expected = both.norm().double_value(&[]);
+        assert!((found.gradient_norm - expected).abs() < 1e-5 * expected, "{found:?}, expected {expected}");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_probed_by_the_program_and_no_other_than_the_one_that_is_named() {
+    let bench = Bench::new();
+    let mut recipe = pretrain(10);
+    recipe["validation_sequences"] = json!(16);
+    recipe["probe"] = json!(true);
+    let trained = finish(&mut bench.command("pretrain", "pretrain", &spec(recipe.clone()))).succeeded();
+    for name in ["block_1_cosine", "block_2_distance", "block_3_gradient_norm"] {
+        assert_eq!(trained.points(name).len(), 1, "{name}: one value at each validation");
+    }
+    let probe = |recipe: &Value| {
+        json!({"stage": "probe", "from": without_stage(recipe.clone()),
+        "from_seeds": spec(json!({}))["seeds"], "sequences": 16, "shuffles": 2})
+    };
+    let run = |out: &str, recipe: &Value| {
+        let mut command = bench.command(out, out, &spec(probe(recipe)));
+        finish(command.arg("--from").arg(bench.checkpoint("pretrain")))
+    };
+    let report = run("probe", &recipe).succeeded().report();
+    assert_eq!(report["step"], 10);
+    let (loss, expected) = (&report["validation_loss"], &trained.report()["validation_loss"]);
+    assert!((loss.as_f64().unwrap() - expected.as_f64().unwrap()).abs() < 1e-6, "{loss}, expected {expected}");
+    let (_, bits) = trained.points("block_3_gradient_norm")[0];
+    assert_eq!(report["blocks"][2]["gradient_norm"].as_f64().map(f64::to_bits), Some(bits));
+    let other = run("other", &pretrain(11));
+    assert_eq!(other.failure().kind, FailureKind::CorruptCheckpoint);
+    let mut empty = probe(&recipe);
+    empty["sequences"] = json!(0);
+    let refused = finish(&mut bench.command("empty", "empty", &spec(empty)));
+    assert!(refused.failure().message.contains("--from") || refused.failure().message.contains("/recipe/sequences"));
+}
+
+#[test]
+fn memory_is_that_of_the_open_sublayers_and_less_with_recomputation() {
+    let bench = Bench::new();
+    let timed = |out: &str, changes: &[Value], largest: Value| {
+        let arm = |(index, change): (usize, &Value)| {
+            let mut recipe = without_stage(pretrain(100));
+            recipe["layer_drop"] = json!({"schedule": "constant", "theta_limit": 0.3, "unit": "independent"});
+            for (key, value) in change.as_object().unwrap() {
+                recipe[key] = value.clone();
+            }
+            json!({"name": index.to_string(), "recipe": recipe})
+        };
+        let arms: Vec<Value> = changes.iter().enumerate().map(arm).collect();
+        let mut recipe = json!({"stage": "timing", "arms": arms, "rounds": 12, "steps_per_turn": 1, "warmup_steps": 2});
+        if !largest.is_null() {
+            recipe["largest_batch"] = largest;
+        }
+        finish(&mut bench.command(out, out, &spec(recipe))).succeeded().report()["arms"].clone()
+    };
+    let arms = timed("memory", &[json!({}), json!({"recompute": true}), json!({"precision": "bfloat16"})], json!(null));
+    let elements = training(&bench, pretrain(5)).weights().elements() as u64;
+    let memory = |arm: usize, field: &str| arms[arm]["memory"][field].as_u64().unwrap();
+    // Weights, their gradient and its two moments.
+    assert_eq!(memory(0, "state_bytes"), 16 * elements);
+    assert_eq!(memory(2, "state_bytes"), 18 * elements);
+    assert!(memory(1, "peak_bytes") < memory(0, "peak_bytes"), "{arms}");
+    assert!(memory(2, "peak_bytes") - memory(2, "state_bytes") < memory(0, "peak_bytes") - memory(0, "state_bytes"));
+    let rows = arms[0]["memory"]["by_open"].as_array().unwrap();
+    let peaks: Vec<u64> = rows.iter().map(|row| row["peak_bytes"].as_u64().unwrap()).collect();
+    assert!(rows.len() > 1 && peaks.first() < peaks.last(), "{arms}");
+    assert_eq!(rows.iter().map(|row| row["steps"].as_u64().unwrap()).sum::<u64>(), 24);
+    assert!(memory(0, "state_bytes") < memory(0, "mean_bytes") && memory(0, "mean_bytes") < memory(0, "peak_bytes"));
+
+    // The largest batch is the largest that fits.
+    let limit = memory(0, "peak_bytes") + 3_000_000;
+    let plain = json!({"layer_drop": null});
+    let found = timed("largest", std::slice::from_ref(&plain), json!({"limit_bytes": limit}));
+    let batch = found[0]["largest_batch"].as_u64().unwrap();
+    let peak = |batch: u64| {
+        let out = format!("batch-{batch}");
+        let arms = timed(&out, &[json!({"layer_drop": null, "batch": batch})], json!(null));
+        arms[0]["memory"]["peak_bytes"].as_u64().unwrap()
+    };
+    assert!(batch > 5 && peak(batch) <= limit, "{batch}: {} of {limit}", peak(batch));
+    assert!(peak(batch + 1) > limit, "{batch}: {} of {limit} is taken by one more", peak(batch + 1));
+    assert_eq!(timed("none", &[plain], json!({"limit_bytes": 1}))[0]["largest_batch"], 0);
+}
+
+/// A model at its starting values, on the bench's text.
+fn training(bench: &Bench, recipe: Value) -> Pretraining {
+    let recipe: Pretrain = serde_json::from_value(without_stage(recipe)).unwrap();
+    let source = VocabularySource::Trained { size: 200 };
+    let (corpus, cache) = (bench.path("text.txt"), bench.path("cache"));
+    let shards =
+        Shards::build_or_open(&corpus, &source, &cache, recipe.held_out, recipe.length, &mut |_, _, _| ()).unwrap();
+    Pretraining::new(recipe, Seeds::default(), Rc::new(shards), Device::Cpu)
+}
