@@ -49,6 +49,8 @@ pub(crate) enum Error {
     DatasetNotRegistered(Problem),
     #[error("{}", .0.message)]
     DatasetChanged(Problem),
+    #[error("the GLUE server wants eleven files, and {}; `fill=majority` lets constants stand in for answers that will not come", lacking(.0))]
+    IncompleteSubmission(Vec<Problem>),
     #[error("{0}")]
     InvalidParameter(String),
     #[error("the cursor is not one that this list gave out")]
@@ -116,6 +118,7 @@ impl Error {
                 (StatusCode::UNPROCESSABLE_ENTITY, "dataset_not_registered", "Dataset not registered")
             }
             Self::DatasetChanged(_) => (StatusCode::CONFLICT, "dataset_changed", "Dataset changed"),
+            Self::IncompleteSubmission(_) => (StatusCode::CONFLICT, "incomplete_submission", "Incomplete submission"),
             Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
             Self::InvalidCursor => (StatusCode::BAD_REQUEST, "invalid_cursor", "Invalid cursor"),
             Self::DigestMismatch(_) => (StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", "Digest mismatch"),
@@ -142,7 +145,7 @@ impl Error {
 
     fn problems(self) -> Vec<Problem> {
         match self {
-            Self::InvalidJob(problems) => problems,
+            Self::InvalidJob(problems) | Self::IncompleteSubmission(problems) => problems,
             Self::UnknownField(problem)
             | Self::InvalidBody(problem)
             | Self::DatasetNotRegistered(problem)
@@ -257,6 +260,12 @@ fn count(problems: &[Problem]) -> String {
         [problem] => format!("{} at {}", problem.message, problem.pointer),
         _ => format!("{} things are wrong with this job", problems.len()),
     }
+}
+
+/// The files are the problems' pointers.
+fn lacking(problems: &[Problem]) -> String {
+    let files: Vec<&str> = problems.iter().map(|problem| problem.pointer.trim_start_matches('/')).collect();
+    format!("{} cannot be made", files.join(", "))
 }
 
 /// An error with all its causes, in one line.

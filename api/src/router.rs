@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::metrics::{self, Metrics};
-use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, tokens, trials};
+use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, submission, tokens, trials};
 use crate::{auth, dashboard};
 
 /// A body is at most this long, unless its route says otherwise.
@@ -83,6 +83,7 @@ fn routes(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(jobs::get))
         .routes(routes!(trials::curves))
         .routes(routes!(report::get))
+        .routes(routes!(submission::get))
         .routes(routes!(events::stream))
         .routes(routes!(trials::list))
         .routes(routes!(trials::get))

@@ -1,4 +1,4 @@
-//! Checkpoints and datasets by content: a local folder by default, S3 by URL.
+//! Checkpoints, datasets and answers to test files by content: a local folder by default, S3 by URL.
 //!
 //! An artifact is named by the sha256 of its bytes and never changes. Writing is atomic: what is not complete, or not
 //! what its name says, is never seen.

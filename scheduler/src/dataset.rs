@@ -234,15 +234,21 @@ fn vocabulary_file(paths: Vec<String>) -> Vec<String> {
     if paths.len() == 1 { paths } else { paths.into_iter().filter(|path| path == "vocab.txt").collect() }
 }
 
-/// The labelled files of the tasks that are whole. Official archives come without some files (a task's training part
-/// is not always to be had), so a task that lacks one is left out, and a job that asks for it is told so; a folder
-/// without any whole task is refused.
+/// The files of the tasks that are whole: train and the first dev file, and what there is of a second dev file and of
+/// test files. Official archives come without some files (a task's training part is not always to be had), so a task
+/// that lacks one of the first two is left out, and a job that asks for it is told so; a folder without any whole task
+/// is refused.
 fn glue_files(root: &Path, paths: &[String]) -> Result<Vec<String>, DatasetError> {
     let (mut files, mut lacking) = (Vec::new(), Vec::new());
     for row in Task::rows() {
         let wanted = ["train.tsv", row.dev].map(|file| format!("{}/{file}", row.folder));
         match wanted.iter().filter(|path| !paths.contains(path)).map(String::as_str).collect::<Vec<_>>()[..] {
-            [] => files.extend(wanted),
+            [] => {
+                files.extend(wanted);
+                let mismatched = row.mismatched.map(|file| format!("{}/{file}", row.folder));
+                let optional = mismatched.into_iter().chain(row.tests.iter().map(|set| set.path.to_owned()));
+                files.extend(optional.filter(|path| paths.contains(path)));
+            }
             [missing] => lacking.push(format!("{} lacks {missing}", row.name)),
             _ => {}
         }
@@ -406,14 +412,14 @@ mod tests {
     }
 
     #[test]
-    fn glue_takes_the_labelled_files_of_the_tasks_that_are_there() {
+    fn glue_takes_the_files_of_the_tasks_that_are_there() {
         let header = "index\tsentence1\tsentence2\tlabel\n";
         let train = format!("{header}0\ta\tb\tentailment\n1\ta\tb\tentailment\n");
         let good = folder(&[("RTE/train.tsv", &train), ("RTE/dev.tsv", &train), ("RTE/test.tsv", header), ("x", "y")]);
         let scanned = scan(DatasetKind::Glue, "g", good.path()).unwrap();
         assert_eq!(
             scanned.files.iter().map(|f| f.file.path.as_str()).collect::<Vec<_>>(),
-            ["RTE/dev.tsv", "RTE/train.tsv"]
+            ["RTE/dev.tsv", "RTE/test.tsv", "RTE/train.tsv"]
         );
         assert_eq!(scanned.facts, DatasetFacts::Glue { examples: [(Task::Rte, 2)].into() });
         assert!(
@@ -423,6 +429,28 @@ mod tests {
         let broken = folder(&[("RTE/dev.tsv", header)]);
         fs::write(broken.path().join("RTE/train.tsv"), b"a\n\xff\n").unwrap();
         assert!(refusal(DatasetKind::Glue, broken.path()).contains("line 2 is not UTF-8"));
+    }
+
+    #[test]
+    fn glue_takes_second_dev_files_and_test_files_where_their_task_is_whole() {
+        let files = |paths: &[&str]| {
+            let folder = folder(&paths.iter().map(|path| (*path, "x\n")).collect::<Vec<_>>());
+            let scanned = scan(DatasetKind::Glue, "g", folder.path()).unwrap();
+            scanned.files.into_iter().map(|scanned| scanned.file.path).collect::<Vec<_>>()
+        };
+        let all = [
+            "MNLI/dev_matched.tsv",
+            "MNLI/dev_mismatched.tsv",
+            "MNLI/test_matched.tsv",
+            "MNLI/test_mismatched.tsv",
+            "MNLI/train.tsv",
+            "diagnostic/diagnostic.tsv",
+        ];
+        assert_eq!(files(&all), all);
+        let least = ["MNLI/dev_matched.tsv", "MNLI/train.tsv"];
+        assert_eq!(files(&least), least);
+        let rte = ["RTE/dev.tsv", "RTE/train.tsv"];
+        assert_eq!(files(&[&all[..4], &all[5..], &rte].concat()), rte, "without its training part MNLI is not here");
     }
 
     #[test]

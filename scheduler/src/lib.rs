@@ -15,6 +15,7 @@ pub mod protocol;
 pub mod report;
 pub mod statistics;
 pub mod store;
+pub mod submission;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;

@@ -39,6 +39,8 @@ impl Weed {
         let ports = free_ports();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new("weed");
+        // Before the subcommand it is about weed's own log, which goes to files in the temporary folder otherwise.
+        command.arg("-logtostderr=true");
         command.args(["server", "-s3", "-ip=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.args(["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0"]);
         command.arg(format!("-dir={}", folder.path().display()));

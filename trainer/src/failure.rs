@@ -46,6 +46,11 @@ impl TrainerError {
     pub(crate) fn corrupt(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::CorruptCheckpoint { path: path.into(), why: why.into() }
     }
+
+    /// A checkpoint that is whole, and not what a recipe can start from.
+    pub(crate) fn unsuited(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::InvalidRecipe { path: path.into(), problems: vec![Problem { pointer: "/from".into(), message: why.into() }] }
+    }
 }
 
 impl TrainerError {

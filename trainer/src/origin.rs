@@ -35,7 +35,9 @@ enum Pooler {
 
 impl Origin {
     /// # Errors
-    /// `CorruptCheckpoint` for a file that is missing, broken, or not that of `source`.
+    /// `CorruptCheckpoint` for a file that is missing or broken, or of a checkpoint that was made here and is not that of
+    /// `source`. `InvalidRecipe` for a published one that describes another model than `source` does, or one that is not
+    /// implemented: its files are as they were published, and trying again would not change them.
     pub fn open(source: &Source, folder: &Path) -> Result<Self, TrainerError> {
         match source {
             Source::Pretrained(recipe) => Self::pretrained(recipe, folder),
@@ -64,12 +66,12 @@ impl Origin {
     fn published(published: &Published, folder: &Path) -> Result<Self, TrainerError> {
         let path = folder.join(CONFIG);
         let text = fs::read(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
-        let config = Config::read(&text).map_err(|why| TrainerError::corrupt(&path, why))?;
+        let config = Config::read(&text).map_err(|why| TrainerError::unsuited(&path, why))?;
         let Model { dropout, attention_dropout, .. } = published.model;
         let found = Model { dropout, attention_dropout, ..config.model };
         if found != published.model {
             let why = format!("describes {found:?}, where the recipe has {:?}", published.model);
-            return Err(TrainerError::corrupt(path, why));
+            return Err(TrainerError::unsuited(path, why));
         }
         let tokenizer = folder.join(TOKENIZER);
         if tokenizer.exists() {
@@ -77,16 +79,16 @@ impl Origin {
             match lowercases(&text) {
                 Ok(true) => {}
                 Ok(false) => {
-                    return Err(TrainerError::corrupt(tokenizer, "do_lower_case is false: text is lowercased here"));
+                    return Err(TrainerError::unsuited(tokenizer, "do_lower_case is false: text is lowercased here"));
                 }
-                Err(why) => return Err(TrainerError::corrupt(tokenizer, why)),
+                Err(why) => return Err(TrainerError::unsuited(tokenizer, why)),
             }
         }
         let path = folder.join(VOCABULARY);
         let vocabulary = Vocabulary::read(&path)?;
         if vocabulary.size() > config.vocabulary {
             let why = format!("has {} tokens, where the model embeds {}", vocabulary.size(), config.vocabulary);
-            return Err(TrainerError::corrupt(path, why));
+            return Err(TrainerError::unsuited(path, why));
         }
         Ok(Self {
             folder: folder.to_owned(),

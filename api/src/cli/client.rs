@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use recipe::Problem;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -133,8 +133,11 @@ impl Client {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let authorization = format!("Bearer {}", self.token);
-        self.http.request(method, format!("{}{path}", self.server)).header(AUTHORIZATION, authorization)
+        self.authorized(self.http.request(method, format!("{}{path}", self.server)))
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        request.header(AUTHORIZATION, format!("Bearer {}", self.token))
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, CallError> {
@@ -168,6 +171,14 @@ impl Client {
 
     pub(crate) async fn text(&self, request: RequestBuilder) -> Result<String, CallError> {
         self.send(request).await?.text().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Reads an answer that is no text. `query`: names and values, as they are meant.
+    pub(crate) async fn bytes(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let address = Url::parse_with_params(&format!("{}{path}", self.server), query)
+            .with_context(|| format!("{} is no address of a server", self.server))?;
+        let response = self.send(self.authorized(self.http.get(address))).await?;
+        Ok(response.bytes().await.map_err(|error| self.unreachable(&error))?.into())
     }
 
     /// Sends a request; an answer that is no success becomes a [`Refusal`].

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`client`] | HTTP, and problems as sentences |
-//! | [`submit`], [`watch`], [`report`], [`jobs`], [`logs`], [`token`] | the commands |
+//! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`logs`], [`token`] | the commands |
 //! | [`progress`], [`plan`], [`markdown`], [`table`], [`text`] | how they show what they have read |
 
 pub(crate) mod client;
@@ -13,6 +13,7 @@ mod markdown;
 mod plan;
 mod progress;
 mod report;
+mod submission;
 mod submit;
 mod table;
 pub(crate) mod text;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Watch(watch::Arguments),
     /// Show a job's report
     Report(report::Arguments),
+    /// Fetch what an arm hands in to the GLUE server, as a zip archive
+    Submission(submission::Arguments),
     /// List jobs
     Jobs(jobs::List),
     /// List the trials of a job
@@ -62,6 +65,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Submit(arguments) => return submit::run(arguments).await,
         Command::Watch(arguments) => return watch::run(arguments).await,
         Command::Report(arguments) => report::run(arguments).await,
+        Command::Submission(arguments) => submission::run(arguments).await,
         Command::Jobs(arguments) => jobs::jobs(arguments).await,
         Command::Trials(arguments) => jobs::trials(arguments).await,
         Command::Logs(arguments) => logs::run(arguments).await,

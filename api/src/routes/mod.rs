@@ -8,5 +8,6 @@ pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod nodes;
 pub(crate) mod report;
+pub(crate) mod submission;
 pub(crate) mod tokens;
 pub(crate) mod trials;

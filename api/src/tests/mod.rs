@@ -1,6 +1,8 @@
 //! The HTTP side, black box: requests in, answers out, against a real Postgres.
 
+mod agent;
 mod agents;
+mod answers;
 mod artifacts;
 mod dashboard;
 mod events;

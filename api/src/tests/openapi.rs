@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::server::Server;
 
-const OPERATIONS: [&str; 24] = [
+const OPERATIONS: [&str; 25] = [
     "delete /tokens/{id}",
     "get /artifacts/{sha256}",
     "get /datasets",
@@ -14,6 +14,7 @@ const OPERATIONS: [&str; 24] = [
     "get /jobs/{id}/curves",
     "get /jobs/{id}/events",
     "get /jobs/{id}/report",
+    "get /jobs/{id}/submission.zip",
     "get /jobs/{id}/trials",
     "get /metrics",
     "get /nodes",

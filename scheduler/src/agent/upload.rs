@@ -1,12 +1,13 @@
-//! Checkpoints on their way to the artifact store, and the events that wait behind them.
+//! Checkpoints and answers to test files on their way to the artifact store, and the events that wait behind them.
 
 use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use recipe::Event;
 use recipe::event::Manifest;
+use recipe::report::{PREDICTIONS, PredictionFile};
+use recipe::{Event, Report};
 use sha2::{Digest as _, Sha256};
 
 use super::client::{Backoff, Client, ClientError};
@@ -50,9 +51,13 @@ enum UploadError {
     Superseded,
 }
 
-/// Sends the attempt's events on, in order, each checkpoint's files before its event, until the last one is forwarded.
+/// Sends the attempt's events on, in order, each one's files before it, until the last one is forwarded.
 pub(super) async fn forward(journal: &Journal, layout: &Layout, client: &Client) -> io::Result<()> {
-    while let Some((number, event)) = journal.next().await? {
+    while let Some((number, mut event)) = journal.next().await? {
+        if let Event::Finished { report: Report::Finetune(report) } = &mut event {
+            // A score counts without its answers; a report that names what nobody has would promise them.
+            report.predictions = answers(std::mem::take(&mut report.predictions), journal, layout, client).await?;
+        }
         let Event::Checkpointed { step, manifest, .. } = &event else {
             journal.forward(number, event)?;
             continue;
@@ -73,6 +78,32 @@ pub(super) async fn forward(journal: &Journal, layout: &Layout, client: &Client)
         }
     }
     Ok(())
+}
+
+/// Sends the answers to test files, and returns those that the store has taken. The others are named in the log.
+async fn answers(
+    files: Vec<PredictionFile>,
+    journal: &Journal,
+    layout: &Layout,
+    client: &Client,
+) -> io::Result<Vec<PredictionFile>> {
+    let folder = layout.out().join(PREDICTIONS);
+    let mut taken = Vec::with_capacity(files.len());
+    for file in files {
+        let sent = async {
+            let digest = Digest::parse(&file.sha256)?;
+            put(&digest, &folder, name::plain(&file.name)?, client, || false).await
+        };
+        match sent.await {
+            Ok(()) => taken.push(file),
+            Err(error) => {
+                let (why, name) = (chain(&error), &file.name);
+                tracing::warn!(name, why, "answers are left out");
+                journal.log(&format!("agent: the answers in {name} are left out: {why}"))?;
+            }
+        }
+    }
+    Ok(taken)
 }
 
 /// The manifest goes last, so that whoever finds it in the store finds all of its files.

@@ -104,18 +104,32 @@ fn cells(facts: &Facts) -> Cells<'_> {
     cells
 }
 
+/// The row of each task at the learning rate that is selected for `arm`; none for a task whose rate is not selected.
+pub(super) fn selected_rows(facts: &Facts, arm: &str) -> BTreeMap<Task, GlueArm> {
+    let cells = cells(facts);
+    let selected = |task: Task| arm_rows(task, arm, &cells).into_iter().find(|row| row.selected);
+    Task::rows().iter().filter_map(|row| Some((row.task, selected(row.task)?))).collect()
+}
+
+/// One row per learning rate of an arm, in rising order.
+fn arm_rows(task: Task, arm: &str, cells: &Cells<'_>) -> Vec<GlueArm> {
+    let mut rows: Vec<GlueArm> =
+        of_arm(task, arm, cells).into_iter().map(|(rate, runs)| glue_arm(arm, rate, runs)).collect();
+    select(&mut rows);
+    rows
+}
+
+fn of_arm<'a>(task: Task, arm: &str, cells: &'a Cells<'_>) -> Vec<(f64, &'a Vec<GlueScore>)> {
+    cells
+        .iter()
+        .filter(|((cell_task, cell_arm, _), _)| *cell_task == task && *cell_arm == arm)
+        .map(|((_, _, rate), runs)| (f64::from_bits(*rate), runs))
+        .collect()
+}
+
 fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueReport> {
-    let of_arm = |arm: &str| -> Vec<(f64, &Vec<GlueScore>)> {
-        cells
-            .iter()
-            .filter(|((cell_task, cell_arm, _), _)| *cell_task == task && *cell_arm == arm)
-            .map(|((_, _, rate), runs)| (f64::from_bits(*rate), runs))
-            .collect()
-    };
-    let row =
-        |arm: &String| of_arm(arm).into_iter().map(|(rate, runs)| glue_arm(arm, rate, runs)).collect::<Vec<GlueArm>>();
-    let mut arms: Vec<GlueArm> = facts.arms.iter().flat_map(row).collect();
-    select(&mut arms);
+    let of_arm = |arm: &str| of_arm(task, arm, cells);
+    let arms: Vec<GlueArm> = facts.arms.iter().flat_map(|arm| arm_rows(task, arm, cells)).collect();
     if arms.is_empty() {
         return None;
     }

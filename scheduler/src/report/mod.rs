@@ -26,7 +26,7 @@ pub use comparison::Comparison;
 pub use glue::{GlueArm, GlueReport, GlueScore};
 pub use pretrain::{PretrainArm, PretrainSeed};
 pub use probe::{BlockMeans, ProbeArm};
-pub use selection::GlueAverage;
+pub use selection::{GlueAverage, Selected, selected};
 pub use speed::{ArmSpeed, EncoderFit, OpenSpeed, Speed, speed_up};
 
 /// Everything that a report is made from.

@@ -1,10 +1,13 @@
 //! What each arm reaches at the learning rate that the part set apart from train picks, per task and over the tasks.
 
-use recipe::Task;
+use std::collections::BTreeMap;
+
+use recipe::{Finetune, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::glue::{GlueArm, GlueReport};
+use super::Facts;
+use super::glue::{GlueArm, GlueReport, selected_rows};
 use crate::statistics::mean;
 
 /// Mean over tasks, as on the GLUE leaderboard: of each task the mean of its metrics (MNLI counts once), at the selected
@@ -16,6 +19,24 @@ pub struct GlueAverage {
     pub tasks: Vec<Task>,
     /// Mean over `tasks` of the mean dev score, a fraction.
     pub mean: f64,
+}
+
+/// Which runs of an arm on a task stand for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Selected {
+    pub learning_rate: f64,
+}
+
+impl Selected {
+    pub fn is_of(&self, recipe: &Finetune) -> bool {
+        self.learning_rate == recipe.learning_rate.peak
+    }
+}
+
+/// What is selected for `arm`, by task; nothing for a task on which it has no run, or several rates and no selection.
+pub fn selected(facts: &Facts, arm: &str) -> BTreeMap<Task, Selected> {
+    let rows = selected_rows(facts, arm).into_iter();
+    rows.map(|(task, row)| (task, Selected { learning_rate: row.learning_rate })).collect()
 }
 
 /// Marks in `rows`, those of one task, each arm's rate of highest mean selection score, the lower rate of two equal ones.

@@ -127,8 +127,9 @@ impl Store {
         Ok(())
     }
 
-    /// Condemns artifacts that no checkpoint in use refers to and that nobody asked for of late. None while there is a
-    /// checkpoint in use whose files are not known. Returns everything that is condemned and not yet gone.
+    /// Condemns artifacts that neither a checkpoint in use nor a report with answers to test files refers to, and that
+    /// nobody asked for of late. None while there is a checkpoint in use whose files are not known. Returns everything
+    /// that is condemned and not yet gone.
     pub(crate) async fn condemn_artifacts(&self, keep: Duration) -> Result<Vec<String>, StoreError> {
         sqlx::query!(
             "update artifact a set condemned_at = now()
@@ -137,6 +138,10 @@ impl Store {
                and not exists (
                    select from checkpoint c
                    where c.forgotten_at is null and (c.manifest = a.sha256 or a.sha256 = any(c.files))
+               )
+               and not exists (
+                   select from trial t
+                   where t.report -> 'predictions' @> jsonb_build_array(jsonb_build_object('sha256', a.sha256))
                )",
             keep.as_secs_f64()
         )

@@ -196,6 +196,53 @@ async fn a_checkpoint_that_the_trainer_has_deleted_is_left_out_with_a_word() {
     agent.stop().await;
 }
 
+fn predictions(heard: &server::Heard) -> Vec<String> {
+    let Some(Event::Finished { report: recipe::Report::Finetune(report) }) = heard.events.last() else {
+        panic!("{:?} does not end with a fine-tune report", heard.events)
+    };
+    report.predictions.iter().map(|file| file.name.clone()).collect()
+}
+
+#[tokio::test]
+async fn answers_to_test_files_are_stored_before_their_report_is_told() {
+    let scene = Scene::new("answer MNLI-m.tsv matched; answer AX.tsv diagnostic; echo over >&2; scored").await;
+    scene.server.change(|world| world.store_is_away = true);
+    let agent = scene.agent();
+    let assignment = assignment(0);
+    let attempt = assignment.attempt;
+    scene.server.assign(&assignment);
+    let over = |world: &server::World| world.heard.get(&attempt).is_some_and(|heard| heard.after("over").is_some());
+    scene.server.until("its log is heard", over).await;
+    let syncs = scene.server.look(|world| world.syncs);
+    scene.server.until("several syncs have passed", |world| world.syncs > syncs + 3).await;
+    assert_eq!(scene.server.heard(attempt).ended, None);
+
+    scene.server.change(|world| world.store_is_away = false);
+    let heard = scene.server.end_of(attempt).await;
+    assert_eq!(
+        (predictions(&heard), heard.ended),
+        (vec!["MNLI-m.tsv".into(), "AX.tsv".into()], Some(EndedAs::Succeeded))
+    );
+    let stored = scene.server.look(|world| world.artifacts.clone());
+    assert!(stored.contains_key(&sha256(b"matched")) && stored.contains_key(&sha256(b"diagnostic")));
+    eventually("the attempt's folder is gone", || scene.is_empty_of_attempts()).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_are_not_there_are_left_out_of_the_report_with_a_word() {
+    let scene =
+        Scene::new(r#"answer RTE.tsv right; answer CoLA.tsv gone; rm "$out/predictions/CoLA.tsv"; scored"#).await;
+    let agent = scene.agent();
+    let assignment = assignment(0);
+    scene.server.assign(&assignment);
+    let heard = scene.server.end_of(assignment.attempt).await;
+    assert_eq!(predictions(&heard), ["RTE.tsv"]);
+    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
+    assert!(heard.after("agent: the answers in CoLA.tsv are left out: ").is_some(), "{:?}", heard.log);
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn an_attempt_that_the_server_does_not_name_is_killed() {
     let scene = Scene::new("trap '' TERM; progress 1; for_ever").await;

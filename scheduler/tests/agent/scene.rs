@@ -37,6 +37,13 @@ checkpoint() {
     write_checkpoint "$1" "$2"
     echo "{\"event\":\"checkpointed\",\"step\":$1,\"trained_seconds\":0.5,\"folder\":\"$name\",\"manifest\":\"$(digest "$out/$name/manifest.json")\"}"
 }
+# `answer NAME CONTENT` writes answers to a test file; `scored` reports them.
+answer() {
+    mkdir -p "$out/predictions"
+    printf %s "$2" > "$out/predictions/$1"
+    answers="$answers${answers:+,}{\"name\":\"$1\",\"rows\":1,\"sha256\":\"$(digest "$out/predictions/$1")\",\"bytes\":${#2}}"
+}
+scored() { echo "{\"event\":\"finished\",\"report\":{\"stage\":\"finetune\",\"steps\":9,\"trained_seconds\":0.5,\"metrics\":{},\"score\":0.5,\"majority_score\":0.5,\"digest\":\"d\",\"predictions\":[$answers]}}"; }
 finished() { echo '{"event":"finished","report":{"stage":"pretrain","steps":9,"trained_seconds":0.5,"tokens":1,"validation_loss":2.5,"digest":"d","checkpoint":"c"}}'; }
 for_ever() { exec sleep 3600; }
 "#;

@@ -124,6 +124,27 @@ async fn what_no_checkpoint_needs_is_deleted_and_the_rest_stays() {
 }
 
 #[tokio::test]
+async fn answers_stay_as_long_as_a_report_names_them() {
+    let world = World::with(Policy { keep_unreferenced: Duration::from_secs(60), ..Policy::default() }).await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    agent.sync(&world.store, vec![]).await;
+    let glue = |spec: &mut Value| spec["glue"] = json!({"tasks": ["rte"], "seeds": 1, "selection": null});
+    world.submit(glue).await;
+    let pretrain = world.placed(&agent).await;
+    agent.sync(&world.store, vec![says(pretrain.attempt, 1, vec![finished(&pretrain)])]).await;
+    let finetune = world.placed(&agent).await;
+    let Report::Finetune(report) = report_of(&finetune) else { panic!("it fine-tunes") };
+    let (named, stray) = (put(&world, b"index\tprediction\n").await, put(&world, b"of an attempt that was lost").await);
+    let file = PredictionFile { name: "RTE.tsv".into(), rows: 0, sha256: named.as_str().into(), bytes: 17 };
+    let report = Report::Finetune(FinetuneReport { predictions: vec![file], ..report });
+    agent.sync(&world.store, vec![says(finetune.attempt, 1, vec![Event::Finished { report }])]).await;
+    world.database.execute("update artifact set touched_at = now() - interval '61 seconds'").await;
+    assert_eq!(world.control.collect().await.unwrap(), 1);
+    assert_eq!(world.artifacts.head(&named).await.unwrap(), Some(17));
+    assert_eq!(world.artifacts.head(&stray).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn what_is_being_deleted_is_not_counted_on() {
     let world = World::new().await;
     let digest = put(&world, b"in the way").await;

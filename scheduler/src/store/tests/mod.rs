@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use recipe::event::{Device, Point};
-use recipe::report::{ArmTiming, FinetuneReport, PretrainReport, ProbeReport, TimingReport};
+use recipe::report::{ArmTiming, FinetuneReport, PredictionFile, PretrainReport, ProbeReport, TimingReport};
 use recipe::{Event, Recipe, Report};
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,0 +1,119 @@
+//! What an arm hands in to the GLUE server: one zip archive of the files that its trials left.
+
+use std::io::{Cursor, Write};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use recipe::Problem;
+use scheduler::artifact::{ArtifactError, Artifacts};
+use scheduler::id::JobId;
+use scheduler::report::Facts;
+use scheduler::submission::{self, Answers, Entry, Lack};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use crate::error::{Error, ProblemDetails};
+use crate::etag;
+use crate::extract::{Path, Query};
+use crate::router::App;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SubmissionQuery {
+    /// Name of the arm that answers.
+    arm: String,
+    /// What stands in for answers that will not come; nothing by default.
+    #[param(inline)]
+    fill: Option<Fill>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Fill {
+    /// The most frequent answer of train, on every line.
+    Majority,
+}
+
+/// The eleven files that the GLUE server wants, of the trials at the arm's selected learning rates.
+///
+/// Per task the trial with the best score on the selection part answers, or on dev where there is no such part. Equal
+/// answers give equal bytes.
+#[utoipa::path(
+    get, operation_id = "get_job_submission", path = "/jobs/{id}/submission.zip", tag = "jobs", security(("token" = [])),
+    params(("id" = JobId, Path), SubmissionQuery),
+    responses(
+        (status = OK, body = [u8], content_type = "application/zip", headers(("ETag" = String))),
+        (status = NOT_MODIFIED),
+        (status = NOT_FOUND, description = "No such job or arm", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "Some of the files cannot be made", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path(id): Path<JobId>,
+    Query(query): Query<SubmissionQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let job = app.store.job(id).await?;
+    if !job.summary.arms.contains(&query.arm) {
+        let known = job.summary.arms.join(", ");
+        return Err(Error::NotFound(format!("arm {:?} in this job; its arms are {known}", query.arm)));
+    }
+    let trials = app.store.facts(id).await?;
+    let facts = Facts::new(&job, trials.clone());
+    let entries = submission::entries(&facts, &trials, &query.arm, query.fill.is_some()).map_err(incomplete)?;
+    let (mut files, mut lacks) = (Vec::with_capacity(entries.len()), Vec::new());
+    for entry in entries {
+        match content(&entry, &app.artifacts).await? {
+            Ok(bytes) => files.push((entry.set.answers, bytes)),
+            Err(lack) => lacks.push(lack),
+        }
+    }
+    if !lacks.is_empty() {
+        return Err(incomplete(lacks));
+    }
+    let archive = tokio::task::spawn_blocking(move || archive(&files)).await.map_err(Error::internal)?;
+    let mut response = etag::answer(&headers, "application/zip", archive.map_err(Error::internal)?);
+    let disposition = HeaderValue::from_static("attachment; filename=\"submission.zip\"");
+    response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
+    Ok(response)
+}
+
+/// The bytes of a file, or why the server would not read them.
+async fn content(entry: &Entry, artifacts: &Artifacts) -> Result<Result<Vec<u8>, Lack>, Error> {
+    let Answers::Given(file) = &entry.answers else { return Ok(Ok(entry.constant().into_bytes())) };
+    let read = match file.sha256.parse() {
+        Ok(digest) => artifacts.read(&digest).await,
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(bytes) => Ok(entry.check(&bytes).map(|()| bytes.to_vec())),
+        Err(error @ (ArtifactError::NotFound(_) | ArtifactError::Name(_))) => {
+            Ok(Err(entry.malformed(&error.to_string())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn incomplete(lacks: Vec<Lack>) -> Error {
+    let problem = |lack: Lack| Problem { pointer: format!("/{}", lack.file), message: lack.why.to_string() };
+    Error::IncompleteSubmission(lacks.into_iter().map(problem).collect())
+}
+
+/// A zip of these files, which depends on nothing but them: every entry has the same time and mode.
+fn archive(files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .last_modified_time(DateTime::default())
+        .unix_permissions(0o644);
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(*name, options)?;
+        zip.write_all(bytes)?;
+    }
+    Ok(zip.finish()?.into_inner())
+}
