@@ -93,8 +93,9 @@ impl Control {
         self.store.cancel_trials(None).await
     }
 
-    /// Queues, or cancels, the trials whose pre-train trial has ended.
+    /// Queues, or cancels, the trials whose pre-train or timing trial has ended.
     pub async fn unblock(&self) -> Result<u64, StoreError> {
+        self.store.settle_budgets().await?;
         self.store.release_waiting().await
     }
 

@@ -4,6 +4,8 @@
 
 use recipe::finetune::set_apart;
 use recipe::problem::Problems;
+use recipe::report::TimingReport;
+use recipe::stage::MOST_STEPS;
 use recipe::{
     Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Probe, Problem, Recipe, Seeds, Size,
     Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
@@ -13,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice};
+use crate::statistics::mean;
 
 /// More is a mistake in the submission.
 const MOST_TRIALS: u64 = 100_000;
@@ -42,7 +45,8 @@ pub struct NewTrial {
     /// Peak of a fine-tune trial's learning rate.
     pub learning_rate: Option<f64>,
     pub spec: TrialSpec,
-    /// Place in the expansion of the pre-train trial that it waits for.
+    /// Place in the expansion of the trial that it waits for: of the pre-train trial whose checkpoint it starts from, or of
+    /// the timing trial that says how many steps its budget is worth.
     pub waits_for: Option<usize>,
     /// Expected training FLOPs.
     pub work: f64,
@@ -93,7 +97,10 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
         problems.add("model", format!("there is no size {name:?}: there are {}", known.join(", ")));
     }
     check_arms(&mut problems, spec);
-    problems.within("pretrain", |p| check_seeds(p, spec.pretrain.seeds));
+    problems.within("pretrain", |p| {
+        check_seeds(p, spec.pretrain.seeds);
+        check_reference(p, spec);
+    });
     if let Some(glue) = &spec.glue {
         problems.within("glue", |p| check_glue(p, glue));
     }
@@ -125,9 +132,17 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         ModelChoice::Shape(size) => Some(*size),
     };
     let (Some(size), true) = (size, problems.is_empty()) else { return Err(problems) };
-    let arms: Vec<(&ArmSpec, Pretrain)> =
-        spec.arms.iter().map(|arm| (arm, pretrain(spec, arm, size, Some(datasets)))).collect();
     let tokens = vocabulary_tokens(spec, datasets);
+    let recipe = |arm| {
+        let mut recipe = pretrain(spec, arm, size, Some(datasets));
+        if let Some(seconds) = spec.pretrain.reference_seconds {
+            // A guess, until the timing trial has ended.
+            let open_ended = Pretrain { seconds: Some(seconds), steps: MOST_STEPS, ..recipe.clone() };
+            budget(&mut recipe, &spec.pretrain, pretrain_cost(&open_ended, tokens).steps);
+        }
+        recipe
+    };
+    let arms: Vec<(&ArmSpec, Pretrain)> = spec.arms.iter().map(|arm| (arm, recipe(arm))).collect();
     let mut trials = Vec::new();
     if let Some(timing) = &spec.timing {
         trials.push(timing_trial(timing, &arms, tokens));
@@ -140,7 +155,8 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
                 task: None,
                 learning_rate: None,
                 spec: TrialSpec { recipe: Recipe::Pretrain(recipe.clone()), seeds: Seeds::all(seed.into()) },
-                waits_for: None,
+                // The timing trial comes first.
+                waits_for: spec.pretrain.reference_seconds.map(|_| 0),
                 work: cost.flops,
                 total_steps: cost.steps,
             });
@@ -198,6 +214,14 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
             format!("no arm is called {baseline:?}")
         });
     }
+}
+
+fn check_reference(problems: &mut Problems, spec: &JobSpec) {
+    let PretrainSpec { reference_seconds: Some(seconds), steps, seconds: wall, .. } = &spec.pretrain else { return };
+    let field = "reference_seconds";
+    problems.require(*seconds > 0.0 && seconds.is_finite(), field, || format!("{seconds}: a positive number"));
+    problems.require(steps.is_none() && wall.is_none(), field, || "a budget is in one unit".into());
+    problems.require(spec.timing.is_some(), field, || "only a timing trial says what a step takes".into());
 }
 
 fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &str) {
@@ -348,6 +372,34 @@ fn matched_limit(spec: &JobSpec, arm: &ArmSpec, recipe: &Pretrain, size: Size) -
     recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
 }
 
+/// The steps that a budget of `seconds` on the device of a timing trial allows `arm`; nothing where the trial did not run
+/// the arm.
+pub fn reference_steps(seconds: f64, timing: &TimingReport, arm: &str) -> Option<u64> {
+    let arm = timing.arms.iter().find(|timed| timed.name == arm)?;
+    let per_step = mean(&arm.turns)?;
+    Some(((seconds / per_step).round() as u64).clamp(1, MOST_STEPS))
+}
+
+/// Gives the pre-train recipe that `trial` runs, or starts from, a budget of `steps` updates.
+pub fn settle(spec: &JobSpec, trial: &mut TrialSpec, steps: u64) {
+    let recipe = match &mut trial.recipe {
+        Recipe::Pretrain(recipe) => recipe,
+        Recipe::Finetune(Finetune { from: Source::Pretrained(recipe), .. }) => recipe,
+        Recipe::Probe(probe) => &mut probe.from,
+        Recipe::Finetune(_) | Recipe::Timing(_) => return,
+    };
+    budget(recipe, &spec.pretrain, steps);
+}
+
+fn budget(recipe: &mut Pretrain, settings: &PretrainSpec, steps: u64) {
+    recipe.steps = steps;
+    recipe.validate_every = validate_every(settings, steps);
+}
+
+fn validate_every(settings: &PretrainSpec, steps: u64) -> u64 {
+    settings.validate_every.unwrap_or_else(|| steps.div_ceil(10).max(1))
+}
+
 /// The recipe of `arm` as it is written.
 fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
     let dataset = |name: &str, scan: Option<&Scan>| Dataset {
@@ -380,7 +432,7 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
             VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
         },
         held_out: settings.held_out,
-        validate_every: settings.validate_every.unwrap_or_else(|| settings.steps().div_ceil(10).max(1)),
+        validate_every: validate_every(settings, settings.steps()),
         validation_sequences: 256,
         divergence: settings.divergence,
         precision: arm.precision.unwrap_or(settings.precision),

@@ -73,6 +73,10 @@ pub struct PretrainSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Sequences per step.
+    /// In place of `steps`: a budget in seconds of the device of the timing trial. Once that has ended, each arm gets as many
+    /// steps as its mean step there allows, so that all arms have equal time on one machine, wherever they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_seconds: Option<f64>,
     pub batch: u32,
     /// Equal parts of a batch whose gradients are added up.
     pub micro_batches: u32,
@@ -221,6 +225,7 @@ impl Default for PretrainSpec {
         Self {
             steps: None,
             seconds: None,
+            reference_seconds: None,
             batch: 32,
             micro_batches: 1,
             length: default_length(),
@@ -291,7 +296,7 @@ impl PretrainSpec {
 impl JobSpec {
     /// With the default that depends on what else is given: the steps of a budget that is not in seconds.
     pub fn filled_in(mut self) -> Self {
-        if self.pretrain.seconds.is_none() {
+        if self.pretrain.seconds.is_none() && self.pretrain.reference_seconds.is_none() {
             self.pretrain.steps = Some(self.pretrain.steps());
         }
         self

@@ -85,7 +85,7 @@ fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
     for arm in matched {
         assert!((flops(&arm.name) / flops("pld") - 1.0).abs() < 1e-9, "{}", arm.name);
     }
-    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0, probe: 0 });
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0, probe: job.arms.len() as u64 });
 }
 
 #[test]
@@ -123,6 +123,27 @@ fn every_arm_is_fine_tuned_alike_whatever_it_was_trained_with() {
             Recipe::Timing(_) | Recipe::Probe(_) => {}
         }
     }
+}
+
+#[test]
+fn a_budget_in_reference_seconds_needs_a_timing_trial_and_no_other_budget() {
+    let job = spec(|job| job["pretrain"] = json!({"reference_seconds": 60.0}));
+    let expansion = expand(&job, &datasets()).unwrap();
+    let waiting = expansion.trials.iter().filter(|trial| trial.stage() == Stage::Pretrain);
+    assert!(waiting.clone().count() > 0 && waiting.clone().all(|trial| trial.waits_for == Some(0)));
+    assert_eq!(expansion.trials[0].stage(), Stage::Timing);
+    for wrong in [
+        json!({"reference_seconds": 60.0, "steps": 10}),
+        json!({"reference_seconds": 60.0, "seconds": 10.0}),
+        json!({"reference_seconds": -1.0}),
+    ] {
+        assert_eq!(pointers(&spec(|job| job["pretrain"] = wrong.clone())), ["/pretrain/reference_seconds"], "{wrong}");
+    }
+    let untimed = spec(|job| {
+        job["pretrain"] = json!({"reference_seconds": 60.0});
+        job["timing"] = json!(null);
+    });
+    assert_eq!(pointers(&untimed), ["/pretrain/reference_seconds"]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use recipe::Stage;
+
 use super::{EndedTrial, Facts, TrialEnd};
 use crate::id::TrialId;
 use crate::job::Job;
@@ -27,7 +29,8 @@ impl Facts {
                 (TrialState::Succeeded, Some(report), _) => TrialEnd::Succeeded(report),
                 (TrialState::Failed, _, Some(failure)) => TrialEnd::Failed(failure),
                 (TrialState::Cancelled, ..) => {
-                    let orphan = trial.waits_for.is_some_and(|pretrain| failed.contains(&pretrain));
+                    let orphan = trial.stage == Stage::Finetune
+                        && trial.waits_for.is_some_and(|pretrain| failed.contains(&pretrain));
                     match trial.arm.filter(|_| orphan) {
                         Some(arm) => *facts.orphaned.entry(arm).or_default() += 1,
                         None => *facts.cancelled.entry(trial.stage).or_default() += 1,

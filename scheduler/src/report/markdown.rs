@@ -113,7 +113,8 @@ fn speed_row(arm: &ArmSpeed) -> [String; 8] {
 
 fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
     text.push_str("\n## Pre-training\n\n");
-    let mut table = Table::new(["Arm", "n", "Validation loss", "sd", "Difference", "p", "Steps", "Hours"]);
+    let mut table =
+        Table::new(["Arm", "n", "Validation loss", "sd", "Difference", "p", "Steps", "Hours", "Reference hours"]);
     for arm in arms {
         let loss = arm.validation_loss.as_ref();
         let ended = loss.map_or(0, |loss| loss.n);
@@ -127,6 +128,7 @@ fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
             p_value(difference.and_then(|c| c.p_paired_t)),
             mean_of(&arm.seeds, |seed| seed.steps.map(|steps| steps as f64), 0),
             mean_of(&arm.seeds, |seed| seed.hours, 3),
+            mean_of(&arm.seeds, |seed| seed.reference_hours, 3),
         ]);
     }
     table.write(text);

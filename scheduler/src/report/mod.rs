@@ -88,13 +88,14 @@ pub struct Report {
 
 /// Computes the report.
 pub fn report(facts: &Facts) -> Report {
+    let speed = speed::speed(facts);
     let mut report = Report {
         job: facts.job,
         name: facts.name.clone(),
         baseline: facts.baseline.clone(),
         complete: facts.unfinished.values().all(|count| *count == 0),
-        speed: speed::speed(facts),
-        pretrain: pretrain::pretrain(facts),
+        pretrain: pretrain::pretrain(facts, speed.as_ref()),
+        speed,
         probes: probe::probes(facts),
         glue: glue::glue(facts),
         glue_averages: Vec::new(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::comparison::{Runs, compare};
-use super::{Comparison, Facts, TrialEnd};
+use super::{Comparison, Facts, Speed, TrialEnd};
 use crate::statistics::Summary;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -26,16 +26,22 @@ pub struct PretrainSeed {
     pub validation_loss: Option<f64>,
     /// Wall time of training steps alone, over all attempts.
     pub hours: Option<f64>,
+    /// What the steps would have taken on the device of the timing trial: hours that can be compared, wherever a trial ran.
+    pub reference_hours: Option<f64>,
     pub failure: Option<FailureKind>,
 }
 
-pub(super) fn pretrain(facts: &Facts) -> Vec<PretrainArm> {
+pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm> {
+    let step_seconds = |arm: &str| {
+        let timed = speed?.arms.iter().find(|timed| timed.arm == arm)?;
+        Some(timed.seconds_per_step.mean)
+    };
     let losses = |seeds: &[PretrainSeed]| -> Runs {
         seeds.iter().filter_map(|seed| Some(((seed.seed, 0), seed.validation_loss?))).collect()
     };
-    let baseline = losses(&seeds(facts, &facts.baseline));
+    let baseline = losses(&seeds(facts, &facts.baseline, None));
     let row = |arm: &String| {
-        let seeds = seeds(facts, arm);
+        let seeds = seeds(facts, arm, step_seconds(arm));
         let runs = losses(&seeds);
         PretrainArm {
             validation_loss: Summary::of(&runs.values().copied().collect::<Vec<f64>>()),
@@ -47,7 +53,8 @@ pub(super) fn pretrain(facts: &Facts) -> Vec<PretrainArm> {
     facts.arms.iter().map(row).collect()
 }
 
-fn seeds(facts: &Facts, arm: &str) -> Vec<PretrainSeed> {
+/// `step_seconds` is the arm's mean step in the timing trial.
+fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSeed> {
     let ended = facts.ended.iter().filter(|trial| trial.arm.as_deref() == Some(arm));
     let mut seeds: Vec<PretrainSeed> = ended
         .filter(|trial| matches!(trial.spec.recipe, Recipe::Pretrain(_)))
@@ -59,6 +66,7 @@ fn seeds(facts: &Facts, arm: &str) -> Vec<PretrainSeed> {
                     steps: Some(report.steps),
                     validation_loss: Some(report.validation_loss).filter(|loss| loss.is_finite()),
                     hours: Some(report.trained_seconds / 3600.0),
+                    reference_hours: step_seconds.map(|seconds| report.steps as f64 * seconds / 3600.0),
                     failure: None,
                 }),
                 TrialEnd::Failed(failure) => Some(PretrainSeed {
@@ -66,6 +74,7 @@ fn seeds(facts: &Facts, arm: &str) -> Vec<PretrainSeed> {
                     steps: None,
                     validation_loss: None,
                     hours: None,
+                    reference_hours: None,
                     failure: Some(failure.kind),
                 }),
                 // A report of another stage is refused where it is stored.

@@ -1,6 +1,7 @@
 //! Jobs: submitted, listed, cancelled, and announced when their derived status changes.
 
 use chrono::{DateTime, Utc};
+use recipe::Stage;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -278,6 +279,12 @@ async fn claim_key(connection: &mut PgConnection, key: &IdempotencyKey, job: Job
 /// Rows in one statement.
 const CHUNK: usize = 1000;
 
+/// Those of a pre-train trial that waits for a timing trial are not known yet.
+fn total_steps(trial: &NewTrial) -> Option<i64> {
+    let known = trial.stage() != Stage::Pretrain || trial.waits_for.is_none();
+    known.then(|| super::signed(trial.total_steps))
+}
+
 async fn insert_trials(connection: &mut PgConnection, job: JobId, trials: &[NewTrial]) -> Result<(), StoreError> {
     let ids: Vec<TrialId> = trials.iter().map(|_| TrialId::new()).collect();
     let ordinals: Vec<i32> = (0i32..).take(trials.len()).collect();
@@ -309,7 +316,7 @@ async fn insert_trials(connection: &mut PgConnection, job: JobId, trials: &[NewT
             &trials[chunk.clone()].iter().map(|trial| trial.spec.recipe.fingerprint().to_string()).collect::<Vec<_>>(),
             &waits as _,
             &trials[chunk.clone()].iter().map(|trial| trial.work).collect::<Vec<_>>(),
-            &trials[chunk.clone()].iter().map(|trial| super::signed(trial.total_steps)).collect::<Vec<_>>()
+            &trials[chunk.clone()].iter().map(total_steps).collect::<Vec<_>>() as _
         )
         .execute(&mut *connection)
         .await?;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::id::JobId;
 
 mod attempt;
+mod budget;
 mod checkpoint;
 mod dataset;
 mod event;

@@ -96,7 +96,7 @@ impl Store {
                                         / (a.step - coalesce(a.resumed_from, 0))
                       end as estimated_end,
                       case when t.state = 'blocked' then
-                               'waits for its pre-train trial, which is ' || w.state
+                               'waits for ' || case w.stage when 'timing' then 'the timing' else 'its pre-train' end || ' trial, which is ' || w.state
                            when t.state = 'queued' and t.ready_at > now() then
                                'attempt ' || n.attempts || ' ended as ' || a.outcome || coalesce(' (' || a.failure_kind || ')', '')
                                || '; the next one starts at ' || to_char(t.ready_at at time zone 'utc', 'HH24:MI:SS') || ' UTC'
@@ -105,7 +105,7 @@ impl Store {
                            when t.state = 'queued' then 'waits for a free slot'
                            when t.state = 'paused' then 'paused'
                            when t.state = 'cancelled' and w.state in ('failed', 'cancelled') then
-                               'its pre-train trial is ' || w.state
+                               case w.stage when 'timing' then 'the timing' else 'its pre-train' end || ' trial is ' || w.state
                       end as pending_reason
                from page t
                cross join room
@@ -266,12 +266,14 @@ pub(super) async fn save(connection: &mut PgConnection, id: TrialId, state: &Sta
 }
 
 impl Store {
-    /// Queues what waited for a pre-train trial that succeeded, and cancels what waited for one that never will.
+    /// Queues what waited for a trial that succeeded, and cancels what waited for one that never will. A pre-train trial
+    /// whose budget is not settled stays where it is.
     pub(crate) async fn release_waiting(&self) -> Result<u64, StoreError> {
         let moved = sqlx::query!(
             "with waiting as (
                  select t.id, p.state as source from trial t join trial p on p.id = t.waits_for
                  where t.state = 'blocked' and p.state in ('succeeded', 'failed', 'cancelled')
+                   and not (p.state = 'succeeded' and p.stage = 'timing' and t.total_steps is null)
                  order by t.id for update of t
              )
              update trial t

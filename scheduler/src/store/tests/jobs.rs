@@ -89,6 +89,57 @@ async fn fine_tuning_waits_for_its_own_pre_training_and_says_so() {
     assert_eq!(world.states(job).await, [Succeeded, Queued, Queued, Blocked]);
 }
 
+/// Turns of 0.1 s a step are in every report of a timing trial here; the arm "two" takes twice that.
+#[tokio::test]
+async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 1, "cpu");
+    let job = world
+        .submit(|spec| {
+            spec["timing"] = json!({});
+            spec["arms"] = json!([{"name": "one"}, {"name": "two", "norm": "post"}]);
+            spec["pretrain"] = json!({"reference_seconds": 30.0});
+            spec["glue"] = json!({"tasks": ["rte"], "seeds": 1});
+            spec["probe"] = json!({});
+        })
+        .await;
+    agent.sync(&world.store, vec![]).await;
+    let trials = async || world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+    let before = trials().await;
+    assert_eq!((before[1].state, before[1].total_steps), (TrialState::Blocked, None));
+    assert_eq!(before[1].pending_reason.as_deref(), Some("waits for the timing trial, which is queued"));
+
+    let timing = world.placed(&agent).await;
+    let Report::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
+    report.arms[1].turns = vec![0.15, 0.25];
+    let event = Event::Finished { report: Report::Timing(report) };
+    agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
+    // Before the budgets are settled, nothing is released; settling twice changes nothing.
+    assert_eq!(world.store.release_waiting().await.unwrap(), 0);
+    assert_eq!(world.store.settle_budgets().await.unwrap(), 6);
+    assert_eq!(world.store.settle_budgets().await.unwrap(), 0);
+    world.control.unblock().await.unwrap();
+
+    let after = trials().await;
+    assert_eq!(after[1..3].iter().map(|trial| trial.total_steps).collect::<Vec<_>>(), [Some(300), Some(150)]);
+    assert!(after[1..].iter().zip(&before[1..]).all(|(after, before)| after.fingerprint != before.fingerprint));
+    for trial in world.store.facts(job).await.unwrap() {
+        let steps = if trial.arm.as_deref() == Some("two") { 150 } else { 300 };
+        let recipe = match &trial.spec.recipe {
+            Recipe::Pretrain(recipe) => recipe,
+            Recipe::Finetune(finetune) => match &finetune.from {
+                recipe::Source::Pretrained(recipe) => recipe,
+                other => panic!("{other:?}"),
+            },
+            Recipe::Probe(probe) => &probe.from,
+            Recipe::Timing(_) => continue,
+        };
+        assert_eq!((recipe.steps, recipe.validate_every), (steps, steps / 10), "{:?}", trial.stage);
+    }
+    let first = world.placed(&agent).await;
+    assert_eq!((first.spec.recipe.stage(), first.from), (Stage::Pretrain, None));
+}
+
 #[tokio::test]
 async fn what_waits_for_a_failed_trial_is_cancelled_and_the_job_is_partial_or_failed() {
     let world = World::new().await;

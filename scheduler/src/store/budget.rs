@@ -1,0 +1,70 @@
+//! Budgets in reference seconds: what a timing trial says of a step decides how many a pre-train trial makes.
+
+use recipe::{Report, Stage, TrialSpec};
+use sqlx::types::Json;
+
+use super::{Store, StoreError, read};
+use crate::expand;
+use crate::id::{JobId, TrialId};
+use crate::job::JobSpec;
+
+impl Store {
+    /// Gives the trials whose budget is in reference seconds their steps, where the timing trial has ended that says how many
+    /// they are. Whoever does it twice writes the same.
+    pub(crate) async fn settle_budgets(&self) -> Result<usize, StoreError> {
+        let ready = sqlx::query!(
+            r#"select distinct on (j.id) j.id as "job: JobId", j.spec, w.id as "timing: TrialId", w.report as "report!"
+               from trial t join trial w on w.id = t.waits_for join job j on j.id = t.job_id
+               where t.state = 'blocked' and t.total_steps is null and w.stage = 'timing' and w.state = 'succeeded'
+               order by j.id"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut settled = 0;
+        for row in ready {
+            let spec: JobSpec = read("job", "spec", row.job, row.spec)?;
+            let report: Report = read("trial", "report", row.timing, row.report)?;
+            settled += self.settle_job(row.job, &spec, &report).await?;
+        }
+        Ok(settled)
+    }
+
+    async fn settle_job(&self, job: JobId, spec: &JobSpec, report: &Report) -> Result<usize, StoreError> {
+        let (Report::Timing(timing), Some(seconds)) = (report, spec.pretrain.reference_seconds) else { return Ok(0) };
+        let rows = sqlx::query!(
+            r#"select id as "id: TrialId", arm as "arm!", spec, stage::text as "stage!" from trial
+               where job_id = $1 and arm is not null and state = 'blocked' order by ordinal"#,
+            job.0
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let (mut ids, mut specs, mut fingerprints, mut steps) = (vec![], vec![], vec![], vec![]);
+        for row in rows {
+            let mut trial: TrialSpec = read("trial", "spec", row.id, row.spec)?;
+            let budget = expand::reference_steps(seconds, timing, &row.arm).ok_or_else(|| StoreError::Row {
+                table: "trial",
+                column: "report",
+                id: job.to_string(),
+                why: format!("the timing trial has no steps of the arm {:?}", row.arm),
+            })?;
+            expand::settle(spec, &mut trial, budget);
+            ids.push(row.id.0);
+            fingerprints.push(trial.recipe.fingerprint().to_string());
+            steps.push((row.stage == Stage::Pretrain.name()).then(|| super::signed(budget)));
+            specs.push(Json(trial));
+        }
+        sqlx::query!(
+            "update trial t set spec = new.spec, fingerprint = new.fingerprint,
+                    total_steps = coalesce(new.steps, t.total_steps)
+             from unnest($1::uuid[], $2::jsonb[], $3::text[], $4::bigint[]) as new (id, spec, fingerprint, steps)
+             where t.id = new.id and t.state = 'blocked'",
+            &ids,
+            &specs as _,
+            &fingerprints,
+            &steps as _
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(ids.len())
+    }
+}
