@@ -85,7 +85,10 @@ fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
     for arm in matched {
         assert!((flops(&arm.name) / flops("pld") - 1.0).abs() < 1e-9, "{}", arm.name);
     }
-    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0, probe: job.arms.len() as u64 });
+    assert_eq!(
+        plan.trials,
+        PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0, probe: job.arms.len() as u64 }
+    );
 }
 
 #[test]
