@@ -9,6 +9,8 @@ export const TASKS = {
 const ARMS = ['post-ln', 'pre-ln', 'pld'];
 export const PRETRAIN_SEEDS = 3;
 const FINETUNE_SEEDS = 5;
+export const BLOCKS = 12;
+const SHUFFLES = 3;
 export const STEPS = 2000;
 export const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 };
 /** Wall seconds in which the running job of the mock goes from start to end. */
@@ -148,6 +150,9 @@ function job(number, name, arms, age, ending, now) {
     ),
   );
   for (const source of sources) {
+    const probed = 262 + source.seeds.init * 160 + arms.indexOf(source.arm) * 12;
+    const parts = 2 * BLOCKS + SHUFFLES;
+    add('probe', probed, 8, { arm: source.arm, seeds: source.seeds, waits: source }, parts);
     for (const task of Object.keys(TASKS)) {
       for (let seed = 0; seed < FINETUNE_SEEDS; seed++) {
         const fails = source.arm === 'post-ln' && task === 'cola' && source.seeds.init === 1 && seed === 2 ? 0.4 : 0;
@@ -224,7 +229,8 @@ function job(number, name, arms, age, ending, now) {
       ),
       baseline: 'pre-ln',
       glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: [1e-4] },
-      timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2 },
+      probe: { sequences: 512, shuffles: SHUFFLES },
+      timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2, largest_batch: {} },
     },
   };
 }
@@ -243,6 +249,7 @@ function report(trial) {
       checkpoint: digest,
     };
   }
+  if (trial.stage === 'probe') return probe(trial.arm, trial.seeds.init);
   const { base, sd, majority, metrics } = TASKS[trial.task];
   const shift = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[trial.arm] * (trial.task === 'cola' ? 3 : 1);
   // Whole examples of the dev set: real scores share values, and a strip plot must not hide that.
@@ -258,6 +265,30 @@ function report(trial) {
     majority_score: majority,
     digest,
   };
+}
+
+/** The first block is needed most; with layer drop, the deeper ones are needed less, and their order matters less. */
+function probe(arm, seed) {
+  const validation_loss = loss(arm, seed, STEPS);
+  const noisy = (value, ...name) => value * (1 + 0.04 * normal('probe', arm, seed, ...name));
+  const need = { 'post-ln': 0.11, 'pre-ln': 0.075, pld: 0.042 }[arm];
+  const post = arm === 'post-ln';
+  const blocks = Array.from({ length: BLOCKS }, (_, i) => {
+    const [depth, last] = [i / (BLOCKS - 1), i === BLOCKS - 1];
+    const removed = need * (1 + 5.5 * Math.exp(-1.6 * i) + (last ? 1.1 : 0)) * (arm === 'pld' ? 1.3 - 0.8 * depth : 1);
+    const turn = 0.055 + (post ? 0.035 : 0) - (arm === 'pld' ? 0.015 : 0) - 0.035 * Math.sin(3 * depth);
+    return {
+      block: i + 1,
+      cosine: 1 - noisy(turn + 0.11 * Math.exp(-1.5 * i), i, 'c'),
+      distance: noisy(post ? 9.5 - 1.8 * depth : 3.2 + 5.4 * depth ** 1.3 - (arm === 'pld' ? 1.3 * depth : 0), i, 'd'),
+      gradient_norm: noisy(post ? 0.06 + 0.17 * depth ** 2 : 0.21 - 0.12 * depth ** 0.7, i, 'g'),
+      removed_loss: validation_loss + noisy(removed, i, 'r'),
+      ...(last ? {} : { swapped_loss: validation_loss + noisy(0.42 * removed, i, 's') }),
+    };
+  });
+  const shuffled = { 'post-ln': 3.4, 'pre-ln': 2.3, pld: 0.94 }[arm];
+  const shuffled_losses = Array.from({ length: SHUFFLES }, (_, i) => validation_loss + noisy(shuffled, 'shuffled', i));
+  return { stage: 'probe', step: STEPS, sequences: 512, validation_loss, blocks, shuffled_losses };
 }
 
 function finetuning(trial) {

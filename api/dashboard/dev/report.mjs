@@ -1,6 +1,6 @@
 // The report of a made-up job: the shape of scheduler/src/report, with simpler statistics.
 
-import { normal, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
+import { BLOCKS, normal, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
 
 const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 
@@ -29,15 +29,19 @@ export function reportOf({ summary: job, trials }) {
       share_of_limit: drops ? step_saving / 0.2357 : null,
       tokens_per_second: 4096 / seconds_per_step.mean,
       by_open: [],
+      memory: memoryOf(arm),
+      largest_batch: { 'post-ln': 1472, 'pre-ln': 1440, pld: 1440 }[arm],
     };
   };
   const lossOf = (arm) => done.filter((t) => t.stage === 'pretrain' && t.arm === arm && t.report);
+  const probesOf = (arm) => done.filter((t) => t.stage === 'probe' && t.arm === arm && t.report).map((t) => t.report);
   const runsOf = (task, arm) => done.filter((t) => t.stage === 'finetune' && t.task === task && t.arm === arm);
   const pairs = (mine, theirs, value) =>
     mine.flatMap((t) => {
       const other = theirs.find((o) => o.seeds.init === t.seeds.init && o.seeds.head === t.seeds.head);
       return other?.report && t.report ? [value(t) - value(other)] : [];
     });
+  const probes = arms.flatMap((arm) => probeArm(arm, probesOf(arm)) ?? []);
   return {
     job: job.id,
     name: job.name,
@@ -72,6 +76,7 @@ export function reportOf({ summary: job, trials }) {
               ),
       };
     }),
+    ...(probes.length > 0 ? { probes } : {}),
     glue: Object.keys(TASKS).flatMap((task) => {
       const rows = arms.filter((arm) => runsOf(task, arm).length > 0);
       if (rows.length === 0) return [];
@@ -129,6 +134,45 @@ export function reportOf({ summary: job, trials }) {
     notes: job.finished_at
       ? ['CoLA, post-ln: one of 15 runs diverged; it is counted as failed and has no score.']
       : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
+  };
+}
+
+/** Of a model of 33 million weights, with AdamW. */
+function memoryOf(arm) {
+  const MIB = 2 ** 20;
+  const state_bytes = 507 * MIB;
+  const open = arm === 'pld' ? Array.from({ length: 8 }, (_, i) => 5 + i) : [BLOCKS];
+  const each = arm === 'post-ln' ? 93.6 : 96.1;
+  const by_open = open.map((blocks) => ({
+    open_sublayers: 2 * blocks,
+    steps: arm === 'pld' ? 2 : 16,
+    // The largest tensors are the logits', whatever is open.
+    peak_bytes: Math.round((507 + 640 + each * blocks + (blocks === BLOCKS ? 0 : 9 * normal('peak', blocks))) * MIB),
+  }));
+  const peak_bytes = Math.max(...by_open.map((row) => row.peak_bytes));
+  const share = arm === 'pld' ? 0.47 : 0.58;
+  return { state_bytes, peak_bytes, mean_bytes: Math.round(state_bytes + share * (peak_bytes - state_bytes)), by_open };
+}
+
+/** As scheduler/src/report/probe.rs. */
+function probeArm(arm, found) {
+  if (found.length === 0) return null;
+  const over = (value) => found.reduce((sum, report) => sum + value(report), 0) / found.length;
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+  return {
+    arm,
+    n: found.length,
+    validation_loss: over((report) => report.validation_loss),
+    shuffled_adds: over((report) => mean(report.shuffled_losses) - report.validation_loss),
+    blocks: found[0].blocks.map(({ block, swapped_loss }, i) => ({
+      block,
+      removed_adds: over((report) => report.blocks[i].removed_loss - report.validation_loss),
+      swapped_adds:
+        swapped_loss === undefined ? null : over((report) => report.blocks[i].swapped_loss - report.validation_loss),
+      cosine: over((report) => report.blocks[i].cosine),
+      distance: over((report) => report.blocks[i].distance),
+      gradient_norm: over((report) => report.blocks[i].gradient_norm),
+    })),
   };
 }
 

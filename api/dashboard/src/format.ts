@@ -32,6 +32,11 @@ export function bytes(value: number): string {
   return `${significant(value / 1024 ** power, 3)}${GAP}${units[power]}`;
 }
 
+/** 1,234.5 of the unit that heads its column. */
+export function mebibytes(value: number, digits: number): string {
+  return (value / 2 ** 20).toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
 /** At least `digits` significant digits, never in exponent form, integer digits kept: 0.182, 18.2, 1820. */
 export function significant(value: number, digits: number): string {
   if (!Number.isFinite(value)) return NONE;

@@ -31,6 +31,17 @@ export interface Device {
   trainer: string;
 }
 
+/** Of an arm's steps, as libtorch's allocator hands it out. */
+export interface ArmMemory {
+  /** Weights, moments and gradients: what is there between two steps. All others are with it. */
+  state_bytes: number;
+  peak_bytes: number;
+  /** Averaged over the time of each step, then over the steps. */
+  mean_bytes: number;
+  /** From the fewest open sublayers, two of which are a block's, to the most. */
+  by_open: { open_sublayers: number; steps: number; peak_bytes: number }[];
+}
+
 export interface ArmSpeed {
   arm: string;
   seconds_per_step: Summary;
@@ -44,6 +55,9 @@ export interface ArmSpeed {
   share_of_limit: number | null;
   tokens_per_second: number;
   by_open: { open_blocks: number; steps: number; mean_seconds: number }[];
+  memory: ArmMemory | null;
+  /** Sequences; null where it was not looked for, 0 where not even the smallest batch fits. */
+  largest_batch: number | null;
 }
 
 export interface PretrainSeed {
@@ -59,6 +73,33 @@ export interface PretrainArm {
   seeds: PretrainSeed[];
   validation_loss: Summary | null;
   comparison: Comparison | null;
+}
+
+/** Means over the checkpoints of an arm. */
+export interface BlockMeans {
+  /** From 1. */
+  block: number;
+  /** What the validation loss rises by without this block. */
+  removed_adds: number;
+  /** What it rises by with this block and the next in each other's place; null for the last. */
+  swapped_adds: number | null;
+  /** Of a token's vector before and after the block. */
+  cosine: number;
+  distance: number;
+  /** Of the mean loss, by the block's weights. */
+  gradient_norm: number;
+}
+
+export interface ProbeArm {
+  arm: string;
+  /** Checkpoints. */
+  n: number;
+  /** Of the model as it is, on the sequences that were looked at. */
+  validation_loss: number;
+  /** What random orders of the blocks add to it. */
+  shuffled_adds: number | null;
+  /** From the first to the last. */
+  blocks: BlockMeans[];
 }
 
 export interface GlueScore {
@@ -115,6 +156,8 @@ export interface Report {
   complete: boolean;
   speed: { device: Device | null; fit: { fixed: number; per_block: number } | null; arms: ArmSpeed[] } | null;
   pretrain: PretrainArm[];
+  /** One entry per arm that was probed; left out where there is none. */
+  probes?: ProbeArm[];
   glue: GlueTask[];
   glue_averages: GlueAverage[];
   notes: string[];

@@ -168,6 +168,51 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     });
   }
 
+  for (const [scheme, width] of [
+    ['light', 1280],
+    ['dark', 400],
+  ]) {
+    it(`shows what steps take and what blocks do, ${scheme} at ${width}`, { skip: mockOnly }, async () => {
+      const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, scheme, width });
+      const { page } = view;
+      const memory = page.getByRole('region', { name: 'Memory', exact: true });
+      await memory.getByRole('row', { name: /^pld .* at 5 .* at 12/ }).waitFor();
+      await memory.getByRole('img', { name: /^Peak, MiB, by open blocks.*pld: from .* at 5 to .* at 12/ }).waitFor();
+
+      const blocks = page.getByRole('region', { name: 'Blocks', exact: true });
+      await blocks.getByRole('columnheader', { name: 'All shuffled' }).waitFor();
+      await blocks.getByRole('img', { name: /block removed, by block.*pre-ln: from .* to \+\S+ at 1;/ }).waitFor();
+      assert.equal(await blocks.locator('circle').count(), 3 * 12);
+      await blocks.getByRole('radio', { name: 'Removed' }).focus();
+      await page.keyboard.press('ArrowRight');
+      await blocks.getByRole('img', { name: /block and next swapped/ }).waitFor();
+      assert.equal(await blocks.locator('circle').count(), 3 * 11, 'the last block has no next');
+      await blocks.getByText('Every value').click();
+      await blocks.getByRole('row', { name: '12 – – –' }).waitFor();
+      await isSound(view);
+
+      const chart = blocks.getByRole('img');
+      await chart.hover();
+      await blocks.locator('.reading', { hasText: /^block \d+/ }).waitFor();
+      // Every box that scrolls is reached by keyboard.
+      const stuck = await page.evaluate(() =>
+        [...document.querySelectorAll('.report .scroll')]
+          .filter((box) => box.scrollWidth > box.clientWidth && box.tabIndex !== 0)
+          .map((box) => box.getAttribute('aria-label')),
+      );
+      assert.deepEqual(stuck, []);
+      await view.close();
+    });
+  }
+
+  it('leaves out memory and blocks where nothing was measured', { skip: mockOnly }, async () => {
+    const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
+    const view = await open(`#/jobs/${items[1].id}`, { token: 'demo' });
+    await view.page.getByText('No trial has come to a result yet').waitFor();
+    assert.equal(await view.page.getByRole('heading', { name: /^(Memory|Blocks)$/ }).count(), 0);
+    await view.close();
+  });
+
   it('lists trials, filters them, and shows one with its log', async () => {
     const job = await firstJob();
     const view = await open(`#/jobs/${job.id}/trials`, { token: TOKEN });

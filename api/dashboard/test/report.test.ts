@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest';
 
+import { blockLines, blockRows, quantities } from '../src/parts/blocks';
+import { memoryShown } from '../src/parts/memory';
 import { lossTable, pValue, taskTable } from '../src/parts/strips';
 import { verdicts } from '../src/parts/verdict';
-import type { Comparison, GlueTask, Report } from '../src/report';
+import type { ArmMemory, ArmSpeed, Comparison, GlueTask, ProbeArm, Report } from '../src/report';
 
 const comparison = (over: Partial<Comparison>): Comparison => ({
   arm: 'pld',
@@ -72,6 +74,8 @@ const REPORT: Report = {
         share_of_limit: 0.92,
         tokens_per_second: 30_000,
         by_open: [],
+        memory: null,
+        largest_batch: null,
       },
     ],
   },
@@ -135,4 +139,83 @@ test('a verdict says what the interval allows, and that it cannot tell', () => {
 
 test('no p-value is zero', () => {
   expect([0.0004, 0.0341, 1, null].map(pValue)).toEqual(['< 0.001', '0.034', '1.000', '']);
+});
+
+const MIB = 2 ** 20;
+const timed = (arm: string, memory: ArmMemory | null, largest_batch: number | null = null): ArmSpeed => ({
+  ...REPORT.speed!.arms[0]!,
+  arm,
+  memory,
+  largest_batch,
+});
+/** `open`: sublayers and peak in MiB, from the fewest. */
+const memory = (state: number, open: [number, number][]): ArmMemory => ({
+  state_bytes: state * MIB,
+  mean_bytes: (state + 1) * MIB,
+  peak_bytes: Math.max(...open.map(([, peak]) => peak)) * MIB,
+  by_open: open.map(([open_sublayers, peak]) => ({ open_sublayers, steps: 2, peak_bytes: peak * MIB })),
+});
+
+test('memory is shown in MiB, and in blocks of two sublayers', () => {
+  const shown = memoryShown([
+    timed('pre-ln', memory(507, [[24, 2300]]), 1440),
+    timed('pld', memory(507, [[9, 1600.4], [24, 2300]]), 0),
+    timed('untimed', null),
+  ])!;
+  expect(shown.rows[0]).toMatchObject({
+    taken: { state: '507', mean: '508', peak: '2,300' },
+    fewest: null,
+    most: { blocks: 12, peak: '2,300' },
+  });
+  expect(shown.rows[1]).toMatchObject({ fewest: { blocks: 4.5, peak: '1,600' }, largest: 0 });
+  expect(shown.rows[2]).toEqual({ arm: 'untimed', taken: null, fewest: null, most: null, largest: null });
+  expect(shown).toMatchObject({ measured: true, varies: true, sought: true });
+  expect(shown.lines.map((line) => [line.arm, line.points.length])).toEqual([
+    ['pre-ln', 1],
+    ['pld', 2],
+  ]);
+});
+
+test('memory that nobody measured is not there; a small one keeps a decimal', () => {
+  expect(memoryShown(REPORT.speed!.arms)).toBeUndefined();
+  expect(memoryShown([timed('pld', null, 8)])).toMatchObject({ measured: false, varies: false, sought: true });
+  const small = memoryShown([timed('pre-ln', memory(7.25, [[4, 1234.5]]))])!;
+  expect(small.rows[0]!.taken).toEqual({ state: '7.3', mean: '8.3', peak: '1,234.5' });
+  expect(small.varies).toBe(false);
+});
+
+const probe = (arm: string, removed: number[]): ProbeArm => ({
+  arm,
+  n: 2,
+  validation_loss: 3,
+  shuffled_adds: null,
+  blocks: removed.map((removed_adds, i) => ({
+    block: i + 1,
+    removed_adds,
+    swapped_adds: i + 1 < removed.length ? removed_adds / 2 : null,
+    cosine: 0.9,
+    distance: 4,
+    gradient_norm: 0.1,
+  })),
+});
+
+test('a block that has no next one has no point and no value of the swap', () => {
+  const probes = [probe('pre-ln', [0.4, 0.1, 0.2]), probe('pld', [0.3, -0.02])];
+  expect(blockLines(probes, 'swapped_adds').map((line) => line.points.map((point) => point.x))).toEqual([[1, 2], [1]]);
+  expect(blockRows(probes, 'removed_adds')).toEqual([
+    { block: 1, values: [0.4, 0.3] },
+    { block: 2, values: [0.1, -0.02] },
+    { block: 3, values: [0.2, null] },
+  ]);
+  const [removed, swapped] = quantities(probes);
+  expect([removed!.text(-0.02), swapped!.text(0.2), swapped!.text(null)]).toEqual(['−0.0200', '+0.2000', '–']);
+});
+
+test('a quantity that no arm has is not offered', () => {
+  expect(quantities([probe('tiny', [0.4])]).map((quantity) => quantity.name)).toEqual([
+    'Removed',
+    'Cosine',
+    'Distance',
+    'Gradient',
+  ]);
 });

@@ -128,7 +128,7 @@ export function lossTable(arms: PretrainArm[]): Strips {
 }
 
 /** Without the digits that binary fractions add. */
-function plain(value: number): string {
+export function plain(value: number): string {
   return String(Number(value.toPrecision(6))).replace('-', '\u2212');
 }
 
