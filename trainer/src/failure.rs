@@ -49,7 +49,10 @@ impl TrainerError {
 
     /// A checkpoint that is whole, and not what a recipe can start from.
     pub(crate) fn unsuited(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
-        Self::InvalidRecipe { path: path.into(), problems: vec![Problem { pointer: "/from".into(), message: why.into() }] }
+        Self::InvalidRecipe {
+            path: path.into(),
+            problems: vec![Problem { pointer: "/from".into(), message: why.into() }],
+        }
     }
 }
 
