@@ -39,12 +39,12 @@ pub(super) fn pretrain(facts: &Facts) -> Vec<PretrainArm> {
         let runs = losses(&seeds);
         PretrainArm {
             validation_loss: Summary::of(&runs.values().copied().collect::<Vec<f64>>()),
-            comparison: if *arm == facts.baseline { None } else { compare(arm, None, &runs, &baseline) },
+            comparison: if *arm == facts.baseline { None } else { compare(arm, &runs, &baseline) },
             arm: arm.clone(),
             seeds,
         }
     };
-    facts.arms.iter().map(row).collect()
+    facts.pretrained().map(row).collect()
 }
 
 fn seeds(facts: &Facts, arm: &str) -> Vec<PretrainSeed> {
