@@ -50,7 +50,7 @@ pub enum DatasetError {
 }
 
 /// What a plan needs to know without reading the files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DatasetFacts {
     Corpus,
@@ -63,6 +63,7 @@ pub enum DatasetFacts {
     },
     Checkpoint {
         /// As its `config.json` says.
+        #[schema(value_type = Object)]
         model: Model,
         /// Of its vocabulary.
         tokens: u64,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dataset::{DatasetFacts, Scan};
-use crate::job::{ArmSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice};
+use crate::job::{ArmSpec, JobSpec, ModelChoice, ProbeSpec, TimingSpec, VocabularyChoice};
 
 mod finetune;
 use finetune::Origin;
@@ -231,7 +231,7 @@ fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
         "there is nothing to do with a checkpoint in a job without `glue`".into()
     });
     for field in arm.of_a_pretraining() {
-        problems.add(field, "an arm that starts from a checkpoint is not pre-trained: leave this out".into());
+        problems.add(field, "an arm that starts from a checkpoint is not pre-trained: leave this out");
     }
 }
 

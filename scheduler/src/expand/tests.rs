@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use recipe::Precision;
 use serde_json::json;
 
-use recipe::Keep;
+use recipe::{Keep, Optimizer};
 
 use super::*;
 

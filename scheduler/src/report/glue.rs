@@ -165,14 +165,15 @@ fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueRepor
     if arms.is_empty() {
         return None;
     }
-    let rows = |arm: &str| arms.iter().filter(move |row| row.arm == arm);
-    let comparisons = facts.others().flat_map(|arm| rows(arm)).filter_map(|row| {
+    let baseline = || arms.iter().filter(|row| row.arm == facts.baseline);
+    let others = || arms.iter().filter(|row| row.arm != facts.baseline);
+    let comparisons = others().filter_map(|row| {
         let is_equal = |base: &&GlueArm| base.keep == row.keep && base.learning_rate == row.learning_rate;
-        row.against(rows(&facts.baseline).find(is_equal)?)
+        row.against(baseline().find(is_equal)?)
     });
-    let selected_comparisons = facts.others().flat_map(|arm| rows(arm)).filter(|row| row.selected).filter_map(|row| {
+    let selected_comparisons = others().filter(|row| row.selected).filter_map(|row| {
         let is_selected = |base: &&GlueArm| base.keep == row.keep && base.selected;
-        row.against(rows(&facts.baseline).find(is_selected)?)
+        row.against(baseline().find(is_selected)?)
     });
     Some(GlueReport {
         task,

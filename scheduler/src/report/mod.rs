@@ -120,9 +120,4 @@ impl Facts {
     fn pretrained(&self) -> impl Iterator<Item = &String> {
         self.arms.iter().filter(|arm| !self.published.contains(*arm))
     }
-
-    /// The arms that are compared with the baseline, in their order.
-    fn others(&self) -> impl Iterator<Item = &String> {
-        self.arms.iter().filter(|arm| **arm != self.baseline)
-    }
 }
