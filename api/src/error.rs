@@ -222,8 +222,8 @@ impl From<PlanError> for Error {
         let at = |pointer: &str| Problem { pointer: pointer.to_owned(), message };
         match error {
             PlanError::Invalid(problems) => Self::InvalidJob(problems),
-            PlanError::NotRegistered { pointer, .. } => Self::DatasetNotRegistered(at(pointer)),
-            PlanError::Changed { pointer, .. } => Self::DatasetChanged(at(pointer)),
+            PlanError::NotRegistered { pointer, .. } => Self::DatasetNotRegistered(at(&pointer)),
+            PlanError::Changed { pointer, .. } => Self::DatasetChanged(at(&pointer)),
             PlanError::Store(error) => error.into(),
         }
     }

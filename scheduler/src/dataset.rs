@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use chrono::{DateTime, Utc};
-use recipe::Task;
+use recipe::problem::Problems;
+use recipe::published::{Config, lowercases};
+use recipe::{Model, Task};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -32,6 +34,8 @@ pub enum DatasetKind {
     Vocabulary,
     /// GLUE in its official layout, one folder a task.
     Glue,
+    /// A model of the BERT family in Hugging Face's layout: `config.json`, `model.safetensors`, `vocab.txt`.
+    Checkpoint,
 }
 
 /// Why a folder or file cannot be registered, or can no longer be used.
@@ -46,7 +50,7 @@ pub enum DatasetError {
 }
 
 /// What a plan needs to know without reading the files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DatasetFacts {
     Corpus,
@@ -56,6 +60,13 @@ pub enum DatasetFacts {
     Glue {
         /// Training examples by task, as far as they can be told from the number of lines.
         examples: BTreeMap<Task, u64>,
+    },
+    Checkpoint {
+        /// As its `config.json` says.
+        #[schema(value_type = Object)]
+        model: Model,
+        /// Of its vocabulary.
+        tokens: u64,
     },
 }
 
@@ -95,6 +106,15 @@ impl Scan {
             DatasetFacts::Corpus => DatasetKind::Corpus,
             DatasetFacts::Vocabulary { .. } => DatasetKind::Vocabulary,
             DatasetFacts::Glue { .. } => DatasetKind::Glue,
+            DatasetFacts::Checkpoint { .. } => DatasetKind::Checkpoint,
+        }
+    }
+
+    /// That of a checkpoint.
+    pub const fn model(&self) -> Option<&Model> {
+        match &self.facts {
+            DatasetFacts::Checkpoint { model, .. } => Some(model),
+            DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } | DatasetFacts::Glue { .. } => None,
         }
     }
 
@@ -150,6 +170,7 @@ pub fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetE
         DatasetKind::Corpus => corpus_files(paths),
         DatasetKind::Vocabulary => vocabulary_file(paths),
         DatasetKind::Glue => glue_files(&root, &paths)?,
+        DatasetKind::Checkpoint => checkpoint_files(&root, paths)?,
     };
     paths.sort();
     let unfit = |what: &str| DatasetError::Unfit { path: root.clone(), what: what.into() };
@@ -161,12 +182,14 @@ pub fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetE
             _ => return Err(unfit("a vocabulary is one file of tokens, or a folder that holds vocab.txt")),
         },
         DatasetKind::Glue => DatasetFacts::Glue { examples: glue_examples(&folder, &paths)? },
+        DatasetKind::Checkpoint => checkpoint_facts(&folder)?,
     };
     if files.iter().all(|scanned| scanned.file.bytes == 0) {
         return Err(unfit(match kind {
             DatasetKind::Corpus => "no text here: a corpus is .txt files, plain or as .xz, .gz or .zst",
             DatasetKind::Vocabulary => "the vocabulary is empty",
             DatasetKind::Glue => "no GLUE task here: a task is a folder such as RTE with train.tsv and dev.tsv",
+            DatasetKind::Checkpoint => "its files are empty",
         }));
     }
     let digest = digest(kind, files.iter().map(|scanned| &scanned.file));
@@ -179,6 +202,7 @@ fn digest<'a>(kind: DatasetKind, files: impl Iterator<Item = &'a DatasetFile>) -
         DatasetKind::Corpus => "corpus",
         DatasetKind::Vocabulary => "vocabulary",
         DatasetKind::Glue => "glue",
+        DatasetKind::Checkpoint => "checkpoint",
     };
     let mut hasher = Sha256::new();
     hasher.update(format!("lamina dataset 1\n{kind}\n"));
@@ -260,6 +284,55 @@ fn glue_files(root: &Path, paths: &[String]) -> Result<Vec<String>, DatasetError
         });
     }
     Ok(files)
+}
+
+const CONFIG: &str = "config.json";
+const VOCABULARY: &str = "vocab.txt";
+/// Says whether the tokenizer lowercases; absent means that it does.
+const TOKENIZER: &str = "tokenizer_config.json";
+
+/// The files that a fine-tune reads. Whatever else a published folder holds is left alone.
+fn checkpoint_files(root: &Path, paths: Vec<String>) -> Result<Vec<String>, DatasetError> {
+    for wanted in [CONFIG, "model.safetensors", VOCABULARY] {
+        if !paths.iter().any(|path| path == wanted) {
+            let what = format!(
+                "it lacks {wanted}: a checkpoint is a folder with config.json, model.safetensors and vocab.txt"
+            );
+            return Err(DatasetError::Unfit { path: root.into(), what });
+        }
+    }
+    let read = [CONFIG, "model.safetensors", VOCABULARY, TOKENIZER];
+    Ok(paths.into_iter().filter(|path| read.contains(&path.as_str())).collect())
+}
+
+/// What a checkpoint says of itself, where that is a model that can be trained here. Its weights are not looked at.
+fn checkpoint_facts(folder: &Path) -> Result<DatasetFacts, DatasetError> {
+    let unfit = |file: &str, what: String| DatasetError::Unfit { path: folder.join(file), what };
+    let read = |file: &str| fs::read(folder.join(file));
+    let io = |file: &str| {
+        let path = folder.join(file);
+        move |source| DatasetError::Io { path, source }
+    };
+    let config = Config::read(&read(CONFIG).map_err(io(CONFIG))?).map_err(|why| unfit(CONFIG, why))?;
+    let mut problems = Problems::default();
+    config.model.check(&mut problems);
+    if let Some(problem) = problems.into_vec().first() {
+        return Err(unfit(CONFIG, format!("{}: {}", problem.pointer, problem.message)));
+    }
+    match read(TOKENIZER) {
+        Ok(text) => {
+            if !lowercases(&text).map_err(|why| unfit(TOKENIZER, why))? {
+                return Err(unfit(TOKENIZER, "do_lower_case is false: text is lowercased here".into()));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io(TOKENIZER)(error)),
+    }
+    let tokens = vocabulary_tokens(&folder.join(VOCABULARY))?;
+    if tokens > u64::from(config.vocabulary) {
+        return Err(unfit(VOCABULARY, format!("it has {tokens} tokens, where the model embeds {}", config.vocabulary)));
+    }
+    Ok(DatasetFacts::Checkpoint { model: config.model, tokens })
 }
 
 fn scan_file(folder: &Path, relative: &str) -> Result<ScannedFile, DatasetError> {
@@ -451,6 +524,40 @@ mod tests {
         assert_eq!(files(&least), least);
         let rte = ["RTE/dev.tsv", "RTE/train.tsv"];
         assert_eq!(files(&[&all[..4], &all[5..], &rte].concat()), rte, "without its training part MNLI is not here");
+    }
+
+    #[test]
+    fn a_checkpoint_is_a_model_that_can_be_trained_here() {
+        let config = r#"{"model_type": "bert", "vocab_size": 6, "hidden_size": 8, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}"#;
+        let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n";
+        let files = [
+            ("config.json", config),
+            ("model.safetensors", "weights"),
+            ("vocab.txt", vocabulary),
+            ("pytorch_model.bin", "x"),
+        ];
+        let scanned = scan(DatasetKind::Checkpoint, "c", folder(&files).path()).unwrap();
+        let paths: Vec<&str> = scanned.files.iter().map(|scanned| scanned.file.path.as_str()).collect();
+        assert_eq!(paths, ["config.json", "model.safetensors", "vocab.txt"]);
+        let model = scanned.model().unwrap();
+        assert_eq!((model.blocks, model.positions, model.norm), (3, 64, recipe::Norm::Post));
+        assert_eq!(scanned.kind(), DatasetKind::Checkpoint);
+
+        let with = |path: &'static str, text: &'static str| {
+            let mut files = files.to_vec();
+            files.retain(|(name, _)| *name != path);
+            files.push((path, text));
+            refusal(DatasetKind::Checkpoint, folder(&files).path())
+        };
+        assert!(with("config.json", "{").contains("config.json: "));
+        assert!(with("config.json", r#"{"model_type": "gpt2"}"#).contains("config.json: "));
+        assert!(with("tokenizer_config.json", r#"{"do_lower_case": false}"#).contains("do_lower_case is false"));
+        assert!(
+            with("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n")
+                .contains("7 tokens, where the model embeds 6")
+        );
+        assert!(refusal(DatasetKind::Checkpoint, folder(&files[..2]).path()).contains("it lacks vocab.txt"));
     }
 
     #[test]

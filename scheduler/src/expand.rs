@@ -1,21 +1,26 @@
-//! A job becomes trials: one for timing; arms x pre-train seeds; each of these x tasks x learning rates x fine-tune seeds.
+//! A job becomes trials: one for timing; arms x pre-train seeds; each of these, and each arm that starts from a published
+//! checkpoint, x tasks x kept blocks x learning rates x fine-tune seeds.
 //!
 //! Seed n means the same draws in every arm, so that arms can be compared seed by seed.
 
-use recipe::finetune::set_apart;
+use std::collections::BTreeMap;
+
 use recipe::problem::Problems;
 use recipe::report::TimingReport;
 use recipe::stage::MOST_STEPS;
 use recipe::{
-    Algorithm, Dataset, Finetune, LearningRate, Model, Optimizer, Pretrain, Probe, Problem, Recipe, Seeds, Size,
-    Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Dataset, Finetune, Model, Norm, Pretrain, Probe, Problem, Published, Recipe, Seeds, Size, Source, Stage, Task,
+    Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dataset::{DatasetFacts, Scan};
-use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice};
+use crate::job::{ArmSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice};
 use crate::statistics::mean;
+
+mod finetune;
+use finetune::Origin;
 
 /// More is a mistake in the submission.
 const MOST_TRIALS: u64 = 100_000;
@@ -24,11 +29,14 @@ const LONGEST_NAME: usize = 200;
 /// The registered datasets that a job names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Datasets {
-    pub corpus: Scan,
+    /// Absent where no arm pre-trains.
+    pub corpus: Option<Scan>,
     /// Absent where the vocabulary is trained.
     pub vocabulary: Option<Scan>,
     /// Absent in a job without fine-tuning.
     pub glue: Option<Scan>,
+    /// Published checkpoints, by their names.
+    pub checkpoints: BTreeMap<String, Scan>,
 }
 
 /// What a job expands into.
@@ -46,7 +54,7 @@ pub struct NewTrial {
     pub learning_rate: Option<f64>,
     pub spec: TrialSpec,
     /// Place in the expansion of the trial that it waits for: of the pre-train trial whose checkpoint it starts from, or of
-    /// the timing trial that says how many steps its budget is worth.
+    /// the timing trial that says how many steps its budget is worth. None for one that starts from a published checkpoint.
     pub waits_for: Option<usize>,
     /// Expected training FLOPs.
     pub work: f64,
@@ -76,7 +84,8 @@ pub struct PlannedTrials {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ArmPlan {
     pub name: String,
-    /// Expected training FLOPs of one pre-train trial; with a budget in seconds, those of a device of 100 GFLOP/s.
+    /// Expected training FLOPs of one pre-train trial; with a budget in seconds, those of a device of 100 GFLOP/s. Like the
+    /// savings 0 for an arm that starts from a published checkpoint.
     pub pretrain_flops: f64,
     /// Closed-form share of the encoder's work that layer drop or growth saves.
     pub encoder_saving: f64,
@@ -102,7 +111,7 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
         check_reference(p, spec);
     });
     if let Some(glue) = &spec.glue {
-        problems.within("glue", |p| check_glue(p, glue));
+        problems.within("glue", |p| finetune::check(p, glue));
     }
     let mut found = problems.into_vec();
     found.extend(recipe_problems(spec));
@@ -131,6 +140,13 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         ModelChoice::Named(name) => Size::named(name),
         ModelChoice::Shape(size) => Some(*size),
     };
+    let published = match published(spec, datasets) {
+        Ok(published) => published,
+        Err(found) => {
+            problems.extend(found);
+            Vec::new()
+        }
+    };
     let (Some(size), true) = (size, problems.is_empty()) else { return Err(problems) };
     let tokens = vocabulary_tokens(spec, datasets);
     let recipe = |arm| {
@@ -142,9 +158,9 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         }
         recipe
     };
-    let arms: Vec<(&ArmSpec, Pretrain)> = spec.arms.iter().map(|arm| (arm, recipe(arm))).collect();
+    let arms: Vec<(&ArmSpec, Pretrain)> = spec.pretraining_arms().map(|arm| (arm, recipe(arm))).collect();
     let mut trials = Vec::new();
-    if let Some(timing) = &spec.timing {
+    if let (Some(timing), false) = (&spec.timing, arms.is_empty()) {
         trials.push(timing_trial(timing, &arms, tokens));
     }
     for (arm, recipe) in &arms {
@@ -163,18 +179,17 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         }
     }
     if let (Some(glue), Some(data)) = (&spec.glue, &datasets.glue) {
-        let sources: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
-        for (index, source) in sources {
-            if let Recipe::Pretrain(recipe) = &source.spec.recipe {
-                trials.extend(finetune_trials(glue, &spec.pretrain, data, index, &source, recipe));
-            }
+        let pretrained = trials.iter().enumerate().filter_map(|(index, trial)| Origin::of(index, trial));
+        let origins: Vec<Origin> = pretrained.chain(published).collect();
+        for origin in &origins {
+            trials.extend(finetune::trials(glue, &spec.pretrain, data, origin));
         }
     }
     if let Some(probe) = spec.probe {
         let pretrained: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
         trials.extend(pretrained.iter().filter_map(|(index, source)| probe_trial(probe, *index, source)));
     }
-    let plan = plan(&trials, &arms, tokens);
+    let plan = plan(spec, &trials, &arms, tokens);
     Ok(Expansion { trials, plan })
 }
 
@@ -203,8 +218,10 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
                 check_name(problems, &arm.name);
                 let first = spec.arms.iter().position(|other| other.name == arm.name);
                 problems.require(first == Some(index), "name", || format!("two arms are called {:?}", arm.name));
-                if let Some(matched) = &arm.matched {
-                    check_match(problems, spec, arm, &matched.arm);
+                match &arm.matched {
+                    _ if !arm.pretrains() => check_checkpoint(problems, spec, arm),
+                    Some(matched) => check_match(problems, spec, arm, &matched.arm),
+                    None => {}
                 }
             });
         }
@@ -213,6 +230,24 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
         problems.require(spec.arms.iter().any(|arm| arm.name == *baseline), "baseline", || {
             format!("no arm is called {baseline:?}")
         });
+    }
+    let baseline = spec.arms.iter().find(|arm| arm.name == spec.baseline());
+    let comparable = baseline.is_none_or(ArmSpec::pretrains) || spec.pretraining_arms().next().is_none();
+    problems.require(comparable, "baseline", || {
+        format!(
+            "{:?} starts from a published checkpoint, and so has neither speed nor loss to compare with: name an arm that \
+             pre-trains",
+            spec.baseline()
+        )
+    });
+}
+
+fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
+    problems.require(spec.glue.is_some(), "checkpoint", || {
+        "there is nothing to do with a checkpoint in a job without `glue`".into()
+    });
+    for field in arm.of_a_pretraining() {
+        problems.add(field, "an arm that starts from a checkpoint is not pre-trained: leave this out");
     }
 }
 
@@ -231,6 +266,9 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
     let target = spec.arms.iter().find(|other| other.name == name);
     problems.within("match", |problems| {
         problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
+        problems.require(target.is_none_or(ArmSpec::pretrains), "arm", || {
+            format!("{name:?} starts from a published checkpoint: it has no FLOPs to match")
+        });
         problems.require(target.is_none_or(|target| target.matched.is_none()), "arm", || {
             format!("{name:?} is matched itself: name the arm that it is matched to")
         });
@@ -244,29 +282,6 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
 
 fn check_seeds(problems: &mut Problems, seeds: u32) {
     problems.require((1..=10_000).contains(&seeds), "seeds", || format!("{seeds} seeds: 1 to 10000 are allowed"));
-}
-
-fn check_glue(problems: &mut Problems, glue: &GlueSpec) {
-    check_seeds(problems, glue.seeds);
-    problems.require(!glue.tasks.is_empty(), "tasks", || "name at least one task".into());
-    problems.within("tasks", |problems| {
-        for (index, name) in glue.tasks.iter().enumerate() {
-            let known = || Task::rows().map(|row| row.name).join(", ");
-            let field = index.to_string();
-            problems.require(Task::named(name).is_some(), &field, || {
-                format!("there is no task {name:?}: there are {}", known())
-            });
-            problems.require(!glue.tasks[..index].contains(name), &field, || format!("{name} is named twice"));
-        }
-    });
-    problems.require(!glue.learning_rates.is_empty(), "learning_rates", || "name at least one rate".into());
-    problems.within("learning_rates", |problems| {
-        for (index, rate) in glue.learning_rates.iter().enumerate() {
-            problems.require(!glue.learning_rates[..index].contains(rate), &index.to_string(), || {
-                format!("{rate} is named twice")
-            });
-        }
-    });
 }
 
 /// What the recipes' own validation says, with pointers turned from the recipe into the submission.
@@ -290,7 +305,7 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
             }
         }
     };
-    for (index, arm) in spec.arms.iter().enumerate() {
+    for (index, arm) in spec.arms.iter().enumerate().filter(|(_, arm)| arm.pretrains()) {
         let recipe = pretrain(spec, arm, size, None);
         if let Some(matched) = &arm.matched
             && matched_limit(spec, arm, &recipe, size).is_none()
@@ -306,11 +321,7 @@ fn recipe_problems(spec: &JobSpec) -> Vec<Problem> {
             note(Recipe::Probe(probe).validate(), &pointer);
         }
         let Some(glue) = &spec.glue else { continue };
-        for (rate, &peak) in glue.learning_rates.iter().enumerate() {
-            let dataset = Dataset { name: glue.dataset.clone(), digest: None };
-            let recipe = finetune(glue, &spec.pretrain, dataset, &recipe, Seeds::default(), Task::Rte, peak);
-            note(Recipe::Finetune(recipe).validate(), &|inner| finetune_pointer(inner, rate));
-        }
+        note(finetune::problems(glue, &spec.pretrain, &Source::Pretrained(Box::new(recipe))), &|p| Some(p.to_owned()));
     }
     if let Some(timing) = &spec.timing {
         let recipe = Timing {
@@ -342,14 +353,27 @@ fn pretrain_pointer(inner: &str, index: usize, arm: &ArmSpec) -> String {
     }
 }
 
-/// `None` for what belongs to the recipe that it starts from, which is checked for itself.
-fn finetune_pointer(inner: &str, rate: usize) -> Option<String> {
-    match inner {
-        "/learning_rate/peak" => Some(format!("/glue/learning_rates/{rate}")),
-        "/learning_rate/warmup" => Some("/glue/warmup".into()),
-        _ if inner.starts_with("/from") || inner.starts_with("/optimizer") => None,
-        _ => Some(format!("/glue{inner}")),
+/// What the arms that are not pre-trained start from; or what their fine-tuning does not allow, with pointers.
+fn published(spec: &JobSpec, datasets: &Datasets) -> Result<Vec<Origin>, Vec<Problem>> {
+    let (mut origins, mut problems) = (Vec::new(), Vec::new());
+    for (index, arm) in spec.arms.iter().enumerate() {
+        let Some(name) = &arm.checkpoint else { continue };
+        let Some((scan, model)) = datasets.checkpoints.get(name).and_then(|scan| Some((scan, scan.model()?))) else {
+            let message = format!("no checkpoint is registered under the name {name:?}");
+            problems.push(Problem { pointer: format!("/arms/{index}/checkpoint"), message });
+            continue;
+        };
+        let checkpoint = Dataset { name: scan.name.clone(), digest: Some(scan.digest.clone()) };
+        let source = Source::Published(Box::new(Published { model: model.clone(), checkpoint }));
+        for problem in spec.glue.iter().flat_map(|glue| finetune::problems(glue, &spec.pretrain, &source)) {
+            // What several checkpoints do not allow is wrong once.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        origins.push(Origin { arm: arm.name.clone(), source, seeds: Seeds::default(), waits_for: None });
     }
+    if problems.is_empty() { Ok(origins) } else { Err(problems) }
 }
 
 /// The recipe of `arm`, at equal FLOPs with the arm that it is matched to. Where that cannot be, [`check`] says so.
@@ -367,7 +391,7 @@ fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
 /// none.
 fn matched_limit(spec: &JobSpec, arm: &ArmSpec, recipe: &Pretrain, size: Size) -> Option<f64> {
     let name = &arm.matched.as_ref()?.arm;
-    let target = spec.arms.iter().find(|other| other.name == *name && other.matched.is_none())?;
+    let target = spec.pretraining_arms().find(|other| other.name == *name && other.matched.is_none())?;
     let saving = settings(spec, target, size, None).encoder_saving();
     recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
 }
@@ -411,8 +435,8 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         model: Model {
             order: arm.order.clone(),
             embedding: arm.embedding,
-            embedding_norm: arm.embedding_norm,
-            ..Model::of_size(size, arm.norm)
+            embedding_norm: arm.embedding_norm.unwrap_or(true),
+            ..Model::of_size(size, arm.norm.unwrap_or(Norm::Pre))
         },
         layer_drop: arm.layer_drop,
         growth: arm.growth.clone(),
@@ -424,7 +448,7 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         batch: settings.batch,
         micro_batches: arm.micro_batches.unwrap_or(settings.micro_batches),
         length: settings.length,
-        corpus: dataset(&spec.corpus, datasets.map(|known| &known.corpus)),
+        corpus: dataset(&spec.corpus, datasets.and_then(|known| known.corpus.as_ref())),
         vocabulary: match &spec.vocabulary {
             VocabularyChoice::Named(name) => {
                 Vocabulary::File { dataset: dataset(name, datasets.and_then(|known| known.vocabulary.as_ref())) }
@@ -438,33 +462,6 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         precision: arm.precision.unwrap_or(settings.precision),
         recompute: arm.recompute.unwrap_or(settings.recompute),
         probe: settings.probe,
-    }
-}
-
-/// A fine-tune trial's recipe. Optimiser and precision are the job's, so that every arm is fine-tuned alike; always as
-/// AdamW.
-fn finetune(
-    glue: &GlueSpec,
-    settings: &PretrainSpec,
-    data: Dataset,
-    from: &Pretrain,
-    from_seeds: Seeds,
-    task: Task,
-    peak: f64,
-) -> Finetune {
-    Finetune {
-        from: Source::Pretrained(Box::new(from.clone())),
-        from_seeds,
-        keep: glue.keep,
-        selection: glue.selection,
-        task,
-        glue: data,
-        epochs: glue.epochs,
-        batch: glue.batch,
-        length: glue.length,
-        learning_rate: LearningRate { peak, warmup: glue.warmup, decay: recipe::Decay::Linear },
-        optimizer: Optimizer { algorithm: Algorithm::AdamW, ..settings.optimizer },
-        precision: settings.precision,
     }
 }
 
@@ -507,48 +504,6 @@ fn probe_trial(ProbeSpec { sequences, shuffles }: ProbeSpec, index: usize, sourc
         work,
         total_steps: 1,
     })
-}
-
-fn finetune_trials(
-    glue: &GlueSpec,
-    settings: &PretrainSpec,
-    data: &Scan,
-    index: usize,
-    source: &NewTrial,
-    from: &Pretrain,
-) -> impl Iterator<Item = NewTrial> {
-    let tasks = glue.tasks.iter().filter_map(|name| Task::named(name));
-    tasks.flat_map(move |task| {
-        let total_steps = finetune_steps(glue, data, task);
-        let sequences = total_steps as f64 * f64::from(glue.batch);
-        let blocks = glue.keep.kept(from.model.blocks).count() as f64;
-        let work = TRAINING * sequences * blocks * from.model.block_flops(glue.length.into());
-        glue.learning_rates.iter().flat_map(move |&peak| {
-            (0..u64::from(glue.seeds)).map(move |seed| {
-                let dataset = Dataset { name: data.name.clone(), digest: Some(data.digest.clone()) };
-                let recipe = finetune(glue, settings, dataset, from, source.spec.seeds, task, peak);
-                let seeds = Seeds { data: seed, dropout: seed, head: seed, ..source.spec.seeds };
-                NewTrial {
-                    arm: source.arm.clone(),
-                    task: Some(task),
-                    learning_rate: Some(peak),
-                    spec: TrialSpec { recipe: Recipe::Finetune(recipe), seeds },
-                    waits_for: Some(index),
-                    work,
-                    total_steps,
-                }
-            })
-        })
-    })
-}
-
-fn finetune_steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
-    let examples = match &data.facts {
-        DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
-        DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } => 0,
-    };
-    let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
-    (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
 }
 
 fn vocabulary_tokens(spec: &JobSpec, datasets: &Datasets) -> u64 {
@@ -600,15 +555,18 @@ fn pretrain_cost(recipe: &Pretrain, tokens: u64) -> Cost {
 /// The number of trials of each stage, without making them.
 fn planned(spec: &JobSpec) -> PlannedTrials {
     let product = |factors: &[usize]| factors.iter().fold(1u64, |all, &n| all.saturating_mul(n as u64));
-    let pretrain = product(&[spec.arms.len(), spec.pretrain.seeds as usize]);
+    let arms = spec.pretraining_arms().count();
+    let pretrain = product(&[arms, spec.pretrain.seeds as usize]);
     let finetune = spec.glue.as_ref().map_or(0, |glue| {
-        pretrain.saturating_mul(product(&[glue.tasks.len(), glue.learning_rates.len(), glue.seeds as usize]))
+        let origins = pretrain.saturating_add((spec.arms.len() - arms) as u64);
+        let keeps = glue.keep.all().len();
+        origins.saturating_mul(product(&[glue.tasks.len(), keeps, glue.learning_rates.len(), glue.seeds as usize]))
     });
     let probe = if spec.probe.is_some() { pretrain } else { 0 };
-    PlannedTrials { timing: u64::from(spec.timing.is_some()), pretrain, finetune, probe }
+    PlannedTrials { timing: u64::from(spec.timing.is_some() && arms > 0), pretrain, finetune, probe }
 }
 
-fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan {
+fn plan(spec: &JobSpec, trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan {
     let count = |stage| trials.iter().filter(|trial| trial.stage() == stage).count() as u64;
     Plan {
         trials: PlannedTrials {
@@ -619,12 +577,21 @@ fn plan(trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], tokens: u64) -> Plan
         },
         steps: trials.iter().map(|trial| trial.total_steps).sum(),
         flops: trials.iter().map(|trial| trial.work).sum(),
-        arms: arms
+        arms: spec
+            .arms
             .iter()
-            .map(|(arm, recipe)| {
+            .map(|arm| {
+                let none = ArmPlan {
+                    name: arm.name.clone(),
+                    pretrain_flops: 0.0,
+                    encoder_saving: 0.0,
+                    flop_saving: 0.0,
+                    theta_limit: None,
+                };
+                let Some((_, recipe)) = arms.iter().find(|(other, _)| other.name == arm.name) else { return none };
                 let Cost { flops, encoder_saving, flop_saving, .. } = pretrain_cost(recipe, tokens);
                 let theta_limit = recipe.layer_drop.map(|drop| drop.theta_limit);
-                ArmPlan { name: arm.name.clone(), pretrain_flops: flops, encoder_saving, flop_saving, theta_limit }
+                ArmPlan { pretrain_flops: flops, encoder_saving, flop_saving, theta_limit, ..none }
             })
             .collect(),
     }

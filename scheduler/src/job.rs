@@ -4,8 +4,8 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use recipe::{Growth, Keep, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Size};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -54,6 +54,14 @@ pub enum ModelChoice {
 pub enum VocabularyChoice {
     Named(String),
     Train(TrainVocabulary),
+}
+
+/// One choice of blocks, or several, to see the score against the depth.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum KeepChoice {
+    One(Keep),
+    Several(Vec<Keep>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -109,8 +117,13 @@ pub struct PretrainSpec {
 #[serde(deny_unknown_fields)]
 pub struct ArmSpec {
     pub name: String,
-    #[serde(default = "default_norm")]
-    pub norm: Norm,
+    /// Name of a registered checkpoint in Hugging Face's layout. In place of a pre-training, and so of every other setting:
+    /// the arm's fine-tune trials start from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// `pre` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
     /// Sublayers in forward order, `s` for attention and `f` for feed-forward; `sfsf...` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
@@ -137,8 +150,9 @@ pub struct ArmSpec {
     pub embedding: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<LearningRate>,
-    #[serde(default = "default_true")]
-    pub embedding_norm: bool,
+    /// LayerNorm after the embeddings' sum, by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_norm: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -173,9 +187,10 @@ pub struct GlueSpec {
     /// Share of train that is set apart, on which the report selects each arm's learning rate; `null` for none.
     #[serde(default = "default_selection")]
     pub selection: Option<f64>,
-    /// Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`.
+    /// Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`; or a list of these, each of which
+    /// makes its own fine-tune trials.
     #[serde(default)]
-    pub keep: Keep,
+    pub keep: KeepChoice,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -220,6 +235,48 @@ impl Default for VocabularyChoice {
     }
 }
 
+impl Default for KeepChoice {
+    fn default() -> Self {
+        Self::One(Keep::default())
+    }
+}
+
+impl KeepChoice {
+    /// In the order in which they are written.
+    pub fn all(&self) -> &[Keep] {
+        match self {
+            Self::One(keep) => std::slice::from_ref(keep),
+            Self::Several(all) => all,
+        }
+    }
+}
+
+impl ArmSpec {
+    /// The names of the settings that a checkpoint leaves no room for, and that are given.
+    pub fn of_a_pretraining(&self) -> Vec<&'static str> {
+        let given = [
+            ("norm", self.norm.is_some()),
+            ("order", self.order.is_some()),
+            ("layer_drop", self.layer_drop.is_some()),
+            ("match", self.matched.is_some()),
+            ("growth", self.growth.is_some()),
+            ("objective", self.objective.is_some()),
+            ("optimizer", self.optimizer.is_some()),
+            ("precision", self.precision.is_some()),
+            ("recompute", self.recompute.is_some()),
+            ("micro_batches", self.micro_batches.is_some()),
+            ("embedding", self.embedding.is_some()),
+            ("learning_rate", self.learning_rate.is_some()),
+            ("embedding_norm", self.embedding_norm.is_some()),
+        ];
+        given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect()
+    }
+
+    pub const fn pretrains(&self) -> bool {
+        self.checkpoint.is_none()
+    }
+}
+
 impl Default for PretrainSpec {
     fn default() -> Self {
         Self {
@@ -255,12 +312,6 @@ fn default_corpus() -> String {
 fn default_glue() -> String {
     "glue".into()
 }
-fn default_norm() -> Norm {
-    Norm::Pre
-}
-fn default_true() -> bool {
-    true
-}
 fn default_timing() -> Option<TimingSpec> {
     Some(TimingSpec::default())
 }
@@ -294,12 +345,22 @@ impl PretrainSpec {
 }
 
 impl JobSpec {
-    /// With the default that depends on what else is given: the steps of a budget that is not in seconds.
+    /// With the defaults that depend on what else is given: the steps of a budget that is not in seconds, and the norms of
+    /// an arm that does not start from a checkpoint.
     pub fn filled_in(mut self) -> Self {
         if self.pretrain.seconds.is_none() && self.pretrain.reference_seconds.is_none() {
             self.pretrain.steps = Some(self.pretrain.steps());
         }
+        for arm in self.arms.iter_mut().filter(|arm| arm.pretrains()) {
+            arm.norm.get_or_insert(Norm::Pre);
+            arm.embedding_norm.get_or_insert(true);
+        }
         self
+    }
+
+    /// The arms that pre-train.
+    pub fn pretraining_arms(&self) -> impl Iterator<Item = &ArmSpec> {
+        self.arms.iter().filter(|arm| arm.pretrains())
     }
 
     /// Name of the arm that the others are compared with; empty only in a job without arms, which is refused.
@@ -321,6 +382,28 @@ impl<'de> Deserialize<'de> for ModelChoice {
 impl<'de> Deserialize<'de> for VocabularyChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         name_or(deserializer, "the name of a vocabulary or {train: tokens}", Self::Named, Self::Train)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeepChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = KeepChoice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("all, every_other, {first: k}, or a list of these")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeepChoice, E> {
+                Keep::deserialize(text.into_deserializer()).map(KeepChoice::One)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeepChoice, A::Error> {
+                Keep::deserialize(MapAccessDeserializer::new(map)).map(KeepChoice::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<KeepChoice, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(KeepChoice::Several)
+            }
+        }
+        deserializer.deserialize_any(OneOrSeveral)
     }
 }
 
@@ -378,9 +461,9 @@ pub struct TrialCounts {
 }
 
 impl TrialCounts {
-    /// The status that follows. `cancelled` says that the job was cancelled by someone; `pretrained` how many pre-train
-    /// trials have succeeded.
-    pub fn status(&self, cancelled: bool, pretrained: i64) -> JobStatus {
+    /// The status that follows. `cancelled` says that the job was cancelled by someone; `useful` how many trials have
+    /// succeeded that waited for no other: without one of these nothing came out.
+    pub fn status(&self, cancelled: bool, useful: i64) -> JobStatus {
         if self.running > 0 {
             return JobStatus::Running;
         }
@@ -391,7 +474,7 @@ impl TrialCounts {
         if cancelled && self.cancelled > 0 {
             return JobStatus::Cancelled;
         }
-        if pretrained == 0 {
+        if useful == 0 {
             return JobStatus::Failed;
         }
         if self.failed + self.cancelled > 0 { JobStatus::Partial } else { JobStatus::Succeeded }
@@ -474,6 +557,30 @@ mod tests {
             read(json!({"blocks": 2, "hidden": 8, "heads": 2, "intermediate": 16})).unwrap().model,
             ModelChoice::Shape(Size { blocks: 2, hidden: 8, heads: 2, intermediate: 16 })
         );
+    }
+
+    #[test]
+    fn one_choice_of_blocks_is_kept_as_one_and_a_list_as_a_list() {
+        for keep in [json!("all"), json!("every_other"), json!({"first": 3}), json!(["all", {"first": 3}])] {
+            let glue: GlueSpec = serde_json::from_value(json!({"tasks": ["rte"], "keep": keep})).unwrap();
+            assert_eq!(serde_json::to_value(&glue).unwrap()["keep"], keep);
+        }
+        let read =
+            |keep| serde_json::from_value::<GlueSpec>(json!({"tasks": [], "keep": keep})).unwrap_err().to_string();
+        assert!(read(json!("most")).contains("`most`"));
+        assert!(read(json!({"last": 3})).contains("`last`"));
+        assert!(read(json!(["all", 7])).contains("7"), "{}", read(json!(["all", 7])));
+        assert!(read(json!(7)).contains("every_other"));
+    }
+
+    #[test]
+    fn the_norms_are_filled_in_where_there_is_no_checkpoint() {
+        let arms =
+            json!([{"name": "pre-ln"}, {"name": "post-ln", "norm": "post"}, {"name": "bert", "checkpoint": "b"}]);
+        let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": arms})).unwrap();
+        let norms = |spec: JobSpec| spec.arms.iter().map(|arm| (arm.norm, arm.embedding_norm)).collect::<Vec<_>>();
+        let expected = [(Some(Norm::Pre), Some(true)), (Some(Norm::Post), Some(true)), (None, None)];
+        assert_eq!(norms(spec.filled_in()), expected);
     }
 
     #[test]

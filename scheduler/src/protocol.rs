@@ -129,7 +129,10 @@ pub struct Assignment {
     pub corpus: Option<DatasetFiles>,
     pub vocabulary: Option<DatasetFiles>,
     pub glue: Option<DatasetFiles>,
-    /// Manifest digest of the checkpoint that a fine-tune starts from.
+    /// The published checkpoint that a fine-tune starts from.
+    #[serde(default)]
+    pub checkpoint: Option<DatasetFiles>,
+    /// Manifest digest of the checkpoint, made here, that a fine-tune starts from.
     pub from: Option<String>,
     /// Manifest digest of this trial's own newest checkpoint, to go on from.
     pub resume: Option<String>,

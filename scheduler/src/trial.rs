@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use recipe::event::Device;
-use recipe::{Failure, Report, Seeds, Stage, Task, TrialSpec};
+use recipe::{Failure, Keep, Report, Seeds, Stage, Task, TrialSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -130,6 +130,9 @@ pub struct TrialView {
     pub arm: Option<String>,
     pub task: Option<String>,
     pub learning_rate: Option<f64>,
+    /// Which blocks of its checkpoint a fine-tune trial keeps.
+    #[serde(default)]
+    pub keep: Option<Keep>,
     pub seeds: Seeds,
     pub state: TrialState,
     pub waits_for: Option<TrialId>,

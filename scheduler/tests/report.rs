@@ -1,6 +1,6 @@
 //! The report of a job, from made-up facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::DateTime;
 use proptest::prelude::*;
@@ -11,11 +11,11 @@ use recipe::report::{
 };
 use recipe::{
     Dataset, Decay, Failure, FailureKind, Finetune, Keep, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
-    Probe, Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Probe, Published, Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use scheduler::id::{JobId, TrialId};
 use scheduler::job::{Job, TrialCounts};
-use scheduler::report::{EndedTrial, Facts, GlueArm, Report, TrialEnd, report};
+use scheduler::report::{Comparison, EndedTrial, Facts, GlueArm, Report, TrialEnd, report};
 use scheduler::trial::{TrialFacts, TrialState};
 use serde_json::json;
 
@@ -90,6 +90,18 @@ fn finetune_ending(arm: &str, task: Task, seeds: (u64, u64), end: TrialEnd) -> E
     ended(Some(arm), recipe, Seeds { init: pretrain_seed, gate: pretrain_seed, ..Seeds::all(seed) }, end)
 }
 
+/// The same at another rate and depth.
+fn varied(trial: EndedTrial, rate: f64, keep: Keep, selection: Option<f64>) -> EndedTrial {
+    let EndedTrial { mut spec, mut end, .. } = trial;
+    let Recipe::Finetune(recipe) = &mut spec.recipe else { panic!("a fine-tune trial") };
+    recipe.learning_rate.peak = rate;
+    recipe.keep = keep;
+    if let TrialEnd::Succeeded(recipe::Report::Finetune(report)) = &mut end {
+        report.selection_score = selection;
+    }
+    EndedTrial { spec, end, ..trial }
+}
+
 fn scored(score: f64) -> TrialEnd {
     TrialEnd::Succeeded(recipe::Report::Finetune(FinetuneReport {
         steps: 468,
@@ -155,6 +167,7 @@ fn facts(ended: Vec<EndedTrial>) -> Facts {
         name: "pld on wiki".into(),
         arms: ARMS.map(String::from).into(),
         baseline: "pre-ln".into(),
+        published: BTreeSet::new(),
         ended,
         unfinished: BTreeMap::new(),
         cancelled: BTreeMap::new(),
@@ -295,6 +308,85 @@ fn equal_scores_have_no_interval_and_pairs_are_still_compared() {
     let comparison = &mrpc.comparisons[0];
     assert_eq!((comparison.arm.as_str(), comparison.n_pairs), ("pld", 3));
     assert!(comparison.p_holm.unwrap() >= comparison.p_paired_t.unwrap());
+}
+
+#[test]
+fn arms_are_compared_at_equal_rates_and_each_at_its_selected_one() {
+    let (low, high) = (1e-4, 3e-4);
+    let mut trials = Vec::new();
+    for (arm, rate, selection, scores) in [
+        ("pre-ln", low, 0.7, [0.60, 0.62, 0.61]),
+        ("pre-ln", high, 0.6, [0.58, 0.57, 0.59]),
+        ("pld", low, 0.5, [0.55, 0.54, 0.56]),
+        ("pld", high, 0.8, [0.70, 0.71, 0.73]),
+    ] {
+        let runs = finetunes(arm, Task::Rte, &scores).into_iter();
+        trials.extend(runs.map(|trial| varied(trial, rate, Keep::All, Some(selection))));
+    }
+    let report = report(&facts(trials));
+    let [rte] = &report.glue[..] else { panic!("{:?}", report.glue) };
+    let rates = |comparison: &Comparison| (comparison.learning_rate, comparison.baseline_learning_rate);
+    let equal: Vec<_> = rte.comparisons.iter().map(rates).collect();
+    assert_eq!(equal, [(Some(low), Some(low)), (Some(high), Some(high))]);
+    let [selected] = &rte.selected_comparisons[..] else { panic!("{:?}", rte.selected_comparisons) };
+    assert_eq!((rates(selected), selected.n_pairs), ((Some(high), Some(low)), 3));
+    assert!((selected.mean_difference - 0.31 / 3.0).abs() < 1e-12, "{selected:?}");
+    assert_eq!(selected.p_holm, selected.p_paired_t, "a family of one task");
+    let text = report.to_markdown();
+    assert!(text.contains("## GLUE, against the baseline, each at its selected rate"), "{text}");
+    assert!(text.contains("3e-4, 1e-4"), "{text}");
+}
+
+#[test]
+fn a_score_stands_beside_the_number_of_blocks_that_were_kept() {
+    let mut trials = Vec::new();
+    for (arm, keep, scores) in [
+        ("pre-ln", Keep::First(3), [0.55, 0.56]),
+        ("pre-ln", Keep::All, [0.65, 0.66]),
+        ("pld", Keep::All, [0.64, 0.67]),
+        ("pld", Keep::EveryOther, [0.60, 0.61]),
+        ("pld", Keep::First(3), [0.58, 0.59]),
+    ] {
+        let runs = finetunes(arm, Task::Rte, &scores).into_iter();
+        trials.extend(runs.map(|trial| varied(trial, 1e-4, keep, None)));
+    }
+    let report = report(&facts(trials));
+    let rows: Vec<_> =
+        report.glue[0].arms.iter().map(|row| (row.arm.as_str(), row.blocks, row.n, row.selected)).collect();
+    let expected = [
+        ("pre-ln", 12, 2, true),
+        ("pre-ln", 3, 2, true),
+        ("pld", 12, 2, true),
+        ("pld", 6, 2, true),
+        ("pld", 3, 2, true),
+    ];
+    assert_eq!(rows, expected);
+    let compared: Vec<_> = report.glue[0].comparisons.iter().map(|c| (c.keep, c.blocks)).collect();
+    assert_eq!(compared, [(Some(Keep::All), Some(12)), (Some(Keep::First(3)), Some(3))], "like with like");
+    let averages: Vec<_> = report.glue_averages.iter().map(|row| (row.arm.as_str(), row.blocks, row.mean)).collect();
+    assert_eq!((averages.len(), averages[3]), (5, ("pld", 6, 0.605)));
+}
+
+#[test]
+fn an_arm_from_a_published_checkpoint_has_scores_and_neither_speed_nor_loss() {
+    let mut facts = full();
+    let published = |trial: EndedTrial| {
+        let EndedTrial { mut spec, .. } = trial;
+        let Recipe::Finetune(recipe) = &mut spec.recipe else { panic!("a fine-tune trial") };
+        let checkpoint = Dataset { name: "bert-base".into(), digest: None };
+        let model = Model::of_size(Size::named("base").unwrap(), Norm::Post);
+        recipe.from = Source::Published(Box::new(Published { model, checkpoint }));
+        EndedTrial { spec, arm: Some("bert".into()), ..trial }
+    };
+    facts.ended.extend(finetunes("pld", Task::Rte, &[0.70, 0.71, 0.69]).into_iter().map(published));
+    facts.arms.push("bert".into());
+    facts.published.insert("bert".into());
+    let report = report(&facts);
+    assert_eq!(report.pretrain.iter().map(|row| row.arm.as_str()).collect::<Vec<_>>(), ARMS);
+    assert_eq!(row(&report, Task::Rte, "bert").n, 3);
+    assert!(report.glue[1].comparisons.iter().any(|comparison| comparison.arm == "bert" && comparison.n_pairs == 3));
+    assert!(!report.notes.iter().any(|note| note.contains("did not run every arm")), "{:?}", report.notes);
+    assert!(report.notes.iter().any(|note| note.starts_with("bert started from a published checkpoint")));
 }
 
 #[test]

@@ -121,6 +121,7 @@ function job(number, name, arms, age, ending, now) {
       arm: rest.arm ?? null,
       task: rest.task ?? null,
       learning_rate: rest.task ? 1e-4 : null,
+      keep: rest.task ? 'all' : null,
       seeds: rest.seeds,
       state,
       waits_for: rest.waits?.id ?? null,

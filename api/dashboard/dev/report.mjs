@@ -81,6 +81,16 @@ export function reportOf({ summary: job, trials }) {
       const rows = arms.filter((arm) => runsOf(task, arm).length > 0);
       if (rows.length === 0) return [];
       const majority_score = TASKS[task].majority;
+      const comparisons = rows
+        .filter((arm) => arm !== baseline)
+        .flatMap(
+          (arm) =>
+            comparison(
+              arm,
+              1e-4,
+              pairs(runsOf(task, arm), runsOf(task, baseline), (t) => t.report.score),
+            ) ?? [],
+        );
       return [
         {
           task,
@@ -100,6 +110,8 @@ export function reportOf({ summary: job, trials }) {
             const failed = scores.filter((s) => s.failed).length;
             return {
               arm,
+              keep: 'all',
+              blocks: 12,
               learning_rate: 1e-4,
               selection: null,
               selected: true,
@@ -117,16 +129,8 @@ export function reportOf({ summary: job, trials }) {
               scores,
             };
           }),
-          comparisons: rows
-            .filter((arm) => arm !== baseline)
-            .flatMap(
-              (arm) =>
-                comparison(
-                  arm,
-                  1e-4,
-                  pairs(runsOf(task, arm), runsOf(task, baseline), (t) => t.report.score),
-                ) ?? [],
-            ),
+          comparisons,
+          selected_comparisons: comparisons,
         },
       ];
     }),
@@ -192,6 +196,9 @@ function comparison(arm, learning_rate, pairs) {
   return {
     arm,
     learning_rate,
+    baseline_learning_rate: learning_rate,
+    keep: learning_rate === null ? null : 'all',
+    blocks: learning_rate === null ? null : 12,
     n_pairs: found.n,
     mean_difference: found.mean,
     interval: found.interval,

@@ -3,6 +3,8 @@
  * Only types live here, so that `npm run types` (openapi-typescript) can take this file's place.
  */
 
+import type { Keep } from './report';
+
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'partial' | 'failed' | 'cancelled';
 export type TrialState = 'blocked' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'paused';
 export type Stage = 'timing' | 'pretrain' | 'finetune' | 'probe';
@@ -70,6 +72,8 @@ export interface Trial {
   arm: string | null;
   task: string | null;
   learning_rate: number | null;
+  /** Which blocks of its checkpoint a fine-tune trial keeps. */
+  keep: Keep | null;
   seeds: Seeds;
   state: TrialState;
   waits_for: string | null;

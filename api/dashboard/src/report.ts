@@ -3,6 +3,9 @@
 /** 95 %, `[low, high]`. */
 export type Interval = [number, number];
 
+/** Which blocks of a checkpoint were kept. */
+export type Keep = 'all' | 'every_other' | { first: number };
+
 export interface Summary {
   n: number;
   mean: number;
@@ -14,6 +17,11 @@ export interface Summary {
 export interface Comparison {
   arm: string;
   learning_rate: number | null;
+  /** That of the baseline's runs. */
+  baseline_learning_rate: number | null;
+  keep: Keep | null;
+  /** How many blocks of the arm's were kept. */
+  blocks: number | null;
   n_pairs: number;
   mean_difference: number;
   interval: Interval | null;
@@ -114,6 +122,9 @@ export interface GlueScore {
 
 export interface GlueArm {
   arm: string;
+  keep: Keep;
+  /** How many blocks were kept. */
+  blocks: number;
   learning_rate: number;
   /** Mean score on the part of train that was set apart. */
   selection: number | null;
@@ -139,12 +150,17 @@ export interface GlueTask {
   metrics: string[];
   majority_score: number | null;
   arms: GlueArm[];
+  /** At equal rates. */
   comparisons: Comparison[];
+  /** Each arm at its selected rate. */
+  selected_comparisons: Comparison[];
 }
 
 /** Mean over tasks at the selected rates. */
 export interface GlueAverage {
   arm: string;
+  keep: Keep;
+  blocks: number;
   tasks: string[];
   mean: number;
 }

@@ -1,6 +1,7 @@
 /** What a trial is called. */
 
 import type { Seeds, Trial } from './api';
+import type { Keep } from './report';
 
 const STAGES = { timing: 'Timing', pretrain: 'Pre-train', finetune: 'Fine-tune', probe: 'Probe' } as const;
 
@@ -21,4 +22,10 @@ export function taskName(task: string): string {
 /** One number where every role has the same seed; else the pre-train seed and the one that differs from it. */
 export function seedText(seeds: Seeds): string {
   return seeds.head === seeds.init ? String(seeds.init) : `${seeds.init} → ${seeds.head}`;
+}
+
+/** `all 12 blocks`, `first 6 blocks`. */
+export function keptBlocks(keep: Keep, blocks: number): string {
+  if (keep === 'all') return `all ${blocks} blocks`;
+  return keep === 'every_other' ? `every other block, ${blocks}` : `first ${keep.first} blocks`;
 }

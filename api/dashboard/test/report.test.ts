@@ -9,6 +9,9 @@ import type { ArmMemory, ArmSpeed, Comparison, GlueTask, ProbeArm, Report } from
 const comparison = (over: Partial<Comparison>): Comparison => ({
   arm: 'pld',
   learning_rate: null,
+  baseline_learning_rate: null,
+  keep: null,
+  blocks: null,
   n_pairs: 3,
   mean_difference: 0.01,
   interval: [-0.01, 0.03],
@@ -19,6 +22,16 @@ const comparison = (over: Partial<Comparison>): Comparison => ({
   ...over,
 });
 
+const COMPARED = comparison({
+  learning_rate: 1e-4,
+  baseline_learning_rate: 1e-4,
+  keep: 'all',
+  blocks: 12,
+  mean_difference: 0.04,
+  interval: [0.02, 0.06],
+  p_holm: 0.03,
+});
+
 const RTE: GlueTask = {
   task: 'rte',
   metrics: ['accuracy'],
@@ -26,6 +39,8 @@ const RTE: GlueTask = {
   arms: [
     {
       arm: 'pld',
+      keep: 'all',
+      blocks: 12,
       learning_rate: 1e-4,
       selection: null,
       selected: true,
@@ -47,7 +62,8 @@ const RTE: GlueTask = {
       ],
     },
   ],
-  comparisons: [comparison({ learning_rate: 1e-4, mean_difference: 0.04, interval: [0.02, 0.06], p_holm: 0.03 })],
+  comparisons: [COMPARED],
+  selected_comparisons: [],
 };
 
 const REPORT: Report = {
@@ -57,7 +73,7 @@ const REPORT: Report = {
   complete: false,
   notes: [],
   glue: [RTE],
-  glue_averages: [{ arm: 'pld', tasks: ['rte'], mean: 0.56 }],
+  glue_averages: [{ arm: 'pld', keep: 'all', blocks: 12, tasks: ['rte'], mean: 0.56 }],
   speed: {
     device: null,
     fit: null,
@@ -107,6 +123,27 @@ test('every seed that has a score is a dot, and failed ones say so', () => {
   expect(row.difference).toMatchObject({ clear: true, p: '0.030' });
 });
 
+test('the selected rate is named, and stands against the selected rate of the baseline', () => {
+  const task: GlueTask = structuredClone(RTE);
+  task.arms.push({ ...task.arms[0]!, learning_rate: 3e-4, selected: false });
+  task.selected_comparisons = [{ ...COMPARED, baseline_learning_rate: 3e-4, mean_difference: 0.02 }];
+  task.comparisons.push({ ...COMPARED, learning_rate: 3e-4, baseline_learning_rate: 3e-4, mean_difference: 0.01 });
+  const { rows } = taskTable(task);
+  expect(rows.map((row) => [row.note, row.difference!.mean])).toEqual([
+    ['rate 1e-4, selected', 0.02],
+    ['rate 3e-4', 0.01],
+  ]);
+  expect(rows[0]!.difference!.title).toContain('at rate 1e-4 against 3e-4');
+});
+
+test('rows of one arm are told apart by the blocks that were kept', () => {
+  const task: GlueTask = structuredClone(RTE);
+  task.arms.push({ ...task.arms[0]!, keep: 'every_other', blocks: 6 }, { ...task.arms[0]!, keep: { first: 6 }, blocks: 6 });
+  const { rows } = taskTable(task);
+  expect(rows.map((row) => row.note)).toEqual(['all 12 blocks', 'every other block, 6', 'first 6 blocks']);
+  expect(rows.map((row) => row.difference?.mean)).toEqual([0.04, undefined, undefined]);
+});
+
 test('scores are shown times 100, losses as they are', () => {
   const [task, loss] = [taskTable(RTE), lossTable(REPORT.pretrain)];
   expect([task.text(0.527), task.tickText(0.57), task.differenceText(-0.0123)]).toEqual(['52.7', '57', '−1.2']);
@@ -132,6 +169,8 @@ test('a verdict says what the interval allows, and that it cannot tell', () => {
   vague.speed!.arms[0]!.ratio_interval = [0.9, 1.4];
   vague.pretrain[1]!.comparison = comparison({});
   vague.glue[0]!.comparisons[0]!.p_holm = 0.2;
+  const shallow = { ...COMPARED, keep: { first: 3 }, blocks: 3, p_holm: 0.001 };
+  vague.glue[0]!.selected_comparisons = [{ ...COMPARED, p_holm: 0.2 }, shallow];
   expect(verdicts(vague, ['pld'])[0]!.answers.map((answer) => answer.words)).toEqual(
     new Array(3).fill('no clear difference'),
   );

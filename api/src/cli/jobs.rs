@@ -183,6 +183,7 @@ const fn kind(kind: DatasetKind) -> &'static str {
         DatasetKind::Corpus => "corpus",
         DatasetKind::Vocabulary => "vocabulary",
         DatasetKind::Glue => "glue",
+        DatasetKind::Checkpoint => "checkpoint",
     }
 }
 

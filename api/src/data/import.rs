@@ -36,6 +36,8 @@ enum Kind {
     Vocabulary,
     /// A folder of GLUE tasks in the official layout
     Glue,
+    /// A folder with a model of the BERT family in Hugging Face's layout
+    Checkpoint,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Corpus => "corpus",
             Self::Vocabulary => "vocabulary",
             Self::Glue => "glue",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -78,9 +81,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What a data folder holds: every file of corpus/, every vocabulary of vocab/, and glue/.
+/// What a data folder holds: every file of corpus/, every vocabulary of vocab/, glue/, and every folder of checkpoints/.
 fn survey(folder: &Path) -> Result<Vec<Entry>> {
-    ensure!(folder.is_dir(), "{} is a file; say what it is with --kind corpus, vocabulary or glue", folder.display());
+    ensure!(
+        folder.is_dir(),
+        "{} is a file; say what it is with --kind corpus, vocabulary, glue or checkpoint",
+        folder.display()
+    );
     let mut entries = Vec::new();
     for (subfolder, kind) in [("corpus", Kind::Corpus), ("vocab", Kind::Vocabulary)] {
         for path in files(&folder.join(subfolder))? {
@@ -93,6 +100,9 @@ fn survey(folder: &Path) -> Result<Vec<Entry>> {
     let glue = folder.join("glue");
     if Task::rows().iter().any(|row| glue.join(row.folder).is_dir()) {
         entries.push(Entry { name: "glue".into(), kind: Kind::Glue, path: glue });
+    }
+    for path in folders(&folder.join("checkpoints"))? {
+        entries.push(Entry { name: name_of(&path, Kind::Checkpoint)?, kind: Kind::Checkpoint, path });
     }
     if folder.join(super::generate::MARK).is_file() {
         // Under these names nobody takes the scores for those of the real tasks.
@@ -107,12 +117,20 @@ fn survey(folder: &Path) -> Result<Vec<Entry>> {
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    inside(folder, Path::is_file)
+}
+
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    inside(folder, Path::is_dir)
+}
+
+fn inside(folder: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.retain(|path| path.is_file());
+    paths.retain(|path| wanted(path));
     paths.sort();
     Ok(paths)
 }
@@ -124,7 +142,7 @@ fn is_data(path: &Path, kind: Kind) -> bool {
     match kind {
         Kind::Corpus => CORPUS_ENDINGS.iter().any(|ending| name.ends_with(ending)),
         Kind::Vocabulary => name.ends_with(".txt"),
-        Kind::Glue => false,
+        Kind::Glue | Kind::Checkpoint => false,
     }
 }
 
@@ -145,7 +163,7 @@ mod tests {
     #[test]
     fn a_data_folder_becomes_data_sets_named_after_its_files() {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["corpus", "vocab", "glue/RTE"] {
+        for folder in ["corpus", "vocab", "glue/RTE", "checkpoints/bert-base"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         for file in ["corpus/wiki-00.txt.xz", "corpus/README.md", "vocab/bert-base-uncased-vocab.txt"] {
@@ -153,7 +171,12 @@ mod tests {
         }
         let found = survey(root.path()).unwrap();
         let named: Vec<_> = found.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect();
-        let expected = [("wiki-00", Kind::Corpus), ("bert-base-uncased", Kind::Vocabulary), ("glue", Kind::Glue)];
+        let expected = [
+            ("wiki-00", Kind::Corpus),
+            ("bert-base-uncased", Kind::Vocabulary),
+            ("glue", Kind::Glue),
+            ("bert-base", Kind::Checkpoint),
+        ];
         assert_eq!(named, expected);
     }
 

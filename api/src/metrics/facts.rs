@@ -150,9 +150,11 @@ fn seconds_per_step(arm: &ArmTiming) -> Option<f64> {
 }
 
 fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
-    const LABELS: [&str; 3] = ["task", "arm", "learning_rate"];
+    const LABELS: [&str; 4] = ["task", "arm", "keep", "learning_rate"];
     let samples = |number: fn(&ScoreSpread) -> Option<f64>| -> Vec<Sample> {
-        let labels = |score: &ScoreSpread| vec![score.task.clone(), score.arm.clone(), score.learning_rate.to_string()];
+        let labels = |score: &ScoreSpread| {
+            vec![score.task.clone(), score.arm.clone(), score.keep.clone(), score.learning_rate.to_string()]
+        };
         facts.scores.iter().filter_map(|score| Some((labels(score), number(score)?))).collect()
     };
     [

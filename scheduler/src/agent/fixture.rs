@@ -21,6 +21,7 @@ pub(super) fn assignment(attempt: AttemptId) -> Assignment {
         corpus: None,
         vocabulary: None,
         glue: None,
+        checkpoint: None,
         from: None,
         resume: None,
         interrupt: false,

@@ -73,6 +73,9 @@ pub(super) async fn prepare(
         let folder = dataset(vocabulary, &inputs.join("vocabulary"), cache).await?;
         add("--vocabulary", folder.join(&file.path).into());
     }
+    if let Some(checkpoint) = &assignment.checkpoint {
+        add("--from", dataset(checkpoint, &inputs.join("from"), cache).await?.into());
+    }
     if let Some(manifest) = &assignment.from {
         let folder = inputs.join("from");
         checkpoint(manifest, |_| folder.clone(), |file| WEIGHTS.contains(&file), cache).await?;

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use recipe::Precision;
 use serde_json::json;
 
+use recipe::{Keep, Optimizer};
+
 use super::*;
 
 fn scan(name: &str, facts: DatasetFacts) -> Scan {
@@ -14,10 +16,24 @@ fn scan(name: &str, facts: DatasetFacts) -> Scan {
 fn datasets() -> Datasets {
     let examples = [(Task::Rte, 2490), (Task::Mrpc, 3668), (Task::Cola, 8551)].into();
     Datasets {
-        corpus: scan("wiki", DatasetFacts::Corpus),
+        corpus: Some(scan("wiki", DatasetFacts::Corpus)),
         vocabulary: Some(scan("bert-base-uncased", DatasetFacts::Vocabulary { tokens: 30522 })),
         glue: Some(scan("glue", DatasetFacts::Glue { examples })),
+        checkpoints: [("bert-base".to_owned(), scan("bert-base", checkpoint()))].into(),
     }
+}
+
+fn checkpoint() -> DatasetFacts {
+    let model = Model { positions: 256, ..Model::of_size(Size::named("base").unwrap(), Norm::Post) };
+    DatasetFacts::Checkpoint { model, tokens: 30522 }
+}
+
+/// The example with an arm that starts from a published checkpoint.
+fn with_checkpoint(change: impl FnOnce(&mut serde_json::Value)) -> JobSpec {
+    spec(|job| {
+        job["arms"].as_array_mut().unwrap().push(json!({"name": "bert", "checkpoint": "bert-base"}));
+        change(job);
+    })
 }
 
 fn example() -> serde_json::Value {
@@ -266,6 +282,103 @@ fn a_task_that_the_dataset_lacks_is_refused() {
     let job = spec(|job| job["glue"]["tasks"] = json!(["rte", "mnli"]));
     let problems = expand(&job, &datasets()).unwrap_err();
     assert_eq!(problems[0].pointer, "/glue/tasks/1");
+}
+
+#[test]
+fn an_arm_from_a_checkpoint_is_fine_tuned_and_neither_timed_nor_pre_trained() {
+    let job = with_checkpoint(|job| job["pretrain"]["seeds"] = json!(2));
+    let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 6, finetune: 7 * 15, probe: 0 });
+    assert_eq!(plan.trials, planned(&job));
+    let Recipe::Timing(timing) = &trials[0].spec.recipe else { panic!("a timing trial") };
+    assert_eq!(timing.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>(), ["post-ln", "pre-ln", "pld"]);
+    let of_bert: Vec<&NewTrial> = trials.iter().filter(|trial| trial.arm.as_deref() == Some("bert")).collect();
+    assert_eq!(of_bert.len(), 15);
+    for trial in of_bert {
+        let Recipe::Finetune(recipe) = &trial.spec.recipe else { panic!("a fine-tune trial") };
+        let Source::Published(published) = &recipe.from else { panic!("from a published checkpoint") };
+        assert_eq!((published.checkpoint.name.as_str(), published.checkpoint.digest.is_some()), ("bert-base", true));
+        assert_eq!(
+            (trial.waits_for, recipe.from_seeds, trial.spec.recipe.validate()),
+            (None, Seeds::default(), vec![])
+        );
+    }
+    let bert = plan.arms.iter().find(|arm| arm.name == "bert").unwrap();
+    assert_eq!((bert.pretrain_flops, bert.encoder_saving, bert.theta_limit), (0.0, 0.0, None));
+}
+
+#[test]
+fn a_job_of_checkpoints_alone_needs_no_corpus_and_times_nothing() {
+    let job = spec(|job| {
+        job["arms"] = json!([{"name": "bert", "checkpoint": "bert-base"}]);
+        job.as_object_mut().unwrap().remove("baseline");
+    });
+    let datasets = Datasets { corpus: None, vocabulary: None, ..datasets() };
+    let Expansion { trials, plan } = expand(&job, &datasets).unwrap();
+    assert_eq!(plan.trials, PlannedTrials { finetune: 15, ..PlannedTrials::default() });
+    assert!(trials.iter().all(|trial| trial.waits_for.is_none()));
+}
+
+#[test]
+fn what_makes_no_sense_with_a_checkpoint_is_refused_at_its_place() {
+    let of = |change: &dyn Fn(&mut serde_json::Value)| pointers(&with_checkpoint(change));
+    assert_eq!(of(&|_| ()), [] as [&str; 0]);
+    for (field, value) in [
+        ("norm", json!("pre")),
+        ("order", json!("sfsf")),
+        ("layer_drop", json!({"theta_limit": 0.5})),
+        ("match", json!({"arm": "pld"})),
+        ("growth", json!({"stages": []})),
+        ("objective", json!({"rate": 0.2})),
+        ("optimizer", json!({"weight_decay": 0.1})),
+        ("micro_batches", json!(2)),
+        ("embedding", json!(64)),
+        ("learning_rate", json!({"peak": 1e-3})),
+        ("embedding_norm", json!(true)),
+    ] {
+        assert_eq!(of(&|job| job["arms"][3][field] = value.clone()), [format!("/arms/3/{field}")], "{field}");
+    }
+    assert_eq!(of(&|job| job["glue"] = json!(null)), ["/arms/3/checkpoint"]);
+    assert_eq!(of(&|job| job["baseline"] = json!("bert")), ["/baseline"]);
+    let matched = |job: &mut serde_json::Value| job["arms"][2]["match"] = json!({"arm": "bert"});
+    assert_eq!(of(&matched), ["/arms/2/match/arm", "/arms/2/match"]);
+}
+
+#[test]
+fn what_a_checkpoint_does_not_allow_is_refused_once_its_model_is_known() {
+    let job = with_checkpoint(|job| {
+        job["arms"].as_array_mut().unwrap().push(json!({"name": "other", "checkpoint": "bert-large"}));
+        job["glue"]["length"] = json!(300);
+    });
+    let problems = expand(&job, &datasets()).unwrap_err();
+    let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/glue/length", "/arms/4/checkpoint"], "{problems:?}");
+}
+
+#[test]
+fn each_choice_of_blocks_makes_trials_of_its_own() {
+    let keeps = |keep: serde_json::Value| with_checkpoint(|job| job["glue"]["keep"] = keep);
+    let job = keeps(json!(["all", "every_other", {"first": 4}]));
+    let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+    assert_eq!(plan.trials.finetune, 4 * 3 * 15);
+    assert_eq!(plan.trials, planned(&job));
+    let blocks = |wanted: u32| {
+        let kept = |trial: &&NewTrial| matches!(&trial.spec.recipe, Recipe::Finetune(r) if r.model().blocks == wanted);
+        trials.iter().filter(kept).count()
+    };
+    assert_eq!([blocks(12), blocks(6), blocks(4)], [60; 3]);
+    let first = |keep: Keep| {
+        let of = |trial: &&NewTrial| matches!(&trial.spec.recipe, Recipe::Finetune(r) if r.keep == keep);
+        trials.iter().find(of).unwrap().work
+    };
+    assert!((first(Keep::All) / first(Keep::First(4)) - 3.0).abs() < 1e-9);
+
+    let one = expand(&keeps(json!({"first": 4})), &datasets()).unwrap();
+    assert_eq!(one.plan.trials.finetune, 4 * 15);
+    assert_eq!(pointers(&keeps(json!({"first": 13}))), ["/glue/keep"]);
+    assert_eq!(pointers(&keeps(json!(["all", {"first": 13}]))), ["/glue/keep/1"]);
+    assert_eq!(pointers(&keeps(json!(["all", "all"]))), ["/glue/keep/1"]);
+    assert_eq!(pointers(&keeps(json!([]))), ["/glue/keep"]);
 }
 
 proptest! {

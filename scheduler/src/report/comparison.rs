@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use recipe::Keep;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,8 +12,17 @@ use crate::statistics::{brown_forsythe, mean, paired_t, wilcoxon_signed_rank};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
     pub arm: String,
-    /// Of fine-tuning; absent where pre-train runs are compared.
+    /// Of fine-tuning, as are the blocks; absent where pre-train runs are compared.
     pub learning_rate: Option<f64>,
+    /// That of the baseline's runs.
+    #[serde(default)]
+    pub baseline_learning_rate: Option<f64>,
+    /// Which blocks of the checkpoints were kept, on both sides.
+    #[serde(default)]
+    pub keep: Option<Keep>,
+    /// How many these are of the arm's.
+    #[serde(default)]
+    pub blocks: Option<u32>,
     /// Independent pairs behind the difference: pre-train seeds where there are several, else runs.
     pub n_pairs: usize,
     /// Mean of arm minus baseline.
@@ -20,7 +30,7 @@ pub struct Comparison {
     /// 95 % t interval of the mean difference, `[low, high]`.
     pub interval: Option<[f64; 2]>,
     pub p_paired_t: Option<f64>,
-    /// `p_paired_t` after Holm's correction over the tasks, for one arm and learning rate.
+    /// `p_paired_t` after Holm's correction over the tasks, for one arm, choice of blocks and learning rate.
     pub p_holm: Option<f64>,
     /// Exact signed rank test of the same pairs.
     pub p_wilcoxon: Option<f64>,
@@ -46,7 +56,7 @@ pub(super) fn units(runs: &Runs) -> Vec<f64> {
 }
 
 /// Compares over the seeds that both have; `None` where they share none.
-pub(super) fn compare(arm: &str, learning_rate: Option<f64>, runs: &Runs, baseline: &Runs) -> Option<Comparison> {
+pub(super) fn compare(arm: &str, runs: &Runs, baseline: &Runs) -> Option<Comparison> {
     let shared = |of: &Runs, with: &Runs| -> Runs {
         of.iter().filter(|(seeds, _)| with.contains_key(seeds)).map(|(seeds, value)| (*seeds, *value)).collect()
     };
@@ -56,7 +66,10 @@ pub(super) fn compare(arm: &str, learning_rate: Option<f64>, runs: &Runs, baseli
     let values = |runs: &Runs| runs.values().copied().collect::<Vec<f64>>();
     Some(Comparison {
         arm: arm.to_owned(),
-        learning_rate,
+        learning_rate: None,
+        baseline_learning_rate: None,
+        keep: None,
+        blocks: None,
         n_pairs: pairs.len(),
         mean_difference: paired.difference,
         interval: paired.interval,
@@ -77,7 +90,7 @@ mod tests {
         assert_eq!(units(&baseline), [2.0, 6.0]);
         // (1, 1) has no partner, so the second checkpoint counts with (1, 0) alone on both sides.
         let arm: Runs = [((0, 0), 2.0), ((0, 1), 4.0), ((1, 0), 9.0), ((2, 0), 100.0)].into();
-        let comparison = compare("pld", None, &arm, &baseline).unwrap();
+        let comparison = compare("pld", &arm, &baseline).unwrap();
         assert_eq!((comparison.n_pairs, comparison.mean_difference), (2, 2.5));
     }
 
@@ -85,6 +98,6 @@ mod tests {
     fn with_one_checkpoint_its_runs_count() {
         let baseline: Runs = [((0, 0), 1.0), ((0, 1), 3.0), ((0, 2), 4.0)].into();
         assert_eq!(units(&baseline), [1.0, 3.0, 4.0]);
-        assert_eq!(compare("pld", None, &[((1, 0), 1.0)].into(), &baseline), None);
+        assert_eq!(compare("pld", &[((1, 0), 1.0)].into(), &baseline), None);
     }
 }

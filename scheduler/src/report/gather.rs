@@ -17,6 +17,7 @@ impl Facts {
             name: job.summary.name.clone(),
             arms: job.summary.arms.clone(),
             baseline: job.summary.baseline.clone(),
+            published: job.spec.arms.iter().filter(|arm| !arm.pretrains()).map(|arm| arm.name.clone()).collect(),
             ended: Vec::new(),
             unfinished: Default::default(),
             cancelled: Default::default(),

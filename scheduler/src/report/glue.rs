@@ -1,8 +1,9 @@
-//! Fine-tuning: the dev scores over seeds, per task, arm and learning rate.
+//! Fine-tuning: the dev scores over seeds, per task, arm, kept blocks and learning rate.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use recipe::{Recipe, Task};
+use recipe::{Keep, Recipe, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,20 +19,30 @@ pub struct GlueReport {
     pub metrics: Vec<String>,
     /// Score of a constant guess of the majority class: a run at or below it failed. Absent while no run has a score.
     pub majority_score: Option<f64>,
-    /// One row per arm and learning rate that has a run, arms in the order of the job.
+    /// One row per arm, choice of kept blocks and learning rate that has a run: arms in the order of the job, the deepest
+    /// first, rates rising.
     pub arms: Vec<GlueArm>,
-    /// Each other arm against the baseline at the same learning rate.
+    /// Each other arm against the baseline at the same learning rate and choice of blocks.
     pub comparisons: Vec<Comparison>,
+    /// Each other arm at its selected learning rate against the baseline at its own, at the same choice of blocks.
+    #[serde(default)]
+    pub selected_comparisons: Vec<Comparison>,
 }
 
 /// Scores are fractions. A run failed when it scored at or below the majority classifier, or diverged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueArm {
     pub arm: String,
+    /// Which blocks of the checkpoint were kept.
+    #[serde(default)]
+    pub keep: Keep,
+    /// How many these are.
+    #[serde(default)]
+    pub blocks: u32,
     pub learning_rate: f64,
     /// Mean score on the part of train that was set apart, over the runs that have one.
     pub selection: Option<f64>,
-    /// Whether this is the rate to report: the arm's only one, or the one of highest `selection`.
+    /// Whether this is the rate to report: the arm's only one with these blocks, or the one of highest `selection`.
     pub selected: bool,
     /// Runs that came to a result, diverged ones among them.
     pub n: usize,
@@ -73,8 +84,24 @@ pub(super) fn glue(facts: &Facts) -> Vec<GlueReport> {
     reports
 }
 
-/// Task, arm, and the learning rate by its bits, which sort as the positive numbers do.
-type Cells<'a> = BTreeMap<(Task, &'a str, u64), Vec<GlueScore>>;
+/// What runs of one row share. Cells sort as their rows stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell<'a> {
+    task: Task,
+    arm: &'a str,
+    blocks: Reverse<u32>,
+    keep: Keep,
+    /// By its bits, which sort as the positive numbers do.
+    rate: u64,
+}
+
+impl Cell<'_> {
+    fn learning_rate(&self) -> f64 {
+        f64::from_bits(self.rate)
+    }
+}
+
+type Cells<'a> = BTreeMap<Cell<'a>, Vec<GlueScore>>;
 
 fn cells(facts: &Facts) -> Cells<'_> {
     let mut cells = Cells::new();
@@ -96,7 +123,14 @@ fn cells(facts: &Facts) -> Cells<'_> {
         };
         let run =
             GlueScore { seed: trial.spec.seeds.head, pretrain_seed: recipe.from_seeds.init, score, selection, failed };
-        cells.entry((recipe.task, arm, recipe.learning_rate.peak.to_bits())).or_default().push(run);
+        let cell = Cell {
+            task: recipe.task,
+            arm,
+            blocks: Reverse(recipe.model().blocks),
+            keep: recipe.keep,
+            rate: recipe.learning_rate.peak.to_bits(),
+        };
+        cells.entry(cell).or_default().push(run);
     }
     for runs in cells.values_mut() {
         runs.sort_by_key(|run| (run.pretrain_seed, run.seed));
@@ -104,57 +138,76 @@ fn cells(facts: &Facts) -> Cells<'_> {
     cells
 }
 
-/// The row of each task at the learning rate that is selected for `arm`; none for a task whose rate is not selected.
+/// The row of each task at the learning rate that is selected for `arm`, that of the deepest model where there are several;
+/// none for a task whose rate is not selected.
 pub(super) fn selected_rows(facts: &Facts, arm: &str) -> BTreeMap<Task, GlueArm> {
     let cells = cells(facts);
-    let selected = |task: Task| arm_rows(task, arm, &cells).into_iter().find(|row| row.selected);
-    Task::rows().iter().filter_map(|row| Some((row.task, selected(row.task)?))).collect()
+    let deepest = |task: Task| {
+        let rows = arm_rows(task, arm, &cells);
+        let keep = rows.first()?.keep;
+        rows.into_iter().find(|row| row.selected && row.keep == keep)
+    };
+    Task::rows().iter().filter_map(|row| Some((row.task, deepest(row.task)?))).collect()
 }
 
-/// One row per learning rate of an arm, in rising order.
 fn arm_rows(task: Task, arm: &str, cells: &Cells<'_>) -> Vec<GlueArm> {
-    let mut rows: Vec<GlueArm> =
-        of_arm(task, arm, cells).into_iter().map(|(rate, runs)| glue_arm(arm, rate, runs)).collect();
+    let mut rows: Vec<GlueArm> = of_arm(task, arm, cells).map(|(cell, runs)| glue_arm(cell, runs)).collect();
     select(&mut rows);
     rows
 }
 
-fn of_arm<'a>(task: Task, arm: &str, cells: &'a Cells<'_>) -> Vec<(f64, &'a Vec<GlueScore>)> {
-    cells
-        .iter()
-        .filter(|((cell_task, cell_arm, _), _)| *cell_task == task && *cell_arm == arm)
-        .map(|((_, _, rate), runs)| (f64::from_bits(*rate), runs))
-        .collect()
+fn of_arm<'a>(task: Task, arm: &str, cells: &'a Cells<'_>) -> impl Iterator<Item = (&'a Cell<'a>, &'a Vec<GlueScore>)> {
+    cells.iter().filter(move |(cell, _)| cell.task == task && cell.arm == arm)
 }
 
 fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueReport> {
-    let of_arm = |arm: &str| of_arm(task, arm, cells);
     let arms: Vec<GlueArm> = facts.arms.iter().flat_map(|arm| arm_rows(task, arm, cells)).collect();
     if arms.is_empty() {
         return None;
     }
-    let baseline: Vec<(f64, Runs)> =
-        of_arm(&facts.baseline).into_iter().map(|(rate, runs)| (rate, scored(runs))).collect();
-    let against_baseline = |arm: &String| {
-        let pairs = of_arm(arm).into_iter().filter_map(|(rate, runs)| {
-            let (_, base) = baseline.iter().find(|(base_rate, _)| *base_rate == rate)?;
-            compare(arm, Some(rate), &scored(runs), base)
-        });
-        pairs.collect::<Vec<Comparison>>()
-    };
-    let comparisons = facts.others().flat_map(against_baseline).collect();
-    let metrics = task.row().metrics.iter().map(|metric| metric.name().to_owned()).collect();
-    Some(GlueReport { task, metrics, majority_score: majority_score(facts, task), arms, comparisons })
+    let baseline = || arms.iter().filter(|row| row.arm == facts.baseline);
+    let others = || arms.iter().filter(|row| row.arm != facts.baseline);
+    let comparisons = others().filter_map(|row| {
+        let is_equal = |base: &&GlueArm| base.keep == row.keep && base.learning_rate == row.learning_rate;
+        row.against(baseline().find(is_equal)?)
+    });
+    let selected_comparisons = others().filter(|row| row.selected).filter_map(|row| {
+        let is_selected = |base: &&GlueArm| base.keep == row.keep && base.selected;
+        row.against(baseline().find(is_selected)?)
+    });
+    Some(GlueReport {
+        task,
+        metrics: task.row().metrics.iter().map(|metric| metric.name().to_owned()).collect(),
+        majority_score: majority_score(facts, task),
+        comparisons: comparisons.collect(),
+        selected_comparisons: selected_comparisons.collect(),
+        arms,
+    })
 }
 
-fn glue_arm(arm: &str, learning_rate: f64, runs: &[GlueScore]) -> GlueArm {
+impl GlueArm {
+    fn against(&self, baseline: &Self) -> Option<Comparison> {
+        let comparison = compare(&self.arm, &scored(&self.scores), &scored(&baseline.scores))?;
+        Some(Comparison {
+            keep: Some(self.keep),
+            blocks: Some(self.blocks),
+            learning_rate: Some(self.learning_rate),
+            baseline_learning_rate: Some(baseline.learning_rate),
+            ..comparison
+        })
+    }
+}
+
+fn glue_arm(cell: &Cell<'_>, runs: &[GlueScore]) -> GlueArm {
     let scored = scored(runs);
     let scores: Vec<f64> = scored.values().copied().collect();
     let independent = units(&scored);
     let failed = runs.iter().filter(|run| run.failed).count();
     GlueArm {
-        arm: arm.to_owned(),
-        learning_rate,
+        arm: cell.arm.to_owned(),
+        keep: cell.keep,
+        blocks: cell.blocks.0,
+        learning_rate: cell.learning_rate(),
         selection: mean(&runs.iter().filter_map(|run| run.selection).collect::<Vec<_>>()),
         selected: false,
         n: runs.len(),
@@ -186,14 +239,21 @@ fn scored(runs: &[GlueScore]) -> Runs {
     runs.iter().filter_map(|run| Some(((run.pretrain_seed, run.seed), run.score?))).collect()
 }
 
-/// Holm's correction over the tasks: one family per arm and learning rate.
+/// Holm's correction over the tasks: one family per arm, choice of blocks and learning rate; of the comparisons at selected
+/// rates one per arm and choice of blocks.
 fn correct(reports: &mut [GlueReport]) {
-    let mut families: BTreeMap<(String, Option<u64>), Vec<&mut Comparison>> = BTreeMap::new();
-    for comparison in reports.iter_mut().flat_map(|report| &mut report.comparisons) {
-        if comparison.p_paired_t.is_some() {
-            let family = (comparison.arm.clone(), comparison.learning_rate.map(f64::to_bits));
-            families.entry(family).or_default().push(comparison);
-        }
+    correct_families(reports.iter_mut().flat_map(|report| &mut report.comparisons), |comparison| {
+        (comparison.arm.clone(), comparison.keep, comparison.learning_rate.map(f64::to_bits))
+    });
+    correct_families(reports.iter_mut().flat_map(|report| &mut report.selected_comparisons), |comparison| {
+        (comparison.arm.clone(), comparison.keep)
+    });
+}
+
+fn correct_families<'a, F: Ord>(comparisons: impl Iterator<Item = &'a mut Comparison>, family: fn(&Comparison) -> F) {
+    let mut families: BTreeMap<F, Vec<&mut Comparison>> = BTreeMap::new();
+    for comparison in comparisons.filter(|comparison| comparison.p_paired_t.is_some()) {
+        families.entry(family(comparison)).or_default().push(comparison);
     }
     for family in families.values_mut() {
         let p: Vec<f64> = family.iter().filter_map(|comparison| comparison.p_paired_t).collect();

@@ -169,6 +169,7 @@ fn glue_section(tasks: &[GlueReport], text: &mut String) {
     let mut table = Table::new([
         "Task",
         "Arm",
+        "Blocks",
         "Rate",
         "Selection",
         "n",
@@ -186,15 +187,42 @@ fn glue_section(tasks: &[GlueReport], text: &mut String) {
         }
     }
     table.write(text);
-    if tasks.iter().all(|task| task.comparisons.is_empty()) {
+    let equal = |task: &'_ GlueReport| task.comparisons.clone();
+    let selected = |task: &'_ GlueReport| task.selected_comparisons.clone();
+    comparison_section("at equal rates", tasks, equal, text);
+    // Where both sides have the same rate, it stands above.
+    let differ = |comparison: &Comparison| comparison.learning_rate != comparison.baseline_learning_rate;
+    if tasks.iter().flat_map(|task| &task.selected_comparisons).any(differ) {
+        comparison_section("each at its selected rate", tasks, selected, text);
+    }
+}
+
+fn comparison_section(
+    which: &str,
+    tasks: &[GlueReport],
+    comparisons: impl Fn(&GlueReport) -> Vec<Comparison>,
+    text: &mut String,
+) {
+    let rows: Vec<_> = tasks.iter().map(|task| (title(task), comparisons(task))).collect();
+    if rows.iter().all(|(_, comparisons)| comparisons.is_empty()) {
         return;
     }
-    text.push_str("\n## GLUE, against the baseline\n\n");
-    let mut table =
-        Table::new(["Task", "Arm", "Rate", "Pairs", "Difference", "p", "p, Holm", "p, Wilcoxon", "p, spread"]);
-    for task in tasks {
-        for comparison in &task.comparisons {
-            table.row(comparison_row(&title(task), comparison));
+    let _ = write!(text, "\n## GLUE, against the baseline, {which}\n\n");
+    let mut table = Table::new([
+        "Task",
+        "Arm",
+        "Blocks",
+        "Rate",
+        "Pairs",
+        "Difference",
+        "p",
+        "p, Holm",
+        "p, Wilcoxon",
+        "p, spread",
+    ]);
+    for (title, comparisons) in &rows {
+        for comparison in comparisons {
+            table.row(comparison_row(title, comparison));
         }
     }
     table.write(text);
@@ -209,10 +237,10 @@ fn average_section(averages: &[GlueAverage], text: &mut String) {
         return;
     }
     text.push_str("\n## GLUE, mean over tasks\n\n");
-    let mut table = Table::new(["Arm", "Tasks", "Mean"]);
+    let mut table = Table::new(["Arm", "Tasks", "Blocks", "Mean"]);
     for average in averages {
         let tasks: Vec<&str> = average.tasks.iter().map(|task| task.name()).collect();
-        table.row([average.arm.clone(), tasks.join(", "), percent(Some(average.mean))]);
+        table.row([average.arm.clone(), tasks.join(", "), average.blocks.to_string(), percent(Some(average.mean))]);
     }
     table.write(text);
 }
@@ -221,11 +249,12 @@ fn title(task: &GlueReport) -> String {
     format!("{} ({})", task.task.name(), task.metrics.join(", "))
 }
 
-fn glue_row(task: &str, arm: &GlueArm) -> [String; 12] {
+fn glue_row(task: &str, arm: &GlueArm) -> [String; 13] {
     let hundred = |interval: Option<[f64; 2]>| interval.map(|interval| interval.map(|value| value * 100.0));
     [
         task.to_owned(),
         arm.arm.clone(),
+        arm.blocks.to_string(),
         format!("{:e}", arm.learning_rate),
         // A star stands at the rate to report.
         format!("{}{}", percent(arm.selection), if arm.selected && arm.selection.is_some() { "*" } else { "" }),
@@ -240,11 +269,14 @@ fn glue_row(task: &str, arm: &GlueArm) -> [String; 12] {
     ]
 }
 
-fn comparison_row(task: &str, comparison: &Comparison) -> [String; 9] {
+fn comparison_row(task: &str, comparison: &Comparison) -> [String; 10] {
+    let rate = |rate: Option<f64>| rate.map_or(UNKNOWN.into(), |rate| format!("{rate:e}"));
+    let (own, baselines) = (rate(comparison.learning_rate), rate(comparison.baseline_learning_rate));
     [
         task.to_owned(),
         comparison.arm.clone(),
-        comparison.learning_rate.map_or(UNKNOWN.into(), |rate| format!("{rate:e}")),
+        comparison.blocks.map_or(UNKNOWN.into(), |blocks| blocks.to_string()),
+        if own == baselines { own } else { format!("{own}, {baselines}") },
         comparison.n_pairs.to_string(),
         with_interval(
             format!("{:+.1}", comparison.mean_difference * 100.0),

@@ -13,7 +13,7 @@ mod probe;
 mod selection;
 mod speed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recipe::event::Device;
 use recipe::{Failure, FailureKind, Stage, TrialSpec};
@@ -38,6 +38,8 @@ pub struct Facts {
     pub arms: Vec<String>,
     /// One of `arms`.
     pub baseline: String,
+    /// Those of `arms` that start from a published checkpoint: nothing is timed or pre-trained for them.
+    pub published: BTreeSet<String>,
     /// The trials that succeeded or failed.
     pub ended: Vec<EndedTrial>,
     /// How many trials of a stage may still end: blocked, queued, running or paused.
@@ -73,14 +75,14 @@ pub struct Report {
     pub complete: bool,
     /// Absent until a timing trial has succeeded.
     pub speed: Option<Speed>,
-    /// One row per arm, in the order of the job.
+    /// One row per arm that is pre-trained, in the order of the job.
     pub pretrain: Vec<PretrainArm>,
     /// One entry per arm whose checkpoints were probed, in the order of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeArm>,
     /// One entry per task that has a run, in the order of the GLUE table.
     pub glue: Vec<GlueReport>,
-    /// One entry per arm that has a score, in the order of the job.
+    /// One entry per arm and choice of kept blocks that has a score: arms in the order of the job, the deepest first.
     pub glue_averages: Vec<GlueAverage>,
     /// What a reader must know before using the numbers: what is missing, what is small, what was left out.
     pub notes: Vec<String>,
@@ -115,8 +117,8 @@ impl TrialEnd {
 }
 
 impl Facts {
-    /// The arms that are compared with the baseline, in their order.
-    fn others(&self) -> impl Iterator<Item = &String> {
-        self.arms.iter().filter(|arm| **arm != self.baseline)
+    /// The arms that are timed and pre-trained, in their order.
+    fn pretrained(&self) -> impl Iterator<Item = &String> {
+        self.arms.iter().filter(|arm| !self.published.contains(*arm))
     }
 }

@@ -14,7 +14,20 @@ pub(super) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
     missing(facts, &mut notes);
     about_speed(facts, report, &mut notes);
     about_runs(report, &mut notes);
+    about_checkpoints(facts, report, &mut notes);
     notes
+}
+
+fn about_checkpoints(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
+    let scored = |arm: &&String| report.glue.iter().any(|task| task.arms.iter().any(|row| row.arm == **arm));
+    let published: Vec<&str> = facts.published.iter().filter(scored).map(String::as_str).collect();
+    if !published.is_empty() && facts.pretrained().next().is_some() {
+        notes.push(format!(
+            "{} started from a published checkpoint, which others trained on other data and with other means: what \
+             it differs by is not what a setting of an arm makes.",
+            published.join(", ")
+        ));
+    }
 }
 
 fn missing(facts: &Facts, notes: &mut Vec<String>) {
@@ -51,6 +64,9 @@ fn missing(facts: &Facts, notes: &mut Vec<String>) {
 
 fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
     let Some(speed) = &report.speed else {
+        if facts.pretrained().next().is_none() {
+            return;
+        }
         notes.push("No timing trial has succeeded, so nothing is said about speed.".into());
         return;
     };
@@ -70,7 +86,7 @@ fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
     if let Some(rounds) = speed.arms.iter().map(|arm| arm.seconds_per_step.n).min().filter(|rounds| *rounds < SMALL) {
         notes.push(format!("Speed rests on {} per arm.", counted(rounds as u64, "round")));
     }
-    if !facts.arms.iter().all(|arm| speed.arms.iter().any(|row| row.arm == *arm)) {
+    if !facts.pretrained().all(|arm| speed.arms.iter().any(|row| row.arm == *arm)) {
         notes.push("The timing trial did not run every arm.".into());
     }
 }
@@ -79,11 +95,12 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
     let rows = || report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
     for (task, row) in rows().filter(|(_, row)| row.diverged > 0) {
         notes.push(format!(
-            "{} of {} runs of {} on {} at learning rate {:e} diverged: they count as failed; means, intervals and \
+            "{} of {} runs of {}{} on {} at learning rate {:e} diverged: they count as failed; means, intervals and \
              comparisons are over the other {}.",
             row.diverged,
             row.n,
             row.arm,
+            if row.keep.is_all() { String::new() } else { format!(" with {} blocks", row.blocks) },
             task.name(),
             row.learning_rate,
             row.n - row.diverged
@@ -113,10 +130,9 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
         )),
     }
     let rates: BTreeSet<u64> = rows().map(|(_, row)| row.learning_rate.to_bits()).collect();
-    let unselected = report
-        .glue
-        .iter()
-        .any(|task| task.arms.chunk_by(|a, b| a.arm == b.arm).any(|rows| rows.iter().all(|row| !row.selected)));
+    let unselected = report.glue.iter().any(|task| {
+        task.arms.chunk_by(|a, b| (&a.arm, a.keep) == (&b.arm, b.keep)).any(|rows| rows.iter().all(|row| !row.selected))
+    });
     if unselected {
         notes.push(format!(
             "{} fine-tune learning rates are reported side by side. Taking the best of them from this table would select \

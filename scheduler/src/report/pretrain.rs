@@ -45,12 +45,12 @@ pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm>
         let runs = losses(&seeds);
         PretrainArm {
             validation_loss: Summary::of(&runs.values().copied().collect::<Vec<f64>>()),
-            comparison: if *arm == facts.baseline { None } else { compare(arm, None, &runs, &baseline) },
+            comparison: if *arm == facts.baseline { None } else { compare(arm, &runs, &baseline) },
             arm: arm.clone(),
             seeds,
         }
     };
-    facts.arms.iter().map(row).collect()
+    facts.pretrained().map(row).collect()
 }
 
 /// `step_seconds` is the arm's mean step in the timing trial.

@@ -1,8 +1,9 @@
 //! What each arm reaches at the learning rate that the part set apart from train picks, per task and over the tasks.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use recipe::{Finetune, Task};
+use recipe::{Finetune, Keep, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +16,12 @@ use crate::statistics::mean;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueAverage {
     pub arm: String,
+    /// Which blocks of the checkpoint were kept.
+    #[serde(default)]
+    pub keep: Keep,
+    /// How many these are.
+    #[serde(default)]
+    pub blocks: u32,
     /// The tasks that the mean is over: those with a score of this arm and, where several rates ran, a selection.
     pub tasks: Vec<Task>,
     /// Mean over `tasks` of the mean dev score, a fraction.
@@ -24,25 +31,28 @@ pub struct GlueAverage {
 /// Which runs of an arm on a task stand for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Selected {
+    /// Of several choices of blocks, the one that keeps most.
+    pub keep: Keep,
     pub learning_rate: f64,
 }
 
 impl Selected {
     pub fn is_of(&self, recipe: &Finetune) -> bool {
-        self.learning_rate == recipe.learning_rate.peak
+        self.keep == recipe.keep && self.learning_rate == recipe.learning_rate.peak
     }
 }
 
 /// What is selected for `arm`, by task; nothing for a task on which it has no run, or several rates and no selection.
 pub fn selected(facts: &Facts, arm: &str) -> BTreeMap<Task, Selected> {
     let rows = selected_rows(facts, arm).into_iter();
-    rows.map(|(task, row)| (task, Selected { learning_rate: row.learning_rate })).collect()
+    rows.map(|(task, row)| (task, Selected { keep: row.keep, learning_rate: row.learning_rate })).collect()
 }
 
-/// Marks in `rows`, those of one task, each arm's rate of highest mean selection score, the lower rate of two equal ones.
+/// Marks in `rows`, those of one task, the rate of highest mean selection score of each arm and choice of blocks, the lower
+/// rate of two equal ones.
 /// A lone rate needs no selection. Where a row of several has no selection score, nothing is selected.
 pub(super) fn select(rows: &mut [GlueArm]) {
-    for run in rows.chunk_by_mut(|a, b| a.arm == b.arm) {
+    for run in rows.chunk_by_mut(|a, b| a.arm == b.arm && a.keep == b.keep) {
         let scores: Option<Vec<f64>> = run.iter().map(|row| row.selection).collect();
         let best = match (scores, run.len()) {
             (_, 1) => Some(0),
@@ -56,15 +66,19 @@ pub(super) fn select(rows: &mut [GlueArm]) {
     }
 }
 
-/// One entry per arm that has a score, in the order of the job.
+/// One entry per arm and choice of blocks that has a score: arms in the order of the job, the deepest first.
 pub(super) fn averages(arms: &[String], reports: &[GlueReport]) -> Vec<GlueAverage> {
-    let average = |arm: &String| {
-        let rows = reports.iter().filter_map(|report| {
-            let row = report.arms.iter().find(|row| row.arm == *arm && row.selected)?;
-            Some((report.task, row.mean?))
-        });
-        let (tasks, scores): (Vec<Task>, Vec<f64>) = rows.unzip();
-        Some(GlueAverage { arm: arm.clone(), tasks, mean: mean(&scores)? })
-    };
-    arms.iter().filter_map(average).collect()
+    let rows = || reports.iter().flat_map(|report| report.arms.iter().map(move |row| (report.task, row)));
+    let mut averages = Vec::new();
+    for arm in arms {
+        let of_arm = || rows().filter(|(_, row)| row.arm == *arm);
+        let depths: BTreeSet<(Reverse<u32>, Keep)> = of_arm().map(|(_, row)| (Reverse(row.blocks), row.keep)).collect();
+        for (Reverse(blocks), keep) in depths {
+            let selected = of_arm().filter(|(_, row)| row.keep == keep && row.selected);
+            let (tasks, scores): (Vec<Task>, Vec<f64>) =
+                selected.filter_map(|(task, row)| Some((task, row.mean?))).unzip();
+            averages.extend(mean(&scores).map(|mean| GlueAverage { arm: arm.clone(), keep, blocks, tasks, mean }));
+        }
+    }
+    averages
 }

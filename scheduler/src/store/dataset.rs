@@ -1,5 +1,6 @@
 //! Registered datasets, and the plan of a job that names them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use recipe::Problem;
@@ -17,9 +18,9 @@ pub enum PlanError {
     #[error("the job is not valid")]
     Invalid(Vec<Problem>),
     #[error("no {kind} is registered under the name {name:?}")]
-    NotRegistered { kind: &'static str, name: String, pointer: &'static str },
+    NotRegistered { kind: &'static str, name: String, pointer: String },
     #[error("the dataset {name:?} has changed since it was registered: {source}")]
-    Changed { name: String, pointer: &'static str, source: DatasetError },
+    Changed { name: String, pointer: String, source: DatasetError },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -166,30 +167,42 @@ impl Store {
         if !problems.is_empty() {
             return Err(PlanError::Invalid(problems));
         }
-        let vocabulary = match &spec.vocabulary {
-            VocabularyChoice::Named(name) => Some(self.resolve(name, DatasetKind::Vocabulary, "/vocabulary").await?),
-            VocabularyChoice::Train(_) => None,
-        };
-        let glue = match &spec.glue {
-            Some(glue) => Some(self.resolve(&glue.dataset, DatasetKind::Glue, "/glue/dataset").await?),
-            None => None,
-        };
-        let corpus = self.resolve(&spec.corpus, DatasetKind::Corpus, "/corpus").await?;
-        expand::expand(spec, &Datasets { corpus, vocabulary, glue }).map_err(PlanError::Invalid)
+        let (mut corpus, mut vocabulary, mut glue) = (None, None, None);
+        if spec.pretraining_arms().next().is_some() {
+            if let VocabularyChoice::Named(name) = &spec.vocabulary {
+                vocabulary = Some(self.resolve(name, DatasetKind::Vocabulary, "/vocabulary").await?);
+            }
+            corpus = Some(self.resolve(&spec.corpus, DatasetKind::Corpus, "/corpus").await?);
+        }
+        if let Some(spec) = &spec.glue {
+            glue = Some(self.resolve(&spec.dataset, DatasetKind::Glue, "/glue/dataset").await?);
+        }
+        let mut checkpoints = BTreeMap::new();
+        for (index, name) in
+            spec.arms.iter().enumerate().filter_map(|(index, arm)| Some((index, arm.checkpoint.as_ref()?)))
+        {
+            if !checkpoints.contains_key(name) {
+                let pointer = format!("/arms/{index}/checkpoint");
+                checkpoints.insert(name.clone(), self.resolve(name, DatasetKind::Checkpoint, &pointer).await?);
+            }
+        }
+        expand::expand(spec, &Datasets { corpus, vocabulary, glue, checkpoints }).map_err(PlanError::Invalid)
     }
 
-    async fn resolve(&self, name: &str, kind: DatasetKind, pointer: &'static str) -> Result<Scan, PlanError> {
+    async fn resolve(&self, name: &str, kind: DatasetKind, pointer: &str) -> Result<Scan, PlanError> {
         let word = match kind {
             DatasetKind::Corpus => "corpus",
             DatasetKind::Vocabulary => "vocabulary",
             DatasetKind::Glue => "GLUE folder",
+            DatasetKind::Checkpoint => "checkpoint",
         };
         let found = self.dataset_by_name(name).await?.filter(|scan| scan.kind() == kind);
-        let scan = found.ok_or_else(|| PlanError::NotRegistered { kind: word, name: name.into(), pointer })?;
+        let scan =
+            found.ok_or_else(|| PlanError::NotRegistered { kind: word, name: name.into(), pointer: pointer.into() })?;
         let verified = tokio::task::spawn_blocking(move || scan.verify().map(|()| scan)).await;
         match verified {
             Ok(Ok(scan)) => Ok(scan),
-            Ok(Err(source)) => Err(PlanError::Changed { name: name.into(), pointer, source }),
+            Ok(Err(source)) => Err(PlanError::Changed { name: name.into(), pointer: pointer.into(), source }),
             // The check has no panic of its own and is not cancelled; the process is going down.
             Err(stopped) => Err(StoreError::Conflict(stopped.to_string()).into()),
         }

@@ -84,6 +84,8 @@ pub struct NewestPoint {
 pub struct ScoreSpread {
     pub task: String,
     pub arm: String,
+    /// Which blocks of the checkpoint were kept: `all`, `every_other`, `first 6`.
+    pub keep: String,
     pub learning_rate: f64,
     pub trials: i64,
     pub mean: f64,
@@ -218,13 +220,15 @@ impl Store {
     async fn newest_scores(&self) -> Result<Vec<ScoreSpread>, StoreError> {
         let rows = sqlx::query_as!(
             ScoreSpread,
-            r#"select task as "task!", arm as "arm!", learning_rate as "learning_rate!", count(*) as "trials!",
+            r#"select task as "task!", arm as "arm!", kept as "keep!", learning_rate as "learning_rate!", count(*) as "trials!",
                       avg((report ->> 'score')::float8) as "mean!", stddev_samp((report ->> 'score')::float8) as sd
-               from trial
+               from trial cross join lateral (
+                   select coalesce('first ' || (spec #>> '{recipe,keep,first}'), spec #>> '{recipe,keep}', 'all') as kept
+               ) k
                where stage = 'finetune' and state = 'succeeded' and job_id = (
                    select job_id from trial where stage = 'finetune' and state = 'succeeded' order by job_id desc limit 1
                )
-               group by task, arm, learning_rate"#
+               group by task, arm, kept, learning_rate"#
         );
         Ok(rows.fetch_all(&self.pool).await?)
     }

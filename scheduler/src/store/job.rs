@@ -92,7 +92,7 @@ impl Store {
             r#"select j.id as "id: JobId", j.name, j.spec, j.created_at, j.cancelled_at, now() as "now!",
                       t.blocked as "blocked!", t.queued as "queued!", t.running as "running!",
                       t.succeeded as "succeeded!", t.failed as "failed!", t.cancelled as "cancelled!",
-                      t.paused as "paused!", t.pretrained as "pretrained!", t.work as "work!", t.ended_work as "ended_work!",
+                      t.paused as "paused!", t.useful as "useful!", t.work as "work!", t.ended_work as "ended_work!",
                       t.started_at, t.finished_at, coalesce(o.work, 0) as "open_work!"
                from job j
                cross join lateral (
@@ -103,7 +103,7 @@ impl Store {
                           count(*) filter (where state = 'failed') as failed,
                           count(*) filter (where state = 'cancelled') as cancelled,
                           count(*) filter (where state = 'paused') as paused,
-                          count(*) filter (where state = 'succeeded' and stage <> 'finetune') as pretrained,
+                          count(*) filter (where state = 'succeeded' and waits_for is null) as useful,
                           coalesce(sum(work), 0) as work,
                           coalesce(sum(work) filter (where finished_at is not null), 0) as ended_work,
                           min(started_at) as started_at, max(finished_at) as finished_at
@@ -133,7 +133,7 @@ impl Store {
                     cancelled: row.cancelled,
                     paused: row.paused,
                 };
-                let status = counts.status(row.cancelled_at.is_some(), row.pretrained);
+                let status = counts.status(row.cancelled_at.is_some(), row.useful);
                 let done = row.ended_work + row.open_work;
                 let progress = if row.work > 0.0 { (done / row.work).clamp(0.0, 1.0) } else { 1.0 };
                 let summary = JobSummary {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use recipe::{Event, Failure, FailureKind, Recipe, Stage, TrialSpec, Vocabulary};
+use recipe::{Event, Failure, FailureKind, Recipe, Source, Stage, TrialSpec, Vocabulary};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -129,6 +129,7 @@ impl Store {
                 corpus: self.files(row.trial, inputs.corpus).await?,
                 vocabulary: self.files(row.trial, inputs.vocabulary).await?,
                 glue: self.files(row.trial, inputs.glue).await?,
+                checkpoint: self.files(row.trial, inputs.checkpoint).await?,
                 spec,
                 from: row.from,
                 resume: row.resume,
@@ -294,6 +295,7 @@ struct Inputs {
     corpus: Option<recipe::Dataset>,
     vocabulary: Option<recipe::Dataset>,
     glue: Option<recipe::Dataset>,
+    checkpoint: Option<recipe::Dataset>,
 }
 
 impl Inputs {
@@ -305,7 +307,11 @@ impl Inputs {
             Recipe::Probe(probe) => Some(&*probe.from),
             // The checkpoint that it starts from brings its vocabulary.
             Recipe::Finetune(finetune) => {
-                return Self { glue: Some(finetune.glue.clone()), ..Self::default() };
+                let checkpoint = match &finetune.from {
+                    Source::Pretrained(_) => None,
+                    Source::Published(published) => Some(published.checkpoint.clone()),
+                };
+                return Self { glue: Some(finetune.glue.clone()), checkpoint, ..Self::default() };
             }
         };
         Self {
@@ -315,6 +321,7 @@ impl Inputs {
                 Vocabulary::Trained { .. } => None,
             }),
             glue: None,
+            checkpoint: None,
         }
     }
 }

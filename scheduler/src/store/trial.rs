@@ -1,7 +1,7 @@
 //! Trials: listed, read with their state, and moved from one state to the next.
 
 use chrono::{DateTime, Utc};
-use recipe::{Stage, TrialSpec};
+use recipe::{Recipe, Stage, TrialSpec};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -140,6 +140,10 @@ impl TrialRow {
             arm: self.arm,
             task: self.task,
             learning_rate: self.learning_rate,
+            keep: match &spec.recipe {
+                Recipe::Finetune(recipe) => Some(recipe.keep),
+                Recipe::Timing(_) | Recipe::Pretrain(_) | Recipe::Probe(_) => None,
+            },
             seeds: spec.seeds,
             state: self.state,
             waits_for: self.waits_for,

@@ -88,6 +88,22 @@ async fn files_are_brought_by_digest_and_once_for_two_attempts() {
 }
 
 #[tokio::test]
+async fn the_files_of_a_published_checkpoint_are_what_a_fine_tune_starts_from() {
+    let scene = Scene::new(r#"ls "$from"; cat "$from/model.safetensors"; finished"#).await;
+    let files = [("config.json", "{}\n"), ("model.safetensors", "weights\n"), ("vocab.txt", "the\n")];
+    let files: Vec<_> = files.iter().map(|(path, text)| (*path, scene.server.keep(text.as_bytes()))).collect();
+    let files: Vec<_> = files.iter().map(|(path, digest)| (*path, digest.as_str())).collect();
+    let assignment = Assignment { checkpoint: Some(dataset("bert-base", &files)), ..assignment(0) };
+    let agent = scene.agent();
+    scene.server.assign(&assignment);
+    let heard = scene.server.end_of(assignment.attempt).await;
+    assert_eq!(heard.ended, Some(EndedAs::Succeeded), "{:?}", heard.log);
+    let said: Vec<_> = heard.log.iter().filter(|line| !line.contains(": ")).collect();
+    assert_eq!(said, ["config.json", "model.safetensors", "vocab.txt", "weights"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_broken_download_goes_on_where_it_stood() {
     let scene = Scene::new(r#"cat "$corpus/a.txt"; finished"#).await;
     let digest = scene.server.keep(b"0123456789\n");

@@ -189,6 +189,7 @@ pub(crate) fn assignment(slot: u32) -> Assignment {
         corpus: None,
         vocabulary: None,
         glue: None,
+        checkpoint: None,
         from: None,
         resume: None,
         interrupt: false,

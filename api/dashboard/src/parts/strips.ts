@@ -1,8 +1,8 @@
 /** From the report to the rows of a strip table: what stands in each cell. */
 
 import { duration, rate, score, signed, words } from '../format';
-import { taskName } from '../trial';
-import type { Comparison, GlueTask, Interval, PretrainArm } from '../report';
+import { keptBlocks, taskName } from '../trial';
+import type { Comparison, GlueArm, GlueTask, Interval, PretrainArm } from '../report';
 
 export interface Dot {
   value: number;
@@ -50,6 +50,7 @@ export interface Strips {
 
 export function taskTable(task: GlueTask): Strips {
   const rates = new Set(task.arms.map((arm) => arm.learning_rate));
+  const depths = new Set(task.arms.map((arm) => JSON.stringify(arm.keep)));
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
   return {
     title: taskName(task.task),
@@ -62,7 +63,12 @@ export function taskTable(task: GlueTask): Strips {
     differenceText: (value) => signed(value === null ? null : value * 100, 1),
     rows: task.arms.map((arm) => ({
       arm: arm.arm,
-      note: rates.size > 1 ? `rate ${rate(arm.learning_rate)}` : '',
+      note: [
+        depths.size > 1 ? keptBlocks(arm.keep, arm.blocks) : '',
+        rates.size > 1 ? `rate ${rate(arm.learning_rate)}${arm.selected ? ', selected' : ''}` : '',
+      ]
+        .filter(Boolean)
+        .join(', '),
       dots: arm.scores.flatMap((run) => {
         if (run.score === null) return [];
         const from = checkpoints.size > 1 ? `, pre-train seed ${run.pretrain_seed}` : '';
@@ -77,9 +83,16 @@ export function taskTable(task: GlueTask): Strips {
         title: failedTitle(arm.failed_interval, arm.diverged),
         bad: arm.failed > 0,
       },
-      difference: difference(task.comparisons.find((c) => c.arm === arm.arm && c.learning_rate === arm.learning_rate)),
+      difference: difference(comparisonOf(task, arm)),
     })),
   };
+}
+
+/** A selected row stands against the baseline's selected rate, any other against the same rate. */
+function comparisonOf(task: GlueTask, arm: GlueArm): Comparison | undefined {
+  const isOf = (c: Comparison) =>
+    c.arm === arm.arm && c.learning_rate === arm.learning_rate && JSON.stringify(c.keep) === JSON.stringify(arm.keep);
+  return (arm.selected ? task.selected_comparisons.find(isOf) : undefined) ?? task.comparisons.find(isOf);
 }
 
 export function lossTable(arms: PretrainArm[]): Strips {
@@ -152,9 +165,15 @@ function difference(of: Comparison | undefined): Difference | null {
     mean: of.mean_difference,
     interval: of.interval,
     p: pValue(p),
-    title: [`over ${of.n_pairs} ${of.n_pairs === 1 ? 'pair' : 'pairs'}`, ...known].join('\n'),
+    title: [`over ${of.n_pairs} ${of.n_pairs === 1 ? 'pair' : 'pairs'}`, ...ratesOf(of), ...known].join('\n'),
     clear: of.interval !== null && (of.interval[0] > 0 || of.interval[1] < 0),
   };
+}
+
+/** Which rates are compared, where they differ. */
+function ratesOf({ learning_rate: own, baseline_learning_rate: baselines }: Comparison): string[] {
+  if (own === null || baselines === null || own === baselines) return [];
+  return [`at rate ${rate(own)} against ${rate(baselines)}`];
 }
 
 function failedTitle(interval: Interval | null, diverged: number): string {

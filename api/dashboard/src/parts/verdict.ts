@@ -72,11 +72,13 @@ function loss(report: Report, name: string): Answer {
 
 function glue(report: Report, name: string): Answer {
   const question = 'GLUE';
-  const all = report.glue.flatMap((task) =>
-    task.comparisons
-      .filter((comparison) => comparison.arm === name)
-      .map((comparison) => ({ task: task.task, ...comparison })),
-  );
+  const all = report.glue.flatMap((task) => {
+    // Without a selection, each rate stands for itself.
+    const compared = task.selected_comparisons.length > 0 ? task.selected_comparisons : task.comparisons;
+    const own = compared.filter((comparison) => comparison.arm === name);
+    const deepest = Math.max(...own.map((comparison) => comparison.blocks ?? 0));
+    return own.filter((comparison) => (comparison.blocks ?? 0) === deepest);
+  });
   const tested = all.filter((comparison) => comparison.p_holm !== null);
   if (tested.length === 0)
     return unknown(question, all.length > 0 ? 'too few seeds, or no spread, to test' : 'not fine-tuned yet');

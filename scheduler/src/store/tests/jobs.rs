@@ -224,11 +224,11 @@ async fn a_dataset_that_is_missing_or_changed_is_named() {
         let spec = json!({"name": "n", "arms": [{"name": "a"}], "corpus": corpus});
         world.store.plan(&serde_json::from_value(spec).unwrap()).await
     };
-    assert!(matches!(plan("books").await, Err(PlanError::NotRegistered { pointer: "/corpus", .. })));
+    assert!(matches!(plan("books").await, Err(PlanError::NotRegistered { pointer, .. }) if pointer == "/corpus"));
     assert!(matches!(plan("glue").await, Err(PlanError::NotRegistered { kind: "corpus", .. })), "of another kind");
     assert!(plan("wiki").await.is_ok());
     fs::write(world.data.path().join("wiki/a.txt"), "another text\n").unwrap();
-    assert!(matches!(plan("wiki").await, Err(PlanError::Changed { pointer: "/corpus", .. })));
+    assert!(matches!(plan("wiki").await, Err(PlanError::Changed { pointer, .. }) if pointer == "/corpus"));
     let again = scan(DatasetKind::Corpus, "wiki", &world.data.path().join("wiki")).unwrap();
     world.store.register_dataset(&again).await.unwrap();
     assert!(plan("wiki").await.is_ok());
