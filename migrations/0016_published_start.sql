@@ -4,6 +4,5 @@ alter table trial drop constraint trial_finetune_columns;
 alter table trial add constraint trial_finetune_columns check (
     (stage = 'finetune') = (task is not null and learning_rate is not null)
 );
-alter table trial add constraint trial_first_stages_wait_for_nothing check (
-    waits_for is null or stage not in ('timing', 'pretrain')
-);
+-- A pre-train trial may wait for the timing trial, which says how many steps its budget is worth.
+alter table trial add constraint trial_timing_waits_for_nothing check (waits_for is null or stage <> 'timing');
