@@ -373,12 +373,13 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         micro_batches: arm.micro_batches.unwrap_or(settings.micro_batches),
         length: settings.length,
         corpus: dataset(&spec.corpus, datasets.map(|known| &known.corpus)),
-        vocabulary: match &spec.vocabulary {
+        vocabulary: Some(match &spec.vocabulary {
             VocabularyChoice::Named(name) => {
                 Vocabulary::File { dataset: dataset(name, datasets.and_then(|known| known.vocabulary.as_ref())) }
             }
             VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
-        },
+        }),
+        images: None,
         held_out: settings.held_out,
         validate_every: settings.validate_every.unwrap_or_else(|| settings.steps().div_ceil(10).max(1)),
         validation_sequences: 256,
