@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "a part of it is for other tests")]
 mod program;
 
-use program::{Bench, Exited, Running, finish, learned, pretrain, spec};
+use program::{Bench, Exited, Running, finish, learned, merge, pretrain, spec};
 use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
 
@@ -48,21 +48,6 @@ fn recipe(change: &Value, steps: u64) -> Value {
     recipe["learning_rate"]["peak"] = json!(3e-3);
     merge(&mut recipe, change);
     recipe
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, change: &Value) {
-    let (Value::Object(fields), Value::Object(changes)) = (&mut *target, change) else {
-        *target = change.clone();
-        return;
-    };
-    for (key, change) in changes {
-        if change.is_null() {
-            fields.remove(key);
-        } else {
-            merge(fields.entry(key).or_insert(Value::Null), change);
-        }
-    }
 }
 
 fn values(run: &Exited, name: &str) -> Vec<f64> {
