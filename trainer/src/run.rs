@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
 use recipe::problem::Problems;
+use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
 use recipe::{
-    Event, Finetune, Images as ImageRule, LargestBatch, Pretrain, Probe, Recipe, Report, Seeds, Stage, Timing, TrialSpec,
-    Vocabulary,
+    Event, Finetune, Images as ImageRule, LargestBatch, Pretrain, Probe, Recipe, Report, Seeds, Stage, Timing,
+    TrialSpec, Vocabulary,
 };
 use sha2::{Digest, Sha256};
 use tch::Device;

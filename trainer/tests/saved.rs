@@ -80,6 +80,7 @@ fn logits(
         }
         Head::Electra(_) => Detector::new(weights).forward(&hidden),
         Head::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
+        Head::Patches { .. } | Head::Pixels { .. } => unreachable!("transformers has no twin of these"),
     }
 }
 

@@ -306,7 +306,10 @@ fn what_makes_no_sense_with_images_is_refused_at_its_place() {
         (recipe("pixels", &json!({"images": {"levels": 257}}), 5), "/recipe/images/levels"),
         (recipe("pixels", &json!({"length": 65}), 5), "/recipe/length: 65 tokens: 2 to the model's 64 positions"),
         // Only the images themselves say these.
-        (recipe("classifier", &json!({"length": 16}), 5), "/recipe/length: 16 tokens: images of 8 x 8 x 1 make sequences of 17"),
+        (
+            recipe("classifier", &json!({"length": 16}), 5),
+            "/recipe/length: 16 tokens: images of 8 x 8 x 1 make sequences of 17",
+        ),
         (recipe("classifier", &json!({"images": {"patch": 3}}), 5), "/recipe/images/patch: does not divide"),
         (recipe("text", &json!({"images": null}), 5), "/recipe/vocabulary: text needs one"),
     ];

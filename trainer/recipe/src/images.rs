@@ -51,9 +51,8 @@ impl Images {
     pub fn check(&self, problems: &mut Problems) {
         match *self {
             Images::Classifier { patch } => {
-                problems.require((1..=1024).contains(&patch), "patch", || {
-                    format!("{patch} pixels: 1 to 1024 are allowed")
-                });
+                problems
+                    .require((1..=1024).contains(&patch), "patch", || format!("{patch} pixels: 1 to 1024 are allowed"));
             }
             Images::Pixels { levels } => {
                 problems.require((2..=256).contains(&levels), "levels", || {

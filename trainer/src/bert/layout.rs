@@ -248,7 +248,7 @@ fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<Planned> {
 }
 
 /// Published names of the two matrices of a classifier of text.
-pub(super) const fn classifier_names(family: Family) -> (&'static str, &'static str) {
+pub(super) fn classifier_names(family: Family) -> (&'static str, &'static str) {
     match family {
         Family::Bert => ("bert.pooler.dense", "classifier"),
         Family::Electra | Family::Generator => ("classifier.dense", "classifier.out_proj"),

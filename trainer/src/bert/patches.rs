@@ -62,8 +62,7 @@ mod tests {
     fn a_patch_is_projected_and_gets_its_place() {
         let size = Size { blocks: 1, hidden: 3, heads: 1, intermediate: 4 };
         let model = Model { positions: 4, embedding_norm: false, ..Model::of_size(size, Norm::Pre) };
-        let weights =
-            Weights::new(&model, 0, Head::Patches { values: 2, classes: 2 }, &Seeds::default(), Device::Cpu);
+        let weights = Weights::new(&model, 0, Head::Patches { values: 2, classes: 2 }, &Seeds::default(), Device::Cpu);
         let set = |name: &str, values: &[f32]| {
             let mut target = weights.named().remove(&format!("vit.embeddings.{name}")).unwrap();
             no_grad(|| target.copy_(&Tensor::from_slice(values).view(&target.size()[..])));

@@ -176,7 +176,11 @@ fn listed(folder: &Path) -> Result<Vec<Listed>, DataError> {
     if let Some(first) = files.first()
         && let Some(other) = files.iter().find(|file| file.format != first.format)
     {
-        return Err(DataError::ImageFormats { path: folder.into(), one: first.path.clone(), other: other.path.clone() });
+        return Err(DataError::ImageFormats {
+            path: folder.into(),
+            one: first.path.clone(),
+            other: other.path.clone(),
+        });
     }
     Ok(files)
 }

@@ -54,7 +54,8 @@ pub(super) fn read(path: &Path, layout: Layout) -> Result<Part, DataError> {
         set.labels.push(label);
         // [channels, pixels] -> [pixels, channels]
         let pixels = image / SHAPE.channels as usize;
-        set.values.extend((0..image).map(|at| planes[at % SHAPE.channels as usize * pixels + at / SHAPE.channels as usize]));
+        set.values
+            .extend((0..image).map(|at| planes[at % SHAPE.channels as usize * pixels + at / SHAPE.channels as usize]));
     }
     Ok(Part { shape: SHAPE, set, classes: Some(layout.classes()) })
 }

@@ -44,12 +44,10 @@ fn labels_of(images: &Path) -> Result<PathBuf, DataError> {
     let candidates: Vec<PathBuf> =
         named.flat_map(|name| [images.with_file_name(format!("{name}.gz")), images.with_file_name(name)]).collect();
     // As it is, where there are both.
-    candidates
-        .iter()
-        .rev()
-        .find(|path| path.exists())
-        .cloned()
-        .ok_or_else(|| DataError::NoLabels { path: images.into(), labels: candidates.last().cloned().unwrap_or_default() })
+    candidates.iter().rev().find(|path| path.exists()).cloned().ok_or_else(|| DataError::NoLabels {
+        path: images.into(),
+        labels: candidates.last().cloned().unwrap_or_default(),
+    })
 }
 
 /// The sizes of a file's `N` dimensions, none of them 0, and its elements.
@@ -71,7 +69,11 @@ fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), DataError> 
     if let Some(found) = magic
         && found != expected
     {
-        return Err(DataError::ImageMagic { path: path.into(), found: hex::encode(found), expected: hex::encode(expected) });
+        return Err(DataError::ImageMagic {
+            path: path.into(),
+            found: hex::encode(found),
+            expected: hex::encode(expected),
+        });
     }
     if (header.len() as u64) < length {
         return Err(DataError::ImageHeader { path: path.into(), found: header.len() as u64, expected: length });

@@ -98,7 +98,11 @@ fn cifar(numbers: std::ops::Range<u8>, labels: usize) -> Vec<u8> {
 
 #[test]
 fn cifar_is_read_pixel_by_pixel_with_its_fine_classes() {
-    let ten = [("data_batch_1.bin", cifar(0..4, 1)), ("data_batch_2.bin", cifar(4..9, 1)), ("test_batch.bin", cifar(3..5, 1))];
+    let ten = [
+        ("data_batch_1.bin", cifar(0..4, 1)),
+        ("data_batch_2.bin", cifar(4..9, 1)),
+        ("test_batch.bin", cifar(3..5, 1)),
+    ];
     let hundred = [("train.bin", cifar(0..90, 2)), ("test.bin", cifar(3..5, 2))];
     for (files, classes, count) in [(&ten[..], 10, 9), (&hundred[..], 100, 90)] {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
@@ -118,6 +122,8 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
     let [images, labels] = digits(20);
     let [_, fewer] = digits(19);
     let images_gz = gz(&images);
+    let longer = [&images[..], &[0]].concat();
+    let none = idx(&[0, 2, 3], &[]);
     let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[1, 2, 3]);
     let other_shape = idx(&[1, 3, 3], &[0; 9]);
     let one = idx(&[1], &[0]);
@@ -127,15 +133,23 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
     let late = cifar(9..11, 1);
     let cases: Vec<(Vec<(&str, &[u8])>, &str, &str)> = vec![
         (vec![], "", "no file of training images"),
-        (vec![("t10k-images-idx3-ubyte", &images), ("t10k-labels-idx1-ubyte", &labels)], "", "no file of training images"),
+        (
+            vec![("t10k-images-idx3-ubyte", &images), ("t10k-labels-idx1-ubyte", &labels)],
+            "",
+            "no file of training images",
+        ),
         (vec![(IMAGES, &images)], IMAGES, "train-labels-idx1-ubyte is not there"),
         (vec![(IMAGES, &images), (LABELS, &fewer)], IMAGES, "20 images, where"),
         (vec![(IMAGES, &images), (LABELS, &[])], LABELS, "0 bytes"),
         (vec![(IMAGES, &images), (LABELS, &labels[..7])], LABELS, "7 bytes, where the header has 8"),
-        (vec![(IMAGES, &images[..images.len() - 1]), (LABELS, &labels)], IMAGES, "119 bytes of data, where its header says 120"),
-        (vec![(IMAGES, &[&images[..], &[0]].concat()), (LABELS, &labels)], IMAGES, "more than the 120 bytes"),
+        (
+            vec![(IMAGES, &images[..images.len() - 1]), (LABELS, &labels)],
+            IMAGES,
+            "119 bytes of data, where its header says 120",
+        ),
+        (vec![(IMAGES, &longer), (LABELS, &labels)], IMAGES, "more than the 120 bytes"),
         (vec![(IMAGES, &labels), (LABELS, &labels)], IMAGES, "begins with 00000801, not 00000803"),
-        (vec![(IMAGES, &idx(&[0, 2, 3], &[])), (LABELS, &labels)], IMAGES, "no images in it"),
+        (vec![(IMAGES, &none), (LABELS, &labels)], IMAGES, "no images in it"),
         (vec![(IMAGES, &huge), (LABELS, &labels)], IMAGES, "3 bytes of data"),
         (
             vec![("train-images-idx3-ubyte.gz", &images_gz[..images_gz.len() - 9]), (LABELS, &labels)],
@@ -144,16 +158,30 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
         ),
         (vec![("train-images-idx3-ubyte.gz", &images), (LABELS, &labels)], "train-images-idx3-ubyte.gz", "damaged"),
         (
-            vec![(IMAGES, &images), (LABELS, &labels), ("t10k-images-idx3-ubyte", &other_shape), ("t10k-labels-idx1-ubyte", &one)],
+            vec![
+                (IMAGES, &images),
+                (LABELS, &labels),
+                ("t10k-images-idx3-ubyte", &other_shape),
+                ("t10k-labels-idx1-ubyte", &one),
+            ],
             IMAGES,
             "images of 2 x 3 x 1, where the files before have 3 x 3 x 1",
         ),
         (
-            vec![(IMAGES, &images), (LABELS, &labels), ("t10k-images-idx3-ubyte", &odd_image), ("t10k-labels-idx1-ubyte", &odd_label)],
+            vec![
+                (IMAGES, &images),
+                (LABELS, &labels),
+                ("t10k-images-idx3-ubyte", &odd_image),
+                ("t10k-labels-idx1-ubyte", &odd_label),
+            ],
             "t10k-images-idx3-ubyte",
             "class 7, where there are 3",
         ),
-        (vec![("data_batch_1.bin", &ten[..ten.len() - 1])], "data_batch_1.bin", "9218 bytes are not whole records of 3073"),
+        (
+            vec![("data_batch_1.bin", &ten[..ten.len() - 1])],
+            "data_batch_1.bin",
+            "9218 bytes are not whole records of 3073",
+        ),
         (vec![("data_batch_1.bin", &[])], "data_batch_1.bin", "no images in it"),
         (vec![("train.bin", &ten)], "train.bin", "9219 bytes are not whole records of 3074"),
         (vec![("data_batch_1.bin", &late)], "data_batch_1.bin", "class 10, where there are 10"),
