@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "a part of it is for other tests")]
 mod program;
 
-use program::{Bench, Exited, Running, finish, learned, merge, pretrain, spec};
+use program::{Bench, Exited, Running, changed, finish, learned, pretrain, spec};
 use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
 
@@ -46,8 +46,7 @@ fn methods() -> Vec<(&'static str, Value)> {
 fn recipe(change: &Value, steps: u64) -> Value {
     let mut recipe = pretrain(steps);
     recipe["learning_rate"]["peak"] = json!(3e-3);
-    merge(&mut recipe, change);
-    recipe
+    changed(recipe, change)
 }
 
 fn values(run: &Exited, name: &str) -> Vec<f64> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
-use program::{Bench, Exited, Running, finish, learned, merge, pretrain, spec, without_stage};
+use program::{Bench, Exited, Running, changed, finish, learned, pretrain, spec, without_stage};
 use recipe::seeds::{Purpose, below, generator};
 use recipe::{Event, FailureKind, Gate, Moment, Pretrain, Seeds};
 use serde_json::{Value, json};
@@ -51,15 +51,12 @@ fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
 
 /// The plain recipe of `program::pretrain` on images.
 fn recipe(kind: &str, change: &Value, steps: u64) -> Value {
-    let mut recipe = pretrain(steps);
     let images = match kind {
         "classifier" => json!({"images": {"kind": "classifier", "patch": 2}, "length": 17}),
         _ => json!({"images": {"kind": "pixels", "levels": 4}, "length": 64}),
     };
-    merge(&mut recipe, &json!({"vocabulary": null, "learning_rate": {"peak": 3e-3}, "batch": 6}));
-    merge(&mut recipe, &images);
-    merge(&mut recipe, change);
-    recipe
+    let plain = json!({"vocabulary": null, "learning_rate": {"peak": 3e-3}, "batch": 6});
+    changed(changed(changed(pretrain(steps), &plain), &images), change)
 }
 
 fn methods() -> Vec<(&'static str, Value)> {

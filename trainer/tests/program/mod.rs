@@ -97,8 +97,14 @@ pub(crate) fn without_stage(mut recipe: Value) -> Value {
     recipe
 }
 
+/// `recipe` with what `change` says: null removes a field.
+pub(crate) fn changed(mut recipe: Value, change: &Value) -> Value {
+    merge(&mut recipe, change);
+    recipe
+}
+
 /// RFC 7396.
-pub(crate) fn merge(target: &mut Value, change: &Value) {
+fn merge(target: &mut Value, change: &Value) {
     let (Value::Object(fields), Value::Object(changes)) = (&mut *target, change) else {
         *target = change.clone();
         return;
