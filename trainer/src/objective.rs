@@ -19,6 +19,7 @@ pub struct Objective {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 enum Kinds {
     Mlm { encoder: Encoder, head: MlmHead, next_sentence: Option<NextSentenceHead> },
     Electra { rule: Electra, generator: Encoder, filler: MlmHead, encoder: Encoder, detector: Detector },

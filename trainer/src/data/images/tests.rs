@@ -10,6 +10,9 @@ use super::*;
 const IMAGES: &str = "train-images-idx3-ubyte";
 const LABELS: &str = "train-labels-idx1-ubyte";
 
+/// Files by name.
+type Files<'a> = Vec<(&'a str, &'a [u8])>;
+
 /// An IDX file with these sizes.
 fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
     let sizes_bytes = sizes.iter().flat_map(|size| size.to_be_bytes());
@@ -131,7 +134,8 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
     let odd_image = idx(&[1, 2, 3], &[0; 6]);
     let ten = cifar(0..3, 1);
     let late = cifar(9..11, 1);
-    let cases: Vec<(Vec<(&str, &[u8])>, &str, &str)> = vec![
+    // The files of a folder, the one that is named and what is said of it.
+    let cases: Vec<(Files<'_>, &str, &str)> = vec![
         (vec![], "", "no file of training images"),
         (
             vec![("t10k-images-idx3-ubyte", &images), ("t10k-labels-idx1-ubyte", &labels)],
