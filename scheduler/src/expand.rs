@@ -449,12 +449,13 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         micro_batches: arm.micro_batches.unwrap_or(settings.micro_batches),
         length: settings.length,
         corpus: dataset(&spec.corpus, datasets.and_then(|known| known.corpus.as_ref())),
-        vocabulary: match &spec.vocabulary {
+        vocabulary: Some(match &spec.vocabulary {
             VocabularyChoice::Named(name) => {
                 Vocabulary::File { dataset: dataset(name, datasets.and_then(|known| known.vocabulary.as_ref())) }
             }
             VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
-        },
+        }),
+        images: None,
         held_out: settings.held_out,
         validate_every: validate_every(settings, settings.steps()),
         validation_sequences: 256,

@@ -30,6 +30,8 @@ pub const CONFIG: &str = "config.json";
 pub const VOCABULARY: &str = "vocab.txt";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// Why a file that is not in the manifest is not used.
+const UNLISTED: &str = "is not listed in the manifest";
 /// The newest may be the one that a crash of the machine damaged.
 const KEPT: usize = 2;
 
@@ -78,7 +80,8 @@ pub struct Contents<'a> {
     pub weights: &'a Weights,
     pub optimizer: &'a Optimizer,
     pub config: &'a serde_json::Value,
-    pub vocabulary: &'a Vocabulary,
+    /// Of a model of text.
+    pub vocabulary: Option<&'a Vocabulary>,
 }
 
 /// A checkpoint that is on disk.
@@ -104,10 +107,13 @@ pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> 
     write_tensors(&temporary.join(OPTIMIZER), moments(contents.weights, contents.optimizer))?;
     write_json(&temporary.join(CONFIG), contents.config)?;
     write_json(&temporary.join(STATE), contents.state)?;
-    let vocabulary = temporary.join(VOCABULARY);
-    fs::write(&vocabulary, contents.vocabulary.text()).map_err(TrainerError::io(&vocabulary))?;
-    let files = [MODEL, CONFIG, VOCABULARY, OPTIMIZER, STATE];
-    let files = files.into_iter().map(|file| sealed(&temporary, file)).collect::<Result<_, _>>()?;
+    if let Some(vocabulary) = contents.vocabulary {
+        let path = temporary.join(VOCABULARY);
+        fs::write(&path, vocabulary.text()).map_err(TrainerError::io(&path))?;
+    }
+    let vocabulary = contents.vocabulary.map(|_| VOCABULARY);
+    let files = [MODEL, CONFIG].into_iter().chain(vocabulary).chain([OPTIMIZER, STATE]);
+    let files = files.map(|file| sealed(&temporary, file)).collect::<Result<_, _>>()?;
     let manifest = Manifest { fingerprint: contents.state.fingerprint.clone(), step: contents.state.step, files };
     write_json(&temporary.join(MANIFEST), &manifest)?;
     let manifest = sealed(&temporary, MANIFEST)?.sha256;
@@ -142,29 +148,30 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Opens a checkpoint to go on from: checks the digest of every file.
+    /// Opens a checkpoint to go on from: checks the digest of every file; of the vocabulary, where it has one.
     ///
     /// # Errors
     /// `CorruptCheckpoint` that names the file.
     pub fn open(folder: &Path) -> Result<Self, TrainerError> {
-        Self::check(folder, &[MODEL, CONFIG, VOCABULARY, OPTIMIZER, STATE])
+        Self::check(folder, &[MODEL, CONFIG, OPTIMIZER, STATE])
     }
 
-    /// Opens a checkpoint to fine-tune from: checks the files that this reads, and needs no others.
+    /// Opens a checkpoint to fine-tune from or to look into: checks the files that this reads, and needs no others.
     ///
     /// # Errors
     /// `CorruptCheckpoint` that names the file.
     pub fn open_model(folder: &Path) -> Result<Self, TrainerError> {
-        Self::check(folder, &[MODEL, CONFIG, VOCABULARY])
+        Self::check(folder, &[MODEL, CONFIG])
     }
 
     fn check(folder: &Path, needed: &[&str]) -> Result<Self, TrainerError> {
         let path = folder.join(MANIFEST);
         let manifest: Manifest = read_json(&path)?;
-        for name in needed {
+        let vocabulary = manifest.files.iter().any(|file| file.name == VOCABULARY).then_some(VOCABULARY);
+        for name in needed.iter().copied().chain(vocabulary) {
             let path = folder.join(name);
-            let Some(listed) = manifest.files.iter().find(|file| file.name == *name) else {
-                return Err(TrainerError::corrupt(path, "is not listed in the manifest"));
+            let Some(listed) = manifest.files.iter().find(|file| file.name == name) else {
+                return Err(TrainerError::corrupt(path, UNLISTED));
             };
             let (sha256, bytes) = digest(&path).map_err(|e| TrainerError::corrupt(&path, e.to_string()))?;
             if (bytes, &sha256) != (listed.bytes, &listed.sha256) {
@@ -177,6 +184,28 @@ impl Verified {
         }
         let (digest, _) = digest(&path).map_err(TrainerError::io(&path))?;
         Ok(Self { folder: folder.to_owned(), manifest, digest })
+    }
+
+    /// The vocabulary of a model of text.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` where there is none; bad data where it is broken.
+    pub fn vocabulary(&self) -> Result<Vocabulary, TrainerError> {
+        let path = self.file(VOCABULARY);
+        if !self.manifest.files.iter().any(|file| file.name == VOCABULARY) {
+            return Err(TrainerError::corrupt(path, UNLISTED));
+        }
+        Ok(Vocabulary::read(&path)?)
+    }
+
+    /// Fills the weights of the very model that the checkpoint holds, head and all.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
+    pub fn restore_model(&self, weights: &Weights) -> Result<(), TrainerError> {
+        fill(&self.file(MODEL), weights.named())?;
+        weights.refresh();
+        Ok(())
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -206,8 +235,7 @@ impl Verified {
         for (moments, &updates) in optimizer.moments_mut().iter_mut().zip(&state.updates) {
             moments.updates = updates;
         }
-        fill(&self.file(MODEL), weights.named())?;
-        weights.refresh();
+        self.restore_model(weights)?;
         fill(&path, moments(weights, optimizer))
     }
 }

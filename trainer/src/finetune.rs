@@ -207,8 +207,8 @@ impl Training for Finetuning {
         self.recipe.optimizer
     }
 
-    fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        Some(&self.vocabulary)
     }
 
     fn config(&self) -> serde_json::Value {

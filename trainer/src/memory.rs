@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 
 use recipe::report::{ArmMemory, OpenMemory};
 use recipe::{FailureKind, Moment, Pretrain, Seeds, gate};
 use tch::Device;
 
-use crate::data::tokens::Shards;
+use crate::data::material::Material;
 use crate::failure::{TrainerError, caught};
 use crate::kernel::{Metered, metered};
 use crate::optimizer::Optimizer;
@@ -77,14 +76,14 @@ pub fn state_bytes(training: &impl Training, optimizer: &Optimizer) -> u64 {
 pub fn largest_batch(
     recipe: &Pretrain,
     seeds: Seeds,
-    shards: &Arc<Shards>,
+    material: &Material,
     device: Device,
     limit: u64,
 ) -> Result<u32, TrainerError> {
     let parts = recipe.micro_batches;
     let mut attempt = |size: u32| {
         let recipe = Pretrain { batch: size * parts, ..recipe.clone() };
-        fullest_step(&recipe, seeds, shards, device)
+        fullest_step(&recipe, seeds, material, device)
     };
     let size = largest(LARGEST / parts, limit, device.is_cuda(), &mut attempt)?;
     Ok(size * parts)
@@ -94,11 +93,11 @@ pub fn largest_batch(
 fn fullest_step(
     recipe: &Pretrain,
     seeds: Seeds,
-    shards: &Arc<Shards>,
+    material: &Material,
     device: Device,
 ) -> Result<Option<Taken>, TrainerError> {
     let step = || {
-        let mut training = Pretraining::new(recipe.clone(), seeds, Arc::clone(shards), device);
+        let mut training = Pretraining::new(recipe.clone(), seeds, material.clone(), device);
         let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
         let moments = (0..MOMENTS.min(recipe.steps)).map(|part| {
             let step = (u128::from(part) * u128::from(recipe.steps) / u128::from(MOMENTS.min(recipe.steps))) as u64;

@@ -1,12 +1,12 @@
 //! What a pre-trained model learns to do: its encoder, its heads and its loss.
 
 use recipe::seeds::{generator, uniform};
-use recipe::{Electra, Gate, Pretrain, Purpose};
+use recipe::{Electra, Gate, Images, Pretrain, Purpose};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 use crate::bert::encoder::at;
-use crate::bert::{Detector, Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
-use crate::data::masking::MlmBatch;
+use crate::bert::{Detector, Encoder, Family, Input, LabelHead, MlmHead, NextSentenceHead, Weights};
+use crate::data::material::PretrainBatch;
 use crate::kernel::Noise;
 use crate::recompute::Tape;
 
@@ -19,16 +19,20 @@ pub struct Objective {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 enum Kinds {
     Mlm { encoder: Encoder, head: MlmHead, next_sentence: Option<NextSentenceHead> },
     Electra { rule: Electra, generator: Encoder, filler: MlmHead, encoder: Encoder, detector: Detector },
+    Images { rule: Images, encoder: Encoder, head: LabelHead },
 }
 
 /// What a batch of held-out sequences adds to the sums of an evaluation.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
-    /// Negative log likelihood of the masked tokens, and their number.
+    /// Negative log likelihood of the masked tokens, of classes or of intensities, and their number.
     masked: (f64, f64),
+    /// Images whose class was said rightly, and their number.
+    classes: (f64, f64),
     /// Pairs that were judged rightly, and their number.
     pairs: (f64, f64),
     /// Binary cross-entropy of the detector, and the number of tokens.
@@ -47,8 +51,8 @@ pub struct Replacement {
 /// What the loss of one of a batch's equal parts needs beside its tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
-    /// Masked tokens of the whole batch.
-    pub masked: usize,
+    /// Labels of the whole batch.
+    pub labels: usize,
     /// Parts of the whole batch.
     pub parts: u32,
     /// Absent where nothing is to be dropped.
@@ -59,13 +63,19 @@ pub struct Part {
 impl Objective {
     pub fn new(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Self {
         let model = &recipe.model;
-        let kind = match recipe.objective.electra {
-            None => Kinds::Mlm {
+        let kind = match (recipe.images, recipe.objective.electra) {
+            (Some(rule), _) => Kinds::Images {
+                rule,
+                // Neither patches nor intensities are padded.
+                encoder: Encoder::new(weights, Family::of(recipe), model, -1),
+                head: LabelHead::new(weights),
+            },
+            (None, None) => Kinds::Mlm {
                 encoder: Encoder::new(weights, Family::Bert, model, padding),
                 head: MlmHead::new(weights, Family::Bert),
                 next_sentence: recipe.objective.next_sentence.then(|| NextSentenceHead::new(weights)),
             },
-            Some(rule) => Kinds::Electra {
+            (None, Some(rule)) => Kinds::Electra {
                 rule,
                 generator: Encoder::new(weights, Family::Generator, &rule.generator(model), padding),
                 filler: MlmHead::new(weights, Family::Generator),
@@ -79,31 +89,31 @@ impl Objective {
     /// The encoder that is trained for others to use.
     pub fn encoder(&self) -> &Encoder {
         match &self.kind {
-            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } => encoder,
+            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } | Kinds::Images { encoder, .. } => encoder,
         }
     }
 
     /// The same, to go through its sublayers in another order.
     pub fn encoder_mut(&mut self) -> &mut Encoder {
         match &mut self.kind {
-            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } => encoder,
+            Kinds::Mlm { encoder, .. } | Kinds::Electra { encoder, .. } | Kinds::Images { encoder, .. } => encoder,
         }
     }
 
     /// What the encoder is shown of a batch.
-    pub fn shown(&self, batch: &MlmBatch) -> Input {
+    pub fn shown(&self, batch: &PretrainBatch) -> Input {
         self.input(batch, &batch.ids)
     }
 
     /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. With a
     /// `tape`, sublayers are recomputed.
-    pub fn loss(&self, batch: &MlmBatch, gates: &[Gate], part: &Part, tape: Option<&mut Tape>) -> Tensor {
-        let (share, masked, noise) = (1.0 / f64::from(part.parts), part.masked as f64, part.noise.as_ref());
+    pub fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &Part, tape: Option<&mut Tape>) -> Tensor {
+        let (share, count, noise) = (1.0 / f64::from(part.parts), part.labels as f64, part.noise.as_ref());
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
                 let input = self.input(batch, &batch.ids);
                 let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
-                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / masked);
+                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / count);
                 match next_sentence {
                     None => loss(&encoder.forward_at(&input, gates, &positions, noise, tape)),
                     Some(head) => {
@@ -117,15 +127,20 @@ impl Objective {
             Kinds::Electra { rule, .. } => {
                 let (filled, detected) = self.electra(batch, gates, noise, part.draws, tape);
                 let labels = self.numbers(&batch.labels);
-                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / masked)
+                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / count)
                     + detected.loss(Reduction::Mean) * (rule.weight * share)
+            }
+            Kinds::Images { head, .. } => {
+                let tokens = self.labelled(batch, gates, noise, tape);
+                head.loss(&tokens, &self.numbers(&batch.labels), 1.0 / count)
             }
         }
     }
 
     /// Named means over held-out batches, at full depth and without dropout: what `loss` would be first, as
-    /// `validation_loss`; for pairs, of the masked tokens alone.
-    pub fn evaluate(&self, batches: impl Iterator<Item = MlmBatch>, gates: &[Gate]) -> Vec<(String, f64)> {
+    /// `validation_loss`; for pairs, of the masked tokens alone. In nats per masked token, per image, or per intensity: a
+    /// pixel, or one channel of it.
+    pub fn evaluate(&self, batches: impl Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Vec<(String, f64)> {
         let mut sums = Sums::default();
         let add = |sum: &mut (f64, f64), value: &Tensor, count: usize| {
             *sum = (sum.0 + value.double_value(&[]), sum.1 + count as f64);
@@ -150,6 +165,15 @@ impl Objective {
                     add(&mut sums.masked, &loss, batch.labels.len());
                     add(&mut sums.detected, &detected.loss(Reduction::Sum), batch.ids.len());
                 }
+                Kinds::Images { rule, head, .. } => {
+                    let tokens = self.labelled(&batch, gates, None, None);
+                    let labels = self.numbers(&batch.labels);
+                    add(&mut sums.masked, &head.loss(&tokens, &labels, 1.0), batch.labels.len());
+                    if let Images::Classifier { .. } = rule {
+                        let right = head.forward(&tokens).argmax(1, false).eq_tensor(&labels);
+                        add(&mut sums.classes, &right.sum(Kind::Double), batch.labels.len());
+                    }
+                }
             });
         }
         let mean = |(sum, count): (f64, f64)| sum / count;
@@ -168,13 +192,40 @@ impl Objective {
                     named("detection_loss", detected),
                 ]
             }
+            Kinds::Images { rule: Images::Classifier { .. }, .. } => {
+                let (loss, right) = (mean(sums.masked), mean(sums.classes));
+                vec![named("validation_loss", loss), named("validation_accuracy", right)]
+            }
+            Kinds::Images { rule: Images::Pixels { .. }, .. } => vec![named("validation_loss", mean(sums.masked))],
+        }
+    }
+
+    /// Logits of what each label of a batch of images is about, `[M, K]`: classes or levels.
+    pub fn image_logits(&self, batch: &PretrainBatch, gates: &[Gate]) -> Option<Tensor> {
+        let Kinds::Images { head, .. } = &self.kind else { return None };
+        Some(no_grad(|| head.forward(&self.labelled(batch, gates, None, None))))
+    }
+
+    /// The last hidden state `[M, H]` of the tokens that a batch of images has labels for.
+    fn labelled(
+        &self,
+        batch: &PretrainBatch,
+        gates: &[Gate],
+        noise: Option<&Noise>,
+        tape: Option<&mut Tape>,
+    ) -> Tensor {
+        let (input, encoder) = (self.shown(batch), self.encoder());
+        if batch.positions.is_empty() {
+            encoder.forward_recorded(&input, gates, noise, tape).flatten(0, 1)
+        } else {
+            encoder.forward_at(&input, gates, &self.numbers(&batch.positions), noise, tape)
         }
     }
 
     /// Logits `[M, V]` of the generator at the masked positions, and what the detector makes of its draws.
     fn electra(
         &self,
-        batch: &MlmBatch,
+        batch: &PretrainBatch,
         gates: &[Gate],
         noise: Option<&Noise>,
         draws: Replacement,
@@ -199,7 +250,11 @@ impl Objective {
         (filled, Detection { logits, replaced })
     }
 
-    fn input(&self, batch: &MlmBatch, ids: &[i64]) -> Input {
+    fn input(&self, batch: &PretrainBatch, ids: &[i64]) -> Input {
+        if !batch.patches.is_empty() {
+            let shape = [batch.sequences(self.length as usize) as i64, self.length - 1, -1];
+            return Input::patches(Tensor::from_slice(&batch.patches).to_device(self.device).view(shape));
+        }
         let types = (!batch.types.is_empty()).then(|| self.numbers(&batch.types).view([-1, self.length]));
         Input::packed(self.numbers(ids).view([-1, self.length]), types)
     }

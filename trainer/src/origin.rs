@@ -46,13 +46,7 @@ impl Origin {
     }
 
     fn pretrained(recipe: &Pretrain, folder: &Path) -> Result<Self, TrainerError> {
-        let checkpoint = Verified::open_model(folder)?;
-        let expected = Recipe::Pretrain(recipe.clone()).fingerprint();
-        if checkpoint.manifest.fingerprint != expected.as_str() {
-            let why = format!("is of the recipe {}, not of {expected}", checkpoint.manifest.fingerprint);
-            return Err(TrainerError::corrupt(folder, why));
-        }
-        let vocabulary = Vocabulary::read(&checkpoint.file(VOCABULARY))?;
+        let vocabulary = made_here(recipe, folder)?.vocabulary()?;
         Ok(Self {
             folder: folder.to_owned(),
             rows: vocabulary.size(),
@@ -99,16 +93,6 @@ impl Origin {
         })
     }
 
-    /// Fills the weights of the very model that the checkpoint holds, head and all.
-    ///
-    /// # Errors
-    /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
-    pub fn restore_all(&self, weights: &Weights) -> Result<(), TrainerError> {
-        checkpoint::fill(&self.folder.join(MODEL), weights.named())?;
-        weights.refresh();
-        Ok(())
-    }
-
     /// Fills the weights of `recipe`'s model, all but those of its fresh head.
     ///
     /// # Errors
@@ -138,6 +122,20 @@ impl Origin {
         weights.refresh();
         Ok(())
     }
+}
+
+/// The checkpoint that `recipe` left in `folder`.
+///
+/// # Errors
+/// `CorruptCheckpoint` for a file that is missing or broken, or when it is of another recipe.
+pub fn made_here(recipe: &Pretrain, folder: &Path) -> Result<Verified, TrainerError> {
+    let checkpoint = Verified::open_model(folder)?;
+    let expected = Recipe::Pretrain(recipe.clone()).fingerprint();
+    if checkpoint.manifest.fingerprint != expected.as_str() {
+        let why = format!("is of the recipe {}, not of {expected}", checkpoint.manifest.fingerprint);
+        return Err(TrainerError::corrupt(folder, why));
+    }
+    Ok(checkpoint)
 }
 
 /// The name in the checkpoint of what goes by `name` in a model whose blocks are the checkpoint's `kept` ones.

@@ -1,16 +1,15 @@
-//! Stage `pretrain`: an objective on packed text.
+//! Stage `pretrain`: an objective on packed text, or on images.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use recipe::report::BlockState;
-use recipe::{Gate, Mlm, Moment, Pretrain, Seeds};
+use recipe::{Gate, Images, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
 use crate::bert::{Head, Weights, published};
 use crate::data::ahead::Ahead;
-use crate::data::masking::{Masking, MlmBatch, Order, masked_batch, validation_batch};
-use crate::data::tokens::Shards;
+use crate::data::masking::Order;
+use crate::data::material::{Material, PretrainBatch};
 use crate::data::vocabulary::Vocabulary;
 use crate::kernel::Noise;
 use crate::objective::{Objective, Part, Replacement};
@@ -21,10 +20,10 @@ use crate::train::{Budget, Training};
 pub struct Pretraining {
     recipe: Pretrain,
     seeds: Seeds,
-    shards: Arc<Shards>,
-    batches: Ahead<Asked, Vec<MlmBatch>>,
+    material: Material,
+    batches: Ahead<Asked, Vec<PretrainBatch>>,
     /// The parts of the step that was last asked for; a cache and no state.
-    parts: Option<(u64, Vec<MlmBatch>)>,
+    parts: Option<(u64, Vec<PretrainBatch>)>,
     weights: Weights,
     objective: Objective,
 }
@@ -38,31 +37,32 @@ struct Asked {
 }
 
 /// Makes the micro-batches of steps.
-fn batches(recipe: &Pretrain, seed: u64, shards: Arc<Shards>) -> Ahead<Asked, Vec<MlmBatch>> {
+fn batches(recipe: &Pretrain, seed: u64, material: Material) -> Ahead<Asked, Vec<PretrainBatch>> {
     let (objective, batch) = (recipe.objective, recipe.batch);
     let size = (batch / recipe.micro_batches) as usize;
-    let mut order = Order::new(seed, shards.train.sequences() as u32);
+    let mut order = Order::new(seed, material.train_sequences() as u32);
     Ahead::new(move |Asked { step, rate }| {
         let rows = order.batch_rows(batch, step);
-        let masking = Masking::new(&objective, rate, &shards.vocabulary);
-        let part =
-            |(index, rows): (usize, &[u32])| masked_batch(&shards.train, rows, index * size, &masking, seed, step);
+        let masking = Mlm { rate, ..objective };
+        let part = |(index, rows): (usize, &[u32])| material.part(&masking, rows, index * size, seed, step);
         rows.chunks(size).enumerate().map(part).collect()
     })
 }
 
 impl Pretraining {
-    /// With weights at their starting values.
-    pub fn new(recipe: Pretrain, seeds: Seeds, shards: Arc<Shards>, device: Device) -> Self {
-        let weights = Weights::new(&recipe.model, shards.vocabulary.size(), Head::of(&recipe), &seeds, device)
+    /// With weights at their starting values. `material` is what the recipe reads, text or images.
+    pub fn new(recipe: Pretrain, seeds: Seeds, material: impl Into<Material>, device: Device) -> Self {
+        let material = material.into();
+        let (words, padding) = material.vocabulary().map_or((0, -1), |words| (words.size(), i64::from(words.pad())));
+        let weights = Weights::new(&recipe.model, words, head(&recipe, &material), &seeds, device)
             .with_precision(recipe.precision);
         Self {
-            batches: batches(&recipe, seeds.data, Arc::clone(&shards)),
-            objective: Objective::new(&recipe, &weights, i64::from(shards.vocabulary.pad()), device),
+            batches: batches(&recipe, seeds.data, material.clone()),
+            objective: Objective::new(&recipe, &weights, padding, device),
             parts: None,
             recipe,
             seeds,
-            shards,
+            material,
             weights,
         }
     }
@@ -80,7 +80,7 @@ impl Pretraining {
     }
 
     /// The micro-batches of a step.
-    fn parts(&mut self, moment: &Moment) -> &[MlmBatch] {
+    fn parts(&mut self, moment: &Moment) -> &[PretrainBatch] {
         let cached = self.parts.take().filter(|(step, _)| *step == moment.step);
         let parts = cached.unwrap_or_else(|| {
             let asked = Asked { step: moment.step, rate: self.recipe.objective.rate_at(moment) };
@@ -92,16 +92,12 @@ impl Pretraining {
         &self.parts.insert(parts).1
     }
 
-    /// Held-out batches, masked as in BERT whatever the recipe's own rates, so that losses can be compared.
-    pub fn held_out(&self) -> impl Iterator<Item = MlmBatch> {
-        let masking = Masking {
-            pairs: self.recipe.objective.next_sentence,
-            ..Masking::new(&Mlm::default(), Mlm::default().rate, &self.shards.vocabulary)
-        };
-        let sequences = self.shards.valid.sequences().min(self.recipe.validation_sequences as usize);
+    /// Held-out batches, the same for every trial of the same data.
+    pub fn held_out(&self) -> impl Iterator<Item = PretrainBatch> {
+        let sequences = self.material.valid_sequences().min(self.recipe.validation_sequences as usize);
         let batch = self.recipe.batch as usize;
         let rows = move |first: usize| -> Range<usize> { first..sequences.min(first + batch) };
-        (0..sequences).step_by(batch).map(move |first| validation_batch(&self.shards.valid, rows(first), &masking))
+        (0..sequences).step_by(batch).map(move |first| self.material.held_out(&self.recipe, rows(first)))
     }
 }
 
@@ -144,7 +140,7 @@ impl Training for Pretraining {
 
     fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
         let part = Part {
-            masked: self.parts(moment).iter().map(|part| part.labels.len()).sum(),
+            labels: self.parts(moment).iter().map(|part| part.labels.len()).sum(),
             parts: self.recipe.micro_batches,
             noise: Some(Noise::new(self.seeds.dropout, moment.step, micro_batch)),
             draws: Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() },
@@ -183,12 +179,29 @@ impl Training for Pretraining {
         self.recipe.optimizer
     }
 
-    fn vocabulary(&self) -> &Vocabulary {
-        &self.shards.vocabulary
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.material.vocabulary()
     }
 
     fn config(&self) -> serde_json::Value {
-        let vocabulary = self.vocabulary();
-        published::config(&self.recipe.model, vocabulary.size(), vocabulary.pad(), Head::of(&self.recipe))
+        let model = &self.recipe.model;
+        match &self.material {
+            Material::Text(shards) => {
+                let vocabulary = &shards.vocabulary;
+                published::config(model, vocabulary.size(), vocabulary.pad(), Head::of(&self.recipe))
+            }
+            Material::Images { images, rule } => published::image_config(model, images.shape, *rule, images.classes),
+        }
+    }
+}
+
+/// The head of `recipe`'s objective on that material.
+fn head(recipe: &Pretrain, material: &Material) -> Head {
+    match material {
+        Material::Text(_) => Head::of(recipe),
+        Material::Images { images, rule: Images::Classifier { patch } } => {
+            Head::Patches { values: images.shape.channels * patch * patch, classes: images.classes }
+        }
+        Material::Images { rule: Images::Pixels { levels }, .. } => Head::Pixels { levels: *levels },
     }
 }

@@ -5,7 +5,7 @@ use recipe::seeds::{generator, permutation};
 use recipe::{Gate, Probe, Purpose};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::data::masking::MlmBatch;
+use crate::data::material::PretrainBatch;
 use crate::objective::{Part, Replacement};
 use crate::pretrain::Pretraining;
 use crate::recompute::Tape;
@@ -58,8 +58,8 @@ pub fn run<E>(
     Ok(ProbeReport { sequences, validation_loss, blocks: found, shuffled_losses, step })
 }
 
-fn sequences(batch: &MlmBatch, training: &Pretraining) -> u32 {
-    (batch.ids.len() / training.recipe().length as usize) as u32
+fn sequences(batch: &PretrainBatch, training: &Pretraining) -> u32 {
+    batch.sequences(training.recipe().length as usize) as u32
 }
 
 fn open(blocks: usize) -> Vec<Gate> {
@@ -80,10 +80,10 @@ fn loss_through(training: &mut Pretraining, blocks: &[usize]) -> f64 {
 /// What each block does on the held-out sequences. `gates` opens every block that is there, without scale.
 pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
     let count = training.blocks() as usize;
-    let batches: Vec<MlmBatch> = training.held_out().collect();
+    let batches: Vec<PretrainBatch> = training.held_out().collect();
     // Sums over tokens of cosine and distance, by block.
     let mut sums = vec![(0.0, 0.0); count];
-    let mut tokens = 0;
+    let (mut tokens, length) = (0, training.recipe().length as usize);
     for batch in &batches {
         no_grad(|| {
             let (mut before, mut place): (Option<Tensor>, usize) = (None, 0);
@@ -104,7 +104,7 @@ pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
             let input = training.objective().shown(batch);
             let _ = training.objective().encoder().forward_seen(&input, gates, &mut seen);
         });
-        tokens += batch.ids.len();
+        tokens += batch.sequences(length) * length;
     }
     let norms = gradient_norms(training, &batches, gates);
     let mean = |sum: f64| sum / tokens as f64;
@@ -118,14 +118,14 @@ pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
 }
 
 /// Norm of the gradient of the mean loss over `batches` by the weights of each block; 0 for one that is closed.
-fn gradient_norms(training: &Pretraining, batches: &[MlmBatch], gates: &[Gate]) -> Vec<f64> {
+fn gradient_norms(training: &Pretraining, batches: &[PretrainBatch], gates: &[Gate]) -> Vec<f64> {
     let weights = training.weights();
     let open = weights.open(gates);
-    let masked = batches.iter().map(|batch| batch.labels.len()).sum();
+    let labels = batches.iter().map(|batch| batch.labels.len()).sum();
     let mut sums: Vec<Option<Tensor>> = open.iter().map(|_| None).collect();
     for (batch, number) in batches.iter().zip(0..) {
         let part = Part {
-            masked,
+            labels,
             parts: batches.len() as u32,
             noise: None,
             // As at every evaluation.

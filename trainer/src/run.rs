@@ -8,23 +8,27 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use recipe::problem::Problems;
 use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
 use recipe::{
-    Event, Finetune, LargestBatch, Pretrain, Probe, Recipe, Report, Seeds, Source, Stage, Timing, TrialSpec, Vocabulary,
+    Event, Finetune, Images as ImageRule, LargestBatch, Pretrain, Probe, Recipe, Report, Seeds, Stage, Timing,
+    TrialSpec, Vocabulary,
 };
 use sha2::{Digest, Sha256};
 use tch::Device;
 
 use crate::checkpoint::{self, Verified};
+use crate::data::DataError;
+use crate::data::images::Images;
+use crate::data::material::Material;
 use crate::data::tokens::{Shards, VocabularySource};
-
 use crate::device::{self, Choice};
 use crate::emit::Emitter;
 use crate::failure::{TrainerError, caught};
 use crate::finetune::{DEV, Finetuning, SELECTION};
 use crate::kernel;
 use crate::memory;
-use crate::origin::Origin;
+use crate::origin;
 use crate::pretrain::Pretraining;
 use crate::probe;
 use crate::timing;
@@ -43,10 +47,10 @@ pub struct Options {
     #[arg(long)]
     pub resume: bool,
     /// Text to pre-train on: a file or a folder of .txt, .txt.xz, .txt.gz or .txt.zst; one paragraph a line, a blank line
-    /// between documents
+    /// between documents. For a recipe with images, the folder of their IDX (MNIST) or CIFAR-10/100 files
     #[arg(long, value_name = "PATH")]
     pub corpus: Option<PathBuf>,
-    /// vocab.txt, one WordPiece a line; needed unless the recipe trains a vocabulary
+    /// vocab.txt, one WordPiece a line; needed unless the recipe trains a vocabulary or learns from images
     #[arg(long, value_name = "FILE")]
     pub vocabulary: Option<PathBuf>,
     /// Folder with the GLUE tasks in their official layout (RTE/train.tsv, ...), to fine-tune on
@@ -147,20 +151,31 @@ impl<'a> Run<'a> {
 
     fn time(&self, recipe: &Timing, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
         self.started(timing::total_steps(recipe), emitter)?;
-        let shards = recipe.arms.iter().map(|arm| self.shards(&arm.recipe, emitter));
-        let shards = shards.collect::<Result<Vec<_>, _>>()?;
-        let arm = |(arm, shards): (&recipe::TimingArm, &Arc<Shards>)| {
-            Pretraining::new(arm.recipe.clone(), self.seeds, Arc::clone(shards), self.device)
+        let mut materials: Vec<Material> = Vec::with_capacity(recipe.arms.len());
+        for (index, arm) in recipe.arms.iter().enumerate() {
+            // Images are held in memory: arms that read the same share them.
+            let is_same = |earlier: &recipe::TimingArm| {
+                let data = |arm: &recipe::TimingArm| (arm.recipe.images, arm.recipe.held_out, arm.recipe.length);
+                arm.recipe.images.is_some() && data(earlier) == data(arm)
+            };
+            let material = match recipe.arms[..index].iter().position(is_same) {
+                Some(same) => materials[same].clone(),
+                None => self.material(&arm.recipe, &format!("/recipe/arms/{index}/recipe"), emitter)?,
+            };
+            materials.push(material);
+        }
+        let arm = |(arm, material): (&recipe::TimingArm, &Material)| {
+            Pretraining::new(arm.recipe.clone(), self.seeds, material.clone(), self.device)
         };
-        let arms = recipe.arms.iter().zip(&shards).map(arm).collect();
+        let arms = recipe.arms.iter().zip(&materials).map(arm).collect();
         // A timing that was broken off starts afresh: turns before and after a pause cannot be compared.
         let Some(mut report) = timing::run(recipe, arms, self.device, self.stop, emitter)? else { return Ok(Err(0)) };
         if let Some(LargestBatch { limit_bytes }) = recipe.largest_batch {
             // The arms of the timing are gone: all of the device's memory is there again.
             let limit = limit_bytes.unwrap_or_else(|| memory::available(self.device));
             let total = recipe.arms.len() as u64;
-            for (done, ((arm, shards), row)) in (1..).zip(recipe.arms.iter().zip(&shards).zip(&mut report.arms)) {
-                row.largest_batch = Some(memory::largest_batch(&arm.recipe, self.seeds, shards, self.device, limit)?);
+            for (done, ((arm, material), row)) in (1..).zip(recipe.arms.iter().zip(&materials).zip(&mut report.arms)) {
+                row.largest_batch = Some(memory::largest_batch(&arm.recipe, self.seeds, material, self.device, limit)?);
                 emitter.preparing("largest batch", done, total)?;
             }
         }
@@ -169,8 +184,8 @@ impl<'a> Run<'a> {
 
     fn pretrain(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
         self.started(recipe.steps, emitter)?;
-        let shards = self.shards(recipe, emitter)?;
-        let mut training = Pretraining::new(recipe.clone(), self.seeds, shards, self.device);
+        let material = self.material(recipe, "/recipe", emitter)?;
+        let mut training = Pretraining::new(recipe.clone(), self.seeds, material, self.device);
         let finish = match self.train(&mut training, emitter)? {
             Ended::Interrupted { step } => return Ok(Err(step)),
             Ended::Finished(finish) => finish,
@@ -215,17 +230,18 @@ impl<'a> Run<'a> {
     fn probe(&self, probe: &Probe, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
         self.started(1, emitter)?;
         let from = needed(&self.options.from);
-        let step = Verified::open_model(from)?.manifest.step;
-        let source = Source::Pretrained(probe.from.clone());
-        let origin = Origin::open(&source, from)?;
-        let shards = self.shards(&probe.from, emitter)?;
-        if shards.vocabulary.size() != origin.vocabulary.size() {
-            let why = format!("has {} tokens, the corpus {}", origin.vocabulary.size(), shards.vocabulary.size());
-            return Err(TrainerError::corrupt(from, why));
+        let checkpoint = origin::made_here(&probe.from, from)?;
+        let step = checkpoint.manifest.step;
+        let material = self.material(&probe.from, "/recipe/from", emitter)?;
+        if let Some(words) = material.vocabulary().map(|vocabulary| vocabulary.size()) {
+            let trained = checkpoint.vocabulary()?.size();
+            if words != trained {
+                return Err(TrainerError::corrupt(from, format!("has {trained} tokens, the corpus {words}")));
+            }
         }
         let recipe = Pretrain { validation_sequences: probe.sequences, ..(*probe.from).clone() };
-        let mut training = Pretraining::new(recipe, probe.from_seeds, shards, self.device);
-        origin.restore_all(training.weights())?;
+        let mut training = Pretraining::new(recipe, probe.from_seeds, material, self.device);
+        checkpoint.restore_model(training.weights())?;
         let report = probe::run(&mut training, probe, self.seeds.data, step, |done, total| {
             emitter.preparing("probing", done, total)
         })?;
@@ -279,10 +295,41 @@ impl<'a> Run<'a> {
         emitter.emit(&Event::Started { fingerprint: self.fingerprint.clone(), device, total_steps, resumed_from })
     }
 
+    /// What `recipe`, which stands at `pointer`, reads.
+    fn material(&self, recipe: &Pretrain, pointer: &str, emitter: &mut Emitter) -> Result<Material, TrainerError> {
+        match recipe.images {
+            Some(rule) => self.images(recipe, rule, pointer, emitter),
+            None => Ok(Material::Text(self.shards(recipe, emitter)?)),
+        }
+    }
+
+    fn images(
+        &self,
+        recipe: &Pretrain,
+        rule: ImageRule,
+        pointer: &str,
+        emitter: &mut Emitter,
+    ) -> Result<Material, TrainerError> {
+        let folder = needed(&self.options.corpus);
+        emitter.preparing("reading images", 0, 0)?;
+        let images = Images::read(folder, recipe.held_out)?;
+        let mut problems = Problems::default();
+        rule.check_shape(images.shape, recipe.length, &mut problems);
+        let mut problems = problems.into_vec();
+        if !problems.is_empty() {
+            problems.iter_mut().for_each(|problem| problem.pointer.insert_str(0, pointer));
+            return Err(TrainerError::InvalidRecipe { path: self.options.recipe.clone(), problems });
+        }
+        if matches!(rule, ImageRule::Classifier { .. }) && images.classes < 2 {
+            return Err(DataError::OneClass { path: folder.to_owned() }.into());
+        }
+        Ok(Material::Images { images: Arc::new(images), rule })
+    }
+
     fn shards(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Arc<Shards>, TrainerError> {
-        let source = match (&recipe.vocabulary, &self.options.vocabulary) {
-            (Vocabulary::Trained { size }, _) => VocabularySource::Trained { size: *size },
-            (Vocabulary::File { .. }, file) => VocabularySource::File(needed(file).to_owned()),
+        let source = match &recipe.vocabulary {
+            Some(Vocabulary::Trained { size }) => VocabularySource::Trained { size: *size },
+            Some(Vocabulary::File { .. }) | None => VocabularySource::File(needed(&self.options.vocabulary).to_owned()),
         };
         let cache = self.options.cache.clone().unwrap_or_else(|| self.options.out.join("cache"));
         let corpus = needed(&self.options.corpus);
@@ -316,7 +363,7 @@ fn read_recipe(path: &Path) -> Result<TrialSpec, TrainerError> {
 
 /// Checks that the flags name every input of the recipe's stage.
 fn require_flags(recipe: &Recipe, options: &Options) -> Result<(), TrainerError> {
-    let from_file = |recipe: &Pretrain| matches!(recipe.vocabulary, Vocabulary::File { .. });
+    let from_file = |recipe: &Pretrain| matches!(recipe.vocabulary, Some(Vocabulary::File { .. }));
     let (corpus, vocabulary, from, glue) = match recipe {
         Recipe::Timing(timing) => (true, timing.arms.iter().any(|arm| from_file(&arm.recipe)), false, false),
         Recipe::Pretrain(pretrain) => (true, from_file(pretrain), false, false),

@@ -71,7 +71,8 @@ pub trait Training {
     fn weights(&self) -> &Weights;
     fn weights_mut(&mut self) -> &mut Weights;
     fn optimizer(&self) -> recipe::Optimizer;
-    fn vocabulary(&self) -> &Vocabulary;
+    /// Of text.
+    fn vocabulary(&self) -> Option<&Vocabulary>;
     /// `config.json` of a checkpoint.
     fn config(&self) -> serde_json::Value;
 }

@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "a part of it is for other tests")]
 mod program;
 
-use program::{Bench, Exited, Running, finish, learned, pretrain, spec};
+use program::{Bench, Exited, Running, changed, finish, learned, pretrain, spec};
 use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
 
@@ -46,23 +46,7 @@ fn methods() -> Vec<(&'static str, Value)> {
 fn recipe(change: &Value, steps: u64) -> Value {
     let mut recipe = pretrain(steps);
     recipe["learning_rate"]["peak"] = json!(3e-3);
-    merge(&mut recipe, change);
-    recipe
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, change: &Value) {
-    let (Value::Object(fields), Value::Object(changes)) = (&mut *target, change) else {
-        *target = change.clone();
-        return;
-    };
-    for (key, change) in changes {
-        if change.is_null() {
-            fields.remove(key);
-        } else {
-            merge(fields.entry(key).or_insert(Value::Null), change);
-        }
-    }
+    changed(recipe, change)
 }
 
 fn values(run: &Exited, name: &str) -> Vec<f64> {

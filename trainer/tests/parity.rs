@@ -252,7 +252,7 @@ impl Case {
         let expected = tensors(name);
         let head = match family {
             Family::Electra => Head::Electra(Electra::default()),
-            Family::Bert | Family::Generator => Head::MLM,
+            _ => Head::MLM,
         };
         let weights = Weights::new(&model, 99, head, &Seeds::default(), Device::Cpu);
         let published = expected.keys().filter_map(|key| key.strip_prefix("weight."));
@@ -270,7 +270,7 @@ impl Case {
             encoder: Encoder::new(&weights, family, &model, PADDING),
             head: match family {
                 Family::Electra => AnyHead::Detector(Detector::new(&weights)),
-                Family::Bert | Family::Generator => AnyHead::Mlm(MlmHead::new(&weights, family)),
+                _ => AnyHead::Mlm(MlmHead::new(&weights, family)),
             },
             weights,
             inputs: inputs.into(),

@@ -69,10 +69,10 @@ fn a_gradient_norm_is_that_of_the_mean_loss() {
     let found = probe::blocks(&training, &gates);
     let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
     let batches: Vec<_> = training.held_out().collect();
-    let masked = batches.iter().map(|batch| batch.labels.len()).sum();
+    let labels = batches.iter().map(|batch| batch.labels.len()).sum();
     for batch in &batches {
         let draws = Replacement { seed: 0, step: 0, part: 0 };
-        let part = Part { masked, parts: batches.len() as u32, noise: None, draws };
+        let part = Part { labels, parts: batches.len() as u32, noise: None, draws };
         let loss = training.objective().loss(batch, &gates, &part, None);
         optimizer.differentiate(training.weights(), &loss, Tape::default(), &[true; 7]);
     }

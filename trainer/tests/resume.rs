@@ -1,5 +1,6 @@
 //! Killed and resumed equals uninterrupted, bit for bit, with dropout and layer drop on.
 
+#[expect(dead_code, reason = "a part of it is for other tests")]
 mod program;
 
 use std::collections::BTreeMap;

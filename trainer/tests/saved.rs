@@ -75,11 +75,12 @@ fn logits(
     let hidden = Encoder::new(weights, family, model, padding).forward(&input, &gates, None);
     match head {
         Head::Mlm { .. } => {
-            let every = Tensor::arange(input.ids.numel() as i64, (Kind::Int64, Device::Cpu));
+            let every = Tensor::arange(input.shown.numel() as i64, (Kind::Int64, Device::Cpu));
             MlmHead::new(weights, family).forward(&hidden, &every).view(&case["logits"].size()[..])
         }
         Head::Electra(_) => Detector::new(weights).forward(&hidden),
         Head::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
+        Head::Patches { .. } | Head::Pixels { .. } => unreachable!("transformers has no twin of these"),
     }
 }
 

@@ -317,8 +317,8 @@ impl Inputs {
         Self {
             corpus: pretrain.map(|recipe| recipe.corpus.clone()),
             vocabulary: pretrain.and_then(|recipe| match &recipe.vocabulary {
-                Vocabulary::File { dataset } => Some(dataset.clone()),
-                Vocabulary::Trained { .. } => None,
+                Some(Vocabulary::File { dataset }) => Some(dataset.clone()),
+                Some(Vocabulary::Trained { .. }) | None => None,
             }),
             glue: None,
             checkpoint: None,

@@ -86,7 +86,10 @@ impl Finetune {
 
     pub fn check(&self, problems: &mut Problems) {
         problems.within("from", |p| match &self.from {
-            Source::Pretrained(recipe) => recipe.check(p),
+            Source::Pretrained(recipe) => {
+                recipe.check(p);
+                p.require(recipe.images.is_none(), "images", || "a GLUE task reads text".into());
+            }
             Source::Published(published) => p.within("model", |p| published.model.check(p)),
         });
         let blocks = self.from.model().blocks;

@@ -59,7 +59,7 @@ impl Recipe {
 
 fn forget_names(recipe: &mut Pretrain) {
     forget_name(&mut recipe.corpus);
-    if let Vocabulary::File { dataset } = &mut recipe.vocabulary {
+    if let Some(Vocabulary::File { dataset }) = &mut recipe.vocabulary {
         forget_name(dataset);
     }
 }
@@ -125,7 +125,8 @@ mod tests {
             micro_batches: 1,
             length: 128,
             corpus: dataset("wiki"),
-            vocabulary: Vocabulary::File { dataset: dataset("bert-base-uncased") },
+            vocabulary: Some(Vocabulary::File { dataset: dataset("bert-base-uncased") }),
+            images: None,
             held_out: 0.02,
             validate_every: 200,
             validation_sequences: 256,

@@ -9,6 +9,7 @@
 //! | [`model`] | shape and norm placement of the encoder |
 //! | [`layer_drop`], [`gate`] | theta(t), keep probability per block; the draws |
 //! | [`growth`] | training that starts shallow |
+//! | [`images`] | images in place of text |
 //! | [`schedule`] | what varies over a run |
 //! | [`learning_rate`], [`optimizer`] | the update |
 //! | [`stage`] | what a trial does: timing, pretrain, finetune |
@@ -25,6 +26,7 @@ pub mod finetune;
 pub mod fingerprint;
 pub mod gate;
 pub mod growth;
+pub mod images;
 pub mod layer_drop;
 pub mod learning_rate;
 pub mod model;
@@ -43,6 +45,7 @@ pub use finetune::{Finetune, Keep, Published, Source};
 pub use fingerprint::Fingerprint;
 pub use gate::{Draw, Gate, Rows, Sampler, Unit};
 pub use growth::{GrownState, Growth, GrowthStage, NewBlocks};
+pub use images::{ImageShape, Images};
 pub use layer_drop::{Depth, DepthIndex, Direction, LayerDrop};
 pub use learning_rate::{Decay, LearningRate};
 pub use model::{Model, Norm, Size, Sublayer};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::finetune::Finetune;
 use crate::gate::{Ask, Gate};
 use crate::growth::Growth;
+use crate::images::Images;
 use crate::layer_drop::{LayerDrop, is_default};
 use crate::learning_rate::LearningRate;
 use crate::model::Model;
@@ -161,11 +162,17 @@ pub struct Pretrain {
     /// Equal parts of a batch whose gradients are added up, to save memory.
     #[serde(default = "default_one", skip_serializing_if = "is_one")]
     pub micro_batches: u32,
-    /// Tokens per sequence, `[CLS]` and `[SEP]` included.
+    /// Tokens per sequence, `[CLS]` and `[SEP]` included; with images, as many as an image makes.
     pub length: u32,
+    /// Text, or files of images where there is `images`.
     pub corpus: Dataset,
-    pub vocabulary: Vocabulary,
-    /// Share of the documents held out for validation.
+    /// Of text; absent with images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Vocabulary>,
+    /// Learns from images in place of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Images>,
+    /// Share of the documents held out for validation; of the images, where these bring no test files of their own.
     #[serde(default = "default_held_out")]
     pub held_out: f64,
     /// Validation every so many steps, with a budget in seconds also each tenth of it, and always at the end.
@@ -362,17 +369,33 @@ impl Pretrain {
             problems
                 .require(margin > 0.0 && margin.is_finite(), "divergence", || format!("{margin}: a positive number"));
         }
-        check_batch(problems, self.batch, self.length, &self.model);
+        check_batch_size(problems, self.batch);
+        self.check_data(problems);
         problems.require(self.held_out > 0.0 && self.held_out < 1.0, "held_out", || {
             format!("{}: a share of the documents between 0 and 1", self.held_out)
         });
         problems.require(self.validate_every > 0, "validate_every", || "at least 1 step apart".into());
         problems.require(self.validation_sequences > 0, "validation_sequences", || "at least 1".into());
-        if let Vocabulary::Trained { size } = self.vocabulary {
-            problems.require((100..=1_000_000).contains(&size), "vocabulary", || {
-                format!("{size} tokens: a trained vocabulary has 100 to 1000000")
-            });
-        }
+    }
+
+    /// What goes with text, and what with images.
+    fn check_data(&self, problems: &mut Problems) {
+        let Some(images) = &self.images else {
+            check_length(problems, 8, self.length, &self.model);
+            problems.require(self.vocabulary.is_some(), "vocabulary", || "text needs one".into());
+            if let Some(Vocabulary::Trained { size }) = self.vocabulary {
+                problems.require((100..=1_000_000).contains(&size), "vocabulary", || {
+                    format!("{size} tokens: a trained vocabulary has 100 to 1000000")
+                });
+            }
+            return;
+        };
+        problems.within("images", |p| images.check(p));
+        check_length(problems, 2, self.length, &self.model);
+        problems.require(self.vocabulary.is_none(), "vocabulary", || "images have no words".into());
+        problems.require(self.objective == Mlm::default(), "objective", || {
+            "is of text: of images, `images` says what is learned".into()
+        });
     }
 }
 
@@ -447,9 +470,17 @@ impl Mlm {
 }
 
 pub(crate) fn check_batch(problems: &mut Problems, batch: u32, length: u32, model: &Model) {
+    check_batch_size(problems, batch);
+    check_length(problems, 8, length, model);
+}
+
+fn check_batch_size(problems: &mut Problems, batch: u32) {
     problems
         .require((1..=1_048_576).contains(&batch), "batch", || format!("{batch} sequences: 1 to 1048576 are allowed"));
-    problems.require((8..=model.positions).contains(&length), "length", || {
-        format!("{length} tokens: 8 to the model's {} positions are allowed", model.positions)
+}
+
+fn check_length(problems: &mut Problems, least: u32, length: u32, model: &Model) {
+    problems.require((least..=model.positions).contains(&length), "length", || {
+        format!("{length} tokens: {least} to the model's {} positions are allowed", model.positions)
     });
 }

@@ -1,4 +1,5 @@
-//! Multi-head self-attention: every token looks at every token that is no padding.
+//! Multi-head self-attention: every token looks at every token that is no padding; in a causal one, at none that comes
+//! later.
 
 use recipe::Model;
 use tch::Tensor;
@@ -13,17 +14,19 @@ pub struct Attention {
     qkv: Linear,
     output: Linear,
     heads: i64,
+    causal: bool,
     dropout: f64,
 }
 
 impl Attention {
     /// `block` is the published prefix, such as `bert.encoder.layer.0`.
-    pub(super) fn new(weights: &Weights, block: &str, model: &Model) -> Self {
+    pub(super) fn new(weights: &Weights, block: &str, model: &Model, causal: bool) -> Self {
         Self {
             // The fused weight goes by the name of its first part.
             qkv: Linear::new(weights, &format!("{block}.attention.self.query")),
             output: Linear::new(weights, &format!("{block}.attention.output.dense")),
             heads: i64::from(model.heads),
+            causal,
             dropout: model.attention_dropout,
         }
     }
@@ -37,7 +40,7 @@ impl Attention {
         dropout: impl Fn(f64) -> Dropout,
     ) -> (Tensor, &Linear) {
         let dropout = dropout(self.dropout);
-        let attention = kernel::Attention { heads: self.heads, tokens: mask, causal: false, dropout };
+        let attention = kernel::Attention { heads: self.heads, tokens: mask, causal: self.causal, dropout };
         (attention.forward(&self.qkv.product(x), &self.qkv.bias), &self.output)
     }
 }

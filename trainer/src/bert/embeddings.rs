@@ -16,13 +16,13 @@ pub struct Embeddings {
     words: Tensor,
     /// `[positions, E]`
     positions: Tensor,
-    /// `[2, E]`
-    types: Tensor,
+    /// `[2, E]`; the intensities of an image have no segments.
+    types: Option<Tensor>,
     norm: Option<LayerNorm>,
     dropout: f64,
     /// Its dropout site.
     site: u32,
-    /// The id of `[PAD]`, whose row gets no gradient from here, as in the published models.
+    /// The id of `[PAD]`, whose row gets no gradient from here, as in the published models; -1 where there is none.
     padding: i64,
 }
 
@@ -33,7 +33,7 @@ impl Embeddings {
         Self {
             words: leaf("word_embeddings"),
             positions: leaf("position_embeddings"),
-            types: leaf("token_type_embeddings"),
+            types: (family != Family::Pixels).then(|| leaf("token_type_embeddings")),
             norm: model.embedding_norm.then(|| LayerNorm::new(weights, &format!("{prefix}.LayerNorm"))),
             dropout: model.dropout,
             site: family.first_site(),
@@ -43,14 +43,15 @@ impl Embeddings {
 
     /// `[B, S]` ids to `[B, S, E]`.
     pub(super) fn forward(&self, input: &Input, noise: Option<&Noise>) -> Tensor {
-        let length = input.ids.size()[1];
+        let length = input.shown.size()[1];
         // The position and first-segment rows are the same for every sequence: summed once as [S, E], then broadcast.
         let places = self.positions.narrow(0, 0, length);
-        let places = match &input.types {
-            None => places + self.types.get(0),
-            Some(types) => Tensor::embedding(&self.types, types, -1, false, false) + places,
+        let places = match (&self.types, &input.types) {
+            (None, _) => places,
+            (Some(rows), None) => places + rows.get(0),
+            (Some(rows), Some(types)) => Tensor::embedding(rows, types, -1, false, false) + places,
         };
-        let x = Tensor::embedding(&self.words, &input.ids, self.padding, false, false) + places;
+        let x = Tensor::embedding(&self.words, &input.shown, self.padding, false, false) + places;
         let x = match &self.norm {
             Some(norm) => norm.forward(&x),
             None => x,

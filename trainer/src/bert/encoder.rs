@@ -8,16 +8,17 @@ use tch::{Kind, Tensor};
 use super::embeddings::Embeddings;
 use super::layout::{Family, places};
 use super::linear::{LayerNorm, Linear};
+use super::patches::PatchEmbeddings;
 use super::sublayer::{SITES, Sublayer};
 use super::weights::Weights;
 use crate::kernel::Noise;
 use crate::recompute::Tape;
 
-/// A batch of token ids.
+/// A batch of sequences.
 #[derive(Debug)]
 pub struct Input {
-    /// `[B, S]`, int64.
-    pub ids: Tensor,
+    /// Token ids `[B, S]`, int64; of images in patches, their values `[B, S - 1, D]`, float32.
+    pub shown: Tensor,
     /// `[B, S]`, int64: the segment of each token; absent where all are of the first.
     pub types: Option<Tensor>,
     /// `[B, S]`, true at tokens, false at padding; absent where there is no padding.
@@ -27,18 +28,30 @@ pub struct Input {
 impl Input {
     /// Sequences without padding; `types` `[B, S]`, int64, where they have two segments.
     pub fn packed(ids: Tensor, types: Option<Tensor>) -> Self {
-        Self { ids, types, mask: None }
+        Self { shown: ids, types, mask: None }
+    }
+
+    /// `patches` `[B, S - 1, D]`, float32: images without the class token.
+    pub fn patches(patches: Tensor) -> Self {
+        Self { shown: patches, types: None, mask: None }
     }
 
     /// `ids`, `types` and `mask` `[B, S]`, int64; `mask` is 1 at tokens and 0 at padding.
     pub fn padded(ids: Tensor, types: Tensor, mask: &Tensor) -> Self {
-        Self { ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool)) }
+        Self { shown: ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool)) }
     }
+}
+
+/// What comes before the blocks.
+#[derive(Debug)]
+enum Front {
+    Words(Embeddings),
+    Patches(PatchEmbeddings),
 }
 
 #[derive(Debug)]
 pub struct Encoder {
-    embeddings: Embeddings,
+    front: Front,
     /// From the embeddings' width to the encoder's, where these differ.
     project: Option<Linear>,
     sublayers: Vec<Rc<Sublayer>>,
@@ -51,18 +64,21 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// `padding` is the id of `[PAD]`.
+    /// `padding` is the id of `[PAD]`, -1 where there is none.
     pub fn new(weights: &Weights, family: Family, model: &Model, padding: i64) -> Self {
         let prefix = family.prefix();
         let projects = model.embedding_width() != model.hidden;
         Self {
-            embeddings: Embeddings::new(weights, family, model, padding),
+            front: match family {
+                Family::Patches => Front::Patches(PatchEmbeddings::new(weights, model)),
+                _ => Front::Words(Embeddings::new(weights, family, model, padding)),
+            },
             project: projects.then(|| Linear::new(weights, &format!("{prefix}.embeddings_project"))),
             sublayers: (0..)
                 .zip(places(model))
                 .map(|(place, (block, half))| {
                     let site = family.first_site() + 1 + place * SITES;
-                    Rc::new(Sublayer::new(weights, &family.block(block), half, model, site))
+                    Rc::new(Sublayer::new(weights, family, (block, half), model, site))
                 })
                 .collect(),
             first_group: family.first_group(model),
@@ -161,7 +177,10 @@ impl Encoder {
     /// What goes into the first sublayer, `[B, S, H]`.
     fn embedded(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>, tape: Option<&mut Tape>) -> Tensor {
         assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
-        let x = self.embeddings.forward(input, noise);
+        let x = match &self.front {
+            Front::Words(embeddings) => embeddings.forward(input, noise),
+            Front::Patches(embeddings) => embeddings.forward(&input.shown, noise),
+        };
         let x = match &self.project {
             Some(project) => project.forward(&x),
             None => x,

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::dropout::dropout;
 use super::encoder::at;
-use super::layout::{Family, HEAD_SITE, classifier_names};
+use super::layout::{Family, HEAD_SITE, LABEL_HEAD, classifier_names};
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
 use crate::kernel::{self, Noise};
@@ -28,6 +28,7 @@ impl MlmHead {
             Family::Electra | Family::Generator => {
                 ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias")
             }
+            Family::Patches | Family::Pixels => unreachable!("nothing of an image is masked"),
         };
         let words = format!("{}.word_embeddings.weight", family.embeddings());
         Self {
@@ -55,6 +56,31 @@ impl MlmHead {
     fn transformed(&self, masked: &Tensor) -> Tensor {
         let transformed = kernel::gelu(&self.transform.product(&self.norm.narrowed(masked)), &self.transform.bias);
         self.norm.fork(&transformed.to_kind(Kind::Float)).0
+    }
+}
+
+/// Says the class of an image by its first token, or the level of each intensity.
+#[derive(Debug)]
+pub struct LabelHead {
+    /// `[K, H]`
+    output: Linear,
+}
+
+impl LabelHead {
+    pub fn new(weights: &Weights) -> Self {
+        Self { output: Linear::new(weights, LABEL_HEAD) }
+    }
+
+    /// Logits `[M, K]` of tokens `[M, H]`.
+    pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        self.output.forward(tokens)
+    }
+
+    /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at `tokens` `[M, H]`.
+    pub fn loss(&self, tokens: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
+        let Linear { weight, half, bias } = &self.output;
+        let kind = if half.is_some() { Kind::BFloat16 } else { Kind::Float };
+        kernel::likelihood(&tokens.to_kind(kind), (weight, half.as_ref()), bias, labels, scale)
     }
 }
 
@@ -129,6 +155,7 @@ impl Classifier {
         let pooled = match self.family {
             Family::Bert => self.dense.forward(&first).tanh(),
             Family::Electra | Family::Generator => self.dense.forward(&dropped(0, &first)).gelu("none"),
+            Family::Patches | Family::Pixels => unreachable!("GLUE is text"),
         };
         self.output.forward(&dropped(1, &pooled))
     }

@@ -1,9 +1,9 @@
 //! Which weights a model has: published names, shapes and starting values, in groups that are trained together.
 //!
 //! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`, replaced-token detection
-//! those of `ElectraFor...`.
+//! those of `ElectraFor...`. Images have no published twin: the blocks' names are BERT's under another prefix.
 
-use recipe::{Electra, Model, Norm, Pretrain, Sublayer};
+use recipe::{Electra, Images, Model, Norm, Pretrain, Sublayer};
 
 use super::sublayer::norm_name;
 
@@ -14,12 +14,26 @@ pub enum Family {
     Electra,
     /// ELECTRA's generator. Its embeddings are the model's.
     Generator,
+    /// Images in patches.
+    Patches,
+    /// Images, intensity by intensity.
+    Pixels,
 }
 
 impl Family {
     /// The family of the encoder that `recipe` trains.
     pub const fn of(recipe: &Pretrain) -> Self {
-        if recipe.objective.electra.is_some() { Self::Electra } else { Self::Bert }
+        match recipe.images {
+            Some(Images::Classifier { .. }) => Self::Patches,
+            Some(Images::Pixels { .. }) => Self::Pixels,
+            None if recipe.objective.electra.is_some() => Self::Electra,
+            None => Self::Bert,
+        }
+    }
+
+    /// Whether a token sees none that comes later.
+    pub(super) const fn is_causal(self) -> bool {
+        matches!(self, Self::Pixels)
     }
 
     pub(super) const fn prefix(self) -> &'static str {
@@ -27,6 +41,8 @@ impl Family {
             Self::Bert => "bert",
             Self::Electra => "electra",
             Self::Generator => "generator",
+            Self::Patches => "vit",
+            Self::Pixels => "pixels",
         }
     }
 
@@ -34,13 +50,15 @@ impl Family {
         match self {
             Self::Bert => "bert.embeddings",
             Self::Electra | Self::Generator => "electra.embeddings",
+            Self::Patches => "vit.embeddings",
+            Self::Pixels => "pixels.embeddings",
         }
     }
 
     /// The number of an encoder's first dropout site; its others follow.
     pub(super) const fn first_site(self) -> u32 {
         match self {
-            Self::Bert | Self::Electra => 0,
+            Self::Bert | Self::Electra | Self::Patches | Self::Pixels => 0,
             Self::Generator => 1 << 16,
         }
     }
@@ -48,7 +66,7 @@ impl Family {
     /// The number, in [`groups`], of the first sublayer of the encoder beside or of `model`.
     pub(super) const fn first_group(self, model: &Model) -> usize {
         match self {
-            Self::Bert | Self::Electra => 1,
+            Self::Bert | Self::Electra | Self::Patches | Self::Pixels => 1,
             // As deep as the model, whose sublayers come first.
             Self::Generator => 1 + 2 * model.blocks as usize,
         }
@@ -75,13 +93,22 @@ pub enum Head {
         outputs: usize,
         family: Family,
     },
+    /// The class of an image, from its first token; patches have so many values.
+    Patches {
+        values: u32,
+        classes: u32,
+    },
+    /// The level of each intensity.
+    Pixels {
+        levels: u32,
+    },
 }
 
 impl Head {
     /// The plain MLM head.
     pub const MLM: Head = Head::Mlm { next_sentence: false };
 
-    /// The head of the objective of `recipe`.
+    /// The head of the objective of `recipe`, which is of text.
     pub fn of(recipe: &Pretrain) -> Self {
         match recipe.objective.electra {
             Some(electra) => Self::Electra(electra),
@@ -94,6 +121,8 @@ impl Head {
             Self::Mlm { .. } => Family::Bert,
             Self::Electra(_) => Family::Electra,
             Self::Classifier { family, .. } => family,
+            Self::Patches { .. } => Family::Patches,
+            Self::Pixels { .. } => Family::Pixels,
         }
     }
 }
@@ -165,11 +194,25 @@ fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<Planned> {
     let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
     let family = head.family();
     let embeddings = family.embeddings();
-    let mut list = vec![
-        matrix(&format!("{embeddings}.word_embeddings.weight"), [vocabulary, e], Start::Normal),
-        matrix(&format!("{embeddings}.position_embeddings.weight"), [i64::from(model.positions), e], Start::Normal),
-        matrix(&format!("{embeddings}.token_type_embeddings.weight"), [2, e], Start::Normal),
-    ];
+    let table = |what: &str, rows: i64| matrix(&format!("{embeddings}.{what}.weight"), [rows, e], Start::Normal);
+    let mut list = Vec::new();
+    match head {
+        Head::Patches { values, .. } => {
+            list.push(matrix(&format!("{embeddings}.{CLASS_TOKEN}"), [1, e], Start::Normal));
+            list.extend(linear(&format!("{embeddings}.{PROJECTION}"), e, i64::from(values), Start::Normal));
+            list.push(table("position_embeddings", model.positions.into()));
+        }
+        // The start token comes after the levels.
+        Head::Pixels { levels } => {
+            list.push(table("word_embeddings", i64::from(levels) + 1));
+            list.push(table("position_embeddings", model.positions.into()));
+        }
+        Head::Mlm { .. } | Head::Electra(_) | Head::Classifier { .. } => {
+            list.push(table("word_embeddings", vocabulary));
+            list.push(table("position_embeddings", model.positions.into()));
+            list.push(table("token_type_embeddings", 2));
+        }
+    }
     if model.embedding_norm {
         list.extend(layer_norm(&format!("{embeddings}.LayerNorm"), e));
     }
@@ -198,17 +241,26 @@ fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<Planned> {
             list.extend(linear(dense, h, h, Start::HeadNormal));
             list.extend(linear(output, outputs as i64, h, Start::HeadNormal));
         }
+        Head::Patches { classes, .. } => list.extend(linear(LABEL_HEAD, classes.into(), h, Start::Normal)),
+        Head::Pixels { levels } => list.extend(linear(LABEL_HEAD, levels.into(), h, Start::Normal)),
     }
     list
 }
 
-/// Published names of the two matrices of a classifier.
-pub(super) const fn classifier_names(family: Family) -> (&'static str, &'static str) {
+/// Published names of the two matrices of a classifier of text.
+pub(super) fn classifier_names(family: Family) -> (&'static str, &'static str) {
     match family {
         Family::Bert => ("bert.pooler.dense", "classifier"),
         Family::Electra | Family::Generator => ("classifier.dense", "classifier.out_proj"),
+        Family::Patches | Family::Pixels => unreachable!("GLUE is text"),
     }
 }
+
+/// Names in the embeddings of patches, as in Hugging Face's `ViTModel`.
+pub(super) const CLASS_TOKEN: &str = "cls_token";
+pub(super) const PROJECTION: &str = "patch_embeddings.projection";
+/// What says the class of an image, or the level of an intensity.
+pub(super) const LABEL_HEAD: &str = "classifier";
 
 /// What an encoder has before its first sublayer and after its last.
 fn around(model: &Model, family: Family) -> Vec<Planned> {

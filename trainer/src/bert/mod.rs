@@ -1,4 +1,5 @@
-//! BERT in forward order: embeddings, attention and feed-forward sublayers, heads.
+//! BERT in forward order: embeddings, attention and feed-forward sublayers, heads. Of images, only the embeddings and the
+//! heads are others.
 //!
 //! Shapes in comments: `B` sequences, `S` tokens in each, `H` hidden width, `A` heads, `D = H/A`, `I` intermediate width,
 //! `V` vocabulary, `M` masked positions.
@@ -10,11 +11,12 @@ pub mod encoder;
 pub mod heads;
 pub mod layout;
 mod linear;
+pub mod patches;
 pub mod published;
 pub mod sublayer;
 pub mod weights;
 
 pub use encoder::{Encoder, Input};
-pub use heads::{Classifier, Detector, MlmHead, NextSentenceHead};
+pub use heads::{Classifier, Detector, LabelHead, MlmHead, NextSentenceHead};
 pub use layout::{Family, Head};
 pub use weights::Weights;

@@ -1,7 +1,7 @@
 //! `config.json`, so that a checkpoint's folder opens in Hugging Face's transformers.
 
 use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
-use recipe::{Model, Norm};
+use recipe::{ImageShape, Images, Model, Norm};
 use serde_json::{Value, json};
 
 use super::layout::{Family, Head};
@@ -23,6 +23,7 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value
         Head::Mlm { next_sentence: false } => "ForMaskedLM",
         Head::Mlm { next_sentence: true } | Head::Electra(_) => "ForPreTraining",
         Head::Classifier { .. } => "ForSequenceClassification",
+        Head::Patches { .. } | Head::Pixels { .. } => unreachable!("of images, there is `image_config`"),
     };
     json!({
         "architectures": [format!("{family}{head}")],
@@ -44,4 +45,38 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value
         "tie_word_embeddings": true,
         "torch_dtype": "float32",
     })
+}
+
+/// The configuration of a model of images of `shape`. No published architecture computes the same: Hugging Face's `ViTModel`
+/// names its blocks otherwise and knows Pre-LN alone.
+pub fn image_config(model: &Model, shape: ImageShape, rule: Images, classes: u32) -> Value {
+    let mut config = json!({
+        "image_size": [shape.height, shape.width],
+        "num_channels": shape.channels,
+        "hidden_size": model.hidden,
+        "num_hidden_layers": model.blocks,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.intermediate,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": model.dropout,
+        "attention_probs_dropout_prob": model.attention_dropout,
+        "max_position_embeddings": model.positions,
+        "norm": model.norm,
+        "order": model.order,
+        "embedding_norm": model.embedding_norm,
+        "initializer_range": INIT_STANDARD_DEVIATION,
+        "layer_norm_eps": LAYER_NORM_EPSILON,
+        "torch_dtype": "float32",
+    });
+    let (name, model_type, field, value) = match rule {
+        Images::Classifier { patch } => ("LaminaViTForImageClassification", "lamina-vit", "patch_size", patch),
+        Images::Pixels { levels } => ("LaminaPixelsForCausalLM", "lamina-pixels", "vocab_size", levels + 1),
+    };
+    config["architectures"] = json!([name]);
+    config["model_type"] = json!(model_type);
+    config[field] = json!(value);
+    if let Images::Classifier { .. } = rule {
+        config["num_labels"] = json!(classes);
+    }
+    config
 }

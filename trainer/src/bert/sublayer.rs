@@ -4,6 +4,7 @@ use recipe::{Gate, Model, Norm, Rows, Sublayer as Half};
 use tch::Tensor;
 
 use super::attention::Attention;
+use super::layout::Family;
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
 use crate::kernel::{self, Dropout, Noise};
@@ -28,13 +29,14 @@ enum Body {
 }
 
 impl Sublayer {
-    /// The `half` of the block that goes by `prefix`, such as `bert.encoder.layer.0`. `site` is its first dropout site.
-    pub(super) fn new(weights: &Weights, prefix: &str, half: Half, model: &Model, site: u32) -> Self {
+    /// The `half` of the `block` (from 0) of a family's encoder. `site` is its first dropout site.
+    pub(super) fn new(weights: &Weights, family: Family, (block, half): (u32, Half), model: &Model, site: u32) -> Self {
+        let prefix = &family.block(block);
         Self {
             placement: model.norm,
             norm: LayerNorm::new(weights, &format!("{prefix}.{}", norm_name(model.norm, half))),
             body: match half {
-                Half::Attention => Body::Attention(Attention::new(weights, prefix, model)),
+                Half::Attention => Body::Attention(Attention::new(weights, prefix, model, family.is_causal())),
                 Half::FeedForward => Body::FeedForward(FeedForward::new(weights, prefix)),
             },
             dropout: model.dropout,
@@ -132,7 +134,7 @@ mod tests {
             let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));
             let mask = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(7).lt(5).view([5, 1, 1, 7]);
             for half in [Half::Attention, Half::FeedForward] {
-                let sublayer = Sublayer::new(&weights, "bert.encoder.layer.0", half, &model, 0);
+                let sublayer = Sublayer::new(&weights, Family::Bert, (0, half), &model, 0);
                 let gate = |rows| Gate { rows, scale: 1.5 };
                 let run = |rows| sublayer.forward(x.shallow_clone(), Some(&mask), &gate(rows), None);
                 let (all, some) = (run(Rows::All), run(Rows::Some(vec![1, 4])));

@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Of the corpus, not of a trial: every seed and every arm validates on the same documents.
-const HELD_OUT_SEED: u64 = 0x6865_6c64_206f_7574;
+pub(super) const HELD_OUT_SEED: u64 = 0x6865_6c64_206f_7574;
 
 /// The files of a corpus, in the order in which they are read.
 #[derive(Debug, Clone)]
@@ -41,8 +41,13 @@ pub struct Document {
 impl Document {
     /// Whether the document belongs to the validation part at this held-out share: an independent draw per document.
     pub fn is_held_out(&self, share: f64) -> bool {
-        uniform(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, self.index, 0)) < share
+        is_held_out(self.index, share)
     }
+}
+
+/// Whether the document or image at that place (from 0) belongs to the validation part at this share.
+pub(super) fn is_held_out(index: u64, share: f64) -> bool {
+    uniform(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, index, 0)) < share
 }
 
 impl Corpus {

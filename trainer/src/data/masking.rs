@@ -8,26 +8,12 @@ use rand_chacha::ChaCha8Rng;
 use recipe::Mlm;
 use recipe::seeds::{Purpose, below, generator, permutation, uniform};
 
+use super::material::PretrainBatch;
 use super::tokens::Sequences;
 use super::vocabulary::Vocabulary;
 
 /// Validation is masked alike in every trial, whatever its seeds.
 const VALIDATION_SEED: u64 = 0x76_616c_6964;
-
-/// A batch for masked language modelling.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MlmBatch {
-    /// Token ids after masking, `[batch * length]`, row by row.
-    pub ids: Vec<i64>,
-    /// Flat indexes into `ids` of the tokens to restore, ascending.
-    pub positions: Vec<i64>,
-    /// The original id at each of `positions`.
-    pub labels: Vec<i64>,
-    /// Where sequences are pairs: the segment of each token, `[batch * length]`.
-    pub types: Vec<i64>,
-    /// Where sequences are pairs: 0 for one that belongs together, 1 for one that does not, `[batch]`.
-    pub apart: Vec<i64>,
-}
 
 /// How sequences are turned into a batch.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +80,8 @@ pub fn masked_batch(
     masking: &Masking<'_>,
     seed: u64,
     step: u64,
-) -> MlmBatch {
-    let mut batch = MlmBatch::default();
+) -> PretrainBatch {
+    let mut batch = PretrainBatch::default();
     for (place, &row) in (place as u64..).zip(rows) {
         batch.push(sequences, row as usize, masking, generator(seed, Purpose::Mask, step, place));
     }
@@ -104,8 +90,8 @@ pub fn masked_batch(
 
 /// A batch of held-out sequences. What is masked depends on the sequence alone: the same at every step, in every trial and
 /// for every batch size.
-pub fn validation_batch(sequences: &Sequences, rows: Range<usize>, masking: &Masking<'_>) -> MlmBatch {
-    let mut batch = MlmBatch::default();
+pub fn validation_batch(sequences: &Sequences, rows: Range<usize>, masking: &Masking<'_>) -> PretrainBatch {
+    let mut batch = PretrainBatch::default();
     for row in rows {
         batch.push(sequences, row, masking, generator(VALIDATION_SEED, Purpose::Mask, 0, row as u64));
     }
@@ -118,7 +104,7 @@ pub fn masked_per_sequence(length: usize, rate: f64) -> usize {
     ((rate * length.saturating_sub(2) as f64).round() as usize).max(1)
 }
 
-impl MlmBatch {
+impl PretrainBatch {
     fn push(&mut self, sequences: &Sequences, row: usize, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
         if masking.pairs {
             let apart = uniform(&mut draws) < 0.5;
@@ -204,8 +190,8 @@ mod tests {
         [vocabulary.cls()].into_iter().chain(inside).chain([vocabulary.sep()]).map(i64::from).collect()
     }
 
-    fn masked(length: usize, objective: &Mlm, seed: u64, step: u64) -> MlmBatch {
-        let mut batch = MlmBatch::default();
+    fn masked(length: usize, objective: &Mlm, seed: u64, step: u64) -> PretrainBatch {
+        let mut batch = PretrainBatch::default();
         let draws = generator(seed, Purpose::Mask, step, 0);
         batch.push_masked(sequence(length).into_iter(), &Masking::new(objective, objective.rate, &small()), draws);
         batch
@@ -302,14 +288,14 @@ mod tests {
     #[test]
     fn a_sequence_without_words_is_left_alone() {
         let vocabulary = small();
-        let mut batch = MlmBatch::default();
+        let mut batch = PretrainBatch::default();
         let ids = [vocabulary.cls(), vocabulary.unknown(), vocabulary.sep()].map(i64::from);
         batch.push_masked(
             ids.into_iter(),
             &Masking::new(&Mlm::default(), 0.15, &vocabulary),
             generator(0, Purpose::Mask, 0, 0),
         );
-        assert_eq!(batch, MlmBatch { ids: ids.to_vec(), ..MlmBatch::default() });
+        assert_eq!(batch, PretrainBatch { ids: ids.to_vec(), ..PretrainBatch::default() });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Text in, batches of ids out. No tensors: everything here is plain numbers.
+//! Text and images in, batches of numbers out. No tensors: everything here is plain numbers.
 //!
 //! | module | from | to |
 //! |---|---|---|
@@ -6,6 +6,8 @@
 //! | [`vocabulary`] | `vocab.txt`, or a corpus | WordPiece ids |
 //! | [`tokens`] | a corpus and a vocabulary | packed sequences on disk |
 //! | [`masking`] | packed sequences and a step | a masked batch |
+//! | [`images`] | files of images | images, and batches of them |
+//! | [`material`] | text or images | what a pre-training is shown |
 //! | [`glue`] | the official files of a task | examples |
 //! | [`batch`] | examples and an epoch | padded batches |
 //! | [`ahead`] | what makes a batch | the same, in a thread of its own |
@@ -15,7 +17,9 @@ pub mod batch;
 pub mod corpus;
 mod error;
 pub mod glue;
+pub mod images;
 pub mod masking;
+pub mod material;
 mod pack;
 mod pipeline;
 pub mod tokens;

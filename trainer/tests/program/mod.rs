@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Longest time without any event before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A folder with a small generated corpus, GLUE files and recipes; gone when dropped.
+/// A folder with a small generated corpus, GLUE files and recipes; gone when dropped. Images are up to the test.
 pub(crate) struct Bench {
     root: tempfile::TempDir,
 }
@@ -45,7 +45,10 @@ impl Bench {
         if spec["recipe"]["stage"] == "finetune" {
             command.arg("--glue").arg(self.path("glue"));
         } else {
-            command.arg("--corpus").arg(self.path("text.txt")).arg("--cache").arg(self.path("cache"));
+            let recipe = &spec["recipe"];
+            let images = [recipe, &recipe["from"], &recipe["arms"][0]["recipe"]].iter().any(|r| !r["images"].is_null());
+            command.arg("--corpus").arg(self.path(if images { "images" } else { "text.txt" }));
+            command.arg("--cache").arg(self.path("cache"));
         }
         command
     }
@@ -92,6 +95,27 @@ pub(crate) fn finetune(from: Value, epochs: u32) -> Value {
 pub(crate) fn without_stage(mut recipe: Value) -> Value {
     recipe.as_object_mut().unwrap().remove("stage");
     recipe
+}
+
+/// `recipe` with what `change` says: null removes a field.
+pub(crate) fn changed(mut recipe: Value, change: &Value) -> Value {
+    merge(&mut recipe, change);
+    recipe
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, change: &Value) {
+    let (Value::Object(fields), Value::Object(changes)) = (&mut *target, change) else {
+        *target = change.clone();
+        return;
+    };
+    for (key, change) in changes {
+        if change.is_null() {
+            fields.remove(key);
+        } else {
+            merge(fields.entry(key).or_insert(Value::Null), change);
+        }
+    }
 }
 
 pub(crate) fn spec(recipe: Value) -> Value {

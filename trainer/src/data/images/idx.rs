@@ -1,0 +1,98 @@
+//! IDX, the format of MNIST (LeCun et al. 1998): two zero bytes, the type of the elements, the number of dimensions, the
+//! size of each as a big-endian 32-bit number, and the elements.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use recipe::ImageShape;
+
+use super::{ImageSet, Part};
+use crate::data::DataError;
+
+/// How the names of image files end, but for `.gz`.
+pub(super) const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
+/// How those of their labels do, in the same order.
+const LABELS: [&str; 2] = ["labels-idx1-ubyte", "labels.idx1-ubyte"];
+/// The type of unsigned bytes.
+const BYTES: u8 = 0x08;
+
+/// Reads a file of images and the file of labels beside it.
+pub(super) fn read(path: &Path) -> Result<Part, DataError> {
+    let ([images, height, width], values) = array(path)?;
+    let labels_path = labels_of(path)?;
+    let ([count], labels) = array(&labels_path)?;
+    if count != images {
+        return Err(DataError::ImageCount {
+            path: path.into(),
+            images: images.into(),
+            labels_path,
+            labels: count.into(),
+        });
+    }
+    let shape = ImageShape { height, width, channels: 1 };
+    Ok(Part { shape, set: ImageSet { values, labels }, classes: None })
+}
+
+/// The file of labels of a file of images, as it is or compressed.
+fn labels_of(images: &Path) -> Result<PathBuf, DataError> {
+    let name = images.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let unpacked = name.strip_suffix(".gz").unwrap_or(name);
+    let ends = IMAGES.iter().zip(LABELS);
+    let named = ends.filter_map(|(image, label)| Some(format!("{}{label}", unpacked.strip_suffix(image)?)));
+    let candidates: Vec<PathBuf> =
+        named.flat_map(|name| [images.with_file_name(format!("{name}.gz")), images.with_file_name(name)]).collect();
+    // As it is, where there are both.
+    candidates.iter().rev().find(|path| path.exists()).cloned().ok_or_else(|| DataError::NoLabels {
+        path: images.into(),
+        labels: candidates.last().cloned().unwrap_or_default(),
+    })
+}
+
+/// The sizes of a file's `N` dimensions, none of them 0, and its elements.
+fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), DataError> {
+    let file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+    let compressed = path.extension().is_some_and(|extension| extension == "gz");
+    let mut reader: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof if compressed => {
+            DataError::DamagedImages { path: path.into(), source }
+        }
+        _ => DataError::Io { path: path.into(), source },
+    };
+    let length = 4 + 4 * N as u64;
+    let mut header = Vec::new();
+    reader.by_ref().take(length).read_to_end(&mut header).map_err(failed)?;
+    let expected = [0, 0, BYTES, N as u8];
+    let magic = header.first_chunk::<4>().copied();
+    if let Some(found) = magic
+        && found != expected
+    {
+        return Err(DataError::ImageMagic {
+            path: path.into(),
+            found: hex::encode(found),
+            expected: hex::encode(expected),
+        });
+    }
+    if (header.len() as u64) < length {
+        return Err(DataError::ImageHeader { path: path.into(), found: header.len() as u64, expected: length });
+    }
+    let mut sizes = [0; N];
+    for (size, bytes) in sizes.iter_mut().zip(header[4..].as_chunks::<4>().0) {
+        *size = u32::from_be_bytes(*bytes);
+    }
+    if sizes.contains(&0) {
+        return Err(DataError::EmptyImages { path: path.into() });
+    }
+    // One byte more than there should be is enough to see that there are too many. Nothing is reserved for what a broken
+    // header may claim.
+    let claimed = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size.into())).unwrap_or(u64::MAX);
+    let mut elements = Vec::new();
+    reader.take(claimed.saturating_add(1)).read_to_end(&mut elements).map_err(failed)?;
+    let found = elements.len() as u64;
+    if found != claimed {
+        return Err(DataError::ImageBytes { path: path.into(), found, expected: claimed });
+    }
+    Ok((sizes, elements))
+}

@@ -1,0 +1,102 @@
+//! What a pre-training learns from, text or images, and the batches that both become.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use recipe::{Mlm, Pretrain};
+
+use super::images::Images;
+use super::masking::{Masking, masked_batch, validation_batch};
+use super::tokens::Shards;
+use super::vocabulary::Vocabulary;
+
+/// Sequences, and what is to be predicted at some of their tokens.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PretrainBatch {
+    /// What is shown of the tokens, as ids, `[batch * length]`, row by row; empty where images are shown in patches.
+    pub ids: Vec<i64>,
+    /// Of images in patches: the intensities of all patches, `[batch * (length - 1) * values of a patch]`. The class token
+    /// comes before them.
+    pub patches: Vec<f32>,
+    /// Flat indexes, ascending, of the tokens that `labels` are about; empty where they are about every token.
+    pub positions: Vec<i64>,
+    /// The masked id, the class or the level at each of `positions`.
+    pub labels: Vec<i64>,
+    /// Where sequences are pairs: the segment of each token, `[batch * length]`.
+    pub types: Vec<i64>,
+    /// Where sequences are pairs: 0 for one that belongs together, 1 for one that does not, `[batch]`.
+    pub apart: Vec<i64>,
+}
+
+impl PretrainBatch {
+    /// The number of sequences, each of `length` tokens.
+    pub fn sequences(&self, length: usize) -> usize {
+        // An image in patches has one label.
+        if self.patches.is_empty() { self.ids.len() / length } else { self.labels.len() }
+    }
+}
+
+/// What is learned from.
+#[derive(Debug, Clone)]
+pub enum Material {
+    Text(Arc<Shards>),
+    Images { images: Arc<Images>, rule: recipe::Images },
+}
+
+impl From<Arc<Shards>> for Material {
+    fn from(shards: Arc<Shards>) -> Self {
+        Self::Text(shards)
+    }
+}
+
+impl Material {
+    /// Sequences in the training part.
+    pub fn train_sequences(&self) -> usize {
+        match self {
+            Self::Text(shards) => shards.train.sequences(),
+            Self::Images { images, .. } => images.train.len(),
+        }
+    }
+
+    /// Sequences in the validation part.
+    pub fn valid_sequences(&self) -> usize {
+        match self {
+            Self::Text(shards) => shards.valid.sequences(),
+            Self::Images { images, .. } => images.valid.len(),
+        }
+    }
+
+    /// A part of the training batch of `step`: its `rows`, of which the first stands at `place` in the whole batch. What is
+    /// masked of text, by `masking` and its `rate`, is drawn from the trial's data `seed`.
+    pub fn part(&self, masking: &Mlm, rows: &[u32], place: usize, seed: u64, step: u64) -> PretrainBatch {
+        match self {
+            Self::Text(shards) => {
+                let masking = Masking::new(masking, masking.rate, &shards.vocabulary);
+                masked_batch(&shards.train, rows, place, &masking, seed, step)
+            }
+            Self::Images { images, rule } => images.batch(&images.train, rows.iter().map(|&row| row as usize), *rule),
+        }
+    }
+
+    /// Held-out sequences; of text, masked as in BERT whatever the recipe's own rates, so that losses can be compared.
+    pub fn held_out(&self, recipe: &Pretrain, rows: Range<usize>) -> PretrainBatch {
+        match self {
+            Self::Text(shards) => {
+                let masking = Masking {
+                    pairs: recipe.objective.next_sentence,
+                    ..Masking::new(&Mlm::default(), Mlm::default().rate, &shards.vocabulary)
+                };
+                validation_batch(&shards.valid, rows, &masking)
+            }
+            Self::Images { images, rule } => images.batch(&images.valid, rows, *rule),
+        }
+    }
+
+    /// Of text.
+    pub fn vocabulary(&self) -> Option<&Vocabulary> {
+        match self {
+            Self::Text(shards) => Some(&shards.vocabulary),
+            Self::Images { .. } => None,
+        }
+    }
+}
