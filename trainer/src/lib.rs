@@ -11,7 +11,7 @@
 //! | [`objective`] | what pre-training learns, with its loss |
 //! | [`optimizer`] | AdamW, LAMB |
 //! | [`recompute`] | a backward pass that makes intermediate values again |
-//! | [`data`], [`metrics`] | text and GLUE in, scores out; no tensors |
+//! | [`data`], [`metrics`] | text, images and GLUE in, scores out; no tensors |
 //! | [`checkpoint`] | what is on disk |
 //! | [`emit`], [`failure`] | what the outside hears |
 //! | [`device`], [`stopwatch`], [`memory`] | where it runs, how long it takes and what |

@@ -46,7 +46,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<u64>,
     },
-    /// Work before the first step: `tokenizing`, `training vocabulary`, `packing`.
+    /// Work before the first step: `tokenizing`, `training vocabulary`, `packing`, `reading images`.
     Preparing {
         what: String,
         done: u64,

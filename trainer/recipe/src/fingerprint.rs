@@ -105,6 +105,7 @@ fn canonical(value: &Value, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::Images;
     use crate::learning_rate::{Decay, LearningRate};
     use crate::model::{Model, Norm, Size};
     use crate::optimizer::Optimizer;
@@ -158,6 +159,17 @@ mod tests {
         let Recipe::Pretrain(mut changed) = original.clone() else { unreachable!() };
         changed.learning_rate.peak = 1.0000000000000002e-3;
         assert_ne!(original.fingerprint(), Recipe::Pretrain(changed).fingerprint());
+    }
+
+    #[test]
+    fn a_recipe_of_text_says_nothing_of_images_and_one_of_images_nothing_of_words() {
+        let text = serde_json::to_value(recipe(Some("ab"))).unwrap();
+        assert_eq!(text.get("images"), None);
+        assert_eq!(text["vocabulary"]["kind"], "file");
+        let images = Some(Images::Classifier { patch: 4 });
+        let seen = serde_json::to_value(Pretrain { vocabulary: None, images, ..recipe(Some("ab")) }).unwrap();
+        assert_eq!(seen.get("vocabulary"), None);
+        assert_eq!(seen["images"], serde_json::json!({"kind": "classifier", "patch": 4}));
     }
 
     #[test]
