@@ -13,8 +13,8 @@ if [[ -n ${LAMINA_TEST_DATABASE_URL:-${DATABASE_URL:-}} ]]; then
 fi
 
 bin=$(for folder in ${PATH//:/ } /usr/lib/postgresql/*/bin; do
-    if [[ -x $folder/initdb && -x $folder/postgres ]]; then echo "$folder"; fi
-done | head -n 1)
+    if [[ -x $folder/initdb && -x $folder/postgres ]]; then echo "$folder" && break; fi
+done)
 [[ -n $bin ]] || { echo "with-postgres: no Postgres server found; run make setup, or set DATABASE_URL" >&2; exit 1; }
 
 # A short path: a socket's may not pass 107 bytes.
