@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use chrono::{DateTime, Utc};
-use recipe::problem::Problems;
-use recipe::published::{Config, lowercases};
+use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 use recipe::{Model, Task};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -286,52 +285,28 @@ fn glue_files(root: &Path, paths: &[String]) -> Result<Vec<String>, DatasetError
     Ok(files)
 }
 
-const CONFIG: &str = "config.json";
-const VOCABULARY: &str = "vocab.txt";
-/// Says whether the tokenizer lowercases; absent means that it does.
-const TOKENIZER: &str = "tokenizer_config.json";
-
 /// The files that a fine-tune reads. Whatever else a published folder holds is left alone.
 fn checkpoint_files(root: &Path, paths: Vec<String>) -> Result<Vec<String>, DatasetError> {
-    for wanted in [CONFIG, "model.safetensors", VOCABULARY] {
+    for wanted in [CONFIG, MODEL, VOCABULARY] {
         if !paths.iter().any(|path| path == wanted) {
-            let what = format!(
-                "it lacks {wanted}: a checkpoint is a folder with config.json, model.safetensors and vocab.txt"
-            );
+            let what = format!("it lacks {wanted}: a checkpoint is a folder with {CONFIG}, {MODEL} and {VOCABULARY}");
             return Err(DatasetError::Unfit { path: root.into(), what });
         }
     }
-    let read = [CONFIG, "model.safetensors", VOCABULARY, TOKENIZER];
+    let read = [CONFIG, MODEL, VOCABULARY, TOKENIZER];
     Ok(paths.into_iter().filter(|path| read.contains(&path.as_str())).collect())
 }
 
 /// What a checkpoint says of itself, where that is a model that can be trained here. Its weights are not looked at.
 fn checkpoint_facts(folder: &Path) -> Result<DatasetFacts, DatasetError> {
-    let unfit = |file: &str, what: String| DatasetError::Unfit { path: folder.join(file), what };
-    let read = |file: &str| fs::read(folder.join(file));
-    let io = |file: &str| {
+    let read = |file: &str| {
         let path = folder.join(file);
-        move |source| DatasetError::Io { path, source }
+        fs::read(&path).map_err(|source| DatasetError::Io { path, source })
     };
-    let config = Config::read(&read(CONFIG).map_err(io(CONFIG))?).map_err(|why| unfit(CONFIG, why))?;
-    let mut problems = Problems::default();
-    config.model.check(&mut problems);
-    if let Some(problem) = problems.into_vec().first() {
-        return Err(unfit(CONFIG, format!("{}: {}", problem.pointer, problem.message)));
-    }
-    match read(TOKENIZER) {
-        Ok(text) => {
-            if !lowercases(&text).map_err(|why| unfit(TOKENIZER, why))? {
-                return Err(unfit(TOKENIZER, "do_lower_case is false: text is lowercased here".into()));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io(TOKENIZER)(error)),
-    }
+    let tokenizer = folder.join(TOKENIZER).exists().then(|| read(TOKENIZER)).transpose()?;
     let tokens = vocabulary_tokens(&folder.join(VOCABULARY))?;
-    if tokens > u64::from(config.vocabulary) {
-        return Err(unfit(VOCABULARY, format!("it has {tokens} tokens, where the model embeds {}", config.vocabulary)));
-    }
+    let config = published::check(&read(CONFIG)?, tokenizer.as_deref(), tokens)
+        .map_err(|published::Unfit { file, why }| DatasetError::Unfit { path: folder.join(file), what: why })?;
     Ok(DatasetFacts::Checkpoint { model: config.model, tokens })
 }
 

@@ -186,8 +186,9 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         }
     }
     if let Some(probe) = spec.probe {
-        let pretrained: Vec<(usize, NewTrial)> = trials.iter().cloned().enumerate().collect();
-        trials.extend(pretrained.iter().filter_map(|(index, source)| probe_trial(probe, *index, source)));
+        let probes = trials.iter().enumerate().filter_map(|(index, source)| probe_trial(probe, index, source));
+        let probes: Vec<NewTrial> = probes.collect();
+        trials.extend(probes);
     }
     let plan = plan(spec, &trials, &arms, tokens);
     Ok(Expansion { trials, plan })

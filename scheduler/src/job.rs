@@ -80,11 +80,11 @@ pub struct PretrainSpec {
     /// The budget in seconds of training, on whatever device a trial runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Sequences per step.
     /// In place of `steps`: a budget in seconds of the device of the timing trial. Once that has ended, each arm gets as many
     /// steps as its mean step there allows, so that all arms have equal time on one machine, wherever they run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_seconds: Option<f64>,
+    /// Sequences per step.
     pub batch: u32,
     /// Equal parts of a batch whose gradients are added up.
     pub micro_batches: u32,

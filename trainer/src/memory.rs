@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::AtomicBool;
 
 use recipe::report::{ArmMemory, OpenMemory};
 use recipe::{FailureKind, Moment, Pretrain, Seeds, gate};
 use tch::Device;
 
 use crate::data::material::Material;
-use crate::failure::{TrainerError, caught};
+use crate::failure::{Broken, TrainerError, caught};
 use crate::kernel::{Metered, metered};
 use crate::optimizer::Optimizer;
 use crate::pretrain::Pretraining;
@@ -72,20 +73,22 @@ pub fn state_bytes(training: &impl Training, optimizer: &Optimizer) -> u64 {
 /// not even the smallest does. By doubling, then bisection over the sequences of a micro-batch.
 ///
 /// # Errors
-/// Any failure of a step but running out of memory.
+/// Any failure of a step but running out of memory; and [`Broken::Stopped`].
 pub fn largest_batch(
     recipe: &Pretrain,
     seeds: Seeds,
     material: &Material,
     device: Device,
     limit: u64,
-) -> Result<u32, TrainerError> {
+    stop: &AtomicBool,
+) -> Result<u32, Broken> {
     let parts = recipe.micro_batches;
-    let mut attempt = |size: u32| {
+    let mut attempt = |size: u32| -> Result<_, Broken> {
+        Broken::by(stop)?;
         let recipe = Pretrain { batch: size * parts, ..recipe.clone() };
-        fullest_step(&recipe, seeds, material, device)
+        Ok(fullest_step(&recipe, seeds, material, device)?)
     };
-    let size = largest(LARGEST / parts, limit, device.is_cuda(), &mut attempt)?;
+    let size = largest((LARGEST / parts).max(1), limit, device.is_cuda(), &mut attempt)?;
     Ok(size * parts)
 }
 
@@ -99,13 +102,14 @@ fn fullest_step(
     let step = || {
         let mut training = Pretraining::new(recipe.clone(), seeds, material.clone(), device);
         let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
-        let moments = (0..MOMENTS.min(recipe.steps)).map(|part| {
-            let step = (u128::from(part) * u128::from(recipe.steps) / u128::from(MOMENTS.min(recipe.steps))) as u64;
-            Moment::of_step(step, recipe.steps)
+        let count = MOMENTS.min(recipe.steps);
+        let moments = (0..count).map(|part| {
+            let step = (u128::from(part) * u128::from(recipe.steps) / u128::from(count)) as u64;
+            let moment = Moment::of_step(step, recipe.steps);
+            (gate::open_blocks(&training.gates(&moment, 0), training.batch()), moment)
         });
-        let work = |moment: &Moment| gate::open_blocks(&training.gates(moment, 0), training.batch());
-        let fullest = moments.max_by(|a, b| work(a).total_cmp(&work(b)));
-        let moment = fullest.unwrap_or_else(|| Moment::of_step(0, recipe.steps));
+        let fullest = moments.max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let moment = fullest.map_or_else(|| Moment::of_step(0, recipe.steps), |(_, moment)| moment);
         let (_, metered) = metered_update(&mut training, &mut optimizer, &moment, device);
         let state = state_bytes(&training, &optimizer);
         Ok(Taken { state, step: metered.peak.max(0) as u64 })

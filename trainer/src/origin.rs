@@ -1,18 +1,16 @@
 //! The checkpoint that a fine-tune starts from: one that was made here, or a published one in Hugging Face's layout.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use recipe::published::{Config, lowercases};
+use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 use recipe::{Finetune, Model, Pretrain, Published, Recipe, Source};
 
 use crate::bert::{Family, Weights};
-use crate::checkpoint::{self, CONFIG, MODEL, VOCABULARY, Verified};
+use crate::checkpoint::{self, Verified};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
-
-/// Says whether the tokenizer lowercases; absent means that it does.
-const TOKENIZER: &str = "tokenizer_config.json";
 
 /// A checkpoint that was found to be the one that the recipe names.
 pub struct Origin {
@@ -60,28 +58,17 @@ impl Origin {
     fn published(published: &Published, folder: &Path) -> Result<Self, TrainerError> {
         let path = folder.join(CONFIG);
         let text = fs::read(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
-        let config = Config::read(&text).map_err(|why| TrainerError::unsuited(&path, why))?;
+        let tokenizer = match fs::read(folder.join(TOKENIZER)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            tokenizer => Some(tokenizer.map_err(TrainerError::io(folder.join(TOKENIZER)))?),
+        };
+        let vocabulary = Vocabulary::read(&folder.join(VOCABULARY))?;
+        let config = published::check(&text, tokenizer.as_deref(), vocabulary.size().into())
+            .map_err(|published::Unfit { file, why }| TrainerError::unsuited(folder.join(file), why))?;
         let Model { dropout, attention_dropout, .. } = published.model;
         let found = Model { dropout, attention_dropout, ..config.model };
         if found != published.model {
             let why = format!("describes {found:?}, where the recipe has {:?}", published.model);
-            return Err(TrainerError::unsuited(path, why));
-        }
-        let tokenizer = folder.join(TOKENIZER);
-        if tokenizer.exists() {
-            let text = fs::read(&tokenizer).map_err(TrainerError::io(&tokenizer))?;
-            match lowercases(&text) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Err(TrainerError::unsuited(tokenizer, "do_lower_case is false: text is lowercased here"));
-                }
-                Err(why) => return Err(TrainerError::unsuited(tokenizer, why)),
-            }
-        }
-        let path = folder.join(VOCABULARY);
-        let vocabulary = Vocabulary::read(&path)?;
-        if vocabulary.size() > config.vocabulary {
-            let why = format!("has {} tokens, where the model embeds {}", vocabulary.size(), config.vocabulary);
             return Err(TrainerError::unsuited(path, why));
         }
         Ok(Self {

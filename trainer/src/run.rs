@@ -24,7 +24,7 @@ use crate::data::material::Material;
 use crate::data::tokens::{Shards, VocabularySource};
 use crate::device::{self, Choice};
 use crate::emit::Emitter;
-use crate::failure::{TrainerError, caught};
+use crate::failure::{Broken, TrainerError, caught};
 use crate::finetune::{DEV, Finetuning, SELECTION};
 use crate::kernel;
 use crate::memory;
@@ -37,7 +37,7 @@ use crate::train::{self, Attempt, Ended, Finish, Training};
 /// What to train, where the data are and where to write.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// What to train: a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing", ...}, "seeds": {...}}
+    /// What to train: a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing" | "probe", ...}, "seeds": {...}}
     #[arg(long, value_name = "FILE")]
     pub recipe: PathBuf,
     /// Folder for checkpoints and report.json
@@ -128,10 +128,10 @@ impl<'a> Run<'a> {
 
     fn carry_out(&self, emitter: &mut Emitter) -> Result<Outcome, TrainerError> {
         let ended = match &self.recipe {
-            Recipe::Timing(recipe) => self.time(recipe, emitter)?,
+            Recipe::Timing(recipe) => afresh(self.time(recipe, emitter))?,
             Recipe::Pretrain(recipe) => self.pretrain(recipe, emitter)?,
             Recipe::Finetune(recipe) => self.finetune(recipe, emitter)?,
-            Recipe::Probe(recipe) => self.probe(recipe, emitter)?,
+            Recipe::Probe(recipe) => afresh(self.probe(recipe, emitter))?,
         };
         let report = match ended {
             Ok(report) => report,
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         Ok(Outcome::Finished)
     }
 
-    fn time(&self, recipe: &Timing, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
+    fn time(&self, recipe: &Timing, emitter: &mut Emitter) -> Result<Report, Broken> {
         self.started(timing::total_steps(recipe), emitter)?;
         let mut materials: Vec<Material> = Vec::with_capacity(recipe.arms.len());
         for (index, arm) in recipe.arms.iter().enumerate() {
@@ -169,17 +169,19 @@ impl<'a> Run<'a> {
         };
         let arms = recipe.arms.iter().zip(&materials).map(arm).collect();
         // A timing that was broken off starts afresh: turns before and after a pause cannot be compared.
-        let Some(mut report) = timing::run(recipe, arms, self.device, self.stop, emitter)? else { return Ok(Err(0)) };
+        let mut report = timing::run(recipe, arms, self.device, self.stop, emitter)?;
         if let Some(LargestBatch { limit_bytes }) = recipe.largest_batch {
             // The arms of the timing are gone: all of the device's memory is there again.
             let limit = limit_bytes.unwrap_or_else(|| memory::available(self.device));
             let total = recipe.arms.len() as u64;
             for (done, ((arm, material), row)) in (1..).zip(recipe.arms.iter().zip(&materials).zip(&mut report.arms)) {
-                row.largest_batch = Some(memory::largest_batch(&arm.recipe, self.seeds, material, self.device, limit)?);
+                let largest =
+                    memory::largest_batch(&arm.recipe, self.seeds, material, self.device, limit, self.stop)?;
+                row.largest_batch = Some(largest);
                 emitter.preparing("largest batch", done, total)?;
             }
         }
-        Ok(Ok(Report::Timing(report)))
+        Ok(Report::Timing(report))
     }
 
     fn pretrain(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
@@ -227,7 +229,7 @@ impl<'a> Run<'a> {
         })))
     }
 
-    fn probe(&self, probe: &Probe, emitter: &mut Emitter) -> Result<Result<Report, u64>, TrainerError> {
+    fn probe(&self, probe: &Probe, emitter: &mut Emitter) -> Result<Report, Broken> {
         self.started(1, emitter)?;
         let from = needed(&self.options.from);
         let checkpoint = origin::made_here(&probe.from, from)?;
@@ -236,16 +238,18 @@ impl<'a> Run<'a> {
         if let Some(words) = material.vocabulary().map(|vocabulary| vocabulary.size()) {
             let trained = checkpoint.vocabulary()?.size();
             if words != trained {
-                return Err(TrainerError::corrupt(from, format!("has {trained} tokens, the corpus {words}")));
+                let why = format!("has {trained} tokens, the corpus {words}");
+                return Err(TrainerError::corrupt(from, why).into());
             }
         }
         let recipe = Pretrain { validation_sequences: probe.sequences, ..(*probe.from).clone() };
         let mut training = Pretraining::new(recipe, probe.from_seeds, material, self.device);
         checkpoint.restore_model(training.weights())?;
         let report = probe::run(&mut training, probe, self.seeds.data, step, |done, total| {
-            emitter.preparing("probing", done, total)
+            emitter.preparing("probing", done, total)?;
+            Broken::by(self.stop)
         })?;
-        Ok(Ok(Report::Probe(report)))
+        Ok(Report::Probe(report))
     }
 
     /// Answers the task's test files, each in a file of its own.
@@ -342,6 +346,15 @@ impl<'a> Run<'a> {
         let shards = Shards::build_or_open(corpus, &source, &cache, recipe.held_out, recipe.length, &mut progress)?;
         said?;
         Ok(Arc::new(shards))
+    }
+}
+
+/// What has been broken off and leaves nothing to go on from starts at step 0 the next time.
+fn afresh(ended: Result<Report, Broken>) -> Result<Result<Report, u64>, TrainerError> {
+    match ended {
+        Ok(report) => Ok(Ok(report)),
+        Err(Broken::Stopped) => Ok(Err(0)),
+        Err(Broken::Failed(error)) => Err(error),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Stage `timing`: the arms of a job interleaved on one device, so that drift of the machine hits all alike.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use recipe::report::{ArmTiming, OpenTiming, TimingReport};
 use recipe::{Moment, Timing};
 use tch::Device;
 
 use crate::emit::Emitter;
-use crate::failure::TrainerError;
+use crate::failure::{Broken, TrainerError};
 use crate::memory::{Booked, metered_update, state_bytes};
 use crate::optimizer::Optimizer;
 use crate::pretrain::Pretraining;
@@ -21,16 +21,19 @@ pub fn total_steps(timing: &Timing) -> u64 {
     timing.arms.len() as u64 * u64::from(timing.rounds) * turn
 }
 
-/// Times the steps of each arm, A B B A ..., every turn after `timing.warmup_steps` untimed steps, whose memory is measured. The timed steps are
-/// spread evenly over the run's schedule: step j of n takes gates and rates of the run's step j T / n. `arms` starts at
-/// fresh weights, one per arm of the recipe. `None` when it was asked to stop.
+/// Times the steps of each arm, A B B A ..., every turn after `timing.warmup_steps` untimed steps, whose memory is measured.
+/// The timed steps are spread evenly over the run's schedule: step j of n takes gates and rates of the run's step j T / n.
+/// `arms` starts at fresh weights, one per arm of the recipe.
+///
+/// # Errors
+/// A loss that is not finite, what `emitter` says, and [`Broken::Stopped`].
 pub fn run(
     timing: &Timing,
     arms: Vec<Pretraining>,
     device: Device,
     stop: &AtomicBool,
     emitter: &mut Emitter,
-) -> Result<Option<TimingReport>, TrainerError> {
+) -> Result<TimingReport, Broken> {
     let mut arms: Vec<Timed> = arms.into_iter().map(Timed::new).collect();
     let (total, started) = (total_steps(timing), Stopwatch::start(device));
     let mut done = 0;
@@ -39,9 +42,7 @@ pub fn run(
             let arm = &mut arms[arm];
             let mut turn = 0.0;
             for place in 0..timing.warmup_steps + timing.steps_per_turn {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(None);
-                }
+                Broken::by(stop)?;
                 let warm = place >= timing.warmup_steps;
                 let timed = u64::from(round * timing.steps_per_turn + place.saturating_sub(timing.warmup_steps));
                 let of = u64::from(timing.rounds) * u64::from(timing.steps_per_turn);
@@ -65,7 +66,7 @@ pub fn run(
                     update.loss
                 };
                 if !loss.is_finite() {
-                    return Err(TrainerError::NonFiniteLoss { step: moment.step, loss });
+                    return Err(TrainerError::NonFiniteLoss { step: moment.step, loss }.into());
                 }
                 done += 1;
                 emitter.progress(done, total, started.seconds())?;
@@ -83,7 +84,7 @@ pub fn run(
         tokens_per_step: u64::from(arm.recipe.batch) * u64::from(arm.recipe.length),
         largest_batch: None,
     };
-    Ok(Some(TimingReport { arms: timing.arms.iter().zip(arms).map(report).collect() }))
+    Ok(TimingReport { arms: timing.arms.iter().zip(arms).map(report).collect() })
 }
 
 struct Timed {

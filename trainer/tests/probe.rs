@@ -58,6 +58,11 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
         let outcomes: BTreeSet<i64> = report.shuffled_losses.iter().map(|loss| (loss * 1e4).round() as i64).collect();
         assert!(outcomes.len() <= 2, "{outcomes:?}");
         assert_eq!((said.last(), said.len()), (Some(&(9, 9)), 9));
+        // It can be broken off at each of its parts.
+        for last in 1..=9 {
+            let stop = |done, _| if done == last { Err(done) } else { Ok(()) };
+            assert_eq!(probe::run(&mut training, &rule, 1, 5, stop).err(), Some(last));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use recipe::{Event, Failure, FailureKind, Recipe, Source, Stage, TrialSpec, Vocabulary};
+use recipe::{Event, Failure, FailureKind, Recipe, Report, Source, Stage, TrialSpec, Vocabulary};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -50,7 +50,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!(
             r#"select a.trial_id as "trial: TrialId", t.job_id as "job: JobId", t.stage::text as "stage!", a.events_seen,
-                      a.log_seen, a.step
+                      a.log_seen, a.step, case when t.stage = 'timing' then t.spec end as timing
                from attempt a join trial t on t.id = a.trial_id
                where a.id = $1 and a.node_id = $2 and a.ended_at is null for update of a"#,
             report.attempt.0,
@@ -63,7 +63,10 @@ impl Store {
         let stage = read("trial", "stage", row.trial, row.stage.into())?;
         let events = following(&report.events, unsigned(row.events_seen), |event| event.sequence);
         let lines = following(&report.log, unsigned(row.log_seen), |line| line.sequence);
-        let said = Said::read(events, unsigned(row.step), stage);
+        let mut said = Said::read(events, unsigned(row.step), stage);
+        if let Some(spec) = row.timing.filter(|_| said.finished.is_some()) {
+            said.check_timing(&read("trial", "spec", row.trial, spec)?);
+        }
         let writer = Writer { attempt: report.attempt, trial: row.trial, job: row.job };
         writer.points(&mut transaction, &said).await?;
         writer.checkpoints(&mut transaction, events).await?;
@@ -272,6 +275,17 @@ impl Said {
             }
         }
         said
+    }
+
+    /// Other trials are given their budgets by a timing report, so it has to hold what they are reckoned from.
+    fn check_timing(&mut self, spec: &TrialSpec) {
+        let (Some(Outcome::Succeeded { report }), Recipe::Timing(timing)) = (&self.finished, &spec.recipe) else { return };
+        if let Report::Timing(report) = &**report
+            && let Some(arm) = report.lacks(timing)
+        {
+            let message = format!("the timing report has no steps of the arm {arm:?}");
+            self.finished = Some(Outcome::Failed { failure: Failure { kind: FailureKind::Internal, message } });
+        }
     }
 
     fn reached(&mut self, step: u64, trained_seconds: f64, at: &mut u64) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use recipe::{Event, Failure, FailureKind};
 use scheduler::agent::{self, Config};
+use scheduler::id::AttemptId;
 use scheduler::protocol::{Assignment, DatasetFile, DatasetFiles, EndedAs};
 use tokio_util::sync::CancellationToken;
 
@@ -153,6 +154,14 @@ async fn what_is_said_while_the_server_is_away_is_told_later_and_once() {
     agent.stop().await;
 }
 
+/// Waits until the trainer has said `over`, and several syncs longer.
+async fn wait_past(scene: &Scene, attempt: AttemptId) {
+    let over = |world: &server::World| world.heard.get(&attempt).is_some_and(|heard| heard.after("over").is_some());
+    scene.server.until("its log is heard", over).await;
+    let syncs = scene.server.look(|world| world.syncs);
+    scene.server.until("several syncs have passed", |world| world.syncs > syncs + 3).await;
+}
+
 #[tokio::test]
 async fn events_wait_behind_a_checkpoint_until_its_files_are_stored() {
     let scene = Scene::new("progress 1; checkpoint 2 weights; progress 3; echo over >&2; finished").await;
@@ -161,10 +170,7 @@ async fn events_wait_behind_a_checkpoint_until_its_files_are_stored() {
     let assignment = assignment(0);
     let attempt = assignment.attempt;
     scene.server.assign(&assignment);
-    let over = |world: &server::World| world.heard.get(&attempt).is_some_and(|heard| heard.after("over").is_some());
-    scene.server.until("its log is heard", over).await;
-    let syncs = scene.server.look(|world| world.syncs);
-    scene.server.until("several syncs have passed", |world| world.syncs > syncs + 3).await;
+    wait_past(&scene, attempt).await;
     let heard = scene.server.heard(attempt);
     assert_eq!((heard.steps(), heard.ended), (vec![1], None));
 
@@ -227,10 +233,7 @@ async fn answers_to_test_files_are_stored_before_their_report_is_told() {
     let assignment = assignment(0);
     let attempt = assignment.attempt;
     scene.server.assign(&assignment);
-    let over = |world: &server::World| world.heard.get(&attempt).is_some_and(|heard| heard.after("over").is_some());
-    scene.server.until("its log is heard", over).await;
-    let syncs = scene.server.look(|world| world.syncs);
-    scene.server.until("several syncs have passed", |world| world.syncs > syncs + 3).await;
+    wait_past(&scene, attempt).await;
     assert_eq!(scene.server.heard(attempt).ended, None);
 
     scene.server.change(|world| world.store_is_away = false);

@@ -46,7 +46,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<u64>,
     },
-    /// Work before the first step: `tokenizing`, `training vocabulary`, `packing`, `reading images`.
+    /// Work before the first step: `tokenizing`, `training vocabulary`, `packing`, `reading images`; and work
+    /// beside steps: `probing`, `largest batch`.
     Preparing {
         what: String,
         done: u64,

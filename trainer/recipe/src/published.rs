@@ -3,6 +3,46 @@
 use serde::Deserialize;
 
 use crate::model::{LAYER_NORM_EPSILON, Model, Norm, Size};
+use crate::problem::Problems;
+
+/// The files of a published folder that are read.
+pub const CONFIG: &str = "config.json";
+pub const MODEL: &str = "model.safetensors";
+pub const VOCABULARY: &str = "vocab.txt";
+/// Says whether the tokenizer lowercases; absent means that it does.
+pub const TOKENIZER: &str = "tokenizer_config.json";
+
+/// Why a published checkpoint cannot be trained here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// The file whose content says so.
+    pub file: &'static str,
+    pub why: String,
+}
+
+/// What the small files of a published folder say together: [`CONFIG`], [`TOKENIZER`] where there is one, and the number of
+/// tokens in [`VOCABULARY`].
+///
+/// # Errors
+/// A model that is not implemented or whose sizes do not fit together, a tokenizer that is not the one here, or more tokens
+/// than the model embeds.
+pub fn check(config: &[u8], tokenizer: Option<&[u8]>, tokens: u64) -> Result<Config, Unfit> {
+    let unfit = |file| move |why| Unfit { file, why };
+    let config = Config::read(config).map_err(unfit(CONFIG))?;
+    let mut problems = Problems::default();
+    config.model.check(&mut problems);
+    if let Some(problem) = problems.into_vec().first() {
+        return Err(unfit(CONFIG)(format!("{}: {}", problem.pointer, problem.message)));
+    }
+    if !tokenizer.map_or(Ok(true), lowercases).map_err(unfit(TOKENIZER))? {
+        return Err(unfit(TOKENIZER)("do_lower_case is false: text is lowercased here".into()));
+    }
+    if tokens > u64::from(config.vocabulary) {
+        let why = format!("it has {tokens} tokens, where the model embeds {}", config.vocabulary);
+        return Err(unfit(VOCABULARY)(why));
+    }
+    Ok(config)
+}
 
 /// What `config.json` says of the function that the weights belong to.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +102,7 @@ impl Config {
 ///
 /// # Errors
 /// When it is no JSON object.
-pub fn lowercases(tokenizer: &[u8]) -> Result<bool, String> {
+fn lowercases(tokenizer: &[u8]) -> Result<bool, String> {
     #[derive(Deserialize)]
     struct Tokenizer {
         #[serde(default = "yes")]

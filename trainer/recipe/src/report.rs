@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, Timing};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
@@ -33,6 +33,20 @@ impl Report {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TimingReport {
     pub arms: Vec<ArmTiming>,
+}
+
+impl TimingReport {
+    /// The first arm of `timing` that it has no steps of: nothing can be compared with it, nor is a budget in its seconds worth
+    /// anything.
+    pub fn lacks<'a>(&self, timing: &'a Timing) -> Option<&'a str> {
+        let is_timed = |name: &str| {
+            let arm = self.arms.iter().find(|arm| arm.name == name);
+            arm.is_some_and(|arm| {
+                !arm.turns.is_empty() && arm.turns.iter().all(|seconds| seconds.is_finite() && *seconds > 0.0)
+            })
+        };
+        timing.arms.iter().map(|arm| arm.name.as_str()).find(|name| !is_timed(name))
+    }
 }
 
 /// The timed steps of one arm. Steps are drawn evenly over the whole run's schedule, so their mean is the run's.

@@ -140,6 +140,41 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
     assert_eq!((first.spec.recipe.stage(), first.from), (Stage::Pretrain, None));
 }
 
+/// Settling the budgets that wait for it would fail, and with it every round for every job.
+#[tokio::test]
+async fn a_timing_report_that_lacks_an_arm_is_a_failure_and_holds_nobody_up() {
+    type Spoil = fn(&mut recipe::report::TimingReport);
+    let spoils: [Spoil; 3] = [
+        |report| drop(report.arms.pop()),
+        |report| report.arms[1].turns.clear(),
+        |report| report.arms[1].turns[0] = 0.0,
+    ];
+    for spoil in spoils {
+        let world = World::new().await;
+        let agent = Agent::new(&world, "a", 1, "cpu");
+        let job = world
+            .submit(|spec| {
+                spec["timing"] = json!({});
+                spec["arms"] = json!([{"name": "one"}, {"name": "two", "norm": "post"}]);
+                spec["pretrain"] = json!({"reference_seconds": 30.0});
+            })
+            .await;
+        agent.sync(&world.store, vec![]).await;
+        let timing = world.placed(&agent).await;
+        let Report::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
+        spoil(&mut report);
+        let event = Event::Finished { report: Report::Timing(report) };
+        agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
+        world.control.round().await.unwrap();
+        use TrialState::*;
+        assert_eq!(world.states(job).await, [Failed, Cancelled, Cancelled]);
+        let trials = world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+        let failure = trials[0].failure.as_ref().unwrap();
+        assert_eq!(failure.kind, FailureKind::Internal);
+        assert!(failure.message.contains("no steps of the arm \"two\""), "{failure:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_waits_for_a_failed_trial_is_cancelled_and_the_job_is_partial_or_failed() {
     let world = World::new().await;
