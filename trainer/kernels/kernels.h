@@ -92,6 +92,8 @@ struct Kernels {
     void (*adam)(const Adam&, float factor, int64_t n, float* value, float* first, float* second, const float* gradient,
                  Half* shadow);
     double (*square_sum)(const float* x, int64_t n);
+    /// sum += x
+    void (*add)(const float* x, int64_t n, float* sum);
 };
 
 extern const Kernels portable, avx2, avx512;

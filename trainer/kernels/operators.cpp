@@ -23,14 +23,54 @@ struct Aside {
 int64_t width(const Tensor& x) { return x.size(-1); }
 int64_t rows(const Tensor& x) { return x.numel() / width(x); }
 
-/// a b. For float32, `at::mm` asks MKL, which off Intel's own processors is up to a third slower than oneDNN.
+/// Whether a b is one that oneDNN is asked for directly. For float32, `at::mm` asks MKL, which off Intel's own processors is
+/// up to a third slower.
+bool is_single(const Tensor& a, const Tensor& b) {
+    return a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.numel() && b.numel() && a.size(1) == b.size(0);
+}
+
+/// a b
 Tensor product(const Tensor& a, const Tensor& b) {
-    if (a.scalar_type() != at::kFloat || b.scalar_type() != at::kFloat || !a.numel() || !b.numel() || a.size(1) != b.size(0))
-        return at::mm(a, b);
+    if (!is_single(a, b)) return at::mm(a, b);
     const Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
     at::native::mkldnn_matmul(a, b, out, 0, 1);
     return out;
 }
+
+/// Where a node's backward pass leaves the gradient of a matrix: added to what stands in its buffer, or given back to the
+/// graph where it has none.
+struct Sink {
+    Tensor gradient, written;
+
+    static void save(AutogradContext* context, const Matrix& matrix) {
+        // Not as saved variables: others write to it in the meantime.
+        if (!matrix.gradient.defined()) return;
+        context->saved_data["gradient"] = matrix.gradient;
+        context->saved_data["written"] = matrix.written;
+    }
+    explicit Sink(AutogradContext* context) {
+        const auto found = context->saved_data.find("gradient");
+        if (found == context->saved_data.end()) return;
+        gradient = found->second.toTensor();
+        written = context->saved_data["written"].toTensor();
+    }
+
+    /// Whether nothing stood there before. From now on something does.
+    bool take() const { return !std::exchange(*data<uint8_t>(written), 1); }
+
+    Tensor put(const Tensor& x) const {
+        if (!gradient.defined()) return x.to(at::kFloat);
+        take() ? gradient.copy_(x) : gradient.add_(x);
+        return {};
+    }
+
+    /// a b
+    Tensor put_product(const Tensor& a, const Tensor& b) const {
+        if (!gradient.defined() || !is_single(a, b)) return put(product(a, b));
+        at::native::mkldnn_matmul(a, b, gradient, take() ? 0 : 1, 1);
+        return {};
+    }
+};
 
 /// Noise and scale among a node's saved values, and back.
 std::vector<int64_t> packed(const Noise& noise) {
@@ -87,8 +127,9 @@ struct Norm : torch::autograd::Function<Norm> {
 };
 
 struct Multiply : torch::autograd::Function<Multiply> {
-    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, Aside half) {
-        const Tensor w = x.scalar_type() == at::kBFloat16 ? half.it : weight;
+    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Matrix& matrix) {
+        const Tensor w = x.scalar_type() == at::kBFloat16 ? matrix.half : weight;
+        Sink::save(context, matrix);
         const Tensor flat = x.reshape({-1, width(x)});
         context->save_for_backward({flat, w});
         auto shape = x.sizes().vec();
@@ -103,8 +144,37 @@ struct Multiply : torch::autograd::Function<Multiply> {
         auto shape = gradients[0].sizes().vec();
         shape.back() = w.size(1);
         const Tensor dx = context->needs_input_grad(0) ? product(dy, w).view(shape) : Tensor();
-        const Tensor dw = context->needs_input_grad(1) ? product(dy.t(), x).to(at::kFloat) : Tensor();
+        const Tensor dw = context->needs_input_grad(1) ? Sink(context).put_product(dy.t(), x) : Tensor();
         return {dx, dw, {}};
+    }
+};
+
+struct Embed : torch::autograd::Function<Embed> {
+    static Tensor forward(AutogradContext* context, const Tensor& weight, const Matrix& matrix, Aside ids, int64_t padding) {
+        Sink::save(context, matrix);
+        context->save_for_backward({ids.it});
+        context->saved_data["rows"] = weight.size(0);
+        context->saved_data["padding"] = padding;
+        auto shape = ids.it.sizes().vec();
+        shape.push_back(width(weight));
+        return weight.index_select(0, ids.it.reshape({-1})).view(shape);
+    }
+
+    static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Tensor ids = context->get_saved_variables()[0].contiguous(), dy = gradients[0].contiguous();
+        const int64_t n = width(dy), padding = context->saved_data["padding"].toInt();
+        const int64_t total = context->saved_data["rows"].toInt();
+        const Sink sink(context);
+        const Tensor sum = sink.gradient.defined() ? sink.gradient : at::empty({total, n}, dy.options());
+        if (!sink.gradient.defined() || sink.take()) sum.zero_();
+        // Each range has rows of its own, and every row its tokens in their order.
+        over(total, [&](int64_t, int64_t first, int64_t last) {
+            const int64_t* id = data<int64_t>(ids);
+            for (int64_t token = 0; token < ids.numel(); ++token)
+                if (id[token] >= first && id[token] < last && id[token] != padding)
+                    kernels().add(floats(dy) + token * n, n, floats(sum) + id[token] * n);
+        });
+        return {sink.gradient.defined() ? Tensor() : sum, {}, {}, {}};
     }
 };
 
@@ -225,9 +295,9 @@ struct Likelihood : torch::autograd::Function<Likelihood> {
     /// Rows of logits that are held at a time.
     static constexpr int64_t MOST_ROWS = 1024;
 
-    static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight, Aside half,
+    static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight, const Matrix& matrix,
                           const Tensor& bias, const Tensor& labels, double scale, bool differentiable) {
-        const Tensor x = input.contiguous(), w = x.scalar_type() == at::kBFloat16 ? half.it : weight;
+        const Tensor x = input.contiguous(), w = x.scalar_type() == at::kBFloat16 ? matrix.half : weight;
         const int64_t count = x.size(0), n = w.size(0), parts = (count + MOST_ROWS - 1) / MOST_ROWS;
         std::vector<Tensor> dx;
         Tensor dw, db;
@@ -250,18 +320,21 @@ struct Likelihood : torch::autograd::Function<Likelihood> {
             if (!differentiable) continue;
             dx.push_back(product(logits, w));
             const Tensor of_weight = product(logits.t(), rows);
-            dw = part ? dw.add_(of_weight) : of_weight.to(at::kFloat);
+            dw = part ? dw.add_(of_weight) : parts > 1 ? of_weight.to(at::kFloat) : of_weight;
             db = part ? db.add_(sums.sum(0)) : sums.sum(0);
         }
-        if (differentiable) context->save_for_backward({at::cat(dx, 0), dw, db});
+        if (differentiable) {
+            context->save_for_backward({at::cat(dx, 0), dw, db});
+            Sink::save(context, matrix);
+        }
         return at::scalar_tensor(total * scale, at::kFloat);
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
         const auto saved = context->get_saved_variables();
         const double factor = gradients[0].item<double>();
-        const auto scaled = [&](Tensor x) { return factor == 1 ? x : x.mul(factor); };
-        return {scaled(saved[0]), scaled(saved[1]), {}, scaled(saved[2]), {}, {}, {}};
+        const auto scaled = [&](Tensor x) { return factor == 1 ? x : x.to(at::kFloat).mul(factor); };
+        return {scaled(saved[0]), Sink(context).put(scaled(saved[1])), {}, scaled(saved[2]), {}, {}, {}};
     }
 };
 
@@ -295,9 +368,14 @@ std::pair<Tensor, Tensor> norm(const Tensor& x, const Tensor& weight, const Tens
     return {half ? y.to(at::kBFloat16) : y, x};
 }
 
-Tensor multiply(const Tensor& x, const Tensor& weight, const Tensor& half) {
-    if (is_fused(x)) return Multiply::apply(x, weight, Aside{half});
-    return at::linear(x, weight.to(x.scalar_type()));
+Tensor multiply(const Tensor& x, const Matrix& matrix) {
+    if (is_fused(x)) return Multiply::apply(x, matrix.value, matrix);
+    return at::linear(x, matrix.value.to(x.scalar_type()));
+}
+
+Tensor embed(const Tensor& ids, const Matrix& matrix, int64_t padding) {
+    if (is_fused(matrix.value)) return Embed::apply(matrix.value, matrix, Aside{ids}, padding);
+    return at::embedding(matrix.value, ids, padding);
 }
 
 Tensor gelu(const Tensor& x, const Tensor& bias) {
@@ -337,10 +415,10 @@ Tensor attention(const Tensor& qkv, const Tensor& bias, int64_t heads, const Ten
     return mixed.transpose(1, 2).reshape({b, s, heads * d});
 }
 
-Tensor likelihood(const Tensor& x, const Tensor& weight, const Tensor& half, const Tensor& bias, const Tensor& labels,
-                  double scale) {
+Tensor likelihood(const Tensor& x, const Matrix& matrix, const Tensor& bias, const Tensor& labels, double scale) {
+    const Tensor& weight = matrix.value;
     if (is_fused(x))
-        return Likelihood::apply(x, weight, Aside{half}, bias, labels.contiguous(), scale,
+        return Likelihood::apply(x, weight, matrix, bias, labels.contiguous(), scale,
                                  wants(x) || wants(weight) || wants(bias));
     const Tensor logits = at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
     return at::cross_entropy_loss(logits.to(at::kFloat), labels, {}, at::Reduction::Sum) * scale;

@@ -61,13 +61,26 @@ inline Dropout dropout(const Noise& noise, double scale) {
     return {noise.key, below, (float)(scale / (1.0 - below / 65536.0))};
 }
 
-// The operators, differentiable. Where the activations x are bfloat16, `half` holds the weight in bfloat16 too.
+/// A matrix of weights.
+struct Matrix {
+    at::Tensor value;
+    /// The same in bfloat16, where activations are; else undefined.
+    at::Tensor half;
+    /// Where its gradient is added up, float32, of its shape; undefined where the graph is to give it back.
+    at::Tensor gradient;
+    /// One uint8: whether something stands there. Cleared by whoever takes the gradient out.
+    at::Tensor written;
+};
+
+// The operators, differentiable.
 
 /// LayerNorm of float32 rows, and x itself: in the backward pass both gradients come back in one. `half`: to bfloat16.
 std::pair<at::Tensor, at::Tensor> norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
                                        bool half);
 /// x W^T
-at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& half);
+at::Tensor multiply(const at::Tensor& x, const Matrix&);
+/// The rows of the matrix at `ids`, any shape, float32: `[.., n]`. The row `padding`, if there is one, gets no gradient.
+at::Tensor embed(const at::Tensor& ids, const Matrix&, int64_t padding);
 /// gelu(x + bias), the exact one.
 at::Tensor gelu(const at::Tensor& x, const at::Tensor& bias);
 /// residual + scale dropout(x + bias), float32
@@ -77,8 +90,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& bias, int64_t head
                      const Noise&);
 /// Sum of the negative log-likelihoods of `labels` `[M]` under softmax(x W^T + bias), x `[M, H]`, times `scale`: a float32
 /// scalar.
-at::Tensor likelihood(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& half, const at::Tensor& bias,
-                      const at::Tensor& labels, double scale);
+at::Tensor likelihood(const at::Tensor& x, const Matrix&, const at::Tensor& bias, const at::Tensor& labels, double scale);
 /// 1 where an element of the site is kept and 0 where it is dropped, `[rows, n]`.
 at::Tensor kept(const Noise&, int64_t rows, int64_t n, const at::Device&);
 

@@ -165,6 +165,10 @@ double square_sum(const float* x, int64_t n) {
     return total;
 }
 
+void add_to(const float* x, int64_t n, float* sum) {
+    for (int64_t i = 0; i < n; i += LANES) add(sum + i, load(x + i, n - i), n - i);
+}
+
 template <typename T>
 constexpr Passes<T> passes() {
     return {norm<T>, norm_back<T>, gelu<T>, gelu_back<T>, drop<T>, drop_back<T>, attend<T>, attend_back<T>, likelihood<T>};
@@ -174,6 +178,6 @@ constexpr Passes<T> passes() {
 
 #define LAMINA_NAME(set) #set
 #define LAMINA_STRING(set) LAMINA_NAME(set)
-const Kernels LAMINA_SET = {LAMINA_STRING(LAMINA_SET), passes<float>(), passes<Half>(), kept, adam, square_sum};
+const Kernels LAMINA_SET = {LAMINA_STRING(LAMINA_SET), passes<float>(), passes<Half>(), kept, adam, square_sum, add_to};
 
 }  // namespace lamina

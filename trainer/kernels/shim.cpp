@@ -93,7 +93,15 @@ class Meter : public c10::MemoryReportingInfoBase {
     Clock::time_point since, start;
 };
 
+/// lamina::Matrix as it crosses the language border; what is null is undefined.
+struct Matrix {
+    const Tensor *value, *half, *gradient, *written;
+};
+
 Tensor or_none(const Tensor* x) { return x ? *x : Tensor(); }
+lamina::Matrix matrix(const Matrix& of) {
+    return {or_none(of.value), or_none(of.half), or_none(of.gradient), or_none(of.written)};
+}
 Tensor* owned(Tensor x) { return new Tensor(std::move(x)); }
 
 }  // namespace
@@ -156,8 +164,12 @@ char* lamina_norm(const Tensor* x, const Tensor* weight, const Tensor* bias, dou
     });
 }
 
-char* lamina_multiply(const Tensor* x, const Tensor* weight, const Tensor* half, Tensor** out) {
-    return caught([&] { *out = owned(lamina::multiply(*x, *weight, or_none(half))); });
+char* lamina_multiply(const Tensor* x, const Matrix* weight, Tensor** out) {
+    return caught([&] { *out = owned(lamina::multiply(*x, matrix(*weight))); });
+}
+
+char* lamina_embed(const Tensor* ids, const Matrix* weight, int64_t padding, Tensor** out) {
+    return caught([&] { *out = owned(lamina::embed(*ids, matrix(*weight), padding)); });
 }
 
 char* lamina_gelu(const Tensor* x, const Tensor* bias, Tensor** out) {
@@ -174,9 +186,9 @@ char* lamina_attention(const Tensor* qkv, const Tensor* bias, int64_t heads, con
     return caught([&] { *out = owned(lamina::attention(*qkv, *bias, heads, or_none(tokens), causal, *noise)); });
 }
 
-char* lamina_likelihood(const Tensor* x, const Tensor* weight, const Tensor* half, const Tensor* bias,
-                        const Tensor* labels, double scale, Tensor** out) {
-    return caught([&] { *out = owned(lamina::likelihood(*x, *weight, or_none(half), *bias, *labels, scale)); });
+char* lamina_likelihood(const Tensor* x, const Matrix* weight, const Tensor* bias, const Tensor* labels, double scale,
+                        Tensor** out) {
+    return caught([&] { *out = owned(lamina::likelihood(*x, matrix(*weight), *bias, *labels, scale)); });
 }
 
 char* lamina_kept(const Noise* noise, int64_t rows, int64_t n, Tensor** out) {

@@ -38,7 +38,8 @@ unsafe extern "C" {
     fn lamina_meter_stop(peak: &mut i64, mean: &mut f64) -> Message;
     fn lamina_kept(noise: &Dropout, rows: i64, columns: i64, out: *mut *mut c_void) -> Message;
     fn lamina_norm(x: Raw, weight: Raw, bias: Raw, epsilon: f64, half: bool, out: *mut *mut c_void) -> Message;
-    fn lamina_multiply(x: Raw, weight: Raw, half: Raw, out: *mut *mut c_void) -> Message;
+    fn lamina_multiply(x: Raw, weight: &RawMatrix, out: *mut *mut c_void) -> Message;
+    fn lamina_embed(ids: Raw, weight: &RawMatrix, padding: i64, out: *mut *mut c_void) -> Message;
     fn lamina_gelu(x: Raw, bias: Raw, out: *mut *mut c_void) -> Message;
     fn lamina_drop(x: Raw, bias: Raw, residual: Raw, n: &Dropout, scale: f64, out: *mut *mut c_void) -> Message;
     fn lamina_attention(
@@ -52,8 +53,7 @@ unsafe extern "C" {
     ) -> Message;
     fn lamina_likelihood(
         x: Raw,
-        weight: Raw,
-        half: Raw,
+        weight: &RawMatrix,
         bias: Raw,
         labels: Raw,
         scale: f64,
@@ -120,9 +120,34 @@ pub fn norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64, half: bool
     (normed, through)
 }
 
-/// `x W^T`: `[.., in]` to `[.., out]`, in the type of `x`. `half` is the weight in bfloat16, needed where `x` is.
-pub fn multiply(x: &Tensor, weight: &Tensor, half: Option<&Tensor>) -> Tensor {
-    made(|out| ffi!(lamina_multiply(raw(x), raw(weight), raw_or_null(half), out)))
+/// A matrix of weights, with what operators need beside its values.
+#[derive(Debug)]
+pub struct Matrix {
+    /// A leaf of the graph.
+    pub value: Tensor,
+    /// The same in bfloat16, needed where activations are.
+    pub half: Option<Tensor>,
+    /// Where its gradient is added up; without one, the graph gives it back.
+    pub sink: Option<Sink>,
+}
+
+/// A place for a gradient. On devices where the kernels do not run, the graph gives gradients back all the same.
+#[derive(Debug)]
+pub struct Sink {
+    /// Float32, of the matrix's shape.
+    pub gradient: Tensor,
+    /// `[1]`, uint8, on the CPU: 1 once something stands there. Whoever takes the gradient out clears it.
+    pub written: Tensor,
+}
+
+/// `x W^T`: `[.., in]` to `[.., out]`, in the type of `x`.
+pub fn multiply(x: &Tensor, weight: &Matrix) -> Tensor {
+    made(|out| ffi!(lamina_multiply(raw(x), &weight.raw(), out)))
+}
+
+/// The rows of `weight` at `ids`, int64 of any shape: `[.., n]`, float32. The row `padding` gets no gradient; -1 for none.
+pub fn embed(ids: &Tensor, weight: &Matrix, padding: i64) -> Tensor {
+    made(|out| ffi!(lamina_embed(raw(ids), &weight.raw(), padding, out)))
 }
 
 /// `gelu(x + bias)`, the exact one, in the type of `x`.
@@ -156,15 +181,8 @@ impl Attention<'_> {
 
 /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, under `softmax(x W^T + bias)`: `x` `[M, H]`,
 /// `weight` `[V, H]`. The logits are never all there, unless `M` is small.
-pub fn likelihood(
-    x: &Tensor,
-    (weight, half): (&Tensor, Option<&Tensor>),
-    bias: &Tensor,
-    labels: &Tensor,
-    scale: f64,
-) -> Tensor {
-    let half = raw_or_null(half);
-    made(|out| ffi!(lamina_likelihood(raw(x), raw(weight), half, raw(bias), raw(labels), scale, out)))
+pub fn likelihood(x: &Tensor, weight: &Matrix, bias: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
+    made(|out| ffi!(lamina_likelihood(raw(x), &weight.raw(), raw(bias), raw(labels), scale, out)))
 }
 
 /// One AdamW update.
@@ -251,6 +269,27 @@ pub struct Metered {
     pub peak: i64,
     /// The mean over time.
     pub mean: f64,
+}
+
+/// [`Matrix`] as it crosses the language border.
+#[repr(C)]
+struct RawMatrix {
+    value: Raw,
+    half: Raw,
+    gradient: Raw,
+    written: Raw,
+}
+
+impl Matrix {
+    fn raw(&self) -> RawMatrix {
+        let of_sink = |part: fn(&Sink) -> &Tensor| raw_or_null(self.sink.as_ref().map(part));
+        RawMatrix {
+            value: raw(&self.value),
+            half: raw_or_null(self.half.as_ref()),
+            gradient: of_sink(|sink| &sink.gradient),
+            written: of_sink(|sink| &sink.written),
+        }
+    }
 }
 
 /// What a call of the shim has to say: null, or an error.

@@ -14,7 +14,7 @@ use crate::recompute::Tape;
 pub struct Optimizer {
     rule: Rule,
     moments: Vec<Moments>,
-    /// One gradient buffer per group.
+    /// The gradient buffers of the groups.
     gradients: Vec<Tensor>,
     /// Groups whose gradient buffer holds something of this step.
     touched: Vec<bool>,
@@ -46,10 +46,11 @@ impl Optimizer {
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
         let fused = rule.algorithm == Algorithm::AdamW && on_cpu;
+        weights.groups().iter().for_each(Group::forget_gradient);
         Self {
             rule,
             moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
-            gradients: sizes.iter().map(zeros).collect(),
+            gradients: weights.groups().iter().map(|group| group.gradient().shallow_clone()).collect(),
             touched: vec![false; sizes.len()],
             scratch: longest.filter(|_| !fused).map(zeros).unwrap_or_default(),
             fused,
@@ -61,22 +62,12 @@ impl Optimizer {
     /// flag per group) and by no others: closed sublayers have no gradient, not a zero one. Adds to what earlier calls of
     /// this step have found.
     pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, tape: Tape, open: &[bool]) {
-        tape.differentiate(weights, loss, open, |index, parts| {
-            // A weight that the loss does not depend on, such as a head that is not asked, has none.
-            let flat = |(leaf, part): (&Tensor, Tensor)| {
-                if part.defined() { part.flatten(0, -1) } else { leaf.zeros_like().flatten(0, -1) }
-            };
-            no_grad(|| {
-                let parts: Vec<Tensor> = weights.groups()[index].leaves().zip(parts).map(flat).collect();
-                let buffer = &mut self.gradients[index];
-                if self.touched[index] {
-                    let _ = buffer.g_add_(&Tensor::cat(&parts, 0));
-                } else {
-                    let _ = Tensor::cat_out(buffer, &parts, 0);
-                }
-            });
-            self.touched[index] = true;
-        });
+        for (index, touched) in tape.differentiate(weights, loss, open).into_iter().enumerate() {
+            self.touched[index] |= touched;
+            if touched {
+                weights.groups()[index].whole_gradient();
+            }
+        }
     }
 
     /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; what
@@ -114,6 +105,7 @@ impl Optimizer {
         no_grad(|| {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
                 if std::mem::take(&mut self.touched[index]) {
+                    group.forget_gradient();
                     if self.fused {
                         self.fused_step(index, group, rate);
                         continue;

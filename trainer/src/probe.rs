@@ -5,6 +5,7 @@ use recipe::seeds::{generator, permutation};
 use recipe::{Gate, Probe, Purpose};
 use tch::{Kind, Tensor, no_grad};
 
+use crate::bert::weights::Group;
 use crate::data::material::PretrainBatch;
 use crate::objective::{Part, Replacement};
 use crate::pretrain::Pretraining;
@@ -122,7 +123,6 @@ fn gradient_norms(training: &Pretraining, batches: &[PretrainBatch], gates: &[Ga
     let weights = training.weights();
     let open = weights.open(gates);
     let labels = batches.iter().map(|batch| batch.labels.len()).sum();
-    let mut sums: Vec<Option<Tensor>> = open.iter().map(|_| None).collect();
     for (batch, number) in batches.iter().zip(0..) {
         let part = Part {
             labels,
@@ -132,21 +132,14 @@ fn gradient_norms(training: &Pretraining, batches: &[PretrainBatch], gates: &[Ga
             draws: Replacement { seed: 0, step: u64::MAX, part: number },
         };
         let loss = training.objective().loss(batch, gates, &part, None);
-        Tape::default().differentiate(weights, &loss, &open, |group, parts| {
-            let parts: Vec<Tensor> =
-                parts.into_iter().filter(Tensor::defined).map(|part| part.flatten(0, -1)).collect();
-            let whole = Tensor::cat(&parts, 0);
-            let sum = &mut sums[group];
-            *sum = Some(match sum.take() {
-                Some(sum) => sum + whole,
-                None => whole,
-            });
-        });
+        Tape::default().differentiate(weights, &loss, &open);
     }
-    let square = |group: usize| {
-        let norm = sums[group].as_ref().map_or(0.0, |sum| sum.norm().double_value(&[]));
+    let square = |(group, &open): (&Group, &bool)| {
+        let norm = if open { group.whole_gradient().norm().double_value(&[]) } else { 0.0 };
+        group.forget_gradient();
         norm * norm
     };
+    let squares: Vec<f64> = weights.groups().iter().zip(&open).map(square).collect();
     // The first group is what lies outside the blocks.
-    (0..training.blocks() as usize).map(|block| (square(1 + 2 * block) + square(2 + 2 * block)).sqrt()).collect()
+    (0..training.blocks() as usize).map(|block| (squares[1 + 2 * block] + squares[2 + 2 * block]).sqrt()).collect()
 }

@@ -47,15 +47,14 @@ impl Tape {
         output
     }
 
-    /// Differentiates `loss`, a scalar, by the weights of the `open` groups. `found` gets a group's number and a gradient
-    /// for each of its leaves, undefined where there is none; more than once for a group that several parts use.
-    pub(crate) fn differentiate(
-        self,
-        weights: &Weights,
-        loss: &Tensor,
-        open: &[bool],
-        mut found: impl FnMut(usize, Vec<Tensor>),
-    ) {
+    /// Differentiates `loss`, a scalar, by the weights of the `open` groups (one flag per group), and adds to the gradients
+    /// that these have. True for each group that the loss depends on.
+    pub(crate) fn differentiate(self, weights: &Weights, loss: &Tensor, open: &[bool]) -> Vec<bool> {
+        let mut touched = vec![false; open.len()];
+        let mut found = |group: usize, parts: Vec<Tensor>| {
+            weights.groups()[group].add_gradients(parts);
+            touched[group] = true;
+        };
         let groups: Vec<usize> = (0..open.len()).filter(|&group| open[group]).collect();
         let outputs: Vec<&Tensor> = self.pieces.iter().map(|piece| &piece.output).collect();
         let mut gradients = backward(loss, &outputs, weights, &groups, &mut found);
@@ -77,6 +76,7 @@ impl Tape {
                 }
             }
         }
+        touched
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use tch::{Device, Kind, Tensor, no_grad};
-use trainer::kernel::{self, Adam, Attention, Buffers, Dropout, Noise};
+use trainer::kernel::{self, Adam, Attention, Buffers, Dropout, Matrix, Noise, Sink};
 
 /// Which kernels are in use is a matter of the process.
 static CHOICE: Mutex<()> = Mutex::new(());
@@ -104,11 +104,63 @@ fn drop_is_dropout_of_the_sum_scaled_onto_the_residual() {
 fn multiply_is_a_product_in_the_type_of_its_input() {
     let inputs = [random(&[3, 7, 37], 1), random(&[21, 37], 2)];
     for (kind, tolerance) in types() {
-        agree(&inputs, tolerance, |x| {
-            let half = no_grad(|| x[1].to_kind(Kind::BFloat16));
-            vec![kernel::multiply(&x[0].to_kind(kind), &x[1], Some(&half))]
-        });
+        agree(&inputs, tolerance, |x| vec![kernel::multiply(&x[0].to_kind(kind), &matrix(&x[1], None))]);
     }
+}
+
+#[test]
+fn embed_gives_rows_and_leaves_padding_without_a_gradient() {
+    for [tokens, rows, n] in [[1, 1, 1], [60, 5, 37], [40, 300, 16]] {
+        let ids = Tensor::arange(tokens, (Kind::Int64, Device::Cpu)).g_mul_scalar(7).remainder(rows).view([tokens, 1]);
+        for padding in [-1, 0] {
+            let inputs = [random(&[rows, n], 1)];
+            agree(&inputs, SINGLE, |x| vec![kernel::embed(&ids, &matrix(&x[0], None), padding)]);
+        }
+    }
+}
+
+/// One weight that three operators use: what they leave in its place is what the graph would have given back, and a second
+/// pass adds to it.
+#[test]
+fn gradients_are_added_up_in_their_place() {
+    let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
+    let (weight, x, bias) = (random(&[29, 21], 1), random(&[13, 21], 2), random(&[29], 3));
+    let numbers = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu)).g_mul_scalar(5).remainder(29);
+    let differentiated = |kind: Kind, sink: Option<Sink>, passes: usize| {
+        let weight = weight.detach().copy().set_requires_grad(true);
+        let used = matrix(&weight, sink);
+        let mut sum = None;
+        for _ in 0..passes {
+            let x = x.to_kind(kind);
+            let products = kernel::multiply(&x, &used).to_kind(Kind::Float).square().sum(Kind::Float);
+            let rows = kernel::embed(&numbers(40), &used, -1).sin().sum(Kind::Float);
+            let loss = products + rows + kernel::likelihood(&x, &used, &bias, &numbers(13), 1.0) * 3.0;
+            let [given] = Tensor::run_backward(&[loss], &[&weight], false, false).try_into().unwrap();
+            sum = Some(match sum {
+                Some(sum) if given.defined() => sum + given,
+                Some(sum) => sum,
+                None => given,
+            });
+        }
+        sum.unwrap()
+    };
+    for (kind, tolerance) in types() {
+        for passes in [1, 3] {
+            let expected = differentiated(kind, None, passes);
+            // What stood there before does not matter.
+            let gradient = Tensor::full([29, 21], f64::NAN, (Kind::Float, Device::Cpu));
+            let written = Tensor::zeros([1], (Kind::Uint8, Device::Cpu));
+            let sink = Sink { gradient: gradient.shallow_clone(), written: written.shallow_clone() };
+            assert!(!differentiated(kind, Some(sink), passes).defined());
+            assert_eq!(written.int64_value(&[0]), 1);
+            let error = (&gradient - &expected).norm().double_value(&[]) / expected.norm().double_value(&[]);
+            assert!(error < tolerance, "{kind:?}, {passes} passes: off by {error:e}");
+        }
+    }
+}
+
+fn matrix(value: &Tensor, sink: Option<Sink>) -> Matrix {
+    Matrix { value: value.shallow_clone(), half: Some(no_grad(|| value.to_kind(Kind::BFloat16))), sink }
 }
 
 #[test]
@@ -136,8 +188,7 @@ fn likelihood_is_the_cross_entropy_of_the_logits() {
         let labels = Tensor::arange(m, (Kind::Int64, Device::Cpu)).g_mul_scalar(7).remainder(v);
         for (kind, tolerance) in types() {
             agree(&inputs, tolerance.max(1e-5), |x| {
-                let half = no_grad(|| x[1].to_kind(Kind::BFloat16));
-                vec![kernel::likelihood(&x[0].to_kind(kind), (&x[1], Some(&half)), &x[2], &labels, 0.3)]
+                vec![kernel::likelihood(&x[0].to_kind(kind), &matrix(&x[1], None), &x[2], &labels, 0.3)]
             });
         }
     }
@@ -223,7 +274,8 @@ fn adam_is_the_rule_element_by_element() {
 
 #[test]
 fn what_libtorch_refuses_is_a_panic_with_its_words() {
-    let refused = std::panic::catch_unwind(|| kernel::multiply(&random(&[2, 3], 1), &random(&[4, 5], 2), None));
+    let refused =
+        std::panic::catch_unwind(|| kernel::multiply(&random(&[2, 3], 1), &matrix(&random(&[4, 5], 2), None)));
     let words = *refused.unwrap_err().downcast::<String>().unwrap();
     assert!(words.contains("mat1 and mat2 shapes cannot be multiplied"), "{words}");
     assert_eq!(Dropout::NONE.kept(2, 3), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));

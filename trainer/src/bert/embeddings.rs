@@ -8,12 +8,12 @@ use super::encoder::Input;
 use super::layout::Family;
 use super::linear::LayerNorm;
 use super::weights::Weights;
-use crate::kernel::Noise;
+use crate::kernel::{self, Matrix, Noise};
 
 #[derive(Debug)]
 pub struct Embeddings {
     /// `[V, E]`, shared with the decoder of the MLM head; E is H where ELECTRA does not narrow it.
-    words: Tensor,
+    words: Matrix,
     /// `[positions, E]`
     positions: Tensor,
     /// `[2, E]`; the intensities of an image have no segments.
@@ -31,7 +31,7 @@ impl Embeddings {
         let prefix = family.embeddings();
         let leaf = |what: &str| weights.leaf(&format!("{prefix}.{what}.weight"));
         Self {
-            words: leaf("word_embeddings"),
+            words: weights.matrix(&format!("{prefix}.word_embeddings.weight")),
             positions: leaf("position_embeddings"),
             types: (family != Family::Pixels).then(|| leaf("token_type_embeddings")),
             norm: model.embedding_norm.then(|| LayerNorm::new(weights, &format!("{prefix}.LayerNorm"))),
@@ -51,7 +51,7 @@ impl Embeddings {
             (Some(rows), None) => places + rows.get(0),
             (Some(rows), Some(types)) => Tensor::embedding(rows, types, -1, false, false) + places,
         };
-        let x = Tensor::embedding(&self.words, &input.shown, self.padding, false, false) + places;
+        let x = kernel::embed(&input.shown, &self.words, self.padding) + places;
         let x = match &self.norm {
             Some(norm) => norm.forward(&x),
             None => x,

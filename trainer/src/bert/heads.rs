@@ -34,7 +34,7 @@ impl MlmHead {
         Self {
             transform: Linear::new(weights, transform),
             norm: LayerNorm::new(weights, norm),
-            decoder: Linear { weight: weights.leaf(&words), half: weights.half(&words), bias: weights.leaf(bias) },
+            decoder: Linear { weight: weights.matrix(&words), bias: weights.leaf(bias) },
         }
     }
 
@@ -48,8 +48,8 @@ impl MlmHead {
     /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at the tokens `masked` `[M, H]`, without
     /// keeping their logits.
     pub fn loss(&self, masked: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
-        let Linear { weight, half, bias } = &self.decoder;
-        kernel::likelihood(&self.transformed(masked), (weight, half.as_ref()), bias, labels, scale)
+        let Linear { weight, bias } = &self.decoder;
+        kernel::likelihood(&self.transformed(masked), weight, bias, labels, scale)
     }
 
     /// What goes into the decoder, `[M, H]`.
@@ -78,9 +78,9 @@ impl LabelHead {
 
     /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at `tokens` `[M, H]`.
     pub fn loss(&self, tokens: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
-        let Linear { weight, half, bias } = &self.output;
-        let kind = if half.is_some() { Kind::BFloat16 } else { Kind::Float };
-        kernel::likelihood(&tokens.to_kind(kind), (weight, half.as_ref()), bias, labels, scale)
+        let Linear { weight, bias } = &self.output;
+        let kind = if weight.half.is_some() { Kind::BFloat16 } else { Kind::Float };
+        kernel::likelihood(&tokens.to_kind(kind), weight, bias, labels, scale)
     }
 }
 

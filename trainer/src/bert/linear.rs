@@ -4,15 +4,13 @@ use recipe::model::LAYER_NORM_EPSILON;
 use tch::{Kind, Tensor};
 
 use super::weights::Weights;
-use crate::kernel;
+use crate::kernel::{self, Matrix};
 
 /// x W^T + b.
 #[derive(Debug)]
 pub(super) struct Linear {
     /// `[out, in]`
-    pub(super) weight: Tensor,
-    /// The weight in bfloat16, where the model computes in it.
-    pub(super) half: Option<Tensor>,
+    pub(super) weight: Matrix,
     /// `[out]`
     pub(super) bias: Tensor,
 }
@@ -20,18 +18,17 @@ pub(super) struct Linear {
 impl Linear {
     /// `name` is the published one, without `.weight` and `.bias`.
     pub(super) fn new(weights: &Weights, name: &str) -> Self {
-        let weight = format!("{name}.weight");
-        Self { weight: weights.leaf(&weight), half: weights.half(&weight), bias: weights.leaf(&format!("{name}.bias")) }
+        Self { weight: weights.matrix(&format!("{name}.weight")), bias: weights.leaf(&format!("{name}.bias")) }
     }
 
     /// `[.., in]` to `[.., out]`, float32.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.linear(&self.weight.value, Some(&self.bias))
     }
 
     /// Without the bias, which the next pass adds: `[.., in]` to `[.., out]`, in the type of `x`.
     pub(super) fn product(&self, x: &Tensor) -> Tensor {
-        kernel::multiply(x, &self.weight, self.half.as_ref())
+        kernel::multiply(x, &self.weight)
     }
 }
 
@@ -50,8 +47,7 @@ impl LayerNorm {
     /// `name` is the published one, without `.weight` and `.bias`.
     pub(super) fn new(weights: &Weights, name: &str) -> Self {
         let weight = format!("{name}.weight");
-        let half = weights.half(&weight).is_some();
-        Self { weight: weights.leaf(&weight), bias: weights.leaf(&format!("{name}.bias")), half }
+        Self { weight: weights.leaf(&weight), bias: weights.leaf(&format!("{name}.bias")), half: weights.is_half() }
     }
 
     /// `[.., H]` to `[.., H]`, float32.

@@ -1,7 +1,7 @@
 //! The weights of a model, in one flat buffer per group, under their published names.
 //!
 //! Every weight is a leaf of the graph that looks into its group's buffer. The optimiser, the checkpoint and the clip work
-//! on whole buffers; the model sees matrices.
+//! on whole buffers; the model sees matrices. Gradients have buffers of the same layout, which the backward pass writes to.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use recipe::{Gate, Model, Precision, Purpose, Seeds};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::layout::{self, Head, Planned, PlannedGroup, Start};
+use crate::kernel::{Matrix, Sink};
 
 #[derive(Debug)]
 pub struct Weights {
@@ -25,6 +26,10 @@ pub struct Group {
     values: Tensor,
     /// `[elements]`, the values in bfloat16, where the model computes in it.
     half: Option<Tensor>,
+    /// `[elements]`, float32: what a step's backward passes add up. Nothing is there of a weight that is not `written`.
+    gradient: Tensor,
+    /// `[weights]`, uint8, on the CPU.
+    written: Tensor,
     /// So many elements at the front belong to matrices.
     matrices: i64,
     weights: Vec<Weight>,
@@ -111,20 +116,33 @@ impl Weights {
     /// # Panics
     /// When there is none: model and layout disagree.
     pub(super) fn leaf(&self, name: &str) -> Tensor {
-        self.find(name).1.leaf.shallow_clone()
+        let (group, index) = self.find(name);
+        group.weights[index].leaf.shallow_clone()
     }
 
-    /// The same in bfloat16, where the model computes in it; no leaf.
-    pub(super) fn half(&self, name: &str) -> Option<Tensor> {
-        let (group, weight) = self.find(name);
-        let size = weight.leaf.size();
-        let view = |half: &Tensor| half.narrow(0, weight.offset, size.iter().product()).view(&size[..]);
-        group.half.as_ref().map(view)
+    /// The same with what products need: in bfloat16, where the model computes in it, and the place for its gradient.
+    pub(super) fn matrix(&self, name: &str) -> Matrix {
+        let (group, index) = self.find(name);
+        let weight = &group.weights[index];
+        Matrix {
+            value: weight.leaf.shallow_clone(),
+            half: group.half.as_ref().map(|half| weight.view(half)),
+            sink: Some(Sink {
+                gradient: weight.view(&group.gradient),
+                written: group.written.narrow(0, index as i64, 1),
+            }),
+        }
     }
 
-    fn find(&self, name: &str) -> (&Group, &Weight) {
-        let mut weights = self.groups.iter().flat_map(|group| group.weights.iter().map(move |weight| (group, weight)));
-        match weights.find(|(_, weight)| weight.planned.parts[0] == name) {
+    /// Whether products are in bfloat16.
+    pub(super) fn is_half(&self) -> bool {
+        self.groups.iter().all(|group| group.half.is_some())
+    }
+
+    /// The group of that name, and the weight's place in it.
+    fn find(&self, name: &str) -> (&Group, usize) {
+        let place = |group: &Group| group.weights.iter().position(|weight| weight.planned.parts[0] == name);
+        match self.groups.iter().find_map(|group| Some((group, place(group)?))) {
             Some(found) => found,
             None => unreachable!("the layout has no weight {name}"),
         }
@@ -134,6 +152,14 @@ impl Weights {
 /// Bytes of a tensor's elements; none where it is undefined.
 pub(crate) fn bytes(tensor: &Tensor) -> u64 {
     if tensor.defined() { (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64 } else { 0 }
+}
+
+impl Weight {
+    /// Its part of a `buffer` that is laid out like its group.
+    fn view(&self, buffer: &Tensor) -> Tensor {
+        let shape = self.leaf.size();
+        buffer.narrow(0, self.offset, shape.iter().product()).view(&shape[..])
+    }
 }
 
 impl Group {
@@ -153,7 +179,7 @@ impl Group {
             }
         }
         let values = Tensor::from_slice(&start).to_device(device);
-        let weights = plan
+        let weights: Vec<Weight> = plan
             .into_iter()
             .zip(offsets)
             .map(|(planned, offset)| {
@@ -161,7 +187,10 @@ impl Group {
                 Weight { leaf: view.detach().set_requires_grad(true), planned, offset }
             })
             .collect();
-        Self { values, half: None, matrices, weights }
+        // Nothing of it is touched before a backward pass writes to it.
+        let gradient = Tensor::empty_like(&values);
+        let written = Tensor::zeros([weights.len() as i64], (Kind::Uint8, Device::Cpu));
+        Self { values, half: None, gradient, written, matrices, weights }
     }
 
     pub fn elements(&self) -> i64 {
@@ -171,6 +200,55 @@ impl Group {
     /// The leaves, in the order of the buffer.
     pub fn leaves(&self) -> impl Iterator<Item = &Tensor> {
         self.weights.iter().map(|weight| &weight.leaf)
+    }
+
+    /// Adds gradients that the graph gave back, one for each leaf, undefined where there is none or where the backward pass
+    /// has left it in the buffer itself.
+    pub(crate) fn add_gradients(&self, parts: Vec<Tensor>) {
+        let mut written = self.written();
+        for ((weight, part), written) in self.weights.iter().zip(parts).zip(&mut written) {
+            if part.defined() {
+                let mut sum = weight.view(&self.gradient);
+                no_grad(|| if *written { drop(sum.g_add_(&part)) } else { sum.copy_(&part) });
+                *written = true;
+            }
+        }
+        self.mark(&written);
+    }
+
+    /// Zeros for every weight of which there is no gradient, such as those of a head that was not asked. What the backward
+    /// passes have added up, `[elements]`, float32.
+    pub(crate) fn whole_gradient(&self) -> &Tensor {
+        let mut written = self.written();
+        for (weight, written) in self.weights.iter().zip(&mut written) {
+            if !std::mem::replace(written, true) {
+                let _ = no_grad(|| weight.view(&self.gradient).zero_());
+            }
+        }
+        self.mark(&written);
+        &self.gradient
+    }
+
+    /// The buffer of its gradient; see [`Group::whole_gradient`].
+    pub(crate) fn gradient(&self) -> &Tensor {
+        &self.gradient
+    }
+
+    /// The next backward pass begins a new sum.
+    pub(crate) fn forget_gradient(&self) {
+        let _ = self.written.shallow_clone().zero_();
+    }
+
+    /// Whether there is a gradient of each weight.
+    fn written(&self) -> Vec<bool> {
+        let mut flags = vec![0u8; self.weights.len()];
+        self.written.copy_data_u8(&mut flags, self.weights.len());
+        flags.into_iter().map(|flag| flag != 0).collect()
+    }
+
+    fn mark(&self, written: &[bool]) {
+        let flags: Vec<u8> = written.iter().map(|&written| written.into()).collect();
+        self.written.shallow_clone().copy_(&Tensor::from_slice(&flags));
     }
 
     /// The whole buffer.
