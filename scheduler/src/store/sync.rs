@@ -25,6 +25,7 @@ impl Store {
         for report in &request.attempts {
             let answer = match self.apply_report(node, request.instance, report, policy).await {
                 Err(error) if is_refusal(&error) => self.refuse_report(report, &error, policy).await?,
+                Err(error @ StoreError::Row { .. }) => unheard(report, &error),
                 answer => answer?,
             };
             acknowledged.push(answer);
@@ -123,21 +124,32 @@ impl Store {
         .await?;
         let mut assignments = Vec::with_capacity(rows.len());
         for row in rows {
-            let spec: TrialSpec = read("trial", "spec", row.trial, row.spec)?;
-            let inputs = if known.contains(&row.attempt.0) { Inputs::default() } else { Inputs::of(&spec.recipe) };
-            assignments.push(Assignment {
-                attempt: row.attempt,
-                trial: row.trial,
-                slot: row.slot as u32,
-                corpus: self.files(row.trial, inputs.corpus).await?,
-                vocabulary: self.files(row.trial, inputs.vocabulary).await?,
-                glue: self.files(row.trial, inputs.glue).await?,
-                checkpoint: self.files(row.trial, inputs.checkpoint).await?,
-                spec,
-                from: row.from,
-                resume: row.resume,
-                interrupt: row.interrupt,
-            });
+            let attempt = row.attempt;
+            let assignment = async {
+                let spec: TrialSpec = read("trial", "spec", row.trial, row.spec)?;
+                let inputs = if known.contains(&attempt.0) { Inputs::default() } else { Inputs::of(&spec.recipe) };
+                Ok(Assignment {
+                    attempt,
+                    trial: row.trial,
+                    slot: row.slot as u32,
+                    corpus: self.files(row.trial, inputs.corpus).await?,
+                    vocabulary: self.files(row.trial, inputs.vocabulary).await?,
+                    glue: self.files(row.trial, inputs.glue).await?,
+                    checkpoint: self.files(row.trial, inputs.checkpoint).await?,
+                    spec,
+                    from: row.from,
+                    resume: row.resume,
+                    interrupt: row.interrupt,
+                })
+            };
+            match assignment.await {
+                Ok(assignment) => assignments.push(assignment),
+                // Its lease runs out unless another server, of a version that can read it, hands it out.
+                Err(error @ StoreError::Row { .. }) => {
+                    tracing::error!(%attempt, %error, "an attempt whose trial cannot be read is not handed out");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(assignments)
     }
@@ -175,6 +187,13 @@ fn refusal(report: &AttemptReport) -> Acknowledgement {
         log: report.log.last().map_or(0, |line| line.sequence),
         closed: true,
     }
+}
+
+/// The answer to a report whose attempt cannot be read here: nothing of it is taken note of, so that it is repeated, and
+/// what else its node says is heard.
+fn unheard(report: &AttemptReport, error: &StoreError) -> Acknowledgement {
+    tracing::error!(attempt = %report.attempt, %error, "a report whose attempt cannot be read is not heard");
+    Acknowledgement { attempt: report.attempt, events: 0, log: 0, closed: false }
 }
 
 /// The items whose numbers follow on `seen` without a gap.
@@ -279,7 +298,9 @@ impl Said {
 
     /// Other trials are given their budgets by a timing report, so it has to hold what they are reckoned from.
     fn check_timing(&mut self, spec: &TrialSpec) {
-        let (Some(Outcome::Succeeded { report }), Recipe::Timing(timing)) = (&self.finished, &spec.recipe) else { return };
+        let (Some(Outcome::Succeeded { report }), Recipe::Timing(timing)) = (&self.finished, &spec.recipe) else {
+            return;
+        };
         if let Report::Timing(report) = &**report
             && let Some(arm) = report.lacks(timing)
         {

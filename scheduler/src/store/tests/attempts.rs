@@ -218,6 +218,25 @@ async fn a_report_that_the_database_refuses_ends_its_attempt_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_trial_that_cannot_be_read_is_not_handed_out_and_holds_nobody_up() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 2, "cpu");
+    agent.sync(&world.store, vec![]).await;
+    world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;
+    world.control.round().await.unwrap();
+    let run = agent.sync(&world.store, vec![]).await.run;
+    assert_eq!(run.len(), 2);
+    // As of a later version, with a field that this one does not know.
+    let spoil = "update trial set spec = jsonb_set(spec, '{recipe,later}', '1')
+                 where id = (select trial_id from attempt order by slot limit 1)";
+    world.database.execute(spoil).await;
+    let said: Vec<_> = run.iter().map(|of| says(of.attempt, 1, vec![started(None), progress(1, 9.0)])).collect();
+    let answer = agent.sync(&world.store, said).await;
+    assert_eq!(answer.run.iter().map(|of| of.attempt).collect::<Vec<_>>(), [run[1].attempt]);
+    assert_eq!(world.store.points(run[1].trial, 100).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn after_a_device_fault_another_node_is_tried() {
     let world = World::new().await;
     let (faulty, other) = (Agent::new(&world, "a", 1, "cuda:0"), Agent::new(&world, "b", 1, "cuda:0"));
