@@ -65,6 +65,7 @@ fn pretrain(arm: &str, seed: u64, loss: Option<f64>) -> EndedTrial {
             trained_seconds: 900.0,
             tokens: 8_192_000,
             validation_loss,
+            validation_accuracy: None,
             digest: String::new(),
             checkpoint: String::new(),
         }))

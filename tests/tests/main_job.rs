@@ -50,6 +50,44 @@ async fn assert_reported(service: &Service, job: &str, tasks: &[&str], seeds: us
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
+    let service = Service::start().await;
+    let data = service.home().join("generated");
+    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    service.register("shapes", "images", &data.join("images/generated-shapes")).await;
+    for (images, length, accurate) in
+        [(json!({"kind": "classifier", "patch": 4}), 17, true), (json!({"kind": "pixels", "levels": 4}), 256, false)]
+    {
+        let id = service
+            .submit(&json!({
+                "name": "images", "corpus": "shapes", "images": images,
+                "model": {"blocks": 3, "hidden": 32, "heads": 2, "intermediate": 64},
+                "pretrain": {"steps": 60, "batch": 8, "learning_rate": {"peak": 3e-3}, "seeds": 2},
+                "arms": [{"name": "pre-ln"}, {"name": "pld", "layer_drop": {"theta_limit": 0.5}}],
+                "timing": {"rounds": 2, "steps_per_turn": 3, "warmup_steps": 1},
+                "probe": {"sequences": 16, "shuffles": 2}
+            }))
+            .await;
+        let ended = service.ended(&id, Duration::from_secs(240)).await;
+        assert_eq!(ended["status"], "succeeded", "{ended:#}");
+        let trials = service.trials(&id).await;
+        assert_eq!(trials.len(), 1 + 4 + 4);
+        assert!(trials.iter().all(|trial| trial["state"] == "succeeded"), "{trials:#?}");
+        let report = service.get(&format!("/jobs/{id}/report")).await;
+        for arm in report["pretrain"].as_array().unwrap() {
+            assert_eq!(arm["validation_loss"]["n"], 2, "{arm:#}");
+            assert_eq!(arm["validation_accuracy"].is_object(), accurate, "{arm:#}");
+        }
+        assert!(report["speed"]["fit"].is_object() || report["speed"]["arms"].is_array(), "{report:#}");
+        assert_eq!(report["probes"].as_array().unwrap().len(), 2);
+        let pretrained = trials.iter().find(|trial| trial["stage"] == "pretrain").unwrap();
+        assert_eq!(pretrained["report"]["tokens"], 60 * 8 * length);
+        let markdown = service.get_text(&format!("/jobs/{id}/report?format=markdown")).await;
+        assert_eq!(markdown.contains("Validation accuracy"), accurate, "{markdown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_on_generated_data_ends_with_a_report() {
     let service = Service::start().await;
     let data = service.home().join("generated");

@@ -10,6 +10,9 @@ use crate::data::material::PretrainBatch;
 use crate::kernel::Noise;
 use crate::recompute::Tape;
 
+/// What the share of images is called whose class was said rightly.
+pub const VALIDATION_ACCURACY: &str = "validation_accuracy";
+
 /// A model with what its loss needs.
 #[derive(Debug)]
 pub struct Objective {
@@ -194,7 +197,7 @@ impl Objective {
             }
             Kinds::Images { rule: Images::Classifier { .. }, .. } => {
                 let (loss, right) = (mean(sums.masked), mean(sums.classes));
-                vec![named("validation_loss", loss), named("validation_accuracy", right)]
+                vec![named("validation_loss", loss), named(VALIDATION_ACCURACY, right)]
             }
             Kinds::Images { rule: Images::Pixels { .. }, .. } => vec![named("validation_loss", mean(sums.masked))],
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use images::Images;
 use recipe::problem::Problems;
 use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
 use recipe::{
@@ -19,7 +20,6 @@ use tch::Device;
 
 use crate::checkpoint::{self, Verified};
 use crate::data::DataError;
-use crate::data::images::Images;
 use crate::data::material::Material;
 use crate::data::tokens::{Shards, VocabularySource};
 use crate::device::{self, Choice};
@@ -28,6 +28,7 @@ use crate::failure::{Broken, TrainerError, caught};
 use crate::finetune::{DEV, Finetuning, SELECTION};
 use crate::kernel;
 use crate::memory;
+use crate::objective::VALIDATION_ACCURACY;
 use crate::origin;
 use crate::pretrain::Pretraining;
 use crate::probe;
@@ -175,8 +176,7 @@ impl<'a> Run<'a> {
             let limit = limit_bytes.unwrap_or_else(|| memory::available(self.device));
             let total = recipe.arms.len() as u64;
             for (done, ((arm, material), row)) in (1..).zip(recipe.arms.iter().zip(&materials).zip(&mut report.arms)) {
-                let largest =
-                    memory::largest_batch(&arm.recipe, self.seeds, material, self.device, limit, self.stop)?;
+                let largest = memory::largest_batch(&arm.recipe, self.seeds, material, self.device, limit, self.stop)?;
                 row.largest_batch = Some(largest);
                 emitter.preparing("largest batch", done, total)?;
             }
@@ -195,11 +195,13 @@ impl<'a> Run<'a> {
         let Finish { state, evaluation, last } = finish;
         // The others stand in the points of the last evaluation.
         let [(_, validation_loss), ..] = evaluation[..] else { unreachable!("pre-training evaluates its loss first") };
+        let accuracy = evaluation.iter().find(|(name, _)| name == VALIDATION_ACCURACY);
         Ok(Ok(Report::Pretrain(PretrainReport {
             steps: state.step,
             trained_seconds: state.trained_seconds,
             tokens: state.step * u64::from(recipe.batch) * u64::from(recipe.length),
             validation_loss,
+            validation_accuracy: accuracy.map(|(_, accuracy)| *accuracy),
             digest: state.chain,
             checkpoint: last,
         })))
@@ -316,7 +318,7 @@ impl<'a> Run<'a> {
     ) -> Result<Material, TrainerError> {
         let folder = needed(&self.options.corpus);
         emitter.preparing("reading images", 0, 0)?;
-        let images = Images::read(folder, recipe.held_out)?;
+        let images = Images::read(folder, recipe.held_out).map_err(DataError::from)?;
         let mut problems = Problems::default();
         rule.check_shape(images.shape, recipe.length, &mut problems);
         let mut problems = problems.into_vec();

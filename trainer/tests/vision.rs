@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use images::Images;
 use program::{Bench, Exited, Running, changed, finish, learned, pretrain, spec, without_stage};
 use recipe::seeds::{Purpose, below, generator};
 use recipe::{Event, FailureKind, Gate, Moment, Pretrain, Seeds};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
-use trainer::data::images::Images;
 use trainer::data::material::{Material, PretrainBatch};
 use trainer::pretrain::Pretraining;
 use trainer::recompute::Tape;

@@ -72,6 +72,8 @@ export interface PretrainSeed {
   seed: number;
   steps: number | null;
   validation_loss: number | null;
+  /** Of a classifier of images alone. */
+  validation_accuracy?: number | null;
   hours: number | null;
   failure: string | null;
 }
@@ -81,6 +83,8 @@ export interface PretrainArm {
   seeds: PretrainSeed[];
   validation_loss: Summary | null;
   comparison: Comparison | null;
+  validation_accuracy?: Summary | null;
+  accuracy_comparison?: Comparison | null;
 }
 
 /** Means over the checkpoints of an arm. */

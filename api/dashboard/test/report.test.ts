@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { blockLines, blockRows, quantities } from '../src/parts/blocks';
 import { memoryShown } from '../src/parts/memory';
-import { lossTable, pValue, taskTable } from '../src/parts/strips';
+import { accuracyTable, lossTable, pValue, taskTable } from '../src/parts/strips';
 import { verdicts } from '../src/parts/verdict';
 import type { ArmMemory, ArmSpeed, Comparison, GlueTask, ProbeArm, Report } from '../src/report';
 
@@ -148,6 +148,18 @@ test('scores are shown times 100, losses as they are', () => {
   const [task, loss] = [taskTable(RTE), lossTable(REPORT.pretrain)];
   expect([task.text(0.527), task.tickText(0.57), task.differenceText(-0.0123)]).toEqual(['52.7', '57', '−1.2']);
   expect([loss.text(3.1), loss.tickText(3.1), loss.differenceText(0.5)]).toEqual(['3.100', '3.1', '+0.500']);
+});
+
+test('accuracies of images are shown times 100, with their own difference', () => {
+  const arms = structuredClone(REPORT.pretrain);
+  for (const arm of arms) for (const seed of arm.seeds) seed.validation_accuracy = 0.9;
+  arms[0]!.validation_accuracy = { ...arms[0]!.validation_loss!, mean: 0.9 };
+  arms[1]!.accuracy_comparison = comparison({ mean_difference: -0.02 });
+  const table = accuracyTable(arms);
+  expect([table.text(0.9123), table.tickText(0.5), table.differenceText(-0.02)]).toEqual(['91.23', '50', '−2.00']);
+  expect(table.rows.map((row) => row.mean)).toEqual([0.9, null]);
+  expect(table.rows[0]!.dots.map((dot) => dot.value)).toEqual(arms[0]!.seeds.map(() => 0.9));
+  expect(table.rows[1]!.difference?.mean).toBe(-0.02);
 });
 
 test('a diverged pre-train seed stays in the table; an arm without an ended seed does not', () => {

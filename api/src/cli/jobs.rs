@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use recipe::Report;
 use reqwest::Method;
-use scheduler::dataset::{DatasetKind, DatasetView};
+use scheduler::dataset::DatasetView;
 use scheduler::job::{JobSummary, TrialCounts};
 use scheduler::node::NodeView;
 use scheduler::trial::TrialView;
@@ -171,20 +171,11 @@ pub(crate) async fn datasets(connection: Connection) -> Result<()> {
         .into_iter()
         .map(|dataset| {
             let digest = dataset.digest.chars().take(12).collect();
-            vec![dataset.name, kind(dataset.kind).into(), text::bytes(dataset.bytes), digest, dataset.path]
+            vec![dataset.name, dataset.kind.name().into(), text::bytes(dataset.bytes), digest, dataset.path]
         })
         .collect();
     println!("{}", lay_out(&columns, &rows, terminal_width()));
     Ok(())
-}
-
-const fn kind(kind: DatasetKind) -> &'static str {
-    match kind {
-        DatasetKind::Corpus => "corpus",
-        DatasetKind::Vocabulary => "vocabulary",
-        DatasetKind::Glue => "glue",
-        DatasetKind::Checkpoint => "checkpoint",
-    }
 }
 
 pub(crate) async fn cancel(arguments: Cancel) -> Result<()> {

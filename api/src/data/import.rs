@@ -15,7 +15,7 @@ use crate::cli::text;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A folder with corpus/, vocab/ and glue/ (any of them), or one data set (then with --kind)
+    /// A folder with corpus/, vocab/, glue/, checkpoints/ and images/ (any of them), or one data set (then with --kind)
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// What PATH is, when it is one data set
@@ -38,6 +38,8 @@ enum Kind {
     Glue,
     /// A folder with a model of the BERT family in Hugging Face's layout
     Checkpoint,
+    /// A folder with the files of MNIST (IDX) or CIFAR
+    Images,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Self::Vocabulary => "vocabulary",
             Self::Glue => "glue",
             Self::Checkpoint => "checkpoint",
+            Self::Images => "images",
         }
     }
 }
@@ -81,13 +84,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What a data folder holds: every file of corpus/, every vocabulary of vocab/, glue/, and every folder of checkpoints/.
+/// What a data folder holds: every file of corpus/, every vocabulary of vocab/, glue/, and every folder of checkpoints/ and
+/// of images/.
 fn survey(folder: &Path) -> Result<Vec<Entry>> {
-    ensure!(
-        folder.is_dir(),
-        "{} is a file; say what it is with --kind corpus, vocabulary, glue or checkpoint",
-        folder.display()
-    );
+    ensure!(folder.is_dir(), "{} is a file; say what it is with --kind corpus or vocabulary", folder.display());
     let mut entries = Vec::new();
     for (subfolder, kind) in [("corpus", Kind::Corpus), ("vocab", Kind::Vocabulary)] {
         for path in files(&folder.join(subfolder))? {
@@ -101,8 +101,10 @@ fn survey(folder: &Path) -> Result<Vec<Entry>> {
     if Task::rows().iter().any(|row| glue.join(row.folder).is_dir()) {
         entries.push(Entry { name: "glue".into(), kind: Kind::Glue, path: glue });
     }
-    for path in folders(&folder.join("checkpoints"))? {
-        entries.push(Entry { name: name_of(&path, Kind::Checkpoint)?, kind: Kind::Checkpoint, path });
+    for (subfolder, kind) in [("checkpoints", Kind::Checkpoint), ("images", Kind::Images)] {
+        for path in folders(&folder.join(subfolder))? {
+            entries.push(Entry { name: name_of(&path, kind)?, kind, path });
+        }
     }
     if folder.join(super::generate::MARK).is_file() {
         // Under these names nobody takes the scores for those of the real tasks.
@@ -111,7 +113,10 @@ fn survey(folder: &Path) -> Result<Vec<Entry>> {
         }
     }
     if entries.is_empty() {
-        bail!("{} holds no corpus/*.txt*, vocab/*.txt or glue/; name a single data set with --kind", folder.display());
+        bail!(
+            "{} holds no corpus/*.txt*, vocab/*.txt, glue/, checkpoints/ or images/; name a single data set with --kind",
+            folder.display()
+        );
     }
     Ok(entries)
 }
@@ -142,7 +147,7 @@ fn is_data(path: &Path, kind: Kind) -> bool {
     match kind {
         Kind::Corpus => CORPUS_ENDINGS.iter().any(|ending| name.ends_with(ending)),
         Kind::Vocabulary => name.ends_with(".txt"),
-        Kind::Glue | Kind::Checkpoint => false,
+        Kind::Glue | Kind::Checkpoint | Kind::Images => false,
     }
 }
 
@@ -163,7 +168,7 @@ mod tests {
     #[test]
     fn a_data_folder_becomes_data_sets_named_after_its_files() {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["corpus", "vocab", "glue/RTE", "checkpoints/bert-base"] {
+        for folder in ["corpus", "vocab", "glue/RTE", "checkpoints/bert-base", "images/mnist"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         for file in ["corpus/wiki-00.txt.xz", "corpus/README.md", "vocab/bert-base-uncased-vocab.txt"] {
@@ -176,6 +181,7 @@ mod tests {
             ("bert-base-uncased", Kind::Vocabulary),
             ("glue", Kind::Glue),
             ("bert-base", Kind::Checkpoint),
+            ("mnist", Kind::Images),
         ];
         assert_eq!(named, expected);
     }

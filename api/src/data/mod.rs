@@ -11,11 +11,11 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Register a folder (corpus/, vocab/, glue/), or one file or folder, with a server
+    /// Register a folder (corpus/, vocab/, glue/, checkpoints/, images/), or one file or folder, with a server
     Import(import::Arguments),
     /// Fetch the official GLUE archives and unpack them in the official layout
     Fetch(fetch::Arguments),
-    /// Write a small generated corpus with GLUE-shaped tasks, for machines with neither data nor network
+    /// Write a small generated corpus with GLUE-shaped tasks, and images of shapes, for machines with neither data nor network
     Generate(generate::Arguments),
 }
 

@@ -6,7 +6,9 @@ use recipe::{
     Algorithm, Dataset, Finetune, Keep, LearningRate, Optimizer, Problem, Recipe, Seeds, Source, Task, TrialSpec,
 };
 
-use super::{NewTrial, TRAINING, check_seeds};
+use super::NewTrial;
+use super::check::check_seeds;
+use super::cost::TRAINING;
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{GlueSpec, KeepChoice, PretrainSpec};
 
@@ -147,7 +149,7 @@ pub(super) fn trials(glue: &GlueSpec, settings: &PretrainSpec, data: &Scan, orig
 fn steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
     let examples = match &data.facts {
         DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
-        DatasetFacts::Corpus | DatasetFacts::Vocabulary { .. } | DatasetFacts::Checkpoint { .. } => 0,
+        _ => 0,
     };
     let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
     (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)

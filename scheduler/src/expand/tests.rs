@@ -2,11 +2,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use recipe::Precision;
+use recipe::{Keep, Model, Norm, Optimizer, Precision, Size};
 use serde_json::json;
 
-use recipe::{Keep, Optimizer};
-
+use super::check::planned;
 use super::*;
 
 fn scan(name: &str, facts: DatasetFacts) -> Scan {
@@ -105,6 +104,72 @@ fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
         plan.trials,
         PlannedTrials { timing: 1, pretrain: job.arms.len() as u64, finetune: 0, probe: job.arms.len() as u64 }
     );
+}
+
+/// A job that learns from images, and the datasets with images of this shape.
+fn of_images(images: serde_json::Value, change: impl FnOnce(&mut serde_json::Value)) -> JobSpec {
+    spec(|job| {
+        for field in ["vocabulary", "glue"] {
+            job.as_object_mut().unwrap().remove(field);
+        }
+        job["pretrain"].as_object_mut().unwrap().remove("length");
+        job["images"] = images;
+        change(job);
+    })
+}
+
+fn with_images(side: u32, classes: u32) -> Datasets {
+    let shape = recipe::ImageShape { height: side, width: side, channels: 3 };
+    let corpus = Some(scan("cifar", DatasetFacts::Images { shape, classes, train: 50_000, test: 10_000 }));
+    Datasets { corpus, vocabulary: None, glue: None, ..datasets() }
+}
+
+#[test]
+fn images_make_sequences_of_their_own_length_and_cost_what_their_head_predicts() {
+    let classifier = json!({"kind": "classifier", "patch": 4});
+    let pixels = json!({"kind": "pixels", "levels": 16});
+    // (rule, tokens, positions that are predicted, what they are told apart by)
+    for (rule, tokens, predicted, outputs) in [(classifier, 65, 1, 10), (pixels, 3072, 3072, 16)] {
+        let job = of_images(rule, |_| ());
+        assert_eq!(check(&job), []);
+        let Expansion { trials, plan } = expand(&job, &with_images(32, 10)).unwrap();
+        for trial in &trials {
+            assert_eq!(trial.spec.recipe.validate(), []);
+        }
+        let Recipe::Pretrain(recipe) = &trials[1].spec.recipe else { panic!("a pre-train trial") };
+        assert_eq!((recipe.length, recipe.model.positions, &recipe.vocabulary), (tokens, tokens, &None));
+        let model = &recipe.model;
+        let encoder = f64::from(model.blocks) * model.block_flops(tokens.into());
+        let head = 2.0 * f64::from(model.hidden * predicted * outputs);
+        let expected = 3.0 * 32.0 * 2000.0 * (encoder + head);
+        assert!((plan.arms[0].pretrain_flops / expected - 1.0).abs() < 1e-12, "{plan:?}");
+        assert!(plan.arms[2].flop_saving > 0.0);
+        // What is shown of a job is not filled in with what images do not have.
+        let shown = job.filled_in();
+        assert_eq!((shown.vocabulary, shown.pretrain.length), (None, None));
+    }
+}
+
+#[test]
+fn what_images_do_not_go_with_is_refused_at_its_place() {
+    let rule = json!({"kind": "classifier", "patch": 4});
+    let wrong = |change: fn(&mut serde_json::Value)| pointers(&of_images(rule.clone(), change));
+    assert_eq!(wrong(|job| job["vocabulary"] = json!("bert-base-uncased")), ["/vocabulary"]);
+    assert_eq!(wrong(|job| job["glue"] = json!({"tasks": ["rte"]})), ["/glue"]);
+    assert_eq!(wrong(|job| job["pretrain"]["objective"] = json!({"rate": 0.3})), ["/pretrain/objective"]);
+    assert_eq!(wrong(|job| job["arms"][1]["objective"] = json!({"electra": {}})), ["/arms/1/objective"]);
+    assert_eq!(wrong(|job| job["images"]["patch"] = json!(0)), ["/images/patch"]);
+
+    let known = |images: &serde_json::Value, datasets: &Datasets, change: fn(&mut serde_json::Value)| {
+        let problems = expand(&of_images(images.clone(), change), datasets).unwrap_err();
+        problems.into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&rule, &with_images(30, 10), |_| ()), ["/images/patch"]);
+    assert_eq!(known(&rule, &with_images(32, 10), |job| job["pretrain"]["length"] = json!(64)), ["/pretrain/length"]);
+    assert_eq!(known(&rule, &with_images(32, 1), |_| ()), ["/corpus"]);
+    assert!(expand(&of_images(json!({"kind": "pixels", "levels": 2}), |_| ()), &with_images(4, 1)).is_ok());
+    // More tokens than a model can have positions.
+    assert_eq!(known(&json!({"kind": "pixels", "levels": 2}), &with_images(256, 2), |_| ()), ["/images"]);
 }
 
 #[test]

@@ -132,6 +132,30 @@ fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
         ]);
     }
     table.write(text);
+    if arms.iter().any(|arm| arm.validation_accuracy.is_some()) {
+        accuracy_table(arms, text);
+    }
+}
+
+/// Of classifiers of images, in percent.
+fn accuracy_table(arms: &[PretrainArm], text: &mut String) {
+    text.push('\n');
+    let mut table = Table::new(["Arm", "n", "Validation accuracy, %", "sd", "Difference", "p"]);
+    let hundredfold = |interval: Option<[f64; 2]>| interval.map(|ends| ends.map(|end| 100.0 * end));
+    for arm in arms {
+        let (own, difference) = (arm.validation_accuracy.as_ref(), arm.accuracy_comparison.as_ref());
+        table.row([
+            arm.arm.clone(),
+            own.map_or(0, |own| own.n).to_string(),
+            own.map_or(UNKNOWN.into(), |own| with_interval(number(100.0 * own.mean, 2), hundredfold(own.interval), 2)),
+            own.and_then(|own| own.sd).map_or(UNKNOWN.into(), |sd| number(100.0 * sd, 2)),
+            difference.map_or(UNKNOWN.into(), |c| {
+                with_interval(format!("{:+.2}", 100.0 * c.mean_difference), hundredfold(c.interval), 2)
+            }),
+            p_value(difference.and_then(|c| c.p_paired_t)),
+        ]);
+    }
+    table.write(text);
 }
 
 fn probe_section(arms: &[ProbeArm], text: &mut String) {

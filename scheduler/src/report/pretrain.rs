@@ -15,8 +15,14 @@ pub struct PretrainArm {
     pub seeds: Vec<PretrainSeed>,
     /// At full depth, without scale, at the end of the budget; over the seeds that have one.
     pub validation_loss: Option<Summary>,
-    /// Against the baseline, over shared seeds. Absent for the baseline itself.
+    /// Of the loss, against the baseline, over shared seeds. Absent for the baseline itself.
     pub comparison: Option<Comparison>,
+    /// Of a classifier of images: the share of held-out images whose class is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<Summary>,
+    /// Of the accuracy, like `comparison`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_comparison: Option<Comparison>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +30,8 @@ pub struct PretrainSeed {
     pub seed: u64,
     pub steps: Option<u64>,
     pub validation_loss: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
     /// Wall time of training steps alone, over all attempts.
     pub hours: Option<f64>,
     /// What the steps would have taken on the device of the timing trial: hours that can be compared, wherever a trial ran.
@@ -36,19 +44,21 @@ pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm>
         let timed = speed?.arms.iter().find(|timed| timed.arm == arm)?;
         Some(timed.seconds_per_step.mean)
     };
-    let losses = |seeds: &[PretrainSeed]| -> Runs {
-        seeds.iter().filter_map(|seed| Some(((seed.seed, 0), seed.validation_loss?))).collect()
-    };
-    let baseline = losses(&seeds(facts, &facts.baseline, None));
+    let baseline = seeds(facts, &facts.baseline, None);
     let row = |arm: &String| {
         let seeds = seeds(facts, arm, step_seconds(arm));
-        let runs = losses(&seeds);
-        PretrainArm {
-            validation_loss: Summary::of(&runs.values().copied().collect::<Vec<f64>>()),
-            comparison: if *arm == facts.baseline { None } else { compare(arm, &runs, &baseline) },
-            arm: arm.clone(),
-            seeds,
-        }
+        // One measure of the seeds, and how it compares.
+        let measured = |measure: fn(&PretrainSeed) -> Option<f64>| {
+            let runs = |seeds: &[PretrainSeed]| -> Runs {
+                seeds.iter().filter_map(|seed| Some(((seed.seed, 0), measure(seed)?))).collect()
+            };
+            let own = runs(&seeds);
+            let comparison = if *arm == facts.baseline { None } else { compare(arm, &own, &runs(&baseline)) };
+            (Summary::of(&own.values().copied().collect::<Vec<f64>>()), comparison)
+        };
+        let (validation_loss, comparison) = measured(|seed| seed.validation_loss);
+        let (validation_accuracy, accuracy_comparison) = measured(|seed| seed.validation_accuracy);
+        PretrainArm { arm: arm.clone(), seeds, validation_loss, comparison, validation_accuracy, accuracy_comparison }
     };
     facts.pretrained().map(row).collect()
 }
@@ -65,6 +75,7 @@ fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSee
                     seed,
                     steps: Some(report.steps),
                     validation_loss: Some(report.validation_loss).filter(|loss| loss.is_finite()),
+                    validation_accuracy: report.validation_accuracy,
                     hours: Some(report.trained_seconds / 3600.0),
                     reference_hours: step_seconds.map(|seconds| report.steps as f64 * seconds / 3600.0),
                     failure: None,
@@ -73,6 +84,7 @@ fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSee
                     seed,
                     steps: None,
                     validation_loss: None,
+                    validation_accuracy: None,
                     hours: None,
                     reference_hours: None,
                     failure: Some(failure.kind),

@@ -126,7 +126,9 @@ fn arm_speed(
 fn fits(timing: &Timing, baseline: &str, arm: &str) -> bool {
     let step = |name: &str| {
         let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe)?;
-        let Pretrain { model, objective, images, optimizer, batch, micro_batches, length, precision, recompute, .. } = recipe;
+        let Pretrain {
+            model, objective, images, optimizer, batch, micro_batches, length, precision, recompute, ..
+        } = recipe;
         Some((model, objective, images, optimizer, batch, micro_batches, length, precision, recompute))
     };
     step(arm).is_some() && step(arm) == step(baseline)

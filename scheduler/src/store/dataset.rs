@@ -169,10 +169,11 @@ impl Store {
         }
         let (mut corpus, mut vocabulary, mut glue) = (None, None, None);
         if spec.pretraining_arms().next().is_some() {
-            if let VocabularyChoice::Named(name) = &spec.vocabulary {
-                vocabulary = Some(self.resolve(name, DatasetKind::Vocabulary, "/vocabulary").await?);
+            if let Some(VocabularyChoice::Named(name)) = spec.vocabulary() {
+                vocabulary = Some(self.resolve(&name, DatasetKind::Vocabulary, "/vocabulary").await?);
             }
-            corpus = Some(self.resolve(&spec.corpus, DatasetKind::Corpus, "/corpus").await?);
+            let kind = if spec.images.is_some() { DatasetKind::Images } else { DatasetKind::Corpus };
+            corpus = Some(self.resolve(&spec.corpus, kind, "/corpus").await?);
         }
         if let Some(spec) = &spec.glue {
             glue = Some(self.resolve(&spec.dataset, DatasetKind::Glue, "/glue/dataset").await?);
@@ -190,15 +191,12 @@ impl Store {
     }
 
     async fn resolve(&self, name: &str, kind: DatasetKind, pointer: &str) -> Result<Scan, PlanError> {
-        let word = match kind {
-            DatasetKind::Corpus => "corpus",
-            DatasetKind::Vocabulary => "vocabulary",
-            DatasetKind::Glue => "GLUE folder",
-            DatasetKind::Checkpoint => "checkpoint",
-        };
         let found = self.dataset_by_name(name).await?.filter(|scan| scan.kind() == kind);
-        let scan =
-            found.ok_or_else(|| PlanError::NotRegistered { kind: word, name: name.into(), pointer: pointer.into() })?;
+        let scan = found.ok_or_else(|| PlanError::NotRegistered {
+            kind: kind.noun(),
+            name: name.into(),
+            pointer: pointer.into(),
+        })?;
         let verified = tokio::task::spawn_blocking(move || scan.verify().map(|()| scan)).await;
         match verified {
             Ok(Ok(scan)) => Ok(scan),

@@ -108,8 +108,9 @@ mod tests {
     use crate::images::Images;
     use crate::learning_rate::{Decay, LearningRate};
     use crate::model::{Model, Norm, Size};
+    use crate::objective::Mlm;
     use crate::optimizer::Optimizer;
-    use crate::stage::{Mlm, Precision};
+    use crate::stage::Precision;
 
     fn recipe(digest: Option<&str>) -> Pretrain {
         let dataset = |name: &str| Dataset { name: name.into(), digest: digest.map(String::from) };

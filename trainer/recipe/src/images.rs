@@ -74,6 +74,14 @@ impl Images {
         }
     }
 
+    /// Numbers that the head tells apart, of images of so many classes.
+    pub const fn outputs(&self, classes: u32) -> u32 {
+        match *self {
+            Images::Classifier { .. } => classes,
+            Images::Pixels { levels } => levels,
+        }
+    }
+
     /// Length of the sequence that an image becomes; `None` where patches do not cover it.
     pub fn tokens(&self, shape: ImageShape) -> Option<u64> {
         match *self {

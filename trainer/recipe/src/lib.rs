@@ -9,10 +9,10 @@
 //! | [`model`] | shape and norm placement of the encoder |
 //! | [`layer_drop`], [`gate`] | theta(t), keep probability per block; the draws |
 //! | [`growth`] | training that starts shallow |
-//! | [`images`] | images in place of text |
+//! | [`objective`], [`images`] | what is learned from text, and from images |
 //! | [`schedule`] | what varies over a run |
 //! | [`learning_rate`], [`optimizer`] | the update |
-//! | [`stage`] | what a trial does: timing, pretrain, finetune |
+//! | [`stage`] | what a trial does: timing, pretrain, finetune, probe |
 //! | [`finetune`] | from which checkpoint, which blocks of it, judged on what |
 //! | [`published`] | checkpoints in Hugging Face's layout |
 //! | [`task`] | the GLUE tasks, one row each |
@@ -30,6 +30,7 @@ pub mod images;
 pub mod layer_drop;
 pub mod learning_rate;
 pub mod model;
+pub mod objective;
 pub mod optimizer;
 pub mod problem;
 pub mod published;
@@ -49,13 +50,13 @@ pub use images::{ImageShape, Images};
 pub use layer_drop::{Depth, DepthIndex, Direction, LayerDrop};
 pub use learning_rate::{Decay, LearningRate};
 pub use model::{Model, Norm, Size, Sublayer};
+pub use objective::{Electra, Mlm};
 pub use optimizer::{Algorithm, ClosedBlocks, DecayOn, Optimizer};
 pub use problem::Problem;
 pub use report::Report;
 pub use schedule::{Moment, Shape};
 pub use seeds::{Purpose, Seeds};
 pub use stage::{
-    Dataset, Electra, LargestBatch, Mlm, Precision, Pretrain, Probe, Recipe, Stage, Timing, TimingArm, TrialSpec,
-    Vocabulary,
+    Dataset, LargestBatch, Precision, Pretrain, Probe, Recipe, Stage, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 pub use task::Task;

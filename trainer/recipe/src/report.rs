@@ -111,6 +111,9 @@ pub struct PretrainReport {
     pub trained_seconds: f64,
     pub tokens: u64,
     pub validation_loss: f64,
+    /// Share of the held-out images whose class is found; of a classifier of images alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
     /// Hex sha256 chained over (step, loss bits) of every step: equal chains, equal runs.
     pub digest: String,
     /// Hex sha256 of the final checkpoint's manifest.

@@ -87,6 +87,15 @@ pub fn permutation(generator: &mut impl Rng, n: usize) -> Vec<u32> {
     order
 }
 
+/// Of the data, not of a trial: every seed and every arm validates on the same documents or images.
+pub const HELD_OUT_SEED: u64 = 0x6865_6c64_206f_7574;
+
+/// Whether the document or image at that place (from 0) belongs to the validation part at this share: an independent draw
+/// for each.
+pub fn is_held_out(index: u64, share: f64) -> bool {
+    uniform(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, index, 0)) < share
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
-use recipe::seeds::{Purpose, generator, uniform};
+use recipe::seeds::is_held_out;
 use sha2::{Digest, Sha256};
 use xz2::bufread::XzDecoder;
 
@@ -17,9 +17,6 @@ use super::DataError;
 const EXTENSIONS: [&str; 4] = [".txt", ".txt.xz", ".txt.gz", ".txt.zst"];
 const BUFFER_BYTES: usize = 1 << 18;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Of the corpus, not of a trial: every seed and every arm validates on the same documents.
-pub(super) const HELD_OUT_SEED: u64 = 0x6865_6c64_206f_7574;
 
 /// The files of a corpus, in the order in which they are read.
 #[derive(Debug, Clone)]
@@ -43,11 +40,6 @@ impl Document {
     pub fn is_held_out(&self, share: f64) -> bool {
         is_held_out(self.index, share)
     }
-}
-
-/// Whether the document or image at that place (from 0) belongs to the validation part at this share.
-pub(super) fn is_held_out(index: u64, share: f64) -> bool {
-    uniform(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, index, 0)) < share
 }
 
 impl Corpus {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use recipe::{Failure, FailureKind, ImageShape};
+use images::ImageError;
+use recipe::{Failure, FailureKind};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -55,44 +56,10 @@ pub enum DataError {
     #[error("{}: no examples in it", path.display())]
     NoExamples { path: PathBuf },
 
-    #[error(
-        "{}: no file of training images in this folder, such as train-images-idx3-ubyte (IDX), data_batch_1.bin \
-         (CIFAR-10) or train.bin (CIFAR-100)",
-        path.display()
-    )]
-    NoImages { path: PathBuf },
-    #[error("{}: {} and {} are of two formats: keep one of them", path.display(), one.display(), other.display())]
-    ImageFormats { path: PathBuf, one: PathBuf, other: PathBuf },
-    #[error("{}: {} is not there, which holds the labels of these images", path.display(), labels.display())]
-    NoLabels { path: PathBuf, labels: PathBuf },
-    #[error("{}: the compressed file is damaged: {source}", path.display())]
-    DamagedImages { path: PathBuf, source: io::Error },
-    #[error("{}: {found} bytes, where the header has {expected}", path.display())]
-    ImageHeader { path: PathBuf, found: u64, expected: u64 },
-    /// In hex.
-    #[error("{}: begins with {found}, not {expected}", path.display())]
-    ImageMagic { path: PathBuf, found: String, expected: String },
-    #[error("{}: {}", path.display(), off(*found, *expected))]
-    ImageBytes { path: PathBuf, found: u64, expected: u64 },
-    #[error("{}: {bytes} bytes are not whole records of {record}", path.display())]
-    ImageRecords { path: PathBuf, bytes: u64, record: u64 },
-    #[error("{}: no images in it", path.display())]
-    EmptyImages { path: PathBuf },
-    #[error("{}: {images} images, where {} has {labels} labels", path.display(), labels_path.display())]
-    ImageCount { path: PathBuf, images: u64, labels_path: PathBuf, labels: u64 },
-    #[error("{}: images of {found}, where the files before have {expected}", path.display())]
-    ImageShape { path: PathBuf, found: ImageShape, expected: ImageShape },
-    /// `found` counts from 0.
-    #[error("{}: an image of class {found}, where there are {classes}", path.display())]
-    ImageLabel { path: PathBuf, found: u8, classes: u32 },
+    #[error(transparent)]
+    Images(#[from] ImageError),
     #[error("{}: all images are of one class, and nothing is to be told apart", path.display())]
     OneClass { path: PathBuf },
-    #[error(
-        "{}: {images} images, none of them in the {part} part at a held-out share of {held_out}: \
-         add images or change the share",
-        path.display()
-    )]
-    NoImagesInPart { path: PathBuf, images: usize, part: &'static str, held_out: f64 },
 }
 
 impl DataError {
@@ -107,7 +74,7 @@ impl DataError {
     /// What the outside is told that it is.
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
-            DataError::Io { source, .. } => match source.kind() {
+            DataError::Io { source, .. } | DataError::Images(ImageError::Io { source, .. }) => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
                 io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
                 _ => FailureKind::BadData,
@@ -121,14 +88,6 @@ impl DataError {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         Failure { kind: error.kind(), message: error.to_string() }
-    }
-}
-
-fn off(found: u64, expected: u64) -> String {
-    if found > expected {
-        format!("more than the {expected} bytes of data that its header says")
-    } else {
-        format!("{found} bytes of data, where its header says {expected}")
     }
 }
 

@@ -51,7 +51,7 @@ impl Glue {
                 example(&mut encoder, first, second, length as usize, label)
             })?;
             skipped += part.skipped;
-            Ok(part.examples)
+            Ok::<_, DataError>(part.examples)
         };
         let (train, dev) = (part("train.tsv")?, part(row.dev)?);
         let mismatched = row.mismatched.filter(|file| folder.join(file).exists());

@@ -1,205 +1,77 @@
-//! Images with their classes, from the files in which MNIST and CIFAR are published.
-//!
-//! | files | what they are |
-//! |---|---|
-//! | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` | IDX: MNIST and its relatives; also as `.gz` and with `.idx` |
-//! | `t10k-...` or `...test-...` beside them | IDX: the test part |
-//! | `data_batch_1.bin` ..., `test_batch.bin` | CIFAR-10 |
-//! | `train.bin`, `test.bin` | CIFAR-100, by its fine classes |
-//!
-//! A test part validates. Where there is none, each image of the training part is held out by a draw of its own.
+//! Images as sequences, with what is to be predicted of them.
 
-mod cifar;
-mod idx;
-mod sequences;
-
-use std::fs;
-use std::path::{Path, PathBuf};
-
+use images::ImageSet;
 use recipe::ImageShape;
-use recipe::seeds::{Purpose, generator, permutation};
 
-use super::DataError;
-use super::corpus::{HELD_OUT_SEED, is_held_out};
+use super::material::PretrainBatch;
 
-/// A folder of images.
-#[derive(Debug)]
-pub struct Images {
-    pub shape: ImageShape,
-    /// Labels are below it.
-    pub classes: u32,
-    pub train: ImageSet,
-    /// In an order of its own, so that its first images are of all classes.
-    pub valid: ImageSet,
-}
-
-/// Images of one shape, with their classes.
-#[derive(Debug, Default)]
-pub struct ImageSet {
-    /// `[images, height, width, channels]`, intensities from 0 to 255.
-    values: Vec<u8>,
-    /// `[images]`
-    labels: Vec<u8>,
-}
-
-/// How a file is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Idx,
-    Cifar(cifar::Layout),
-}
-
-/// A file of images.
-#[derive(Debug)]
-struct Listed {
-    path: PathBuf,
-    format: Format,
-    is_test: bool,
-}
-
-/// What a file holds.
-struct Part {
+/// The images of `set`, which have this shape, at `rows`, as `rule` has them learned.
+pub fn batch(
+    set: &ImageSet,
     shape: ImageShape,
-    set: ImageSet,
-    /// As far as the format says it.
-    classes: Option<u32>,
-}
-
-impl Images {
-    /// Reads and checks all files of `folder`. Where none is of a test part, a share `held_out` is taken of the others: which
-    /// images, depends on their places alone.
-    ///
-    /// # Errors
-    /// A [`DataError`] that names the file which is missing, broken or does not go with the others.
-    pub fn read(folder: &Path, held_out: f64) -> Result<Self, DataError> {
-        let files = listed(folder)?;
-        let (mut whole, mut test) = (None::<Part>, None::<Part>);
-        for file in &files {
-            let part = file.read()?;
-            let shape = whole.as_ref().or(test.as_ref()).map_or(part.shape, |first| first.shape);
-            if part.shape != shape {
-                return Err(DataError::ImageShape { path: file.path.clone(), found: part.shape, expected: shape });
+    rows: impl IntoIterator<Item = usize>,
+    rule: recipe::Images,
+) -> PretrainBatch {
+    let mut batch = PretrainBatch::default();
+    for (place, row) in (0..).zip(rows) {
+        let (values, class) = set.image(row);
+        match rule {
+            recipe::Images::Classifier { patch } => {
+                push_patches(&mut batch.patches, values, shape, patch as usize);
+                let length = rule.tokens(shape).unwrap_or_default() as i64;
+                batch.positions.push(place * length);
+                batch.labels.push(i64::from(class));
             }
-            match if file.is_test { &mut test } else { &mut whole } {
-                Some(sum) => sum.set.append(part.set),
-                none => *none = Some(part),
+            recipe::Images::Pixels { levels } => {
+                let level = |&value: &u8| i64::from(u32::from(value) * levels / 256);
+                // Shown are the start token, whose id follows the levels, and all levels but the last.
+                batch.ids.push(i64::from(levels));
+                batch.ids.extend(values[..values.len() - 1].iter().map(level));
+                batch.labels.extend(values.iter().map(level));
             }
         }
-        let Some(Part { shape, set, classes }) = whole else { return Err(DataError::NoImages { path: folder.into() }) };
-        let classes = classes.unwrap_or_else(|| 1 + u32::from(set.labels.iter().copied().max().unwrap_or(0)));
-        let images = set.len();
-        let (train, valid) = match test {
-            Some(test) => (set, test.set),
-            None => set.split(shape, |index| is_held_out(index, held_out)),
-        };
-        for (set, part) in [(&train, "training"), (&valid, "validation")] {
-            if set.is_empty() {
-                return Err(DataError::NoImagesInPart { path: folder.into(), images, part, held_out });
+    }
+    batch
+}
+
+/// Appends the patches of an image `[height, width, channels]`, row by row, each as `[channels, patch, patch]`, the order of
+/// a convolution's weights. Intensities become numbers from -1 to 1.
+fn push_patches(patches: &mut Vec<f32>, values: &[u8], shape: ImageShape, patch: usize) {
+    let [height, width, channels] = [shape.height, shape.width, shape.channels].map(|size| size as usize);
+    for top in (0..height).step_by(patch) {
+        for left in (0..width).step_by(patch) {
+            for channel in 0..channels {
+                for y in top..top + patch {
+                    let at = |x: usize| values[(y * width + x) * channels + channel];
+                    patches.extend((left..left + patch).map(|x| f32::from(at(x)) / 127.5 - 1.0));
+                }
             }
         }
-        if let Some(label) = valid.labels.iter().copied().find(|&label| u32::from(label) >= classes) {
-            let path = files.iter().find(|file| file.is_test).map_or_else(|| folder.into(), |file| file.path.clone());
-            return Err(DataError::ImageLabel { path, found: label, classes });
-        }
-        Ok(Self { valid: valid.shuffled(shape), shape, classes, train })
     }
-}
-
-impl ImageSet {
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The intensities of the image at `index` (from 0), `[height, width, channels]`, and its class.
-    pub fn image(&self, index: usize) -> (&[u8], u8) {
-        let size = self.values.len() / self.labels.len();
-        (&self.values[index * size..(index + 1) * size], self.labels[index])
-    }
-
-    fn append(&mut self, mut other: ImageSet) {
-        self.values.append(&mut other.values);
-        self.labels.append(&mut other.labels);
-    }
-
-    /// The images that are not taken, and those that are.
-    fn split(self, shape: ImageShape, taken: impl Fn(u64) -> bool) -> (ImageSet, ImageSet) {
-        let mut parts = (ImageSet::default(), ImageSet::default());
-        for ((index, values), &label) in (0..).zip(self.values.chunks(shape.values() as usize)).zip(&self.labels) {
-            let part = if taken(index) { &mut parts.1 } else { &mut parts.0 };
-            part.values.extend_from_slice(values);
-            part.labels.push(label);
-        }
-        parts
-    }
-
-    /// The same images for every trial, in the same random order.
-    fn shuffled(self, shape: ImageShape) -> ImageSet {
-        let order = permutation(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, u64::MAX, 0), self.len());
-        let mut shuffled = ImageSet { values: Vec::with_capacity(self.values.len()), labels: Vec::new() };
-        for index in order {
-            let from = index as usize * shape.values() as usize;
-            shuffled.values.extend_from_slice(&self.values[from..from + shape.values() as usize]);
-            shuffled.labels.push(self.labels[index as usize]);
-        }
-        shuffled
-    }
-}
-
-impl Listed {
-    fn read(&self) -> Result<Part, DataError> {
-        match self.format {
-            Format::Idx => idx::read(&self.path),
-            Format::Cifar(layout) => cifar::read(&self.path, layout),
-        }
-    }
-}
-
-/// The files of images in a folder, by name: those of one format.
-fn listed(folder: &Path) -> Result<Vec<Listed>, DataError> {
-    let mut files: Vec<Listed> = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let path = entry.map_err(DataError::io(folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // A file that lies there compressed as well is read once.
-        let is_twin = name.strip_suffix(".gz").is_some_and(|unpacked| folder.join(unpacked).exists());
-        if let Some((format, is_test)) = recognised(name)
-            && !is_twin
-        {
-            files.push(Listed { path, format, is_test });
-        }
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    if let Some(first) = files.first()
-        && let Some(other) = files.iter().find(|file| file.format != first.format)
-    {
-        return Err(DataError::ImageFormats {
-            path: folder.into(),
-            one: first.path.clone(),
-            other: other.path.clone(),
-        });
-    }
-    Ok(files)
-}
-
-/// The format of a file of that name, and whether it belongs to the test part.
-fn recognised(name: &str) -> Option<(Format, bool)> {
-    match name {
-        "test_batch.bin" => return Some((Format::Cifar(cifar::Layout::Ten), true)),
-        "train.bin" => return Some((Format::Cifar(cifar::Layout::Hundred), false)),
-        "test.bin" => return Some((Format::Cifar(cifar::Layout::Hundred), true)),
-        _ if name.starts_with("data_batch_") && name.ends_with(".bin") => {
-            return Some((Format::Cifar(cifar::Layout::Ten), false));
-        }
-        _ => {}
-    }
-    let unpacked = name.strip_suffix(".gz").unwrap_or(name);
-    let part = idx::IMAGES.iter().find_map(|suffix| unpacked.strip_suffix(suffix))?;
-    Some((Format::Idx, part.contains("t10k") || part.contains("test")))
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_has_its_channels_one_after_the_other() {
+        // Two by four pixels of two channels: channel 0 counts from 0, channel 1 from 100.
+        let values: Vec<u8> = (0..8).flat_map(|pixel| [pixel, 100 + pixel]).collect();
+        let mut patches = Vec::new();
+        push_patches(&mut patches, &values, ImageShape { height: 2, width: 4, channels: 2 }, 2);
+        let intensities: Vec<i32> = patches.iter().map(|value| ((value + 1.0) * 127.5).round() as i32).collect();
+        assert_eq!(intensities, [0, 1, 4, 5, 100, 101, 104, 105, 2, 3, 6, 7, 102, 103, 106, 107]);
+    }
+
+    #[test]
+    fn intensities_are_shown_one_place_late() {
+        let shape = ImageShape { height: 2, width: 2, channels: 1 };
+        let set = ImageSet::new(vec![0, 63, 64, 255], vec![1]);
+        let batch = super::batch(&set, shape, [0], recipe::Images::Pixels { levels: 4 });
+        assert_eq!((batch.ids, batch.labels), (vec![4, 0, 0, 1], vec![0, 0, 1, 3]));
+        let batch = super::batch(&set, shape, [0, 0], recipe::Images::Classifier { patch: 1 });
+        assert_eq!((batch.positions, batch.labels), (vec![0, 5], vec![1, 1]));
+        assert_eq!(batch.patches.len(), 8);
+    }
+}

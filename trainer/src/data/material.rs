@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use images::Images;
 use recipe::{Mlm, Pretrain};
 
-use super::images::Images;
+use super::images::batch;
 use super::masking::{Masking, masked_batch, validation_batch};
 use super::tokens::Shards;
 use super::vocabulary::Vocabulary;
@@ -74,7 +75,9 @@ impl Material {
                 let masking = Masking::new(masking, masking.rate, &shards.vocabulary);
                 masked_batch(&shards.train, rows, place, &masking, seed, step)
             }
-            Self::Images { images, rule } => images.batch(&images.train, rows.iter().map(|&row| row as usize), *rule),
+            Self::Images { images, rule } => {
+                batch(&images.train, images.shape, rows.iter().map(|&row| row as usize), *rule)
+            }
         }
     }
 
@@ -88,7 +91,7 @@ impl Material {
                 };
                 validation_batch(&shards.valid, rows, &masking)
             }
-            Self::Images { images, rule } => images.batch(&images.valid, rows, *rule),
+            Self::Images { images, rule } => batch(&images.valid, images.shape, rows, *rule),
         }
     }
 

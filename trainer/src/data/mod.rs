@@ -6,7 +6,7 @@
 //! | [`vocabulary`] | `vocab.txt`, or a corpus | WordPiece ids |
 //! | [`tokens`] | a corpus and a vocabulary | packed sequences on disk |
 //! | [`masking`] | packed sequences and a step | a masked batch |
-//! | [`images`] | files of images | images, and batches of them |
+//! | [`images`] | images | batches of them |
 //! | [`material`] | text or images | what a pre-training is shown |
 //! | [`glue`] | the official files of a task | examples |
 //! | [`batch`] | examples and an epoch | padded batches |

@@ -105,39 +105,61 @@ export function lossTable(arms: PretrainArm[]): Strips {
     text: (value) => (value === null ? '–' : value.toFixed(3)),
     tickText: plain,
     differenceText: (value) => signed(value, 3),
-    rows: arms
-      .filter((arm) => arm.seeds.length > 0)
-      .map((arm) => {
-        const hours = arm.seeds.flatMap((seed) => (seed.hours === null ? [] : [seed.hours]));
-        const failures = arm.seeds.flatMap((seed) => (seed.failure === null ? [] : [words(seed.failure)]));
-        const mean = hours.reduce((sum, value) => sum + value, 0) / hours.length;
-        return {
-          arm: arm.arm,
-          note: '',
-          dots: arm.seeds.flatMap((seed) =>
-            seed.validation_loss === null
-              ? []
-              : [{ value: seed.validation_loss, failed: seed.failure !== null, name: `seed ${seed.seed}` }],
-          ),
-          mean: arm.validation_loss?.mean ?? null,
-          interval: arm.validation_loss?.interval ?? null,
-          sd: arm.validation_loss?.sd ?? null,
-          n: arm.validation_loss?.n ?? 0,
-          aside: {
-            text: [
-              ...(hours.length > 0 ? [duration(mean * 3600)] : []),
-              ...(failures.length > 0 ? [`${failures.length} failed`] : []),
-            ].join(', '),
-            title:
-              failures.length > 0
-                ? failures.join(', ')
-                : 'Mean training time of a seed, without evaluation and waiting',
-            bad: failures.length > 0,
-          },
-          difference: difference(arm.comparison ?? undefined),
-        };
-      }),
+    rows: pretrainRows(arms, 'validation_loss', 'comparison'),
   };
+}
+
+/** Of classifiers of images. */
+export function accuracyTable(arms: PretrainArm[]): Strips {
+  return {
+    title: 'Validation accuracy',
+    subtitle: 'of classes × 100, at the end of pre-training',
+    asideName: 'Time',
+    pMeaning: 'Paired t test',
+    reference: null,
+    text: (value) => (value === null ? '–' : (100 * value).toFixed(2)),
+    tickText: (value) => plain(100 * value),
+    differenceText: (value) => signed(value === null ? null : 100 * value, 2),
+    rows: pretrainRows(arms, 'validation_accuracy', 'accuracy_comparison'),
+  };
+}
+
+/** One measure of pre-training, of each arm that has a seed. */
+function pretrainRows(
+  arms: PretrainArm[],
+  measure: 'validation_loss' | 'validation_accuracy',
+  comparison: 'comparison' | 'accuracy_comparison',
+): StripRow[] {
+  return arms
+    .filter((arm) => arm.seeds.length > 0)
+    .map((arm) => {
+      const hours = arm.seeds.flatMap((seed) => (seed.hours === null ? [] : [seed.hours]));
+      const failures = arm.seeds.flatMap((seed) => (seed.failure === null ? [] : [words(seed.failure)]));
+      const mean = hours.reduce((sum, value) => sum + value, 0) / hours.length;
+      const summary = arm[measure];
+      return {
+        arm: arm.arm,
+        note: '',
+        dots: arm.seeds.flatMap((seed) => {
+          const value = seed[measure] ?? null;
+          return value === null ? [] : [{ value, failed: seed.failure !== null, name: `seed ${seed.seed}` }];
+        }),
+        mean: summary?.mean ?? null,
+        interval: summary?.interval ?? null,
+        sd: summary?.sd ?? null,
+        n: summary?.n ?? 0,
+        aside: {
+          text: [
+            ...(hours.length > 0 ? [duration(mean * 3600)] : []),
+            ...(failures.length > 0 ? [`${failures.length} failed`] : []),
+          ].join(', '),
+          title:
+            failures.length > 0 ? failures.join(', ') : 'Mean training time of a seed, without evaluation and waiting',
+          bad: failures.length > 0,
+        },
+        difference: difference(arm[comparison] ?? undefined),
+      };
+    });
 }
 
 /** Without the digits that binary fractions add. */

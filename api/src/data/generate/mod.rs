@@ -1,13 +1,15 @@
 //! `lamina data generate`: a small language with agreement, topics and synonyms, its corpus, its vocabulary, and
-//! GLUE-shaped tasks about it. For machines with neither data nor network; its scores say nothing about GLUE.
+//! GLUE-shaped tasks about it; and images of a few shapes. For machines with neither data nor network; its scores say nothing about GLUE.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`words`] | the words |
 //! | [`grammar`] | facts and the sentences that say them |
 //! | [`tasks`] | the tasks |
+//! | [`images`] | images of shapes |
 
 mod grammar;
+mod images;
 mod tasks;
 mod words;
 
@@ -31,7 +33,7 @@ const CORPUS_BYTES: usize = 2_000_000;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// New folder for corpus/, vocab/, glue/ and GENERATED.md
+    /// New folder for corpus/, vocab/, glue/, images/ and GENERATED.md
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Equal seeds write equal files
@@ -74,6 +76,11 @@ fn write(out: &Path, seed: u64) -> Result<()> {
             fs::create_dir_all(folder)?;
         }
         fs::write(path, text)?;
+    }
+    let shapes = out.join("images/generated-shapes");
+    fs::create_dir_all(&shapes)?;
+    for (name, bytes) in images::files(seed) {
+        fs::write(shapes.join(name), bytes)?;
     }
     Ok(())
 }
@@ -139,7 +146,12 @@ mod tests {
         for (out, seed) in [(&one, 1), (&two, 1), (&other, 2)] {
             run(&Arguments { out: out.clone(), seed }).unwrap();
         }
-        for name in ["corpus/generated-text.txt", "glue/RTE/train.tsv", "vocab/generated-words-vocab.txt"] {
+        for name in [
+            "corpus/generated-text.txt",
+            "glue/RTE/train.tsv",
+            "vocab/generated-words-vocab.txt",
+            "images/generated-shapes/train-images-idx3-ubyte",
+        ] {
             let read = |out: &Path| fs::read(out.join(name)).unwrap();
             assert_eq!(read(&one), read(&two), "{name}");
         }

@@ -212,6 +212,7 @@ fn report_of(assignment: &Assignment) -> Report {
             trained_seconds: 10.0,
             tokens: 1000,
             validation_loss: 5.0,
+            validation_accuracy: None,
             digest: "d".into(),
             checkpoint: manifest(recipe.steps),
         }),

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use recipe::ImageShape;
 
-use super::{ImageSet, Part};
-use crate::data::DataError;
+use crate::{ImageError, ImageSet, Part};
 
 const SHAPE: ImageShape = ImageShape { height: 32, width: 32, channels: 3 };
 
@@ -34,22 +33,22 @@ impl Layout {
     }
 }
 
-pub(super) fn read(path: &Path, layout: Layout) -> Result<Part, DataError> {
-    let bytes = fs::read(path).map_err(DataError::io(path))?;
+pub(super) fn read(path: &Path, layout: Layout) -> Result<Part, ImageError> {
+    let bytes = fs::read(path).map_err(ImageError::io(path))?;
     if bytes.is_empty() {
-        return Err(DataError::EmptyImages { path: path.into() });
+        return Err(ImageError::Empty { path: path.into() });
     }
     let (image, labels) = (SHAPE.values() as usize, layout.labels());
     let record = image + labels;
     if !bytes.len().is_multiple_of(record) {
-        return Err(DataError::ImageRecords { path: path.into(), bytes: bytes.len() as u64, record: record as u64 });
+        return Err(ImageError::Records { path: path.into(), bytes: bytes.len() as u64, record: record as u64 });
     }
     let mut set = ImageSet { values: Vec::with_capacity(bytes.len()), labels: Vec::new() };
     for record in bytes.chunks_exact(record) {
         let (record_labels, planes) = record.split_at(labels);
         let label = record_labels[labels - 1];
         if u32::from(label) >= layout.classes() {
-            return Err(DataError::ImageLabel { path: path.into(), found: label, classes: layout.classes() });
+            return Err(ImageError::Label { path: path.into(), found: label, classes: layout.classes() });
         }
         set.labels.push(label);
         // [channels, pixels] -> [pixels, channels]
@@ -57,5 +56,5 @@ pub(super) fn read(path: &Path, layout: Layout) -> Result<Part, DataError> {
         set.values
             .extend((0..image).map(|at| planes[at % SHAPE.channels as usize * pixels + at / SHAPE.channels as usize]));
     }
-    Ok(Part { shape: SHAPE, set, classes: Some(layout.classes()) })
+    Ok(Part { shape: SHAPE, set, classes: Some(layout.classes()), files: vec![path.into()] })
 }

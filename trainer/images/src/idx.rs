@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use recipe::ImageShape;
 
-use super::{ImageSet, Part};
-use crate::data::DataError;
+use crate::{ImageError, ImageSet, Part};
 
 /// How the names of image files end, but for `.gz`.
 pub(super) const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
@@ -19,24 +18,19 @@ const LABELS: [&str; 2] = ["labels-idx1-ubyte", "labels.idx1-ubyte"];
 const BYTES: u8 = 0x08;
 
 /// Reads a file of images and the file of labels beside it.
-pub(super) fn read(path: &Path) -> Result<Part, DataError> {
+pub(super) fn read(path: &Path) -> Result<Part, ImageError> {
     let ([images, height, width], values) = array(path)?;
     let labels_path = labels_of(path)?;
     let ([count], labels) = array(&labels_path)?;
     if count != images {
-        return Err(DataError::ImageCount {
-            path: path.into(),
-            images: images.into(),
-            labels_path,
-            labels: count.into(),
-        });
+        return Err(ImageError::Count { path: path.into(), images: images.into(), labels_path, labels: count.into() });
     }
     let shape = ImageShape { height, width, channels: 1 };
-    Ok(Part { shape, set: ImageSet { values, labels }, classes: None })
+    Ok(Part { shape, set: ImageSet { values, labels }, classes: None, files: vec![path.into(), labels_path] })
 }
 
 /// The file of labels of a file of images, as it is or compressed.
-fn labels_of(images: &Path) -> Result<PathBuf, DataError> {
+fn labels_of(images: &Path) -> Result<PathBuf, ImageError> {
     let name = images.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let unpacked = name.strip_suffix(".gz").unwrap_or(name);
     let ends = IMAGES.iter().zip(LABELS);
@@ -44,22 +38,22 @@ fn labels_of(images: &Path) -> Result<PathBuf, DataError> {
     let candidates: Vec<PathBuf> =
         named.flat_map(|name| [images.with_file_name(format!("{name}.gz")), images.with_file_name(name)]).collect();
     // As it is, where there are both.
-    candidates.iter().rev().find(|path| path.exists()).cloned().ok_or_else(|| DataError::NoLabels {
+    candidates.iter().rev().find(|path| path.exists()).cloned().ok_or_else(|| ImageError::NoLabels {
         path: images.into(),
         labels: candidates.last().cloned().unwrap_or_default(),
     })
 }
 
 /// The sizes of a file's `N` dimensions, none of them 0, and its elements.
-fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), DataError> {
-    let file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), ImageError> {
+    let file = BufReader::new(File::open(path).map_err(ImageError::io(path))?);
     let compressed = path.extension().is_some_and(|extension| extension == "gz");
     let mut reader: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof if compressed => {
-            DataError::DamagedImages { path: path.into(), source }
+            ImageError::Damaged { path: path.into(), source }
         }
-        _ => DataError::Io { path: path.into(), source },
+        _ => ImageError::Io { path: path.into(), source },
     };
     let length = 4 + 4 * N as u64;
     let mut header = Vec::new();
@@ -69,21 +63,21 @@ fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), DataError> 
     if let Some(found) = magic
         && found != expected
     {
-        return Err(DataError::ImageMagic {
+        return Err(ImageError::Magic {
             path: path.into(),
             found: hex::encode(found),
             expected: hex::encode(expected),
         });
     }
     if (header.len() as u64) < length {
-        return Err(DataError::ImageHeader { path: path.into(), found: header.len() as u64, expected: length });
+        return Err(ImageError::Header { path: path.into(), found: header.len() as u64, expected: length });
     }
     let mut sizes = [0; N];
     for (size, bytes) in sizes.iter_mut().zip(header[4..].as_chunks::<4>().0) {
         *size = u32::from_be_bytes(*bytes);
     }
     if sizes.contains(&0) {
-        return Err(DataError::EmptyImages { path: path.into() });
+        return Err(ImageError::Empty { path: path.into() });
     }
     // One byte more than there should be is enough to see that there are too many. Nothing is reserved for what a broken
     // header may claim.
@@ -92,7 +86,7 @@ fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), DataError> 
     reader.take(claimed.saturating_add(1)).read_to_end(&mut elements).map_err(failed)?;
     let found = elements.len() as u64;
     if found != claimed {
-        return Err(DataError::ImageBytes { path: path.into(), found, expected: claimed });
+        return Err(ImageError::Bytes { path: path.into(), found, expected: claimed });
     }
     Ok((sizes, elements))
 }

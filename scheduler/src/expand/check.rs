@@ -1,0 +1,233 @@
+//! Why a submission is refused.
+
+use recipe::problem::Problems;
+use recipe::{Images, Probe, Problem, Recipe, Seeds, Size, Source, Timing};
+
+use super::finetune;
+use super::recipes::{matched_limit, pretrain};
+use super::{Datasets, PlannedTrials};
+use crate::dataset::DatasetFacts;
+use crate::job::{ArmSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec};
+
+/// More is a mistake in the submission.
+const MOST_TRIALS: u64 = 100_000;
+const LONGEST_NAME: usize = 200;
+
+/// Every reason to refuse `spec` that can be seen without looking at data, with pointers into the submission.
+pub fn check(spec: &JobSpec) -> Vec<Problem> {
+    problems(spec, None)
+}
+
+/// Every reason to refuse `spec`, as far as these datasets say it.
+pub(super) fn problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    check_name(&mut problems, &spec.name);
+    if let ModelChoice::Named(name) = &spec.model
+        && Size::named(name).is_none()
+    {
+        let known: Vec<&str> = Size::NAMED.iter().map(|(name, _)| *name).collect();
+        problems.add("model", format!("there is no size {name:?}: there are {}", known.join(", ")));
+    }
+    check_arms(&mut problems, spec);
+    problems.within("pretrain", |p| {
+        check_seeds(p, spec.pretrain.seeds);
+        check_reference(p, spec);
+    });
+    if let Some(glue) = &spec.glue {
+        problems.within("glue", |p| finetune::check(p, glue));
+    }
+    check_images(&mut problems, spec, datasets);
+    let mut found = problems.into_vec();
+    found.extend(recipe_problems(spec, datasets));
+    if found.is_empty() && planned(spec).total() > MOST_TRIALS {
+        let message = format!("{} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total());
+        found.push(Problem { pointer: String::new(), message });
+    }
+    found
+}
+
+fn check_name(problems: &mut Problems, name: &str) {
+    let fits = !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
+    problems.require(fits, "name", || format!("a name has 1 to {LONGEST_NAME} bytes and no control characters"));
+}
+
+fn check_arms(problems: &mut Problems, spec: &JobSpec) {
+    problems.require(!spec.arms.is_empty(), "arms", || "a job needs at least one arm".into());
+    problems.within("arms", |problems| {
+        for (index, arm) in spec.arms.iter().enumerate() {
+            problems.within(&index.to_string(), |problems| {
+                check_name(problems, &arm.name);
+                let first = spec.arms.iter().position(|other| other.name == arm.name);
+                problems.require(first == Some(index), "name", || format!("two arms are called {:?}", arm.name));
+                match &arm.matched {
+                    _ if !arm.pretrains() => check_checkpoint(problems, spec, arm),
+                    Some(matched) => check_match(problems, spec, arm, &matched.arm),
+                    None => {}
+                }
+            });
+        }
+    });
+    if let Some(baseline) = &spec.baseline {
+        problems.require(spec.arms.iter().any(|arm| arm.name == *baseline), "baseline", || {
+            format!("no arm is called {baseline:?}")
+        });
+    }
+    let baseline = spec.arms.iter().find(|arm| arm.name == spec.baseline());
+    let comparable = baseline.is_none_or(ArmSpec::pretrains) || spec.pretraining_arms().next().is_none();
+    problems.require(comparable, "baseline", || {
+        format!(
+            "{:?} starts from a published checkpoint, and so has neither speed nor loss to compare with: name an arm that \
+             pre-trains",
+            spec.baseline()
+        )
+    });
+}
+
+fn check_images(problems: &mut Problems, spec: &JobSpec, datasets: Option<&Datasets>) {
+    let Some(rule) = spec.images else { return };
+    problems.require(spec.glue.is_none(), "glue", || {
+        "a GLUE task reads text, and nothing of what is learned from images".into()
+    });
+    let corpus = datasets.and_then(|known| known.corpus.as_ref());
+    let Some(&DatasetFacts::Images { shape, classes, .. }) = corpus.map(|scan| &scan.facts) else { return };
+    problems.within("pretrain", |problems| {
+        if let (Some(length), Some(tokens)) = (spec.pretrain.length, rule.tokens(shape)) {
+            problems.require(u64::from(length) == tokens, "length", || {
+                format!("{length} tokens: images of {shape} make sequences of {tokens}; leave it out")
+            });
+        }
+    });
+    problems.within("images", |problems| {
+        problems.require(rule.tokens(shape).is_some(), "patch", || {
+            format!("does not divide the height and width of images of {shape}")
+        });
+    });
+    problems.require(classes > 1 || !matches!(rule, Images::Classifier { .. }), "corpus", || {
+        "all images are of one class, and nothing is to be told apart".into()
+    });
+}
+
+fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
+    problems.require(spec.glue.is_some(), "checkpoint", || {
+        "there is nothing to do with a checkpoint in a job without `glue`".into()
+    });
+    for field in arm.of_a_pretraining() {
+        problems.add(field, "an arm that starts from a checkpoint is not pre-trained: leave this out");
+    }
+}
+
+fn check_reference(problems: &mut Problems, spec: &JobSpec) {
+    let PretrainSpec { reference_seconds: Some(seconds), steps, seconds: wall, .. } = &spec.pretrain else { return };
+    let field = "reference_seconds";
+    problems.require(*seconds > 0.0 && seconds.is_finite(), field, || format!("{seconds}: a positive number"));
+    problems.require(steps.is_none() && wall.is_none(), field, || "a budget is in one unit".into());
+    problems.require(spec.timing.is_some(), field, || "only a timing trial says what a step takes".into());
+}
+
+fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &str) {
+    problems.require(arm.layer_drop.is_some(), "match", || {
+        "without layer drop there is no theta limit to solve for".into()
+    });
+    let target = spec.arms.iter().find(|other| other.name == name);
+    problems.within("match", |problems| {
+        problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
+        problems.require(target.is_none_or(ArmSpec::pretrains), "arm", || {
+            format!("{name:?} starts from a published checkpoint: it has no FLOPs to match")
+        });
+        problems.require(target.is_none_or(|target| target.matched.is_none()), "arm", || {
+            format!("{name:?} is matched itself: name the arm that it is matched to")
+        });
+        // What is solved for is the encoder's saving; with another objective, the rest of a step costs something else.
+        let objective = |arm: &ArmSpec| arm.objective.unwrap_or(spec.pretrain.objective);
+        problems.require(target.is_none_or(|target| objective(target) == objective(arm)), "arm", || {
+            format!("{name:?} has another objective: equal FLOPs are not to be had by layer drop alone")
+        });
+    });
+}
+
+pub(super) fn check_seeds(problems: &mut Problems, seeds: u32) {
+    problems.require((1..=10_000).contains(&seeds), "seeds", || format!("{seeds} seeds: 1 to 10000 are allowed"));
+}
+
+/// What the recipes' own validation says, with pointers turned from the recipe into the submission.
+fn recipe_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
+    let Some(size) = spec.model.size() else { return Vec::new() };
+    let mut found: Vec<Problem> = Vec::new();
+    let mut note = |problems: Vec<Problem>, pointer: &dyn Fn(&str) -> Option<String>| {
+        for problem in problems {
+            if let Some(pointer) = pointer(&problem.pointer) {
+                let problem = Problem { pointer, message: problem.message };
+                // What all arms share is wrong once.
+                if !found.contains(&problem) {
+                    found.push(problem);
+                }
+            }
+        }
+    };
+    for (index, arm) in spec.arms.iter().enumerate().filter(|(_, arm)| arm.pretrains()) {
+        let recipe = pretrain(spec, arm, size, datasets);
+        if let Some(matched) = &arm.matched
+            && matched_limit(spec, arm, &recipe, size, datasets).is_none()
+        {
+            let message = format!("no theta limit of this arm saves as many FLOPs as {:?} does", matched.arm);
+            let problem = Problem { pointer: "/match".into(), message };
+            note(vec![problem], &|inner| Some(format!("/arms/{index}{inner}")));
+        }
+        note(Recipe::Pretrain(recipe.clone()).validate(), &|inner| {
+            Some(pretrain_pointer(inner, index, arm, spec.images.is_some()))
+        });
+        if let Some(ProbeSpec { sequences, shuffles }) = spec.probe {
+            let probe = Probe { from: Box::new(recipe.clone()), from_seeds: Seeds::default(), sequences, shuffles };
+            let pointer = |inner: &str| (!inner.starts_with("/from")).then(|| format!("/probe{inner}"));
+            note(Recipe::Probe(probe).validate(), &pointer);
+        }
+        let Some(glue) = &spec.glue else { continue };
+        note(finetune::problems(glue, &spec.pretrain, &Source::Pretrained(Box::new(recipe))), &|p| Some(p.to_owned()));
+    }
+    if let Some(timing) = &spec.timing {
+        let recipe = Timing {
+            arms: vec![],
+            rounds: timing.rounds,
+            steps_per_turn: timing.steps_per_turn,
+            warmup_steps: timing.warmup_steps,
+            largest_batch: timing.largest_batch,
+        };
+        // The arms are checked above.
+        note(Recipe::Timing(recipe).validate(), &|inner| (inner != "/arms").then(|| format!("/timing{inner}")));
+    }
+    found
+}
+
+fn pretrain_pointer(inner: &str, index: usize, arm: &ArmSpec, images: bool) -> String {
+    match inner {
+        "/model/embedding_norm" => format!("/arms/{index}/embedding_norm"),
+        "/vocabulary" if images => "/vocabulary".into(),
+        "/vocabulary" => "/vocabulary/train".into(),
+        // As many as an image has tokens.
+        "/model/positions" if images => "/images".into(),
+        _ if inner.starts_with("/images") => inner.into(),
+        _ if inner.starts_with("/layer_drop") => format!("/arms/{index}{inner}"),
+        "/model/order" | "/model/embedding" => inner.replacen("/model", &format!("/arms/{index}"), 1),
+        _ if inner.starts_with("/growth") => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/learning_rate") && arm.learning_rate.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/objective") && arm.objective.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/optimizer") && arm.optimizer.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/micro_batches") && arm.micro_batches.is_some() => format!("/arms/{index}{inner}"),
+        _ if inner.starts_with("/model") => inner.into(),
+        _ => format!("/pretrain{inner}"),
+    }
+}
+
+/// The number of trials of each stage, without making them.
+pub(super) fn planned(spec: &JobSpec) -> PlannedTrials {
+    let product = |factors: &[usize]| factors.iter().fold(1u64, |all, &n| all.saturating_mul(n as u64));
+    let arms = spec.pretraining_arms().count();
+    let pretrain = product(&[arms, spec.pretrain.seeds as usize]);
+    let finetune = spec.glue.as_ref().map_or(0, |glue| {
+        let origins = pretrain.saturating_add((spec.arms.len() - arms) as u64);
+        let keeps = glue.keep.all().len();
+        origins.saturating_mul(product(&[glue.tasks.len(), keeps, glue.learning_rates.len(), glue.seeds as usize]))
+    });
+    let probe = if spec.probe.is_some() { pretrain } else { 0 };
+    PlannedTrials { timing: u64::from(spec.timing.is_some() && arms > 0), pretrain, finetune, probe }
+}

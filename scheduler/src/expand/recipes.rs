@@ -1,0 +1,170 @@
+//! The recipes of a job's trials.
+
+use recipe::report::TimingReport;
+use recipe::stage::MOST_STEPS;
+use recipe::{
+    Dataset, Finetune, Model, Norm, Pretrain, Probe, Recipe, Seeds, Size, Source, Timing, TimingArm, TrialSpec,
+    Vocabulary,
+};
+
+use super::cost::{TRAINING, pretrain_cost};
+use super::{Datasets, NewTrial};
+use crate::dataset::{DatasetFacts, Scan};
+use crate::job::{ArmSpec, JobSpec, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice, default_length};
+use crate::statistics::mean;
+
+/// The recipe of `arm`, at equal FLOPs with the arm that it is matched to. Where that cannot be, [`check`] says so.
+pub(super) fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
+    let mut recipe = settings(spec, arm, size, datasets);
+    if let Some(limit) = matched_limit(spec, arm, &recipe, size, datasets)
+        && let Some(drop) = &mut recipe.layer_drop
+    {
+        drop.theta_limit = limit;
+    }
+    recipe
+}
+
+/// The theta limit at which `recipe`, that of `arm`, saves what the arm does that it is matched to; `None` where there is
+/// none.
+pub(super) fn matched_limit(
+    spec: &JobSpec,
+    arm: &ArmSpec,
+    recipe: &Pretrain,
+    size: Size,
+    datasets: Option<&Datasets>,
+) -> Option<f64> {
+    let name = &arm.matched.as_ref()?.arm;
+    let target = spec.pretraining_arms().find(|other| other.name == *name && other.matched.is_none())?;
+    let saving = settings(spec, target, size, datasets).encoder_saving();
+    recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
+}
+
+/// The steps that a budget of `seconds` on the device of a timing trial allows `arm`; nothing where the trial did not run
+/// the arm.
+pub fn reference_steps(seconds: f64, timing: &TimingReport, arm: &str) -> Option<u64> {
+    let arm = timing.arms.iter().find(|timed| timed.name == arm)?;
+    let per_step = mean(&arm.turns)?;
+    Some(((seconds / per_step).round() as u64).clamp(1, MOST_STEPS))
+}
+
+/// Gives the pre-train recipe that `trial` runs, or starts from, a budget of `steps` updates.
+pub fn settle(spec: &JobSpec, trial: &mut TrialSpec, steps: u64) {
+    let recipe = match &mut trial.recipe {
+        Recipe::Pretrain(recipe) => recipe,
+        Recipe::Finetune(Finetune { from: Source::Pretrained(recipe), .. }) => recipe,
+        Recipe::Probe(probe) => &mut probe.from,
+        Recipe::Finetune(_) | Recipe::Timing(_) => return,
+    };
+    budget(recipe, &spec.pretrain, steps);
+}
+
+pub(super) fn budget(recipe: &mut Pretrain, settings: &PretrainSpec, steps: u64) {
+    recipe.steps = steps;
+    recipe.validate_every = validate_every(settings, steps);
+}
+
+fn validate_every(settings: &PretrainSpec, steps: u64) -> u64 {
+    settings.validate_every.unwrap_or_else(|| steps.div_ceil(10).max(1))
+}
+
+/// Tokens per sequence: of images as many as one makes, once it is known what they are.
+fn length(spec: &JobSpec, datasets: Option<&Datasets>) -> u32 {
+    let corpus = datasets.and_then(|known| known.corpus.as_ref());
+    let of_images = match (spec.images, corpus.map(|scan| &scan.facts)) {
+        (Some(rule), Some(DatasetFacts::Images { shape, .. })) => rule.tokens(*shape),
+        _ => None,
+    };
+    let of_images = of_images.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    spec.pretrain.length.or(of_images).unwrap_or_else(default_length)
+}
+
+/// The recipe of `arm` as it is written.
+fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
+    let dataset = |name: &str, scan: Option<&Scan>| Dataset {
+        name: name.to_owned(),
+        digest: scan.map(|scan| scan.digest.clone()),
+    };
+    let settings = &spec.pretrain;
+    let length = length(spec, datasets);
+    let model = Model::of_size(size, arm.norm.unwrap_or(Norm::Pre));
+    Pretrain {
+        model: Model {
+            // An image has no other length.
+            positions: if spec.images.is_some() { length } else { model.positions },
+            order: arm.order.clone(),
+            embedding: arm.embedding,
+            embedding_norm: arm.embedding_norm.unwrap_or(true),
+            ..model
+        },
+        layer_drop: arm.layer_drop,
+        growth: arm.growth.clone(),
+        objective: arm.objective.unwrap_or(settings.objective),
+        optimizer: arm.optimizer.unwrap_or(settings.optimizer),
+        learning_rate: arm.learning_rate.unwrap_or(settings.learning_rate),
+        steps: settings.steps(),
+        seconds: settings.seconds,
+        batch: settings.batch,
+        micro_batches: arm.micro_batches.unwrap_or(settings.micro_batches),
+        length,
+        corpus: dataset(&spec.corpus, datasets.and_then(|known| known.corpus.as_ref())),
+        vocabulary: spec.vocabulary().map(|choice| match choice {
+            VocabularyChoice::Named(name) => {
+                Vocabulary::File { dataset: dataset(&name, datasets.and_then(|known| known.vocabulary.as_ref())) }
+            }
+            VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
+        }),
+        images: spec.images,
+        held_out: settings.held_out,
+        validate_every: validate_every(settings, settings.steps()),
+        validation_sequences: 256,
+        divergence: settings.divergence,
+        precision: arm.precision.unwrap_or(settings.precision),
+        recompute: arm.recompute.unwrap_or(settings.recompute),
+        probe: settings.probe,
+    }
+}
+
+pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], outputs: u64) -> NewTrial {
+    let turns = u64::from(timing.rounds) * u64::from(timing.steps_per_turn + timing.warmup_steps);
+    let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, outputs));
+    let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
+    let recipe = Timing {
+        arms: arms.iter().map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: recipe.clone() }).collect(),
+        rounds: timing.rounds,
+        steps_per_turn: timing.steps_per_turn,
+        warmup_steps: timing.warmup_steps,
+        largest_batch: timing.largest_batch,
+    };
+    NewTrial {
+        arm: None,
+        task: None,
+        learning_rate: None,
+        spec: TrialSpec { recipe: Recipe::Timing(recipe), seeds: Seeds::all(0) },
+        waits_for: None,
+        work: turns as f64 * per_step,
+        total_steps: turns * arms.len() as u64,
+    }
+}
+
+/// The probe of a pre-train trial's checkpoint; none of other trials.
+pub(super) fn probe_trial(
+    ProbeSpec { sequences, shuffles }: ProbeSpec,
+    index: usize,
+    source: &NewTrial,
+) -> Option<NewTrial> {
+    let Recipe::Pretrain(from) = &source.spec.recipe else { return None };
+    let blocks = f64::from(from.model.blocks);
+    // The model as it is, without each block, with each two swapped, in other orders; and the gradient.
+    let passes = 2.0 * blocks + f64::from(shuffles) + TRAINING + 1.0;
+    let work = passes * f64::from(sequences) * blocks * from.model.block_flops(from.length.into());
+    let recipe = Probe { from: Box::new(from.clone()), from_seeds: source.spec.seeds, sequences, shuffles };
+    Some(NewTrial {
+        arm: source.arm.clone(),
+        task: None,
+        learning_rate: None,
+        spec: TrialSpec { recipe: Recipe::Probe(recipe), seeds: source.spec.seeds },
+        waits_for: Some(index),
+        work,
+        total_steps: 1,
+    })
+}
