@@ -139,11 +139,16 @@ async fn what_cannot_be_a_dataset_is_refused() {
     let server = Server::start().await;
     let empty = server.write("empty", &[("readme.md", "no text")]);
     let broken = server.write("broken", &[("RTE/dev.tsv", "x\n")]);
+    // A header that promises one image of 1 x 4 pixels, of which three are there.
+    let cut = "\0\0\u{8}\u{3}\0\0\0\u{1}\0\0\0\u{1}\0\0\0\u{4}abc";
+    let images = server.write("images", &[("train-images-idx3-ubyte", cut), ("train-labels-idx1-ubyte", "")]);
     for (body, pointer) in [
         (json!({"name": "a", "kind": "corpus", "path": "relative"}), "/path"),
         (json!({"name": "a", "kind": "corpus", "path": "/nowhere/at/all"}), "/path"),
         (json!({"name": "a", "kind": "corpus", "path": empty}), "/path"),
         (json!({"name": "a", "kind": "glue", "path": broken}), "/path"),
+        (json!({"name": "a", "kind": "images", "path": empty}), "/path"),
+        (json!({"name": "a", "kind": "images", "path": images}), "/path"),
         (json!({"name": "a b/c", "kind": "corpus", "path": empty}), "/name"),
         (json!({"name": "a", "kind": "pictures", "path": empty}), "/kind"),
     ] {

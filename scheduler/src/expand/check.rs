@@ -4,7 +4,7 @@ use recipe::problem::Problems;
 use recipe::{Images, Probe, Problem, Recipe, Seeds, Size, Source, Timing};
 
 use super::finetune;
-use super::recipes::{matched_limit, pretrain};
+use super::recipes::{length, matched_limit, pretrain};
 use super::{Datasets, PlannedTrials};
 use crate::dataset::DatasetFacts;
 use crate::job::{ArmSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec};
@@ -36,8 +36,11 @@ pub(super) fn problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Probl
     if let Some(glue) = &spec.glue {
         problems.within("glue", |p| finetune::check(p, glue));
     }
-    check_images(&mut problems, spec, datasets);
+    problems.require(spec.images.is_none() || spec.glue.is_none(), "glue", || {
+        "a GLUE task reads text, and nothing of what is learned from images".into()
+    });
     let mut found = problems.into_vec();
+    found.extend(image_problems(spec, datasets));
     found.extend(recipe_problems(spec, datasets));
     if found.is_empty() && planned(spec).total() > MOST_TRIALS {
         let message = format!("{} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total());
@@ -83,28 +86,20 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
     });
 }
 
-fn check_images(problems: &mut Problems, spec: &JobSpec, datasets: Option<&Datasets>) {
-    let Some(rule) = spec.images else { return };
-    problems.require(spec.glue.is_none(), "glue", || {
-        "a GLUE task reads text, and nothing of what is learned from images".into()
-    });
-    let corpus = datasets.and_then(|known| known.corpus.as_ref());
-    let Some(&DatasetFacts::Images { shape, classes, .. }) = corpus.map(|scan| &scan.facts) else { return };
-    problems.within("pretrain", |problems| {
-        if let (Some(length), Some(tokens)) = (spec.pretrain.length, rule.tokens(shape)) {
-            problems.require(u64::from(length) == tokens, "length", || {
-                format!("{length} tokens: images of {shape} make sequences of {tokens}; leave it out")
-            });
-        }
-    });
-    problems.within("images", |problems| {
-        problems.require(rule.tokens(shape).is_some(), "patch", || {
-            format!("does not divide the height and width of images of {shape}")
-        });
-    });
+/// What the images that are registered do not allow.
+fn image_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
+    let corpus = datasets.and_then(|known| known.corpus.as_ref()).map(|scan| &scan.facts);
+    let (Some(rule), Some(&DatasetFacts::Images { shape, classes, .. })) = (spec.images, corpus) else { return vec![] };
+    let mut problems = Problems::default();
+    rule.check_shape(shape, length(spec, datasets), &mut problems);
     problems.require(classes > 1 || !matches!(rule, Images::Classifier { .. }), "corpus", || {
         "all images are of one class, and nothing is to be told apart".into()
     });
+    let mut found = problems.into_vec();
+    for problem in found.iter_mut().filter(|problem| problem.pointer == "/length") {
+        problem.pointer.insert_str(0, "/pretrain");
+    }
+    found
 }
 
 fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {

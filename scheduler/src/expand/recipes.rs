@@ -68,7 +68,7 @@ fn validate_every(settings: &PretrainSpec, steps: u64) -> u64 {
 }
 
 /// Tokens per sequence: of images as many as one makes, once it is known what they are.
-fn length(spec: &JobSpec, datasets: Option<&Datasets>) -> u32 {
+pub(super) fn length(spec: &JobSpec, datasets: Option<&Datasets>) -> u32 {
     let corpus = datasets.and_then(|known| known.corpus.as_ref());
     let of_images = match (spec.images, corpus.map(|scan| &scan.facts)) {
         (Some(rule), Some(DatasetFacts::Images { shape, .. })) => rule.tokens(*shape),
@@ -116,7 +116,7 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         images: spec.images,
         held_out: settings.held_out,
         validate_every: validate_every(settings, settings.steps()),
-        validation_sequences: 256,
+        validation_sequences: spec.validation_sequences(),
         divergence: settings.divergence,
         precision: arm.precision.unwrap_or(settings.precision),
         recompute: arm.recompute.unwrap_or(settings.recompute),

@@ -99,6 +99,9 @@ pub struct PretrainSpec {
     /// Steps between validations; a tenth of the budget by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate_every: Option<u64>,
+    /// Held-out sequences of a validation: 256 by default, of images 2048.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_sequences: Option<u32>,
     pub objective: Mlm,
     pub optimizer: Optimizer,
     /// In what numbers models are trained, fine-tuning included.
@@ -302,6 +305,7 @@ impl Default for PretrainSpec {
             learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: recipe::Decay::Linear },
             seeds: 1,
             validate_every: None,
+            validation_sequences: None,
             objective: Mlm::default(),
             optimizer: Optimizer::default(),
             precision: Precision::default(),
@@ -359,11 +363,12 @@ impl PretrainSpec {
 
 impl JobSpec {
     /// With the defaults that depend on what else is given: the steps of a budget that is not in seconds, the vocabulary and
-    /// the length of text, and the norms of an arm that does not start from a checkpoint.
+    /// the length of text, the sequences of a validation, and the norms of an arm that does not start from a checkpoint.
     pub fn filled_in(mut self) -> Self {
         if self.pretrain.seconds.is_none() && self.pretrain.reference_seconds.is_none() {
             self.pretrain.steps = Some(self.pretrain.steps());
         }
+        self.pretrain.validation_sequences = Some(self.validation_sequences());
         if self.images.is_none() {
             self.vocabulary.get_or_insert_default();
             self.pretrain.length.get_or_insert_with(default_length);
@@ -373,6 +378,11 @@ impl JobSpec {
             arm.embedding_norm.get_or_insert(true);
         }
         self
+    }
+
+    /// Held-out sequences of a validation. An accuracy needs more of them than a loss.
+    pub fn validation_sequences(&self) -> u32 {
+        self.pretrain.validation_sequences.unwrap_or(if self.images.is_some() { 2048 } else { 256 })
     }
 
     /// What words are made of; nothing where images are learned from.

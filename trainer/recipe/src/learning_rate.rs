@@ -44,14 +44,14 @@ impl LearningRate {
     /// The rate of the update made at `moment`. Rises by equal amounts to `peak`, which the last warm-up step reaches,
     /// then falls; it would reach zero when the budget is used up.
     pub fn at(&self, moment: &Moment) -> f64 {
-        // The warm-up takes whole steps; without the small part less, rounding could add one.
-        let steps = (self.warmup / moment.width - 1e-9).ceil().max(0.0);
+        // The warm-up takes whole steps and leaves one to fall in; without the small part less, rounding could add one.
+        let steps = (self.warmup / moment.width - 1e-9).ceil().min(1.0 / moment.width - 1.0).max(0.0);
         let warmup = steps * moment.width;
         let end = moment.share + moment.width;
         if end < warmup - 0.5 * moment.width {
             return self.peak * end / warmup;
         }
-        let done = (moment.share - warmup).max(0.0) / (1.0 - warmup).max(moment.width);
+        let done = (moment.share - warmup).max(0.0) / (1.0 - warmup);
         match self.decay {
             Decay::Linear => self.peak * (1.0 - done).max(0.0),
             Decay::Cosine => self.peak * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()),
@@ -75,6 +75,15 @@ mod tests {
             prop_assert!(values[..summit].windows(2).all(|w| w[0] < w[1]));
             prop_assert!(values[summit..].windows(2).all(|w| w[0] >= w[1]));
             prop_assert!(rate.at(&Moment::of_step(total, total)) < 1e-15);
+        }
+    }
+
+    #[test]
+    fn a_warm_up_that_rounds_to_the_whole_budget_leaves_a_step_to_fall_in() {
+        for decay in [Decay::Linear, Decay::Cosine] {
+            let rate = LearningRate { peak: 1.0, warmup: 0.804, decay };
+            assert_eq!([0, 1, 2].map(|step| rate.at(&Moment::of_step(step, 2))), [1.0, 1.0, 0.0]);
+            assert_eq!([0, 1].map(|step| rate.at(&Moment::of_step(step, 1))), [1.0, 0.0]);
         }
     }
 }
