@@ -67,12 +67,13 @@ fn without_a_test_part_each_image_is_held_out_or_not_by_its_place_alone() {
     let mut whole = [train.clone(), valid.clone()].concat();
     whole.sort_unstable();
     assert_eq!(whole, (0..200).map(|n| (n, n % 3)).collect::<Vec<_>>());
-    // Compressed, or under the other names, or both: the same.
+    // Compressed, or under the other names, or both, or beside what an archiver left: the same.
     let [images_gz, labels_gz] = [&images, &labels].map(|bytes| gz(bytes));
     for files in [
         vec![("train-images-idx3-ubyte.gz", &images_gz), ("train-labels-idx1-ubyte.gz", &labels_gz)],
         vec![("train-images.idx3-ubyte", &images), ("train-labels.idx1-ubyte", &labels)],
         vec![(IMAGES, &images), ("train-images-idx3-ubyte.gz", &images_gz), ("train-labels-idx1-ubyte.gz", &labels_gz)],
+        vec![(IMAGES, &images), (LABELS, &labels), ("._train-images-idx3-ubyte", &labels)],
     ] {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
         let other = read(&folder(&files)).unwrap();
