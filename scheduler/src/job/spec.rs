@@ -99,7 +99,7 @@ pub struct PretrainSpec {
     /// Steps between validations; a tenth of the budget by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate_every: Option<u64>,
-    /// Held-out sequences of a validation: 256 by default, of images 2048.
+    /// Held-out sequences of a validation: 256 by default, of a classifier of images 2048.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_sequences: Option<u32>,
     pub objective: Mlm,
@@ -382,7 +382,10 @@ impl JobSpec {
 
     /// Held-out sequences of a validation. An accuracy needs more of them than a loss.
     pub fn validation_sequences(&self) -> u32 {
-        self.pretrain.validation_sequences.unwrap_or(if self.images.is_some() { 2048 } else { 256 })
+        self.pretrain.validation_sequences.unwrap_or(match self.images {
+            Some(Images::Classifier { .. }) => 2048,
+            _ => 256,
+        })
     }
 
     /// What words are made of; nothing where images are learned from.

@@ -17,6 +17,8 @@ pub enum ImageError {
     NoFiles { path: PathBuf },
     #[error("{}: {} and {} are of two formats: keep one of them", path.display(), one.display(), other.display())]
     Formats { path: PathBuf, one: PathBuf, other: PathBuf },
+    #[error("{}: {} and {} are two sets of images: keep one of them", path.display(), one.display(), other.display())]
+    Sets { path: PathBuf, one: PathBuf, other: PathBuf },
     #[error("{}: {} is not there, which holds the labels of these images", path.display(), labels.display())]
     NoLabels { path: PathBuf, labels: PathBuf },
     #[error("{}: the compressed file is damaged: {source}", path.display())]

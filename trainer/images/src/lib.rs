@@ -93,6 +93,11 @@ impl Published {
                 return Err(ImageError::Shape { path: file.path, found: part.shape, expected: shape });
             }
             match if file.is_test { &mut test } else { &mut whole } {
+                // The same images under two names, or those of another set whose labels mean something else.
+                Some(sum) if file.format == Format::Idx => {
+                    let one = sum.files[0].clone();
+                    return Err(ImageError::Sets { path: folder.into(), one, other: file.path });
+                }
                 Some(sum) => sum.append(part),
                 none => *none = Some(part),
             }

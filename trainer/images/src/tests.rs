@@ -123,6 +123,14 @@ fn cifar_is_read_pixel_by_pixel_with_its_fine_classes() {
 }
 
 #[test]
+fn two_sets_of_idx_files_in_one_part_are_refused() {
+    let [images, labels] = digits(20);
+    let other = [("train-images.idx3-ubyte", &images[..]), ("train-labels.idx1-ubyte", &labels[..])];
+    let error = read(&folder(&[&[(IMAGES, &images[..]), (LABELS, &labels[..])][..], &other].concat())).unwrap_err();
+    assert!(matches!(error, ImageError::Sets { .. }), "{error}");
+}
+
+#[test]
 fn broken_files_are_refused_by_name_with_what_is_wrong() {
     let [images, labels] = digits(20);
     let [_, fewer] = digits(19);
