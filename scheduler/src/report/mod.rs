@@ -112,7 +112,8 @@ impl TrialEnd {
     /// That a run diverged is a result of its recipe: it is counted. Any other failure says something about
     /// the machine or the input, and leaves the trial without a result.
     fn diverged(&self) -> bool {
-        matches!(self, TrialEnd::Failed(failure) if failure.kind == FailureKind::NonFiniteLoss)
+        let diverged = [FailureKind::NonFiniteLoss, FailureKind::Diverged];
+        matches!(self, TrialEnd::Failed(failure) if diverged.contains(&failure.kind))
     }
 }
 
