@@ -45,6 +45,14 @@ struct Sink {
     static void save(AutogradContext* context, const Matrix& matrix) {
         // Not as saved variables: others write to it in the meantime.
         if (!matrix.gradient.defined()) return;
+        // What the backward pass writes to goes by a pointer.
+        const Tensor &gradient = matrix.gradient, &written = matrix.written;
+        TORCH_CHECK(gradient.is_cpu() && gradient.scalar_type() == at::kFloat && gradient.is_contiguous() &&
+                        gradient.sizes() == matrix.value.sizes(),
+                    "the gradient of a matrix ", matrix.value.sizes(), " is added up in one piece of float32 on the CPU, of its sizes, not in ",
+                    gradient.toString(), " ", gradient.sizes());
+        TORCH_CHECK(written.defined() && written.is_cpu() && written.scalar_type() == at::kByte && written.numel() == 1,
+                    "whether a gradient is written is one uint8 on the CPU, not ", written.toString(), " ", written.sizes());
         context->saved_data["gradient"] = matrix.gradient;
         context->saved_data["written"] = matrix.written;
     }
@@ -374,6 +382,7 @@ Tensor multiply(const Tensor& x, const Matrix& matrix) {
 }
 
 Tensor embed(const Tensor& ids, const Matrix& matrix, int64_t padding) {
+    TORCH_CHECK(ids.scalar_type() == at::kLong, "ids are int64, not ", ids.scalar_type());
     if (is_fused(matrix.value)) return Embed::apply(matrix.value, matrix, Aside{ids}, padding);
     return at::embedding(matrix.value, ids, padding);
 }

@@ -1,6 +1,7 @@
 //! The fused operators against libtorch's own, forward and backward, for every instruction set that this processor has:
 //! sizes that all differ and divide by nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use tch::{Device, Kind, Tensor, no_grad};
@@ -274,9 +275,53 @@ fn adam_is_the_rule_element_by_element() {
 
 #[test]
 fn what_libtorch_refuses_is_a_panic_with_its_words() {
-    let refused =
-        std::panic::catch_unwind(|| kernel::multiply(&random(&[2, 3], 1), &matrix(&random(&[4, 5], 2), None)));
+    let refused = catch_unwind(|| kernel::multiply(&random(&[2, 3], 1), &matrix(&random(&[4, 5], 2), None)));
     let words = *refused.unwrap_err().downcast::<String>().unwrap();
     assert!(words.contains("mat1 and mat2 shapes cannot be multiplied"), "{words}");
     assert_eq!(Dropout::NONE.kept(2, 3), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+}
+
+/// Pointers go into these in the backward pass: of another type or size they would be read and written out of bounds.
+#[test]
+fn a_place_for_a_gradient_that_does_not_fit_is_refused_and_so_are_ids_of_another_type() {
+    let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
+    let numbers = |kind: Kind| Tensor::arange(3, (kind, Device::Cpu));
+    let (x, weight, bias) = (random(&[3, 5], 1), random(&[4, 5], 2).set_requires_grad(true), random(&[4], 3));
+    let zeros = |shape: &[i64], kind: Kind| Tensor::zeros(shape, (kind, Device::Cpu));
+    let words_of = |operator: &dyn Fn() -> Tensor| {
+        let refused = catch_unwind(AssertUnwindSafe(operator)).map(|_| ());
+        refused.map_err(|panic| *panic.downcast::<String>().unwrap())
+    };
+    let flag = || zeros(&[1], Kind::Uint8);
+    let places: [(Tensor, Tensor, &str); 8] = [
+        (zeros(&[4, 5], Kind::Float), flag(), ""),
+        (zeros(&[4, 5], Kind::Double), flag(), "CPUDoubleType"),
+        (zeros(&[4, 5], Kind::BFloat16), flag(), "CPUBFloat16Type"),
+        (zeros(&[4, 4], Kind::Float), flag(), "[4, 4]"),
+        (zeros(&[20], Kind::Float), flag(), "[20]"),
+        (zeros(&[5, 4], Kind::Float).tr(), flag(), "one piece"),
+        (zeros(&[4, 5], Kind::Float), zeros(&[1], Kind::Bool), "CPUBoolType"),
+        (zeros(&[4, 5], Kind::Float), zeros(&[0], Kind::Uint8), "[0]"),
+    ];
+    for (gradient, written, why) in places {
+        let used = || {
+            let sink = Sink { gradient: gradient.shallow_clone(), written: written.shallow_clone() };
+            matrix(&weight, Some(sink))
+        };
+        let multiply = || kernel::multiply(&x, &used());
+        let embed = || kernel::embed(&numbers(Kind::Int64), &used(), -1);
+        let likelihood = || kernel::likelihood(&x, &used(), &bias, &numbers(Kind::Int64), 1.0);
+        for (name, operator) in
+            [("multiply", &multiply as &dyn Fn() -> Tensor), ("embed", &embed), ("likelihood", &likelihood)]
+        {
+            match words_of(operator) {
+                Ok(()) => assert_eq!(why, "", "{name}"),
+                Err(words) => assert!(!why.is_empty() && words.contains(why), "{name}, {why}: {words}"),
+            }
+        }
+    }
+    for kind in [Kind::Int, Kind::Uint8, Kind::Float] {
+        let words = words_of(&|| kernel::embed(&numbers(kind), &matrix(&weight, None), -1)).unwrap_err();
+        assert!(words.starts_with("ids are int64, not "), "{words}");
+    }
 }
