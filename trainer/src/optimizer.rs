@@ -7,17 +7,12 @@ use tch::{Device, Tensor, no_grad};
 use crate::bert::Weights;
 use crate::bert::weights::{Group, bytes};
 use crate::kernel::{self, Adam, Buffers};
-use crate::recompute::Tape;
 
 /// State of the optimiser. A group that was closed at a step keeps moments and step count as they were.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
     moments: Vec<Moments>,
-    /// The gradient buffers of the groups.
-    gradients: Vec<Tensor>,
-    /// Groups whose gradient buffer holds something of this step.
-    touched: Vec<bool>,
     /// As long as the longest group; empty where clipping and update are one pass.
     scratch: Tensor,
     /// Whether clipping and update are one pass over the buffers.
@@ -46,42 +41,25 @@ impl Optimizer {
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
         let fused = rule.algorithm == Algorithm::AdamW && on_cpu;
-        weights.groups().iter().for_each(Group::forget_gradient);
         Self {
             rule,
             moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
-            gradients: weights.groups().iter().map(|group| group.gradient().shallow_clone()).collect(),
-            touched: vec![false; sizes.len()],
             scratch: longest.filter(|_| !fused).map(zeros).unwrap_or_default(),
             fused,
             factor: 1.0,
         }
     }
 
-    /// Differentiates the scalar `loss`, whose forward pass `tape` has recorded, by the weights of the `open` groups (one
-    /// flag per group) and by no others: closed sublayers have no gradient, not a zero one. Adds to what earlier calls of
-    /// this step have found.
-    pub fn differentiate(&mut self, weights: &Weights, loss: &Tensor, tape: Tape, open: &[bool]) {
-        for (index, touched) in tape.differentiate(weights, loss, open).into_iter().enumerate() {
-            self.touched[index] |= touched;
-            if touched {
-                weights.groups()[index].whole_gradient();
-            }
-        }
-    }
-
     /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; what
-    /// [`Optimizer::gradient`] holds may stay as it is: it is the update that sees clipped gradients.
-    pub fn clip(&mut self) -> Tensor {
+    /// [`Group::gradient`] gives may stay as it is: it is the update that sees clipped gradients.
+    pub fn clip(&mut self, weights: &Weights) -> Tensor {
+        let held = || weights.groups().iter().filter(|group| group.has_gradient()).map(Group::gradient);
         if self.fused {
-            let held = self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched);
-            let norm = held.map(|(buffer, _)| kernel::square_sum(buffer)).sum::<f64>().sqrt();
+            let norm = held().map(kernel::square_sum).sum::<f64>().sqrt();
             self.factor = self.rule.clip_norm.map_or(1.0, |largest| (largest / (norm + 1e-6)).min(1.0));
             return Tensor::from(norm as f32);
         }
         no_grad(|| {
-            let held =
-                || self.gradients.iter().zip(&self.touched).filter(|&(_, &touched)| touched).map(|(buffer, _)| buffer);
             let norm = Tensor::stack(&held().map(Tensor::norm).collect::<Vec<_>>(), 0).norm();
             if let Some(largest) = self.rule.clip_norm {
                 // Stays on the device: the host never waits for the norm.
@@ -94,17 +72,12 @@ impl Optimizer {
         })
     }
 
-    /// The gradient of the group at `index`, `[elements]`, as the last step that saw it open left it.
-    pub fn gradient(&self, index: usize) -> &Tensor {
-        &self.gradients[index]
-    }
-
     /// Moves the weights that have a gradient of this step, which ends it. The others stay or are only decayed, as the rule
     /// says.
     pub fn update(&mut self, weights: &mut Weights, rate: f64) {
         no_grad(|| {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
-                if std::mem::take(&mut self.touched[index]) {
+                if group.has_gradient() {
                     group.forget_gradient();
                     if self.fused {
                         self.fused_step(index, group, rate);
@@ -137,9 +110,9 @@ impl Optimizer {
             root: (1.0 / correction(beta2).sqrt()) as f32,
             keep: (1.0 - rate * weight_decay) as f32,
         };
-        let (values, half) = group.both();
+        let (values, half, gradient) = group.buffers();
         let (first, second) = (&mut moments.first, &mut moments.second);
-        adam.update(Buffers { values, first, second, gradient: &self.gradients[index], half }, self.factor, decayed);
+        adam.update(Buffers { values, first, second, gradient, half }, self.factor, decayed);
     }
 
     /// How many elements at the front of a group's buffer are decayed.
@@ -164,7 +137,7 @@ impl Optimizer {
         if algorithm == Algorithm::AdamW {
             self.decay(group, rate);
         }
-        let (moments, gradient) = (&mut self.moments[index], &self.gradients[index]);
+        let (moments, gradient) = (&mut self.moments[index], group.gradient());
         moments.updates += 1;
         let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
         let (correction1, correction2) = (correction(beta1), correction(beta2));
@@ -203,10 +176,10 @@ impl Optimizer {
         }
     }
 
-    /// Bytes of moments and gradients.
+    /// Bytes of the moments.
     pub fn bytes(&self) -> u64 {
         let moments = self.moments.iter().flat_map(|moments| [&moments.first, &moments.second]);
-        moments.chain(&self.gradients).chain([&self.scratch]).map(bytes).sum()
+        moments.chain([&self.scratch]).map(bytes).sum()
     }
 
     /// Gives the group at `to` the moments of the one at `from`, of the same layout.

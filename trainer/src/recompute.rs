@@ -47,17 +47,12 @@ impl Tape {
         output
     }
 
-    /// Differentiates `loss`, a scalar, by the weights of the `open` groups (one flag per group), and adds to the gradients
-    /// that these have. True for each group that the loss depends on.
-    pub(crate) fn differentiate(self, weights: &Weights, loss: &Tensor, open: &[bool]) -> Vec<bool> {
-        let mut touched = vec![false; open.len()];
-        let mut found = |group: usize, parts: Vec<Tensor>| {
-            weights.groups()[group].add_gradients(parts);
-            touched[group] = true;
-        };
+    /// Differentiates `loss`, a scalar, by the weights of the `open` groups (one flag per group) and by no others: closed
+    /// sublayers have no gradient, not a zero one. Adds to what earlier passes of this step have found.
+    pub fn differentiate(self, weights: &Weights, loss: &Tensor, open: &[bool]) {
         let groups: Vec<usize> = (0..open.len()).filter(|&group| open[group]).collect();
         let outputs: Vec<&Tensor> = self.pieces.iter().map(|piece| &piece.output).collect();
-        let mut gradients = backward(loss, &outputs, weights, &groups, &mut found);
+        let mut gradients = backward(loss, &outputs, weights, &groups);
         for (index, piece) in self.pieces.into_iter().enumerate().rev() {
             let gradient = gradients.swap_remove(index);
             if !gradient.defined() {
@@ -67,36 +62,72 @@ impl Tape {
             let seed = |y: &Tensor| (y * &gradient).sum(Kind::Float);
             match piece.how {
                 How::Kept(y) => {
-                    backward(&seed(&y), &[], weights, &groups, &mut found);
+                    backward(&seed(&y), &[], weights, &groups);
                 }
                 How::Again { input, group, run } => {
-                    let mut into = backward(&seed(&run(&input)), &[&input], weights, &[group], &mut found);
+                    let mut into = backward(&seed(&run(&input)), &[&input], weights, &[group]);
                     // The input is the output of the piece before.
                     gradients[index - 1] = into.remove(0);
                 }
             }
         }
-        touched
+        // Not only those that the graph gave a part of back: a matrix's may have gone straight to its place.
+        for group in weights.groups().iter().filter(|group| group.has_gradient()) {
+            group.whole_gradient();
+        }
     }
 }
 
-/// The gradients of the scalar `loss` by `leaves`; those by the weights go to `found`.
-fn backward(
-    loss: &Tensor,
-    leaves: &[&Tensor],
-    weights: &Weights,
-    groups: &[usize],
-    found: &mut impl FnMut(usize, Vec<Tensor>),
-) -> Vec<Tensor> {
+/// The gradients of the scalar `loss` by `leaves`; those by the weights of `groups` are added to what these have.
+fn backward(loss: &Tensor, leaves: &[&Tensor], weights: &Weights, groups: &[usize]) -> Vec<Tensor> {
     let of_groups = groups.iter().flat_map(|&group| weights.groups()[group].leaves());
     let targets: Vec<&Tensor> = leaves.iter().copied().chain(of_groups).collect();
     let mut gradients = Tensor::run_backward(&[loss], &targets, false, false);
     let mut rest = gradients.split_off(leaves.len()).into_iter();
-    for &group in groups {
-        let parts: Vec<Tensor> = rest.by_ref().take(weights.groups()[group].leaves().count()).collect();
-        if parts.iter().any(Tensor::defined) {
-            found(group, parts);
-        }
+    for group in groups.iter().map(|&group| &weights.groups()[group]) {
+        group.add_gradients(rest.by_ref().take(group.leaves().count()));
     }
     gradients
+}
+
+#[cfg(test)]
+mod tests {
+    use recipe::{Model, Norm, Seeds, Size};
+    use tch::Device;
+
+    use super::*;
+    use crate::bert::Head;
+    use crate::bert::weights::Group;
+    use crate::kernel;
+    use crate::optimizer::Optimizer;
+
+    /// Of the two products below, the graph gives no gradient back: both go straight to their place.
+    #[test]
+    fn a_group_of_which_only_a_product_was_used_is_updated() {
+        let model = Model::of_size(Size { blocks: 2, hidden: 6, heads: 2, intermediate: 10 }, Norm::Pre);
+        let mut weights = Weights::new(&model, 20, Head::MLM, &Seeds::default(), Device::Cpu);
+        let name = |block: u32| format!("bert.encoder.layer.{block}.intermediate.dense.weight");
+        let x = Tensor::randn([5, 6], (Kind::Float, Device::Cpu));
+        let loss = kernel::multiply(&x, &weights.matrix(&name(0))) + kernel::multiply(&x, &weights.matrix(&name(1)));
+        // The second block is closed.
+        let open = [true, true, true, false, false];
+        Tape::default().differentiate(&weights, &loss.sum(Kind::Float), &open);
+        let found: Vec<bool> = weights.groups().iter().map(Group::has_gradient).collect();
+        assert_eq!(found, [false, false, true, false, false]);
+        let group = &weights.groups()[2];
+        for (part, gradient) in group.named(group.gradient()) {
+            let expected = if part == name(0) { x.sum_dim_intlist(0, true, Kind::Float) } else { Tensor::from(0.0f32) };
+            let error = (gradient - expected).abs().max().double_value(&[]);
+            assert!(error < 1e-5, "{part}: off by {error}");
+        }
+        let before: Vec<Tensor> = weights.groups().iter().map(|group| group.buffer().copy()).collect();
+        let mut optimizer = Optimizer::new(recipe::Optimizer::default(), &weights);
+        let norm = optimizer.clip(&weights).double_value(&[]);
+        assert!((norm - weights.groups()[2].gradient().norm().double_value(&[])).abs() < 1e-5 * norm);
+        optimizer.update(&mut weights, 0.1);
+        let moved = |(group, before): (&Group, &Tensor)| group.buffer() != before;
+        let moved: Vec<bool> = weights.groups().iter().zip(&before).map(moved).collect();
+        assert_eq!(moved, found);
+        assert!(!weights.groups().iter().any(Group::has_gradient), "the update ends the step");
+    }
 }

@@ -231,11 +231,11 @@ pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &
         let mut tape = Tape::default();
         let part_loss = training.loss(moment, part, &gates, &mut tape);
         let open = training.weights().open(&gates);
-        optimizer.differentiate(training.weights(), &part_loss, tape, &open);
+        tape.differentiate(training.weights(), &part_loss, &open);
         loss += part_loss.double_value(&[]);
         open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(parts);
     }
-    let gradient_norm = optimizer.clip();
+    let gradient_norm = optimizer.clip(training.weights());
     let rate = training.learning_rate(moment);
     optimizer.update(training.weights_mut(), rate);
     Update { loss, gradient_norm, open_blocks }

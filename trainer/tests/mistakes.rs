@@ -105,8 +105,8 @@ fn mistake_5_adam_corrects_its_bias_from_the_first_step_on() {
         // The gradient of each weight is 2, at every step.
         let loss = weights.groups().iter().flat_map(|group| group.leaves()).map(|leaf| leaf.sum(Kind::Float) * 2.0);
         let loss = loss.reduce(|a, b| a + b).unwrap();
-        optimizer.differentiate(&weights, &loss, Tape::default(), &weights.open(&[Gate::OPEN, Gate::OPEN]));
-        let _ = optimizer.clip();
+        Tape::default().differentiate(&weights, &loss, &weights.open(&[Gate::OPEN, Gate::OPEN]));
+        let _ = optimizer.clip(&weights);
         optimizer.update(&mut weights, RATE);
         // Both moments, corrected, are those of a constant: every step is of the whole rate.
         let moved = (&before - &weights.named()[name]) / RATE;

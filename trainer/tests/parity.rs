@@ -9,6 +9,7 @@ use recipe::gate::Ask;
 use recipe::{Algorithm, DecayOn, Electra, Gate, LayerDrop, Model, Norm, Optimizer as Rule, Rows, Seeds};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
+use trainer::bert::weights::Group;
 use trainer::bert::{Detector, Encoder, Family, Head, Input, MlmHead, Weights};
 use trainer::optimizer::Optimizer;
 use trainer::recompute::Tape;
@@ -45,8 +46,8 @@ fn ten_updates_of_adamw_give_the_losses_that_torch_gives() {
             let loss = case.forward(&open()).loss;
             let found = loss.double_value(&[]);
             assert!((found - expected).abs() <= 1e-5, "{name}, step {step}: {found}, expected {expected}");
-            optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&open()));
-            let _ = optimizer.clip();
+            Tape::default().differentiate(&case.weights, &loss, &case.weights.open(&open()));
+            let _ = optimizer.clip(&case.weights);
             optimizer.update(&mut case.weights, 1e-3);
         }
     }
@@ -60,9 +61,9 @@ fn lamb_moves_each_weight_by_its_own_norm_along_adamws_step() {
     let mut optimizer = Optimizer::new(rule(Algorithm::Lamb), &case.weights);
     let before: BTreeMap<_, _> = case.weights.named().into_iter().map(|(name, value)| (name, value.copy())).collect();
     let loss = case.forward(&open()).loss;
-    optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&open()));
-    let gradients = case.held(&optimizer, &open());
-    let _ = optimizer.clip();
+    Tape::default().differentiate(&case.weights, &loss, &case.weights.open(&open()));
+    let gradients = case.held(&open());
+    let _ = optimizer.clip(&case.weights);
     optimizer.update(&mut case.weights, RATE);
     for (name, after) in case.weights.named() {
         let (w, g) = (&before[&name], &gradients[&name]);
@@ -81,12 +82,11 @@ fn micro_batches_add_up_to_the_gradient_of_the_batch() {
     closed[3] = Gate::CLOSED;
     let whole = case.gradients(&case.forward(&open()).loss, &open());
     let apart = case.gradients(&case.forward(&closed).loss, &closed);
-    let mut optimizer = Optimizer::new(Rule { clip_norm: None, ..Rule::default() }, &case.weights);
     for gates in [open(), closed] {
         let loss = case.forward(&gates).loss * 0.5;
-        optimizer.differentiate(&case.weights, &loss, Tape::default(), &case.weights.open(&gates));
+        Tape::default().differentiate(&case.weights, &loss, &case.weights.open(&gates));
     }
-    for (name, found) in case.held(&optimizer, &open()) {
+    for (name, found) in case.held(&open()) {
         let of_second = apart.get(&name).map_or_else(|| whole[&name].zeros_like(), Tensor::shallow_clone);
         let expected = (&whole[&name] + of_second) * 0.5;
         // The gradient of a key's bias is zero but for rounding.
@@ -358,16 +358,17 @@ impl Case {
 
     /// Gradients of the open groups, by published name.
     fn gradients(&self, loss: &Tensor, gates: &[Gate]) -> BTreeMap<String, Tensor> {
-        let mut optimizer = Optimizer::new(Rule { clip_norm: None, ..Rule::default() }, &self.weights);
-        optimizer.differentiate(&self.weights, loss, Tape::default(), &self.weights.open(gates));
-        self.held(&optimizer, gates)
+        Tape::default().differentiate(&self.weights, loss, &self.weights.open(gates));
+        let held = self.held(gates);
+        self.weights.groups().iter().for_each(Group::forget_gradient);
+        held
     }
 
-    /// What the optimiser holds of the groups that `gates` open, by published name.
-    fn held(&self, optimizer: &Optimizer, gates: &[Gate]) -> BTreeMap<String, Tensor> {
+    /// What the groups hold that `gates` open, by published name.
+    fn held(&self, gates: &[Gate]) -> BTreeMap<String, Tensor> {
         let open = self.weights.open(gates);
-        let groups = self.weights.groups().iter().enumerate().filter(|(index, _)| open[*index]);
-        let named = groups.flat_map(|(index, group)| group.named(optimizer.gradient(index)));
+        let groups = self.weights.groups().iter().zip(open).filter(|(_, open)| *open);
+        let named = groups.flat_map(|(group, _)| group.named(group.gradient()));
         named.filter(|(name, _)| !name.starts_with("generator")).map(|(name, value)| (name, value.copy())).collect()
     }
 

@@ -100,10 +100,11 @@ impl Weights {
         self.groups.iter().flat_map(|group| group.named(&group.values)).collect()
     }
 
-    /// Bytes of the values in all their types.
+    /// Bytes of the values in all their types, and of the gradients.
     pub fn bytes(&self) -> u64 {
-        let values = |group: &Group| bytes(&group.values) + group.half.as_ref().map_or(0, bytes);
-        self.groups.iter().map(values).sum()
+        let buffers =
+            |group: &Group| [&group.values, &group.gradient].into_iter().chain(&group.half).map(bytes).sum::<u64>();
+        self.groups.iter().map(buffers).sum()
     }
 
     /// Number of elements.
@@ -121,7 +122,7 @@ impl Weights {
     }
 
     /// The same with what products need: in bfloat16, where the model computes in it, and the place for its gradient.
-    pub(super) fn matrix(&self, name: &str) -> Matrix {
+    pub(crate) fn matrix(&self, name: &str) -> Matrix {
         let (group, index) = self.find(name);
         let weight = &group.weights[index];
         Matrix {
@@ -204,7 +205,7 @@ impl Group {
 
     /// Adds gradients that the graph gave back, one for each leaf, undefined where there is none or where the backward pass
     /// has left it in the buffer itself.
-    pub(crate) fn add_gradients(&self, parts: Vec<Tensor>) {
+    pub(crate) fn add_gradients(&self, parts: impl Iterator<Item = Tensor>) {
         let mut written = self.written();
         for ((weight, part), written) in self.weights.iter().zip(parts).zip(&mut written) {
             if part.defined() {
@@ -229,13 +230,18 @@ impl Group {
         &self.gradient
     }
 
-    /// The buffer of its gradient; see [`Group::whole_gradient`].
-    pub(crate) fn gradient(&self) -> &Tensor {
+    /// Whether a backward pass has left something of this step.
+    pub fn has_gradient(&self) -> bool {
+        self.written().contains(&true)
+    }
+
+    /// The gradient, `[elements]`, as the last step that saw the group open left it.
+    pub fn gradient(&self) -> &Tensor {
         &self.gradient
     }
 
     /// The next backward pass begins a new sum.
-    pub(crate) fn forget_gradient(&self) {
+    pub fn forget_gradient(&self) {
         let _ = self.written.shallow_clone().zero_();
     }
 
@@ -256,9 +262,9 @@ impl Group {
         &mut self.values
     }
 
-    /// The whole buffer, and the same in bfloat16.
-    pub(crate) fn both(&mut self) -> (&mut Tensor, Option<&mut Tensor>) {
-        (&mut self.values, self.half.as_mut())
+    /// The whole buffer, the same in bfloat16, and the gradient.
+    pub(crate) fn buffers(&mut self) -> (&mut Tensor, Option<&mut Tensor>, &Tensor) {
+        (&mut self.values, self.half.as_mut(), &self.gradient)
     }
 
     /// Follows the values in bfloat16.
