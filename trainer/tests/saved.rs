@@ -1,15 +1,17 @@
 //! What the trainer saves is, to Hugging Face's transformers, the model that it was: checkpoints of pre-training and of
-//! fine-tuning give the logits that transformers computed from their folders (`fixtures/saved.py`).
+//! fine-tuning give the logits that transformers computed from their folders (`fixtures/saved.py`). And the other way round:
+//! what transformers saves is the model that it was to a fine-tune (`fixtures/published.py`).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use recipe::{Electra, Gate, Model, Norm, Seeds, Size};
+use recipe::{Electra, Finetune, Gate, Model, Norm, Seeds, Size};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 use trainer::bert::{Classifier, Detector, Encoder, Family, Head, Input, MlmHead, Weights, published};
+use trainer::origin::Origin;
 
 /// Largest norm of a difference over the norm of the expected logits.
 const TOLERANCE: f64 = 1e-5;
@@ -30,6 +32,39 @@ fn transformers_electra_gives_the_trainers_logits() {
     agrees("electra", &model(Norm::Post), Family::Electra, Head::Electra(Electra::default()));
 }
 
+#[test]
+fn a_fine_tune_from_what_transformers_saved_has_its_hidden_states_and_logits() {
+    for (name, norm) in [("bert", Norm::Post), ("megatron-bert", Norm::Pre)] {
+        let folder = fixture("published").join(name);
+        let size = Size { blocks: 2, hidden: 32, heads: 4, intermediate: 37 };
+        let model = Model { positions: 40, embedding_norm: norm == Norm::Post, ..Model::of_size(size, norm) };
+        let from = json!({"kind": "published", "model": model, "checkpoint": {"name": "transformers"}});
+        let recipe = json!({"from": from, "task": "rte", "glue": {"name": "none"}, "epochs": 1, "batch": 3, "length": 16,
+                            "learning_rate": {"peak": 1e-4}});
+        let recipe: Finetune = serde_json::from_value(recipe).unwrap();
+        let origin = Origin::open(&recipe.from, &folder).unwrap();
+        assert_eq!((origin.rows, origin.vocabulary.size(), origin.family), (29, 21, Family::Bert), "{name}");
+        let case = tensors(&folder.join("outputs.safetensors"));
+        for head in [Head::MLM, Head::Classifier { outputs: 2, family: Family::Bert }] {
+            let fresh = || Weights::new(&model, origin.rows, head, &Seeds::default(), Device::Cpu);
+            let weights = fresh();
+            origin.restore(&weights, &recipe).unwrap();
+            let hidden = no_grad(|| hidden(&case, &weights, &model, Family::Bert, 0));
+            close(&format!("{name}, hidden states"), &hidden, &case["hidden"]);
+            if head == Head::MLM {
+                let logits = no_grad(|| logits(&case, &weights, &model, Family::Bert, head, 0));
+                close(&format!("{name}, logits"), &logits, &case["logits"]);
+            }
+            // A model for masked words has neither.
+            let untrained = |name: &String| ["classifier.", "bert.pooler."].iter().any(|head| name.starts_with(head));
+            let start = fresh().named();
+            for (weight, values) in weights.named().iter().filter(|(name, _)| untrained(name)) {
+                assert_eq!(*values, start[weight], "{name}, {weight}");
+            }
+        }
+    }
+}
+
 fn model(norm: Norm) -> Model {
     Model { positions: 48, embedding_norm: norm == Norm::Post, ..Model::of_size(SIZE, norm) }
 }
@@ -37,7 +72,7 @@ fn model(norm: Norm) -> Model {
 /// Holds both checkpoints of one architecture against transformers, the pre-trained one with the head `pretrained`.
 fn agrees(name: &str, model: &Model, family: Family, pretrained: Head) {
     for (stage, head) in [("pretrained", pretrained), ("finetuned", Head::Classifier { outputs: 2, family })] {
-        let folder = fixture(&format!("{name}-{stage}"));
+        let folder = fixture("saved").join(format!("{name}-{stage}"));
         let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
         let words = fs::read_to_string(folder.join("vocab.txt")).unwrap().lines().count() as u32;
         let padding = config["pad_token_id"].as_i64().unwrap();
@@ -53,10 +88,7 @@ fn agrees(name: &str, model: &Model, family: Family, pretrained: Head) {
         }
         let case = tensors(&folder.join("logits.safetensors"));
         let found = no_grad(|| logits(&case, &weights, model, family, head, padding));
-        let expected = &case["logits"];
-        assert_eq!(found.size(), expected.size(), "{name}, {stage}");
-        let error = norm(&(found - expected)) / norm(expected);
-        assert!(error <= TOLERANCE, "{name}, {stage}: off by {error:e}");
+        close(&format!("{name}, {stage}"), &found, &case["logits"]);
     }
 }
 
@@ -69,13 +101,10 @@ fn logits(
     head: Head,
     padding: i64,
 ) -> Tensor {
-    let [ids, types] = ["input_ids", "token_type_ids"].map(|name| case[name].shallow_clone());
-    let input = Input::padded(ids, types, &case["attention_mask"]);
-    let gates = vec![Gate::OPEN; 2 * model.blocks as usize];
-    let hidden = Encoder::new(weights, family, model, padding).forward(&input, &gates, None);
+    let hidden = hidden(case, weights, model, family, padding);
     match head {
         Head::Mlm { .. } => {
-            let every = Tensor::arange(input.shown.numel() as i64, (Kind::Int64, Device::Cpu));
+            let every = Tensor::arange(case["input_ids"].numel() as i64, (Kind::Int64, Device::Cpu));
             MlmHead::new(weights, family).forward(&hidden, &every).view(&case["logits"].size()[..])
         }
         Head::Electra(_) => Detector::new(weights).forward(&hidden),
@@ -84,12 +113,26 @@ fn logits(
     }
 }
 
+/// The last hidden state; dropout is off.
+fn hidden(case: &BTreeMap<String, Tensor>, weights: &Weights, model: &Model, family: Family, padding: i64) -> Tensor {
+    let [ids, types] = ["input_ids", "token_type_ids"].map(|name| case[name].shallow_clone());
+    let input = Input::padded(ids, types, &case["attention_mask"]);
+    let gates = vec![Gate::OPEN; 2 * model.blocks as usize];
+    Encoder::new(weights, family, model, padding).forward(&input, &gates, None)
+}
+
+fn close(what: &str, found: &Tensor, expected: &Tensor) {
+    assert_eq!(found.size(), expected.size(), "{what}");
+    let error = norm(&(found - expected)) / norm(expected);
+    assert!(error <= TOLERANCE, "{what}: off by {error:e}");
+}
+
 fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).norm().double_value(&[])
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/saved").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
