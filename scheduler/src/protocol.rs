@@ -98,9 +98,11 @@ pub struct SyncResponse {
     pub lease_seconds: f64,
     /// When to call again at the latest.
     pub sync_seconds: f64,
-    /// Everything that should run on this node. An attempt that the agent runs and that is not named here must be
-    /// stopped at once: its lease is gone or it was cancelled.
+    /// What should run on this node beyond what the request names.
     pub run: Vec<Assignment>,
+    /// What the request names and what should go on. An attempt that the agent runs and that neither list names must be
+    /// stopped at once: its lease is gone or it was cancelled.
+    pub keep: Vec<Kept>,
     /// Per attempt, what was stored; an ended attempt that is acknowledged in full can be forgotten.
     pub acknowledged: Vec<Acknowledgement>,
 }
@@ -115,6 +117,14 @@ pub struct Acknowledgement {
     pub closed: bool,
 }
 
+/// An attempt that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Kept {
+    pub attempt: AttemptId,
+    /// As in [`Assignment`].
+    pub interrupt: bool,
+}
+
 /// One attempt to carry out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Assignment {
@@ -124,8 +134,7 @@ pub struct Assignment {
     pub slot: u32,
     #[schema(value_type = Object)]
     pub spec: TrialSpec,
-    /// Files to bring before the start, fetched by digest from `/artifacts/{sha256}`. Left out for an attempt that the
-    /// request names: the agent has its inputs.
+    /// Files to bring before the start, fetched by digest from `/artifacts/{sha256}`.
     pub corpus: Option<DatasetFiles>,
     pub vocabulary: Option<DatasetFiles>,
     pub glue: Option<DatasetFiles>,

@@ -32,8 +32,9 @@ pub(super) fn plan(known: &BTreeMap<AttemptId, Known>, answer: SyncResponse, lea
         closed: answer.acknowledged.iter().filter(|ack| ack.closed).map(|ack| ack.attempt).collect(),
         ..Plan::default()
     };
-    let named: BTreeMap<_, _> =
-        answer.run.iter().map(|assignment| (assignment.attempt, assignment.interrupt)).collect();
+    // One that was assigned may have become known since the request was made.
+    let assigned = answer.run.iter().map(|assignment| (assignment.attempt, assignment.interrupt));
+    let named: BTreeMap<_, _> = answer.keep.iter().map(|kept| (kept.attempt, kept.interrupt)).chain(assigned).collect();
     for (attempt, _) in known.iter().filter(|(_, known)| **known == Known::Active) {
         match named.get(attempt) {
             Some(_) if plan.closed.contains(attempt) => plan.wishes.insert(*attempt, Wish::Kill),
@@ -56,12 +57,12 @@ pub(super) fn plan(known: &BTreeMap<AttemptId, Known>, answer: SyncResponse, lea
 mod tests {
     use super::*;
     use crate::agent::fixture;
-    use crate::protocol::Acknowledgement;
+    use crate::protocol::{Acknowledgement, Kept};
 
     fn answer(run: Vec<Assignment>, closed: &[AttemptId]) -> SyncResponse {
         let acknowledged =
             closed.iter().map(|&attempt| Acknowledgement { attempt, events: 0, log: 0, closed: true }).collect();
-        SyncResponse { lease_seconds: 15.0, sync_seconds: 1.0, run, acknowledged }
+        SyncResponse { lease_seconds: 15.0, sync_seconds: 1.0, run, keep: vec![], acknowledged }
     }
 
     #[test]
@@ -86,6 +87,15 @@ mod tests {
         let known = BTreeMap::from([(running, Known::Active), (ended, Known::Ended)]);
         let plan = plan(&known, answer(vec![], &[]), false);
         assert_eq!(plan.wishes, BTreeMap::from([(running, Wish::Kill)]));
+    }
+
+    #[test]
+    fn what_is_kept_runs_on_or_is_asked_to_leave() {
+        let (on, asked) = (AttemptId::new(), AttemptId::new());
+        let known = BTreeMap::from([(on, Known::Active), (asked, Known::Active)]);
+        let keep = vec![Kept { attempt: on, interrupt: false }, Kept { attempt: asked, interrupt: true }];
+        let plan = plan(&known, SyncResponse { keep, ..answer(vec![], &[]) }, false);
+        assert_eq!(plan, Plan { wishes: BTreeMap::from([(asked, Wish::Interrupt)]), ..Plan::default() });
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use recipe::Stage;
+use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -79,17 +80,21 @@ impl Store {
             limit
         );
         let jobs = self.summaries(&ids.fetch_all(&self.pool).await?).await?;
-        Ok(jobs.into_iter().map(|job| job.summary).collect())
+        Ok(jobs.into_iter().map(|(summary, _)| summary).collect())
     }
 
     pub async fn job(&self, id: JobId) -> Result<Job, StoreError> {
         let job = self.summaries(&[id.0]).await?.pop();
-        job.ok_or_else(|| StoreError::NotFound { what: "job", id: id.to_string() })
+        let (summary, spec) = job.ok_or_else(|| StoreError::NotFound { what: "job", id: id.to_string() })?;
+        Ok(Job { summary, spec: read("job", "spec", id, spec)? })
     }
 
-    async fn summaries(&self, ids: &[Uuid]) -> Result<Vec<Job>, StoreError> {
+    /// With the specs, of which none is read: one that a later version wrote is to hold no list up.
+    async fn summaries(&self, ids: &[Uuid]) -> Result<Vec<(JobSummary, Value)>, StoreError> {
         let rows = sqlx::query!(
             r#"select j.id as "id: JobId", j.name, j.spec, j.created_at, j.cancelled_at, now() as "now!",
+                      array(select arm ->> 'name' from jsonb_array_elements(j.spec -> 'arms') arm) as "arms!: Vec<String>",
+                      coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}', '') as "baseline!",
                       t.blocked as "blocked!", t.queued as "queued!", t.running as "running!",
                       t.succeeded as "succeeded!", t.failed as "failed!", t.cancelled as "cancelled!",
                       t.paused as "paused!", t.useful as "useful!", t.work as "work!", t.ended_work as "ended_work!",
@@ -121,38 +126,36 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                let spec: JobSpec = read("job", "spec", row.id, row.spec)?;
-                let counts = TrialCounts {
-                    blocked: row.blocked,
-                    queued: row.queued,
-                    running: row.running,
-                    succeeded: row.succeeded,
-                    failed: row.failed,
-                    cancelled: row.cancelled,
-                    paused: row.paused,
-                };
-                let status = counts.status(row.cancelled_at.is_some(), row.useful);
-                let done = row.ended_work + row.open_work;
-                let progress = if row.work > 0.0 { (done / row.work).clamp(0.0, 1.0) } else { 1.0 };
-                let summary = JobSummary {
-                    id: row.id,
-                    name: row.name,
-                    status,
-                    created_at: row.created_at,
-                    finished_at: row.finished_at.filter(|_| status.is_ended()),
-                    arms: spec.arms.iter().map(|arm| arm.name.clone()).collect(),
-                    baseline: spec.baseline().to_owned(),
-                    trials: counts,
-                    progress,
-                    estimated_end: (status == JobStatus::Running)
-                        .then(|| estimate(row.started_at, row.now, progress))
-                        .flatten(),
-                };
-                Ok(Job { summary, spec })
-            })
-            .collect()
+        let summaries = rows.into_iter().map(|row| {
+            let counts = TrialCounts {
+                blocked: row.blocked,
+                queued: row.queued,
+                running: row.running,
+                succeeded: row.succeeded,
+                failed: row.failed,
+                cancelled: row.cancelled,
+                paused: row.paused,
+            };
+            let status = counts.status(row.cancelled_at.is_some(), row.useful);
+            let done = row.ended_work + row.open_work;
+            let progress = if row.work > 0.0 { (done / row.work).clamp(0.0, 1.0) } else { 1.0 };
+            let summary = JobSummary {
+                id: row.id,
+                name: row.name,
+                status,
+                created_at: row.created_at,
+                finished_at: row.finished_at.filter(|_| status.is_ended()),
+                arms: row.arms,
+                baseline: row.baseline,
+                trials: counts,
+                progress,
+                estimated_end: (status == JobStatus::Running)
+                    .then(|| estimate(row.started_at, row.now, progress))
+                    .flatten(),
+            };
+            (summary, row.spec)
+        });
+        Ok(summaries.collect())
     }
 
     /// Cancels what of the job has not ended. Cancelling it again changes nothing.
@@ -218,7 +221,7 @@ impl Store {
         .await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
         let mut changed = 0;
-        for Job { summary, .. } in self.summaries(&ids).await? {
+        for (summary, _) in self.summaries(&ids).await? {
             let before = rows.iter().find(|row| row.id == summary.id).and_then(|row| row.status.as_deref());
             if before != Some(summary.status.name()) {
                 changed += usize::from(self.announce_job(&summary, before).await?);

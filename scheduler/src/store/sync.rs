@@ -13,8 +13,8 @@ use crate::attempt::Outcome;
 use crate::id::{AttemptId, JobId, NodeId, TrialId};
 use crate::policy::Policy;
 use crate::protocol::{
-    Acknowledgement, Assignment, AttemptReport, AttemptState, DatasetFiles, EndedAs, SequencedEvent, SequencedLine,
-    SyncRequest, SyncResponse,
+    Acknowledgement, Assignment, AttemptReport, AttemptState, DatasetFiles, EndedAs, Kept, SequencedEvent,
+    SequencedLine, SyncRequest, SyncResponse,
 };
 
 impl Store {
@@ -33,10 +33,12 @@ impl Store {
         let spoken_for: Vec<Uuid> = request.attempts.iter().map(|report| report.attempt.0).collect();
         self.lose_unspoken(node, request.instance, &spoken_for, policy).await?;
         let known: HashSet<Uuid> = spoken_for.into_iter().collect();
+        let (keep, run) = self.assignments(node, &known).await?;
         Ok(SyncResponse {
             lease_seconds: policy.lease.as_secs_f64(),
             sync_seconds: policy.sync_every.as_secs_f64(),
-            run: self.assignments(node, &known).await?,
+            run,
+            keep,
             acknowledged,
         })
     }
@@ -109,8 +111,13 @@ impl Store {
         Ok(refusal(report))
     }
 
-    /// Everything that should run on the node. What it runs already is only named: it has its inputs.
-    async fn assignments(&self, node: NodeId, known: &HashSet<Uuid>) -> Result<Vec<Assignment>, StoreError> {
+    /// Everything that should run on the node. What it runs already is only named: it has its inputs, and goes on even
+    /// where this server cannot read its spec.
+    async fn assignments(
+        &self,
+        node: NodeId,
+        known: &HashSet<Uuid>,
+    ) -> Result<(Vec<Kept>, Vec<Assignment>), StoreError> {
         let rows = sqlx::query!(
             r#"select a.id as "attempt: AttemptId", t.id as "trial: TrialId", a.slot, t.spec, a.interrupt,
                       w.report ->> 'checkpoint' as "from?",
@@ -122,12 +129,16 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut assignments = Vec::with_capacity(rows.len());
+        let (mut keep, mut run) = (Vec::new(), Vec::new());
         for row in rows {
             let attempt = row.attempt;
+            if known.contains(&attempt.0) {
+                keep.push(Kept { attempt, interrupt: row.interrupt });
+                continue;
+            }
             let assignment = async {
                 let spec: TrialSpec = read("trial", "spec", row.trial, row.spec)?;
-                let inputs = if known.contains(&attempt.0) { Inputs::default() } else { Inputs::of(&spec.recipe) };
+                let inputs = Inputs::of(&spec.recipe);
                 Ok(Assignment {
                     attempt,
                     trial: row.trial,
@@ -143,7 +154,7 @@ impl Store {
                 })
             };
             match assignment.await {
-                Ok(assignment) => assignments.push(assignment),
+                Ok(assignment) => run.push(assignment),
                 // Its lease runs out unless another server, of a version that can read it, hands it out.
                 Err(error @ StoreError::Row { .. }) => {
                     tracing::error!(%attempt, %error, "an attempt whose trial cannot be read is not handed out");
@@ -151,7 +162,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        Ok(assignments)
+        Ok((keep, run))
     }
 
     async fn files(

@@ -177,7 +177,13 @@ fn hear(world: &mut World, request: SyncRequest) -> SyncResponse {
         world.instances.push(request.instance);
     }
     let acknowledged = request.attempts.into_iter().map(|report| hear_report(world, report)).collect();
-    SyncResponse { lease_seconds: world.lease_seconds, sync_seconds: 0.2, run: world.run.clone(), acknowledged }
+    SyncResponse {
+        lease_seconds: world.lease_seconds,
+        sync_seconds: 0.2,
+        run: world.run.clone(),
+        keep: vec![],
+        acknowledged,
+    }
 }
 
 /// As the real server: an attempt is closed by its report or its end, and what it says after that is not heard.

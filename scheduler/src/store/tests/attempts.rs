@@ -206,7 +206,7 @@ async fn a_report_that_the_database_refuses_ends_its_attempt_and_no_other() {
         let answer = agent.sync(&world.store, said.clone()).await;
         let acknowledged = answer.acknowledged.iter().map(|of| (of.events, of.closed)).collect::<Vec<_>>();
         assert_eq!(acknowledged, [(3, true), (2, false)]);
-        assert_eq!(answer.run.iter().map(|assignment| assignment.attempt).collect::<Vec<_>>(), [run[1].attempt]);
+        assert_eq!(answer.keep.iter().map(|kept| kept.attempt).collect::<Vec<_>>(), [run[1].attempt]);
     }
     assert_eq!(world.states(job).await, [TrialState::Failed, TrialState::Running]);
     let points = async |of: &Assignment| world.store.points(of.trial, 100).await.unwrap().len();
@@ -218,7 +218,7 @@ async fn a_report_that_the_database_refuses_ends_its_attempt_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_trial_that_cannot_be_read_is_not_handed_out_and_holds_nobody_up() {
+async fn a_trial_that_cannot_be_read_runs_on_but_is_not_handed_out_and_holds_nobody_up() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 2, "cpu");
     agent.sync(&world.store, vec![]).await;
@@ -231,8 +231,12 @@ async fn a_trial_that_cannot_be_read_is_not_handed_out_and_holds_nobody_up() {
                  where id = (select trial_id from attempt order by slot limit 1)";
     world.database.execute(spoil).await;
     let said: Vec<_> = run.iter().map(|of| says(of.attempt, 1, vec![started(None), progress(1, 9.0)])).collect();
+    let again = agent.sync(&world.store, vec![]).await;
+    assert!(again.keep.is_empty());
+    assert_eq!(again.run.iter().map(|of| of.attempt).collect::<Vec<_>>(), [run[1].attempt]);
     let answer = agent.sync(&world.store, said).await;
-    assert_eq!(answer.run.iter().map(|of| of.attempt).collect::<Vec<_>>(), [run[1].attempt]);
+    assert!(answer.run.is_empty());
+    assert_eq!(answer.keep.iter().map(|of| of.attempt).collect::<Vec<_>>(), [run[0].attempt, run[1].attempt]);
     assert_eq!(world.store.points(run[1].trial, 100).await.unwrap().len(), 1);
 }
 

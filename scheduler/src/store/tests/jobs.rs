@@ -89,6 +89,35 @@ async fn fine_tuning_waits_for_its_own_pre_training_and_says_so() {
     assert_eq!(world.states(job).await, [Succeeded, Queued, Queued, Blocked]);
 }
 
+#[tokio::test]
+async fn a_job_that_cannot_be_read_holds_no_other_up_from_its_budget() {
+    let world = World::new().await;
+    let agent = Agent::new(&world, "a", 2, "cpu");
+    agent.sync(&world.store, vec![]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let timed = |spec: &mut Value| {
+            spec["timing"] = json!({});
+            spec["pretrain"] = json!({"reference_seconds": 30.0});
+        };
+        jobs.push(world.submit(timed).await);
+    }
+    let spoil =
+        "update job set spec = spec || '{\"later\": 1}' where id = (select id from job order by created_at limit 1)";
+    world.database.execute(spoil).await;
+    for _ in &jobs {
+        // A timing trial has the node to itself.
+        let timing = world.placed(&agent).await;
+        let said = vec![started(None), finished(&timing)];
+        agent.sync(&world.store, vec![ends(timing.attempt, 1, said, EndedAs::Succeeded)]).await;
+    }
+    world.control.round().await.unwrap();
+    assert_eq!(world.store.jobs(10, None).await.unwrap().len(), 2);
+    let states = async |job| world.states(job).await[1];
+    assert_eq!(states(jobs[0]).await, TrialState::Blocked);
+    assert_ne!(states(jobs[1]).await, TrialState::Blocked);
+}
+
 /// Turns of 0.1 s a step are in every report of a timing trial here; the arm "two" takes twice that.
 #[tokio::test]
 async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() {
@@ -225,9 +254,9 @@ async fn a_paused_trial_leaves_with_a_checkpoint_and_goes_on_from_it() {
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
     let report = says(first.attempt, 1, vec![started(None), checkpointed(50)]);
-    assert!(!agent.sync(&world.store, vec![report]).await.run[0].interrupt);
+    assert!(!agent.sync(&world.store, vec![report]).await.keep[0].interrupt);
     world.store.pause(first.trial).await.unwrap();
-    assert!(agent.sync(&world.store, vec![says(first.attempt, 3, vec![])]).await.run[0].interrupt);
+    assert!(agent.sync(&world.store, vec![says(first.attempt, 3, vec![])]).await.keep[0].interrupt);
     let left = ends(first.attempt, 3, vec![Event::Interrupted { step: 50 }], EndedAs::Interrupted);
     agent.sync(&world.store, vec![left]).await;
     assert_eq!(world.state(first.trial).await, TrialState::Paused);
