@@ -1,6 +1,7 @@
 //! Why a submission is refused.
 
 use recipe::problem::Problems;
+use recipe::seeds::is_held_out;
 use recipe::{Images, Probe, Problem, Recipe, Seeds, Size, Source, Timing};
 
 use super::finetune;
@@ -89,8 +90,18 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
 /// What the images that are registered do not allow.
 fn image_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
     let corpus = datasets.and_then(|known| known.corpus.as_ref()).map(|scan| &scan.facts);
-    let (Some(rule), Some(&DatasetFacts::Images { shape, classes, .. })) = (spec.images, corpus) else { return vec![] };
+    let (Some(rule), Some(&DatasetFacts::Images { shape, classes, train, test })) = (spec.images, corpus) else {
+        return vec![];
+    };
     let mut problems = Problems::default();
+    let share = spec.pretrain.held_out;
+    problems.within("pretrain", |problems| {
+        for (is_valid, part) in [(false, "training"), (true, "validation")] {
+            let is_filled = test > 0 || (0..train).any(|index| is_held_out(index, share) == is_valid);
+            problems
+                .require(is_filled, "held_out", || format!("{share}: of {train} images, none is in the {part} part"));
+        }
+    });
     rule.check_shape(shape, length(spec, datasets), &mut problems);
     problems.require(classes > 1 || !matches!(rule, Images::Classifier { .. }), "corpus", || {
         "all images are of one class, and nothing is to be told apart".into()
@@ -124,6 +135,13 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
         "without layer drop there is no theta limit to solve for".into()
     });
     let target = spec.arms.iter().find(|other| other.name == name);
+    let has_gamma = |arm: &ArmSpec| arm.layer_drop.is_some_and(|drop| drop.gamma.is_some());
+    let depends_on_steps = has_gamma(arm) || target.is_some_and(has_gamma);
+    problems.require(spec.pretrain.reference_seconds.is_none() || !depends_on_steps, "match", || {
+        "with a gamma per step, what is saved depends on the number of steps, which only the timing trial says: leave \
+         gamma out (100/T)"
+            .into()
+    });
     problems.within("match", |problems| {
         problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
         problems.require(target.is_none_or(ArmSpec::pretrains), "arm", || {
@@ -161,7 +179,10 @@ fn recipe_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> 
     };
     for (index, arm) in spec.arms.iter().enumerate().filter(|(_, arm)| arm.pretrains()) {
         let recipe = pretrain(spec, arm, size, datasets);
+        // How much of a step lies where depends on the length, which images say once they are known.
+        let is_measured = spec.images.is_none() || spec.pretrain.length.is_some() || datasets.is_some();
         if let Some(matched) = &arm.matched
+            && is_measured
             && matched_limit(spec, arm, &recipe, size, datasets).is_none()
         {
             let message = format!("no theta limit of this arm saves as many FLOPs as {:?} does", matched.arm);

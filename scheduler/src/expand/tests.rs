@@ -125,6 +125,13 @@ fn with_images(side: u32, classes: u32) -> Datasets {
 }
 
 #[test]
+fn the_example_job_on_images_is_accepted() {
+    let job: JobSpec = serde_json::from_str(include_str!("../../../examples/image-job.json")).unwrap();
+    let plan = expand(&job, &with_images(28, 10)).unwrap().plan;
+    assert_eq!(plan.trials.pretrain, job.arms.len() as u64 * u64::from(job.pretrain.seeds));
+}
+
+#[test]
 fn images_make_sequences_of_their_own_length_and_cost_what_their_head_predicts() {
     let classifier = json!({"kind": "classifier", "patch": 4});
     let pixels = json!({"kind": "pixels", "levels": 16});
@@ -170,6 +177,31 @@ fn what_images_do_not_go_with_is_refused_at_its_place() {
     assert!(expand(&of_images(json!({"kind": "pixels", "levels": 2}), |_| ()), &with_images(4, 1)).is_ok());
     // More tokens than a model can have positions.
     assert_eq!(known(&json!({"kind": "pixels", "levels": 2}), &with_images(256, 2), |_| ()), ["/images"]);
+    // No draw among so few holds one out, nor does a share of 0.
+    for (train, share, refused) in [(1, 0.01, true), (50_000, 0.0, true), (50_000, 0.01, false)] {
+        let shape = recipe::ImageShape { height: 32, width: 32, channels: 3 };
+        let facts = DatasetFacts::Images { shape, classes: 10, train, test: 0 };
+        let few = Datasets { corpus: Some(scan("cifar", facts)), ..with_images(32, 10) };
+        let job = of_images(rule.clone(), |job| job["pretrain"]["held_out"] = json!(share));
+        let problems = expand(&job, &few).map_or_else(|problems| problems, |_| vec![]);
+        assert_eq!(problems.iter().any(|problem| problem.pointer == "/pretrain/held_out"), refused, "{problems:?}");
+    }
+}
+
+#[test]
+fn what_is_matched_is_solved_for_the_length_of_the_images() {
+    let images = json!({"kind": "pixels", "levels": 16});
+    // Dropping attention alone saves that much only where it is the most of a step.
+    let job = of_images(images, |job| {
+        job["arms"][1] = json!({"name": "attention", "match": {"arm": "pld"},
+                                "layer_drop": {"schedule": "constant", "unit": "attention", "depth": "uniform"}});
+        job["arms"][2]["layer_drop"]["theta_limit"] = json!(0.15);
+        job["baseline"] = json!("post-ln");
+    });
+    assert_eq!(check(&job), []);
+    assert!(expand(&job, &with_images(32, 10)).is_ok());
+    let short = expand(&job, &with_images(4, 10)).map(|expansion| expansion.plan).unwrap_err();
+    assert_eq!(short.iter().map(|problem| problem.pointer.as_str()).collect::<Vec<_>>(), ["/arms/1/match"]);
 }
 
 #[test]
@@ -228,6 +260,18 @@ fn a_budget_in_reference_seconds_needs_a_timing_trial_and_no_other_budget() {
         job["timing"] = json!(null);
     });
     assert_eq!(pointers(&untimed), ["/pretrain/reference_seconds"]);
+    // What a gamma per step saves is not known before the steps are.
+    for arm in [1, 2] {
+        let matched = spec(|job| {
+            job["pretrain"] = json!({"reference_seconds": 60.0});
+            job["arms"][1]["layer_drop"] = json!({"schedule": "exponential"});
+            job["arms"][1]["match"] = json!({"arm": "pld"});
+            job["arms"][2]["layer_drop"]["theta_limit"] = json!(0.9);
+            assert!(check(&serde_json::from_value(job.clone()).unwrap()).is_empty());
+            job["arms"][arm]["layer_drop"]["gamma"] = json!(1e-2);
+        });
+        assert_eq!(pointers(&matched), ["/arms/1/match"]);
+    }
 }
 
 #[test]

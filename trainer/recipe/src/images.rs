@@ -68,6 +68,7 @@ impl Images {
             None => problems.within("images", |problems| {
                 problems.add("patch", format!("does not divide the height and width of images of {shape}"));
             }),
+            Some(1) => problems.add("images", format!("images of {shape} are one token, which has none before it")),
             Some(tokens) => problems.require(tokens == u64::from(length), "length", || {
                 format!("{length} tokens: images of {shape} make sequences of {tokens}")
             }),
