@@ -5,6 +5,8 @@ use serde::Deserialize;
 use crate::model::{LAYER_NORM_EPSILON, Model, Norm, Size};
 use crate::problem::Problems;
 
+/// The `model_type` of what no published architecture computes; how the blocks are made up is said beside it.
+pub const LAMINA: &str = "lamina-bert";
 /// The files of a published folder that are read.
 pub const CONFIG: &str = "config.json";
 pub const MODEL: &str = "model.safetensors";
@@ -55,7 +57,8 @@ pub struct Config {
 
 impl Config {
     /// Reads the configuration of a model of the BERT family: `bert` (Post-LN), `megatron-bert` (Pre-LN without LayerNorm
-    /// after the embeddings) or `lamina-bert` (with it).
+    /// after the embeddings) or `lamina-bert` (as `norm`, `embedding_norm` and `order` say; Pre-LN with that LayerNorm where
+    /// they do not).
     ///
     /// # Errors
     /// One sentence: a field that is missing, or whose value means a function that is not implemented here.
@@ -64,7 +67,7 @@ impl Config {
         let (norm, embedding_norm) = match raw.model_type.as_str() {
             "bert" => (Norm::Post, true),
             "megatron-bert" => (Norm::Pre, false),
-            "lamina-bert" => (Norm::Pre, true),
+            LAMINA => (raw.norm, raw.embedding_norm),
             other => {
                 return Err(format!(
                     "the model_type {other:?} is not known: there are bert, megatron-bert, lamina-bert"
@@ -90,6 +93,7 @@ impl Config {
         let model = Model {
             positions: raw.max_position_embeddings,
             embedding_norm,
+            order: raw.order.filter(|_| raw.model_type == LAMINA),
             dropout: raw.hidden_dropout_prob,
             attention_dropout: raw.attention_probs_dropout_prob,
             ..Model::of_size(size, norm)
@@ -131,6 +135,12 @@ struct Raw {
     is_decoder: bool,
     #[serde(default = "epsilon")]
     layer_norm_eps: f64,
+    #[serde(default = "pre")]
+    norm: Norm,
+    #[serde(default = "yes")]
+    embedding_norm: bool,
+    #[serde(default)]
+    order: Option<String>,
     #[serde(default = "tenth")]
     hidden_dropout_prob: f64,
     #[serde(default = "tenth")]
@@ -139,6 +149,9 @@ struct Raw {
 
 fn yes() -> bool {
     true
+}
+fn pre() -> Norm {
+    Norm::Pre
 }
 fn gelu() -> String {
     "gelu".into()

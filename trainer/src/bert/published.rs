@@ -1,6 +1,7 @@
 //! `config.json`, so that a checkpoint's folder opens in Hugging Face's transformers.
 
 use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
+use recipe::published::LAMINA;
 use recipe::{ImageShape, Images, Model, Norm};
 use serde_json::{Value, json};
 
@@ -9,15 +10,16 @@ use super::layout::{Family, Head};
 /// The configuration of the published architecture that computes the same function: `bert` for Post-LN, `megatron-bert`
 /// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. What has no
 /// published twin goes by a name that transformers refuses, since loading it as one of these would silently leave
-/// something out.
+/// something out; [`recipe::published`] reads `lamina-bert` again.
 pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value {
     let electra = head.family() == Family::Electra;
     let (model_type, family) = match (model.norm, model.embedding_norm) {
-        _ if model.order.is_some() => ("lamina-bert", "LaminaBert"),
-        (Norm::Post, _) if electra => ("electra", "Electra"),
+        (Norm::Post, _) if electra && model.order.is_none() => ("electra", "Electra"),
+        _ if electra => ("lamina-electra", "LaminaElectra"),
+        _ if model.order.is_some() => (LAMINA, "LaminaBert"),
         (Norm::Post, _) => ("bert", "Bert"),
-        (Norm::Pre, false) if !electra => ("megatron-bert", "MegatronBert"),
-        (Norm::Pre, _) => ("lamina-bert", "LaminaBert"),
+        (Norm::Pre, false) => ("megatron-bert", "MegatronBert"),
+        (Norm::Pre, true) => (LAMINA, "LaminaBert"),
     };
     let head = match head {
         Head::Mlm { next_sentence: false } => "ForMaskedLM",
@@ -25,7 +27,7 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value
         Head::Classifier { .. } => "ForSequenceClassification",
         Head::Patches { .. } | Head::Pixels { .. } => unreachable!("of images, there is `image_config`"),
     };
-    json!({
+    let mut config = json!({
         "architectures": [format!("{family}{head}")],
         "model_type": model_type,
         "vocab_size": vocabulary,
@@ -44,7 +46,13 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value
         "pad_token_id": padding,
         "tie_word_embeddings": true,
         "torch_dtype": "float32",
-    })
+    });
+    if model_type == LAMINA {
+        config["norm"] = json!(model.norm);
+        config["order"] = json!(model.order);
+        config["embedding_norm"] = json!(model.embedding_norm);
+    }
+    config
 }
 
 /// The configuration of a model of images of `shape`. No published architecture computes the same: Hugging Face's `ViTModel`
@@ -79,4 +87,29 @@ pub fn image_config(model: &Model, shape: ImageShape, rule: Images, classes: u32
         config["num_labels"] = json!(classes);
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use recipe::Size;
+    use recipe::published::Config;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_of_a_model_is_read_again_or_refused() {
+        let size = Size { blocks: 3, hidden: 32, heads: 2, intermediate: 64 };
+        let orders = [None, Some("ssfsff".to_owned())];
+        for (norm, embedding_norm) in [(Norm::Post, true), (Norm::Pre, true), (Norm::Pre, false)] {
+            for order in &orders {
+                let model = Model { embedding_norm, order: order.clone(), ..Model::of_size(size, norm) };
+                let written = |head| config(&model, 100, 0, head).to_string();
+                let read = Config::read(written(Head::Mlm { next_sentence: false }).as_bytes()).unwrap();
+                assert_eq!((read.model, read.vocabulary), (model.clone(), 100));
+                let electra =
+                    Config::read(written(Head::Electra(recipe::objective::Electra::default())).as_bytes()).unwrap_err();
+                assert!(electra.contains("-electra\" is not known") || electra.contains("\"electra\""), "{electra}");
+            }
+        }
+    }
 }
