@@ -30,6 +30,8 @@ pub enum ImageError {
     Magic { path: PathBuf, found: String, expected: String },
     #[error("{}: {}", path.display(), off(*found, *expected))]
     Bytes { path: PathBuf, found: u64, expected: u64 },
+    #[error("{}: its header says {claimed} bytes of data: {most} are allowed", path.display())]
+    TooLarge { path: PathBuf, claimed: u64, most: u64 },
     #[error("{}: {bytes} bytes are not whole records of {record}", path.display())]
     Records { path: PathBuf, bytes: u64, record: u64 },
     #[error("{}: no images in it", path.display())]

@@ -16,6 +16,8 @@ pub(super) const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
 const LABELS: [&str; 2] = ["labels-idx1-ubyte", "labels.idx1-ubyte"];
 /// The type of unsigned bytes.
 const BYTES: u8 = 0x08;
+/// Images are held in memory, and a compressed file of a few megabytes unpacks to whatever its header says.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// Reads a file of images and the file of labels beside it.
 pub(super) fn read(path: &Path) -> Result<Part, ImageError> {
@@ -38,7 +40,7 @@ fn labels_of(images: &Path) -> Result<PathBuf, ImageError> {
     let candidates: Vec<PathBuf> =
         named.flat_map(|name| [images.with_file_name(format!("{name}.gz")), images.with_file_name(name)]).collect();
     // As it is, where there are both.
-    candidates.iter().rev().find(|path| path.exists()).cloned().ok_or_else(|| ImageError::NoLabels {
+    candidates.iter().rev().find(|path| path.is_file()).cloned().ok_or_else(|| ImageError::NoLabels {
         path: images.into(),
         labels: candidates.last().cloned().unwrap_or_default(),
     })
@@ -82,6 +84,9 @@ fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), ImageError>
     // One byte more than there should be is enough to see that there are too many. Nothing is reserved for what a broken
     // header may claim.
     let claimed = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size.into())).unwrap_or(u64::MAX);
+    if claimed > MOST_BYTES {
+        return Err(ImageError::TooLarge { path: path.into(), claimed, most: MOST_BYTES });
+    }
     let mut elements = Vec::new();
     reader.take(claimed.saturating_add(1)).read_to_end(&mut elements).map_err(failed)?;
     let found = elements.len() as u64;

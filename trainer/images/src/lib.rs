@@ -208,10 +208,11 @@ fn listed(folder: &Path) -> Result<Vec<Listed>, ImageError> {
         let path = entry.map_err(ImageError::io(folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // A file that lies there compressed as well is read once.
-        let is_twin = name.strip_suffix(".gz").is_some_and(|unpacked| folder.join(unpacked).exists());
+        let is_twin = name.strip_suffix(".gz").is_some_and(|unpacked| folder.join(unpacked).is_file());
         // Archivers leave hidden files of the same name (`._train-images-idx3-ubyte`) that hold no images.
         if let Some((format, is_test)) = recognised(name)
             && !(is_twin || name.starts_with('.'))
+            && path.is_file()
         {
             files.push(Listed { path, format, is_test });
         }

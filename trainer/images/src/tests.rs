@@ -123,6 +123,17 @@ fn cifar_is_read_pixel_by_pixel_with_its_fine_classes() {
 }
 
 #[test]
+fn a_folder_that_is_named_like_a_file_is_left_alone() {
+    let [images, labels] = digits(20);
+    let [images_gz, labels_gz] = [&images, &labels].map(|bytes| gz(bytes));
+    let folder = folder(&[("train-images-idx3-ubyte.gz", &images_gz), ("train-labels-idx1-ubyte.gz", &labels_gz)]);
+    for name in [IMAGES, LABELS, "data_batch_1.bin"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    assert_eq!(Published::read(folder.path()).unwrap().train.len(), 20);
+}
+
+#[test]
 fn two_sets_of_idx_files_in_one_part_are_refused() {
     let [images, labels] = digits(20);
     let other = [("train-images.idx3-ubyte", &images[..]), ("train-labels.idx1-ubyte", &labels[..])];
@@ -138,6 +149,8 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
     let longer = [&images[..], &[0]].concat();
     let none = idx(&[0, 2, 3], &[]);
     let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[1, 2, 3]);
+    let large = idx(&[5000, 1000, 1000], &[1, 2, 3]);
+    let cut = idx(&[4000, 1000, 1000], &[1, 2, 3]);
     let other_shape = idx(&[1, 3, 3], &[0; 9]);
     let one = idx(&[1], &[0]);
     let odd_label = idx(&[1], &[7]);
@@ -164,7 +177,9 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
         (vec![(IMAGES, &longer), (LABELS, &labels)], IMAGES, "more than the 120 bytes"),
         (vec![(IMAGES, &labels), (LABELS, &labels)], IMAGES, "begins with 00000801, not 00000803"),
         (vec![(IMAGES, &none), (LABELS, &labels)], IMAGES, "no images in it"),
-        (vec![(IMAGES, &huge), (LABELS, &labels)], IMAGES, "3 bytes of data"),
+        (vec![(IMAGES, &huge), (LABELS, &labels)], IMAGES, "4294967296 are allowed"),
+        (vec![(IMAGES, &large), (LABELS, &labels)], IMAGES, "says 5000000000 bytes"),
+        (vec![(IMAGES, &cut), (LABELS, &labels)], IMAGES, "3 bytes of data"),
         (
             vec![("train-images-idx3-ubyte.gz", &images_gz[..images_gz.len() - 9]), (LABELS, &labels)],
             "train-images-idx3-ubyte.gz",
