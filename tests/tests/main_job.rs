@@ -78,7 +78,8 @@ async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
             assert_eq!(arm["validation_loss"]["n"], 2, "{arm:#}");
             assert_eq!(arm["validation_accuracy"].is_object(), accurate, "{arm:#}");
         }
-        assert!(report["speed"]["fit"].is_object() || report["speed"]["arms"].is_array(), "{report:#}");
+        let timed: Vec<&Value> = report["speed"]["arms"].as_array().unwrap().iter().map(|arm| &arm["arm"]).collect();
+        assert_eq!(timed, ["pre-ln", "pld"], "{report:#}");
         assert_eq!(report["probes"].as_array().unwrap().len(), 2);
         let pretrained = trials.iter().find(|trial| trial["stage"] == "pretrain").unwrap();
         assert_eq!(pretrained["report"]["tokens"], 60 * 8 * length);

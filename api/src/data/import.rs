@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use recipe::Task;
 use reqwest::Method;
-use scheduler::dataset::DatasetView;
+use scheduler::dataset::{DatasetKind, DatasetView};
 use serde_json::json;
 
-use crate::cli::client::{Client, Connection};
+use crate::cli::client::{CallError, Client, Connection};
 use crate::cli::text;
 
 #[derive(Args)]
@@ -42,14 +42,14 @@ enum Kind {
     Images,
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Corpus => "corpus",
-            Self::Vocabulary => "vocabulary",
-            Self::Glue => "glue",
-            Self::Checkpoint => "checkpoint",
-            Self::Images => "images",
+impl From<Kind> for DatasetKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Corpus => Self::Corpus,
+            Kind::Vocabulary => Self::Vocabulary,
+            Kind::Glue => Self::Glue,
+            Kind::Checkpoint => Self::Checkpoint,
+            Kind::Images => Self::Images,
         }
     }
 }
@@ -74,13 +74,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     let client = Client::new(&arguments.connection)?;
     let width = entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0);
-    for entry in entries {
-        let body = json!({"name": entry.name, "kind": entry.kind.name(), "path": entry.path});
+    let (count, mut refused) = (entries.len(), Vec::new());
+    for Entry { name, kind, path } in entries {
+        let kind = DatasetKind::from(kind);
+        let body = json!({"name": name, "kind": kind, "path": path});
         let request = client.request(Method::POST, "/datasets").json(&body);
-        let dataset = client.read::<DatasetView>(request).await?.body;
-        let (size, digest) = (text::bytes(dataset.bytes), dataset.digest.chars().take(12).collect::<String>());
-        println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, entry.kind.name());
+        match client.read::<DatasetView>(request).await {
+            Ok(read) => {
+                let dataset = read.body;
+                let (size, digest) = (text::bytes(dataset.bytes), dataset.digest.chars().take(12).collect::<String>());
+                println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, kind.name());
+            }
+            // The others of a folder do not have to wait until this one is put right.
+            Err(CallError::Refused(error)) if count > 1 => {
+                eprintln!("{name:<width$}  {:<10}  {error}", kind.name());
+                refused.push(name);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    ensure!(refused.is_empty(), "{} of {count} data sets are not registered: {}", refused.len(), refused.join(", "));
     Ok(())
 }
 
@@ -125,8 +138,12 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     inside(folder, Path::is_file)
 }
 
+/// Hidden ones are left behind by other programs (`.ipynb_checkpoints`).
 fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
-    inside(folder, Path::is_dir)
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let mut folders = inside(folder, Path::is_dir)?;
+    folders.retain(|path| !is_hidden(path));
+    Ok(folders)
 }
 
 fn inside(folder: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
@@ -168,7 +185,7 @@ mod tests {
     #[test]
     fn a_data_folder_becomes_data_sets_named_after_its_files() {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["corpus", "vocab", "glue/RTE", "checkpoints/bert-base", "images/mnist"] {
+        for folder in ["corpus", "vocab", "glue/RTE", "checkpoints/bert-base", "images/mnist", "images/.trash"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         for file in ["corpus/wiki-00.txt.xz", "corpus/README.md", "vocab/bert-base-uncased-vocab.txt"] {

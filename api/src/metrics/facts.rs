@@ -16,12 +16,13 @@ pub(super) const BOUNDS: [f64; 14] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
 
 /// Newest metric points that are shown for each arm and stage: point, metric, what it is.
-const POINTS: [(&str, &str, &str); 5] = [
+const POINTS: [(&str, &str, &str); 6] = [
     ("step_seconds", "lamina_step_seconds", "Seconds per step, newest"),
     ("theta", "lamina_theta", "Layer drop's theta, newest"),
     ("open_blocks", "lamina_open_blocks", "Blocks that were open, newest step"),
     ("train_loss", "lamina_train_loss", "Training loss, newest"),
     ("validation_loss", "lamina_validation_loss", "Validation loss at full depth, newest"),
+    ("validation_accuracy", "lamina_validation_accuracy", "Share of images told apart at full depth, newest"),
 ];
 
 pub(super) fn point_names() -> Vec<String> {

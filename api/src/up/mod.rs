@@ -207,7 +207,7 @@ impl Service {
             ("token", format!("in {}", self.home.token_file().display())),
             ("data, logs", format!("in {home}")),
             ("", String::new()),
-            ("next", "lamina data import DIR             register a corpus, a vocabulary, GLUE".into()),
+            ("next", "lamina data import DIR             register text, a vocabulary, GLUE, images".into()),
             ("", "lamina submit JOB.json --watch     post a job and follow it".into()),
             ("stop", "Ctrl-C".into()),
         ];

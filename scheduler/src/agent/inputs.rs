@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use recipe::event::Manifest;
+use recipe::published::{CONFIG, MODEL, VOCABULARY};
 use recipe::{Failure, FailureKind};
 
 use super::cache::{Cache, FetchError};
@@ -14,7 +15,7 @@ use super::name::{self, Digest};
 use crate::protocol::{Assignment, DatasetFiles, SlotFacts};
 
 /// The files of a checkpoint that a fine-tune starts from.
-const WEIGHTS: [&str; 3] = ["model.safetensors", "config.json", "vocab.txt"];
+const WEIGHTS: [&str; 3] = [MODEL, CONFIG, VOCABULARY];
 const MANIFEST: &str = "manifest.json";
 
 /// Where things lie in an attempt's folder.
