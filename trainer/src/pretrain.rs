@@ -205,3 +205,59 @@ fn head(recipe: &Pretrain, material: &Material) -> Head {
         Material::Images { rule: Images::Pixels { levels }, .. } => Head::Pixels { levels: *levels },
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::data::tokens::{Shards, VocabularySource};
+
+    /// A small model on a little text, in float32 and without dropout; its recipe has the fields of `change` in place of
+    /// its own.
+    pub(crate) fn small(change: Value) -> Pretraining {
+        let mut recipe = json!({
+            "model": {"blocks": 3, "hidden": 12, "heads": 3, "intermediate": 20, "positions": 32, "norm": "pre",
+                      "dropout": 0.0, "attention_dropout": 0.0},
+            "learning_rate": {"peak": 1e-2, "warmup": 0.0},
+            "steps": 10, "batch": 4, "length": 24, "held_out": 0.2, "validate_every": 10, "validation_sequences": 8,
+            "corpus": {"name": "generated"}, "vocabulary": {"kind": "trained", "size": 60},
+        });
+        for (field, value) in change.as_object().unwrap() {
+            recipe[field] = value.clone();
+        }
+        let recipe: Pretrain = serde_json::from_value(recipe).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.txt");
+        let word =
+            |n: u64| format!("{}{}", ["ba", "de", "fi", "go", "hu"][n as usize % 5], ["k", "l", "m"][n as usize % 3]);
+        let line = |n: u64| (0..30).map(|place| word(n * n + place * (n + 3))).collect::<Vec<_>>().join(" ");
+        fs::write(&path, (0..60).map(|n| format!("{}\n{}\n\n", line(2 * n), line(2 * n + 1))).collect::<String>())
+            .unwrap();
+        let source = VocabularySource::Trained { size: 60 };
+        let shards =
+            Shards::build_or_open(&path, &source, folder.path(), recipe.held_out, recipe.length, &mut |_, _, _| ());
+        // What is mapped of the files outlives their names.
+        Pretraining::new(recipe, Seeds::default(), Arc::new(shards.unwrap()), Device::Cpu)
+    }
+
+    #[test]
+    fn the_masking_rate_goes_from_its_start_to_its_end_over_the_budget() {
+        let mut training = small(json!({"objective": {"rate": 0.5, "rate_end": 0.1}, "micro_batches": 2}));
+        let objective = training.recipe.objective;
+        let rate = |share: f64| objective.rate_at(&Moment { step: 0, share, width: 0.1 });
+        for (share, expected) in [(0.0, 0.5), (0.25, 0.4), (0.5, 0.3), (1.0, 0.1)] {
+            assert!((rate(share) - expected).abs() < 1e-12, "{share}: {}", rate(share));
+        }
+        assert_eq!(Mlm { rate_end: None, ..objective }.rate_at(&Moment::of_step(7, 10)), 0.5);
+        // Of 22 tokens of each sequence: 0.5, 0.46, 0.3 and 0.14.
+        for (step, masked) in [(0, 11), (1, 10), (5, 7), (9, 3)] {
+            let parts = training.parts(&Moment::of_step(step, 10));
+            let labels: Vec<usize> = parts.iter().map(|part| part.labels.len()).collect();
+            assert_eq!(labels, [2 * masked, 2 * masked], "step {step}");
+        }
+    }
+}

@@ -381,3 +381,79 @@ fn save(
 fn point(name: &str, value: f64, state: &State) -> Point {
     Point { name: name.to_owned(), step: state.step, value, trained_seconds: state.trained_seconds }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tch::Kind;
+
+    use super::*;
+    use crate::pretrain::tests::small;
+
+    /// A group's values, moments and number of updates.
+    type Picture = ([Tensor; 3], u64);
+
+    fn picture(training: &impl Training, optimizer: &Optimizer) -> Vec<Picture> {
+        let groups = training.weights().groups().iter().zip(optimizer.moments());
+        let of = |buffers: [&Tensor; 3], updates: u64| (buffers.map(Tensor::copy), updates);
+        groups.map(|(group, m)| of([group.buffer(), &m.first, &m.second], m.updates)).collect()
+    }
+
+    #[test]
+    fn blocks_that_are_added_start_from_what_the_recipe_says_and_the_others_stay_as_they_are() {
+        for (new, kept) in [("copy", "keep"), ("copy", "reset"), ("fresh", "keep"), ("fresh", "reset")] {
+            let stages = json!([{"blocks": 2, "until": 0.5}]);
+            let growth = json!({"stages": stages, "new": new, "optimizer": kept});
+            let model =
+                json!({"blocks": 5, "hidden": 12, "heads": 3, "intermediate": 20, "positions": 32, "norm": "pre"});
+            // In bfloat16 too, whose values follow.
+            let recipe = json!({"model": model, "growth": growth, "steps": 6, "precision": "bfloat16"});
+            let mut training = small(recipe);
+            let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
+            let attempt = Attempt {
+                out: Path::new("nowhere"),
+                fingerprint: "",
+                seeds: Seeds::default(),
+                device: Device::Cpu,
+                resumed: None,
+                checkpoint_every: Duration::MAX,
+                stop: &AtomicBool::new(false),
+            };
+            let mut state = start(&mut training, &mut optimizer, &attempt).unwrap();
+            let first = picture(&training, &optimizer);
+            for step in 0..3 {
+                let moment = Moment::of_step(step, 6);
+                grow(&mut training, &mut optimizer, &mut state, &moment);
+                assert_eq!(state.blocks, 2, "{new}, {kept}, step {step}");
+                update(&mut training, &mut optimizer, &moment);
+            }
+            let before = picture(&training, &optimizer);
+            let zeros = before.iter().map(|([values, ..], _)| values.zeros_like()).collect::<Vec<_>>();
+            grow(&mut training, &mut optimizer, &mut state, &Moment::of_step(3, 6));
+            assert_eq!(state.blocks, 5);
+            let after = picture(&training, &optimizer);
+            // What lies outside, and the halves of blocks 1 and 2; blocks 3, 4 and 5 are copies of 1, 2 and 1.
+            let sources = [0, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2];
+            for (group, source) in sources.into_iter().enumerate() {
+                let what = format!("{new}, {kept}, group {group}");
+                let is_new = group > 4;
+                let ([values, ..], _) = if is_new && new == "fresh" { &first[group] } else { &before[source] };
+                assert_eq!(&after[group].0[0], values, "{what}");
+                let has_moments = kept == "keep" && (!is_new || new == "copy");
+                let updates = if has_moments { 3 } else { 0 };
+                assert_eq!(after[group].1, updates, "{what}");
+                for moment in [1, 2] {
+                    let expected = if has_moments { &before[source].0[moment] } else { &zeros[group] };
+                    assert_eq!(&after[group].0[moment], expected, "{what}, moment {moment}");
+                }
+                assert!(before[source].0[1].abs().max().double_value(&[]) > 0.0, "{what}: there was something to keep");
+                let (_, half, _) = training.weights_mut().groups_mut()[group].buffers();
+                assert_eq!(*half.unwrap(), after[group].0[0].to_kind(Kind::BFloat16), "{what}");
+            }
+            // A copy moves on by itself.
+            update(&mut training, &mut optimizer, &Moment::of_step(3, 6));
+            let last = picture(&training, &optimizer);
+            assert!(last.iter().zip(&after).all(|(last, after)| last.0[0] != after.0[0] && last.1 == after.1 + 1));
+        }
+    }
+}

@@ -207,7 +207,7 @@ pub fn at(x: &Tensor, positions: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use recipe::{Seeds, Size};
-    use tch::Device;
+    use tch::{Device, no_grad};
 
     use super::*;
     use crate::bert::Head;
@@ -246,6 +246,43 @@ mod tests {
                     assert!(error < 1e-5, "{norm:?} {gates:?}: {error}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_order_of_sublayers_is_gone_through_as_it_is_written() {
+        use recipe::Sublayer::{Attention as A, FeedForward as F};
+        let size = Size { blocks: 4, hidden: 12, heads: 3, intermediate: 20 };
+        let written = [(0, A), (1, A), (0, F), (1, F), (2, F), (2, A), (3, A), (3, F)];
+        for norm in [Norm::Pre, Norm::Post] {
+            let model = Model { order: Some("ssfffssf".into()), ..Model::of_size(size, norm) };
+            assert_eq!(places(&model).collect::<Vec<_>>(), written);
+            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            for (group, (block, half)) in weights.groups()[1..].iter().zip(written) {
+                // So far from where they start, that the order counts.
+                let _ = no_grad(|| group.buffer().narrow(0, 0, group.matrices()).g_mul_scalar_(20.0));
+                let what = if half == A { "attention.self.query" } else { "intermediate.dense" };
+                let (name, _) = &group.named(group.buffer())[0];
+                assert_eq!(*name, format!("bert.encoder.layer.{block}.{what}.weight"));
+            }
+            let encoder = Encoder::new(&weights, Family::Bert, &model, 0);
+            let ids = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(30).view([5, 7]);
+            let input = Input::packed(ids, None);
+            let by_hand = |order: &[(u32, recipe::Sublayer)]| {
+                let through = |x: Tensor, &place: &(u32, recipe::Sublayer)| {
+                    Sublayer::new(&weights, Family::Bert, place, &model, 0).forward(x, None, &Gate::OPEN, None)
+                };
+                encoder.normed(order.iter().fold(encoder.embedded(&input, &[Gate::OPEN; 8], None, None), through))
+            };
+            let found = encoder.forward(&input, &[Gate::OPEN; 8], None);
+            assert_eq!(found, by_hand(&written), "{norm:?}");
+            let plain: Vec<_> = (0..4).flat_map(|block| [(block, A), (block, F)]).collect();
+            assert!((found - by_hand(&plain)).abs().max().double_value(&[]) > 0.01, "{norm:?}: the order counts");
+            // The gate at a place is that of the sublayer which stands there.
+            let mut gates = [Gate::OPEN; 8].to_vec();
+            gates[4] = Gate::CLOSED;
+            let found = encoder.forward(&input, &gates, None);
+            assert_eq!(found, by_hand(&[&written[..4], &written[5..]].concat()), "{norm:?}");
         }
     }
 }

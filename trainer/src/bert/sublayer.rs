@@ -124,6 +124,8 @@ mod tests {
 
     use super::*;
     use crate::bert::Head;
+    use crate::bert::weights::Group;
+    use crate::recompute::Tape;
 
     #[test]
     fn a_gate_that_is_open_to_some_sequences_leaves_the_others_as_they_are() {
@@ -144,6 +146,34 @@ mod tests {
                     assert!(error < 1e-6, "{norm:?} {half:?} row {row}: {error}");
                 }
             }
+        }
+    }
+
+    /// What is multiplied by zero stays what it is where it is no number: sequences that were computed and then left out would
+    /// show up in the gradients.
+    #[test]
+    fn sequences_to_which_a_gate_is_closed_are_not_computed() {
+        let model = Model::of_size(Size { blocks: 1, hidden: 12, heads: 3, intermediate: 20 }, Norm::Pre);
+        let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+        let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));
+        let rows = Tensor::from_slice(&[1i64, 4]);
+        let some = x.full_like(f64::NAN).index_copy(0, &rows, &x.index_select(0, &rows));
+        for (group, half) in [(1, Half::Attention), (2, Half::FeedForward)] {
+            let sublayer = Sublayer::new(&weights, Family::Bert, (0, half), &model, 0);
+            let run = |x: &Tensor, rows| {
+                let out = sublayer.forward(x.shallow_clone(), None, &Gate { rows, scale: 1.5 }, None);
+                Tape::default().differentiate(&weights, &(&out * out.detach()).sum(Kind::Float), &[true; 3]);
+                let gradient = weights.groups()[group].gradient().copy();
+                weights.groups().iter().for_each(Group::forget_gradient);
+                (out, gradient)
+            };
+            let (found, gradient) = run(&some, Rows::Some(vec![1, 4]));
+            let (alone, expected) = run(&x.index_select(0, &rows), Rows::All);
+            assert_eq!(found.index_select(0, &rows), alone, "{half:?}");
+            assert!(expected.norm().double_value(&[]) > 0.0);
+            // The product of a masked implementation would have NaN in it.
+            let error = (gradient - expected).abs().max().double_value(&[]);
+            assert!(error < 1e-5, "{half:?}: {error}");
         }
     }
 }
