@@ -244,7 +244,12 @@ fn open(blocks: u32) -> Vec<Gate> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
+    use recipe::task::{Column, Row, Target};
+    use recipe::{Norm, Size, Task};
+    use serde_json::json;
 
     use super::*;
 
@@ -267,5 +272,152 @@ mod tests {
             all.sort_unstable();
             prop_assert_eq!(all, (0..count as u32).collect::<Vec<_>>());
         }
+    }
+
+    /// Texts of a task's files, no two of them alike.
+    fn sentence(number: usize) -> String {
+        (0..3 + number % 4)
+            .map(|place| ["abc", "d", "fe", "hgh", "ba"][(number * 3 + place * (number + 2)) % 5])
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// A file of `task` with as many lines, whose texts are numbered from `first`: with labels, or with numbers under the name
+    /// `index`.
+    fn file(row: &Row, index: Option<&str>, lines: usize, first: usize) -> String {
+        let name = |column: Column| match column {
+            Column::Named(name) => name,
+            Column::At(_) => "sentence",
+        };
+        let label = |n: usize| match row.target {
+            Target::Classes(classes) => classes[n % classes.len()].to_owned(),
+            Target::Score { .. } => format!("{}", (n * 7 % 11) as f64 / 2.0),
+        };
+        let text = |n: usize| {
+            let second = row.second.map(|_| format!("\t{}", sentence(3 * n + 1))).unwrap_or_default();
+            sentence(n + first) + &second
+        };
+        if index.is_none() && !row.header {
+            return (0..lines).map(|n| format!("x\t{}\t\t{}\n", label(n), text(n))).collect();
+        }
+        let names = [Some(row.first), row.second].into_iter().flatten().map(name).collect::<Vec<_>>().join("\t");
+        let last = |n: usize| if index.is_some() { n.to_string() } else { label(n) };
+        let head = format!("{names}\t{}\n", index.unwrap_or_else(|| name(row.label)));
+        head + &(0..lines).map(|n| format!("{}\t{}\n", text(n), last(n))).collect::<String>()
+    }
+
+    /// With the checkpoint that transformers saved, on every file that there is of `row`'s task.
+    fn tuning(row: &Row) -> Finetuning {
+        let glue = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: String| {
+            let path = glue.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write(&format!("{}/train.tsv", row.folder), file(row, None, 10, 0));
+        for (dev, first) in [Some(row.dev), row.mismatched].into_iter().flatten().zip([20, 60]) {
+            write(&format!("{}/{dev}", row.folder), file(row, None, 11 + first / 20, first));
+        }
+        for (set, first) in row.tests.iter().zip([100, 140, 180]) {
+            write(set.path, file(row, Some(set.index), 7, first));
+        }
+        let size = Size { blocks: 2, hidden: 32, heads: 4, intermediate: 37 };
+        let model = Model { positions: 40, dropout: 0.0, attention_dropout: 0.0, ..Model::of_size(size, Norm::Post) };
+        let recipe = json!({
+            "from": {"kind": "published", "model": model, "checkpoint": {"name": "transformers"}},
+            "task": row.task, "glue": {"name": "generated"}, "epochs": 1, "batch": 4, "length": 24,
+            "learning_rate": {"peak": 1e-3},
+        });
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published/bert");
+        let recipe = serde_json::from_value(recipe).unwrap();
+        let training = Finetuning::new(recipe, Seeds::default(), &from, glue.path(), Device::Cpu).unwrap();
+        // A head that spreads its answers around 2.5.
+        no_grad(|| {
+            let dev: Vec<&Example> = training.glue.dev.iter().collect();
+            let logits = training.logits(&collate(&dev, training.vocabulary.pad()), &open(2), None);
+            let named = training.weights.named();
+            let factor = logits.std_dim([0i64].as_slice(), true, false).reciprocal();
+            let mean = logits.mean_dim([0i64].as_slice(), false, Kind::Float);
+            named["classifier.bias"].shallow_clone().copy_(&(mean * -&factor + 2.5));
+            let _ = named["classifier.weight"].shallow_clone().g_mul_(&factor.unsqueeze(1));
+        });
+        training
+    }
+
+    #[test]
+    fn each_of_the_nine_tasks_has_its_outputs_its_loss_its_scores_and_its_answers() {
+        let mut files = 0;
+        for row in Task::rows() {
+            let (task, mut training) = (row.task, tuning(row));
+            let gates = open(2);
+            let outputs = match task {
+                Task::StsB => 1,
+                Task::Mnli => 3,
+                _ => 2,
+            };
+            let rows_of = |training: &Finetuning, batch: &Batch| {
+                let logits = no_grad(|| training.logits(batch, &gates, None));
+                assert_eq!(logits.size(), [batch.rows as i64, outputs], "{}", row.name);
+                Vec::<Vec<f64>>::try_from(logits.to_kind(Kind::Double)).unwrap()
+            };
+            let batch = training.batch_of(0);
+            assert_eq!(batch.rows, 4);
+            let losses = rows_of(&training, &batch).into_iter().zip(&batch.labels).map(|(logits, &label)| match task {
+                Task::StsB => (logits[0] - f64::from(label)).powi(2),
+                _ => logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[label as usize],
+            });
+            let expected = losses.sum::<f64>() / 4.0;
+            let loss = training.loss(&Moment::of_step(0, 3), 0, &gates, &mut Tape::default()).double_value(&[]);
+            assert!((loss - expected).abs() < 1e-5 * expected, "{}: {loss}, expected {expected}", row.name);
+
+            // Each example by itself, in its order.
+            let pad = training.vocabulary.pad();
+            let alone = |training: &Finetuning, examples: &[Example]| -> Vec<f64> {
+                let answer = |example: &Example| {
+                    let logits = rows_of(training, &collate(&[example], pad)).remove(0);
+                    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+                    if outputs == 1 { logits[0] } else { best as f64 }
+                };
+                examples.iter().map(answer).collect()
+            };
+            let mut expected = Vec::new();
+            for (part, suffix) in [(&training.glue.dev, ""), (&training.glue.mismatched, "_mismatched")] {
+                assert_eq!(part.is_empty(), suffix != "" && task != Task::Mnli);
+                if !part.is_empty() {
+                    let said = alone(&training, part);
+                    assert!(said.iter().any(|answer| *answer != said[0]), "{}: {said:?}", row.name);
+                    let truth: Vec<f64> = part.iter().map(|example| f64::from(example.label)).collect();
+                    let (values, _) = metrics::score(task, &said, &truth);
+                    expected.extend(values.into_iter().map(|(name, value)| (format!("dev_{name}{suffix}"), value)));
+                }
+            }
+            let found = training.evaluate(&gates);
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    found.0 == expected.0 && (found.1 - expected.1).abs() < 1e-4,
+                    "{found:?}, expected {expected:?}"
+                );
+            }
+
+            for ((set, text), (_, examples)) in training.answers().into_iter().zip(&training.tests) {
+                files += 1;
+                let mut lines = text.lines();
+                assert_eq!(lines.next(), Some("index\tprediction"), "{}", set.answers);
+                let lines: Vec<&str> = lines.collect();
+                assert_eq!(lines.len(), 7, "{}", set.answers);
+                for (number, (line, expected)) in lines.into_iter().zip(alone(&training, examples)).enumerate() {
+                    let answer = line.strip_prefix(&format!("{number}\t")).unwrap();
+                    match row.target {
+                        Target::Classes(classes) => assert_eq!(answer, classes[expected as usize], "{}", set.answers),
+                        Target::Score { .. } => {
+                            let off = (answer.parse::<f64>().unwrap() - expected.clamp(0.0, 5.0)).abs();
+                            assert!(off < 1e-3, "{line}, expected {expected}");
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(files, 11, "as many as the server wants");
     }
 }

@@ -303,7 +303,15 @@ fn scaled(loss: Tensor, factor: f64) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::bert::weights::Group;
+    use crate::pretrain::Pretraining;
+    use crate::pretrain::tests::small;
+    use crate::train::Training;
 
     #[test]
     fn a_replacement_is_drawn_with_its_probability() {
@@ -320,5 +328,122 @@ mod tests {
         let again = sampled(&logits, Replacement { seed: 3, step: 5, part: 0 });
         assert_eq!(drawn, again);
         assert_ne!(drawn, sampled(&logits, Replacement { seed: 3, step: 6, part: 0 }));
+    }
+
+    const NO_DRAWS: Replacement = Replacement { seed: 3, step: 5, part: 0 };
+    const OPEN: [Gate; 6] = [Gate::OPEN; 6];
+
+    /// The loss of a batch that is one of `parts` equal ones, and its gradients outside the sublayers, by name.
+    fn differentiated(training: &Pretraining, batch: &PretrainBatch, parts: u32) -> (f64, BTreeMap<String, Tensor>) {
+        let labels = batch.labels.len() * parts as usize;
+        let part = Part { labels, parts, noise: None, draws: NO_DRAWS };
+        let loss = training.objective().loss(batch, &OPEN, &part, None);
+        let weights = training.weights();
+        Tape::default().differentiate(weights, &loss, &vec![true; weights.groups().len()]);
+        let outside = &weights.groups()[0];
+        let gradients =
+            outside.named(outside.gradient()).into_iter().map(|(name, values)| (name, values.copy())).collect();
+        weights.groups().iter().for_each(Group::forget_gradient);
+        (loss.double_value(&[]), gradients)
+    }
+
+    /// Mean of -ln p of the labels, by hand, and softmax less the truth: its gradient by each row's logits, times the rows.
+    fn entropy(logits: &Tensor, labels: &[i64]) -> (f64, Vec<Vec<f64>>) {
+        let rows = Vec::<Vec<f64>>::try_from(logits.to_kind(Kind::Double)).unwrap();
+        let mut sum = 0.0;
+        let off = rows.iter().zip(labels).map(|(row, &label)| {
+            let total: f64 = row.iter().map(|logit| logit.exp()).sum();
+            sum -= (row[label as usize].exp() / total).ln();
+            (0..).zip(row).map(|(class, logit)| logit.exp() / total - f64::from(u8::from(class == label))).collect()
+        });
+        let off = off.collect();
+        (sum / rows.len() as f64, off)
+    }
+
+    fn close(what: &str, found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{what}: {found}, expected {expected}");
+    }
+
+    #[test]
+    fn replaced_token_detection_learns_from_the_generator_and_fifty_times_from_the_detector() {
+        let electra = |rule: Value| small(json!({"objective": {"electra": rule}}));
+        let training = electra(json!({"divisor": 3}));
+        let (model, weights) = (&training.recipe().model, training.weights());
+        let Kinds::Electra { rule, .. } = training.objective().kind else { unreachable!() };
+        let batch = training.held_out().next().unwrap();
+        let padding = i64::from(training.vocabulary().unwrap().pad());
+        let packed = |ids: &[i64]| Input::packed(Tensor::from_slice(ids).view([-1, 24]), None);
+
+        let generator = Encoder::new(weights, Family::Generator, &rule.generator(model), padding);
+        let hidden = generator.forward(&packed(&batch.ids), &OPEN, None);
+        let filled = MlmHead::new(weights, Family::Generator).forward(&hidden, &Tensor::from_slice(&batch.positions));
+        let (generated, _) = entropy(&filled, &batch.labels);
+        let drawn = Vec::<i64>::try_from(sampled(&filled, NO_DRAWS)).unwrap();
+        let (mut ids, mut replaced) = (batch.ids.clone(), vec![0.0; batch.ids.len()]);
+        for ((&at, drawn), label) in batch.positions.iter().zip(drawn).zip(&batch.labels) {
+            ids[at as usize] = drawn;
+            replaced[at as usize] = f64::from(u8::from(drawn != *label));
+        }
+        let hidden = Encoder::new(weights, Family::Electra, model, padding).forward(&packed(&ids), &OPEN, None);
+        let said = Detector::new(weights).forward(&hidden).flatten(0, 1).to_kind(Kind::Double);
+        let said = Vec::<f64>::try_from(said).unwrap();
+        let likely = |z: f64, y: f64| if y == 1.0 { 1.0 / (1.0 + (-z).exp()) } else { 1.0 / (1.0 + z.exp()) };
+        let tokens = said.len() as f64;
+        let detected = said.iter().zip(&replaced).map(|(&z, &y)| -likely(z, y).ln()).sum::<f64>() / tokens;
+        let by_bias = said.iter().zip(&replaced).map(|(&z, &y)| likely(z, 1.0) - y).sum::<f64>() / tokens;
+
+        let (loss, gradients) = differentiated(&training, &batch, 1);
+        close("loss", loss, generated + 50.0 * detected);
+        let bias = |gradients: &BTreeMap<String, Tensor>| {
+            gradients["discriminator_predictions.dense_prediction.bias"].double_value(&[0])
+        };
+        assert!(by_bias.abs() > 0.01);
+        close("bias of the detector", bias(&gradients), 50.0 * by_bias);
+        let (half, of_half) = differentiated(&training, &batch, 2);
+        close("half of a batch", half, loss / 2.0);
+        close("bias in half of a batch", bias(&of_half), 25.0 * by_bias);
+
+        // Another weight scales what reaches the detector, and nothing that only the generator has.
+        let (other, of_other) = differentiated(&electra(json!({"divisor": 3, "weight": 4.0})), &batch, 1);
+        close("loss at another weight", other, generated + 4.0 * detected);
+        for (name, gradient) in &gradients {
+            let scaled = if name.starts_with("discriminator") { 50.0 / 4.0 } else { 1.0 };
+            if !name.starts_with("electra") {
+                let error = (&of_other[name] * scaled - gradient).norm().double_value(&[]);
+                let size = gradient.norm().double_value(&[]);
+                assert!(size > 0.0 && error < 1e-4 * size, "{name}: off by {error} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn next_sentence_prediction_adds_the_loss_of_the_pairs() {
+        let training = small(json!({"objective": {"next_sentence": true}}));
+        let weights = training.weights();
+        let batch = training.held_out().next().unwrap();
+        assert!(batch.apart.contains(&0) && batch.apart.contains(&1), "{:?}", batch.apart);
+        let types = Some(Tensor::from_slice(&batch.types).view([-1, 24]));
+        let input = Input::packed(Tensor::from_slice(&batch.ids).view([-1, 24]), types);
+        let padding = i64::from(training.vocabulary().unwrap().pad());
+        let hidden =
+            Encoder::new(weights, Family::Bert, &training.recipe().model, padding).forward(&input, &OPEN, None);
+        let words = MlmHead::new(weights, Family::Bert).forward(&hidden, &Tensor::from_slice(&batch.positions));
+        let (masked, _) = entropy(&words, &batch.labels);
+        let named = weights.named();
+        let linear =
+            |x: &Tensor, name: &str| x.matmul(&named[&format!("{name}.weight")].tr()) + &named[&format!("{name}.bias")];
+        let pooled = linear(&hidden.select(1, 0), "bert.pooler.dense").tanh();
+        let (pairs, off) = entropy(&linear(&pooled, "cls.seq_relationship"), &batch.apart);
+        let by_bias = off.iter().map(|row| row[1]).sum::<f64>() / off.len() as f64;
+
+        for parts in [1, 2] {
+            let (loss, gradients) = differentiated(&training, &batch, parts);
+            let share = f64::from(parts);
+            close("loss", loss, (masked + pairs) / share);
+            close("bias", gradients["cls.seq_relationship.bias"].double_value(&[1]), by_bias / share);
+            for name in ["cls.seq_relationship.weight", "bert.pooler.dense.weight", "bert.pooler.dense.bias"] {
+                assert!(gradients[name].norm().double_value(&[]) > 0.0, "{name}");
+            }
+        }
     }
 }

@@ -145,6 +145,48 @@ fn test_files_are_answered_in_the_servers_format() {
     );
 }
 
+#[test]
+fn mnli_is_scored_on_both_of_its_dev_files_and_answers_its_two_test_files_and_ax() {
+    let tuning = Tuning::new();
+    let words = ["ba de", "fi", "go ka le", "mi no", "pu ra"];
+    let text = |n: usize| format!("{}\t{}", words[n % 5], words[n * n % 5]);
+    let labelled = |lines: usize| -> String {
+        let row = |n: usize| format!("{}\t{}\n", text(n), ["contradiction", "entailment", "neutral"][n % 3]);
+        format!("sentence1\tsentence2\tgold_label\n{}", (0..lines).map(row).collect::<String>())
+    };
+    let tested = |lines: usize| -> String {
+        let row = |n: usize| format!("{n}\t{}\n", text(n));
+        format!("index\tsentence1\tsentence2\n{}", (0..lines).map(row).collect::<String>())
+    };
+    for (path, text) in [
+        ("MNLI/train.tsv", labelled(12)),
+        ("MNLI/dev_matched.tsv", labelled(7)),
+        ("MNLI/dev_mismatched.tsv", labelled(11)),
+        ("MNLI/test_matched.tsv", tested(3)),
+        ("MNLI/test_mismatched.tsv", tested(4)),
+        ("diagnostic/diagnostic.tsv", tested(5)),
+    ] {
+        let path = tuning.bench.path("glue").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let mut recipe = finetune(pretrain(5), 1);
+    recipe["task"] = json!("mnli");
+    let report = tuning.run("mnli", &recipe).succeeded().report();
+    let [matched, mismatched] =
+        ["accuracy", "accuracy_mismatched"].map(|name| report["metrics"][name].as_f64().unwrap());
+    // Whole numbers of 7 and of 11 lines.
+    for (lines, accuracy) in [(7.0, matched), (11.0, mismatched)] {
+        assert!((accuracy * lines - f64::round(accuracy * lines)).abs() < 1e-9, "{accuracy} of {lines} lines");
+    }
+    assert_eq!(report["score"].as_f64(), Some((matched + mismatched) / 2.0));
+    assert_eq!(report["majority_score"].as_f64(), Some((3.0 / 7.0 + 4.0 / 11.0) / 2.0));
+    let files = report["predictions"].as_array().unwrap().iter().map(|file| (&file["name"], &file["rows"]));
+    let expected =
+        [("MNLI-m.tsv", 3), ("MNLI-mm.tsv", 4), ("AX.tsv", 5)].map(|(name, rows)| (json!(name), json!(rows)));
+    assert!(files.eq(expected.iter().map(|(name, rows)| (name, rows))), "{report}");
+}
+
 /// A checkpoint of five steps to fine-tune from.
 struct Tuning {
     bench: Bench,

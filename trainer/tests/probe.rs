@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use program::{Bench, finish, pretrain, spec, without_stage};
-use recipe::{FailureKind, Gate, Pretrain, Probe, Seeds};
+use recipe::seeds::{generator, permutation};
+use recipe::{FailureKind, Gate, Pretrain, Probe, Purpose, Seeds};
 use serde_json::{Value, json};
 use tch::{Device, Tensor, no_grad};
 use trainer::data::tokens::{Shards, VocabularySource};
@@ -63,6 +64,59 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
             assert_eq!(probe::run(&mut training, &rule, 1, 5, stop).err(), Some(last));
         }
     }
+}
+
+#[test]
+fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
+    const SEED: u64 = 7;
+    let bench = Bench::new();
+    let mut whole = training(&bench, pretrain(5));
+    for (name, mut value) in whole.weights().named() {
+        // So far from where they start, that the order counts.
+        if name.contains(".layer.") && name.ends_with("dense.weight") {
+            let _ = no_grad(|| value.g_mul_scalar_(20.0));
+        }
+    }
+    // The loss of a model of its own, whose blocks are these.
+    let loss_of = |blocks: &[u32]| {
+        let mut recipe = pretrain(5);
+        recipe["model"]["blocks"] = json!(blocks.len());
+        let mut model = training(&bench, recipe);
+        let source = whole.weights().named();
+        for (name, mut value) in model.weights().named() {
+            let from = match name.split_once(".layer.") {
+                None => name,
+                Some((before, after)) => {
+                    let (place, rest) = after.split_once('.').unwrap();
+                    format!("{before}.layer.{}.{rest}", blocks[place.parse::<usize>().unwrap()])
+                }
+            };
+            no_grad(|| value.copy_(&source[&from]));
+        }
+        model.evaluate(&vec![Gate::OPEN; 2 * blocks.len()])[0].1
+    };
+    let orders = (0..4).map(|draw| permutation(&mut generator(SEED, Purpose::Shuffle, draw, u64::MAX), 3));
+    let shuffled: Vec<f64> = orders.map(|order| loss_of(&order)).collect();
+    let expected = [[0, 1, 2].as_slice(), &[1, 2], &[0, 2], &[0, 1], &[1, 0, 2], &[0, 2, 1]].map(loss_of);
+    let from = Box::new(whole.recipe().clone());
+    let rule = Probe { from, from_seeds: Seeds::default(), sequences: 8, shuffles: 4 };
+    let report = probe::run(&mut whole, &rule, SEED, 5, |_, _| Ok::<(), ()>(())).unwrap();
+    let removed = report.blocks.iter().map(|block| block.removed_loss);
+    let swapped = report.blocks.iter().filter_map(|block| block.swapped_loss);
+    let found: Vec<f64> = std::iter::once(report.validation_loss).chain(removed).chain(swapped).collect();
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-6, "{index}: {found}, expected {expected}");
+    }
+    for other in &expected[1..] {
+        assert!((other - expected[0]).abs() > 1e-4, "{expected:?}: no two are alike");
+    }
+    for (found, expected) in report.shuffled_losses.iter().zip(&shuffled) {
+        assert!((found - expected).abs() < 1e-6, "{:?}, expected {shuffled:?}", report.shuffled_losses);
+    }
+    assert!(shuffled.iter().any(|loss| (loss - expected[0]).abs() > 1e-4), "{shuffled:?}");
+    assert_eq!((found.len(), report.shuffled_losses.len()), (6, 4));
+    // Afterwards it is the model that it was.
+    assert_eq!(whole.evaluate(&[Gate::OPEN; 6])[0].1, report.validation_loss);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod program;
 
 use std::fs;
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 use program::{Bench, finetune, finish, pretrain, spec, without_stage};
@@ -146,6 +147,33 @@ fn bad_data_is_told_from_a_bad_recipe() {
     let refused = finish(&mut bench.command("empty", "empty", &spec(pretrain(5))));
     assert_eq!(refused.failure().kind, FailureKind::BadData);
     assert!(refused.failure().message.contains("text.txt"), "{:?}", refused.failure());
+}
+
+#[test]
+fn a_truncated_shard_is_named_and_left_alone_and_nothing_is_trained_on_the_rest() {
+    let bench = Bench::new();
+    let text = fs::read(bench.path("text.txt")).unwrap();
+    let mut packed = Vec::new();
+    xz2::read::XzEncoder::new(&text[..], 6).read_to_end(&mut packed).unwrap();
+    // Where the other tests have a file, a folder: one shard is whole, the other breaks off.
+    fs::remove_file(bench.path("text.txt")).unwrap();
+    fs::create_dir(bench.path("text.txt")).unwrap();
+    let shard = |name: &str| bench.path("text.txt").join(name);
+    fs::write(shard("a.txt.xz"), &packed).unwrap();
+    for kept in [packed.len() / 2, packed.len() - 1] {
+        fs::write(shard("b.txt.xz"), &packed[..kept]).unwrap();
+        let ended = finish(&mut bench.command("cut", "cut", &spec(pretrain(5))));
+        assert_eq!(ended.code, Some(65));
+        assert_eq!(ended.failure().kind, FailureKind::BadData);
+        let said = &ended.failure().message;
+        assert!(said.contains("b.txt.xz, line ") && said.contains("the compressed file is damaged"), "{said}");
+        assert_eq!(fs::read(shard("b.txt.xz")).unwrap(), packed[..kept]);
+        assert!(!bench.path("cut/checkpoints").exists());
+        let cached = fs::read_dir(bench.path("cache")).unwrap().map(|entry| entry.unwrap().path());
+        assert_eq!(cached.filter(|path| path.is_dir()).count(), 0, "no tokens of a part of the text");
+    }
+    fs::write(shard("b.txt.xz"), &packed).unwrap();
+    finish(&mut bench.command("cut", "cut", &spec(pretrain(5)))).succeeded();
 }
 
 #[test]

@@ -222,6 +222,54 @@ fn a_sandwich_pairs_what_follows_each_other() {
 }
 
 #[test]
+fn theta_goes_straight_or_along_a_cosine_from_one_to_its_limit() {
+    // 1 - (1 - 0.6) u, and 1 - (1 - 0.6) (1 - cos(pi u)) / 2, at u = 0, 1/6, 1/4, 1/3, 1/2, 2/3, 3/4 and 11/12.
+    let steps = [0, 2, 3, 4, 6, 8, 9, 11];
+    let root = f64::sqrt;
+    let linear = [1.0, 14.0 / 15.0, 0.9, 13.0 / 15.0, 0.8, 11.0 / 15.0, 0.7, 19.0 / 30.0];
+    let cosine =
+        [1.0, root(3.0) / 2.0, root(2.0) / 2.0, 0.5, 0.0, -0.5, -root(2.0) / 2.0, -(root(6.0) + root(2.0)) / 4.0];
+    let cosine = cosine.map(|cosine| 0.8 + 0.2 * cosine);
+    for (schedule, expected) in [(Shape::Linear, linear), (Shape::Cosine, cosine)] {
+        let drop = LayerDrop { schedule, ..LayerDrop::progressive(0.6) };
+        for (step, expected) in steps.into_iter().zip(expected) {
+            let found = drop.theta(&at(step, 12), Some(12));
+            assert!((found - expected).abs() < 1e-12, "{schedule:?}, step {step}: {found}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_uniform_depth_keeps_every_block_with_theta_and_a_linear_one_less_and_less() {
+    let keep = |depth, theta| {
+        let drop = LayerDrop { depth, ..LayerDrop::progressive(0.5) };
+        [1, 2, 3, 4].map(|block| drop.keep(block, 4, theta))
+    };
+    for theta in [1.0, 0.8, 0.5] {
+        assert_eq!(keep(Depth::Uniform, theta), [1.0 - (1.0 - theta); 4]);
+    }
+    assert_eq!(keep(Depth::Linear, 0.5), [0.875, 0.75, 0.625, 0.5]);
+}
+
+#[test]
+fn a_branch_is_multiplied_by_one_over_p_or_where_scaling_is_off_by_one() {
+    for sampler in [Sampler::Independent, Sampler::Systematic] {
+        let drop = |scale| LayerDrop { scale, sampler, ..constant(0.5) };
+        let mut open = 0;
+        for step in 0..50 {
+            let [scaled, plain] = [true, false].map(|scale| gates(&drop(scale), &model(4), step, 50, 3));
+            for (place, (scaled, plain)) in scaled.into_iter().zip(plain).enumerate() {
+                assert_eq!(scaled.rows, plain.rows, "the same draws");
+                assert_eq!(plain.scale, 1.0);
+                assert_eq!(scaled.scale, 1.0 / [0.875, 0.75, 0.625, 0.5][place / 2]);
+                open += u32::from(plain.is_open());
+            }
+        }
+        assert!(open > 0 && open < 400);
+    }
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused_with_a_reason() {
     let refused = |drop: LayerDrop, steps: Option<u64>| {
         let mut problems = Problems::default();
