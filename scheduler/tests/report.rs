@@ -494,6 +494,66 @@ fn a_score_that_failed_pre_training_prevented_is_told_from_one_that_was_cancelle
     assert!(notes.iter().any(|note| note.starts_with("1 fine-tune trial of post-ln never started")), "{notes:?}");
 }
 
+/// Norm x layer drop x learning rate: Post-LN diverges at the high rate, which is the better one of the others.
+#[test]
+fn the_effects_of_layer_drop_and_of_the_norm_are_told_apart() {
+    let losses: [(&str, &str, f64, Option<f64>); 6] = [
+        ("post low", "post-ln", 1e-4, Some(6.0)),
+        ("post high", "post-ln", 1e-3, None),
+        ("pre low", "pre-ln", 1e-4, Some(5.9)),
+        ("pre high", "pre-ln", 1e-3, Some(5.5)),
+        ("pld low", "pld", 1e-4, Some(5.95)),
+        ("pld high", "pld", 1e-3, Some(5.4)),
+    ];
+    let mut trials = Vec::new();
+    for (name, like, peak, loss) in losses {
+        for seed in 0..3 {
+            let EndedTrial { mut spec, end, .. } = pretrain(like, seed, loss.map(|loss| loss + 0.01 * seed as f64));
+            let Recipe::Pretrain(recipe) = &mut spec.recipe else { unreachable!() };
+            recipe.learning_rate.peak = peak;
+            trials.push(EndedTrial { spec, end, arm: Some(name.into()), device: None });
+        }
+    }
+    let arms = losses.map(|(name, ..)| name.to_owned()).into();
+    let report = report(&Facts { arms, baseline: "pre low".into(), ..facts(trials) });
+    let rows = report.pretrain.iter().map(|row| (row.learning_rate, row.diverged, row.diverged_interval.is_some()));
+    assert!(rows.eq(losses.iter().map(|(_, _, peak, loss)| (Some(*peak), if loss.is_some() { 0 } else { 3 }, true))));
+    let found: Vec<_> = report
+        .effects
+        .iter()
+        .map(|effect| {
+            let difference = (effect.loss.as_ref().unwrap().mean_difference * 1e9).round() / 1e9;
+            (effect.arm.as_str(), effect.against.as_str(), &effect.factors[..], effect.each_at_its_best, difference)
+        })
+        .collect();
+    use scheduler::report::Factor::{LayerDrop, Norm};
+    let expected = [
+        ("pre low", "post low", &[Norm][..], false, -0.1),
+        ("pld low", "post low", &[Norm, LayerDrop], false, -0.05),
+        ("pld low", "pre low", &[LayerDrop], false, 0.05),
+        ("pld high", "pre high", &[LayerDrop], false, -0.1),
+        ("pre high", "post low", &[Norm], true, -0.5),
+        ("pld high", "post low", &[Norm, LayerDrop], true, -0.6),
+    ];
+    assert_eq!(found, expected);
+    let text = report.to_markdown();
+    assert!(text.contains("Pre-LN and layer drop | 1e-3, 1e-4"), "{text}");
+    assert!(text.contains("[43.9, 100.0]"), "{text}");
+}
+
+#[test]
+fn what_a_number_of_runs_buys_is_told_as_far_as_there_are_runs() {
+    let scores = [0.5, 0.6, 0.7, 0.8, 0.9];
+    let report = report(&facts(finetunes("pre-ln", Task::Rte, &scores)));
+    let row = row(&report, Task::Rte, "pre-ln");
+    let best: Vec<_> = row.best_of.iter().map(|best| (best.runs, (best.expected * 1e9).round() / 1e9)).collect();
+    // sum v_i (i^2 - (i-1)^2)/25; and with the fifth powers, over 3125.
+    assert_eq!(best, [(2, 0.78), (5, 0.8584)]);
+    assert!((row.hours.unwrap() - 60.0 / 3600.0).abs() < 1e-12);
+    let text = report.to_markdown();
+    assert!(text.contains("expected best of k runs") && text.contains("78.0 |"), "{text}");
+}
+
 proptest! {
     #[test]
     fn the_order_of_the_trials_changes_nothing(order in Just((0..full().ended.len()).collect::<Vec<_>>()).prop_shuffle()) {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::comparison::{Runs, compare, units};
 use super::selection::select;
 use super::{Comparison, Facts, TrialEnd};
-use crate::statistics::{holm, mean, median, standard_deviation, t_interval, wilson_interval};
+use crate::statistics::{expected_maximum, holm, mean, median, standard_deviation, t_interval, wilson_interval};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueReport {
@@ -61,9 +61,26 @@ pub struct GlueArm {
     pub failed_interval: Option<[f64; 2]>,
     /// How many of the failed ones have no score because their loss was not finite.
     pub diverged: usize,
+    /// Wall time of training, mean over the runs that have a score.
+    #[serde(default)]
+    pub hours: Option<f64>,
+    /// What the best of several runs is expected to score, over the runs that have a score.
+    #[serde(default)]
+    pub best_of: Vec<BestOf>,
     /// By pre-train seed, then seed.
     pub scores: Vec<GlueScore>,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BestOf {
+    /// At most as many as there are.
+    pub runs: u32,
+    /// See [`expected_maximum`].
+    pub expected: f64,
+}
+
+/// For how many runs the expected best is told.
+pub(super) const BEST_OF: [u32; 5] = [2, 5, 10, 20, 50];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueScore {
@@ -74,6 +91,9 @@ pub struct GlueScore {
     /// On the part of train that was set apart; absent where none was.
     pub selection: Option<f64>,
     pub failed: bool,
+    /// Wall time of training.
+    #[serde(default)]
+    pub hours: Option<f64>,
 }
 
 pub(super) fn glue(facts: &Facts) -> Vec<GlueReport> {
@@ -117,12 +137,14 @@ fn cells(facts: &Facts) -> Cells<'_> {
             // Any other failure is no result. The notes count it.
             _ => continue,
         };
-        let selection = match &trial.end {
-            TrialEnd::Succeeded(recipe::Report::Finetune(report)) => report.selection_score.filter(|s| s.is_finite()),
-            _ => None,
+        let (selection, hours) = match &trial.end {
+            TrialEnd::Succeeded(recipe::Report::Finetune(report)) => {
+                (report.selection_score.filter(|s| s.is_finite()), Some(report.trained_seconds / 3600.0))
+            }
+            _ => (None, None),
         };
-        let run =
-            GlueScore { seed: trial.spec.seeds.head, pretrain_seed: recipe.from_seeds.init, score, selection, failed };
+        let pretrain_seed = recipe.from_seeds.init;
+        let run = GlueScore { seed: trial.spec.seeds.head, pretrain_seed, score, selection, failed, hours };
         let cell = Cell {
             task: recipe.task,
             arm,
@@ -221,6 +243,12 @@ fn glue_arm(cell: &Cell<'_>, runs: &[GlueScore]) -> GlueArm {
         failed,
         failed_interval: wilson_interval(failed, runs.len()),
         diverged: runs.iter().filter(|run| run.score.is_none()).count(),
+        hours: mean(&runs.iter().filter_map(|run| run.hours).collect::<Vec<_>>()),
+        best_of: BEST_OF
+            .into_iter()
+            .filter(|&runs| runs as usize <= scores.len())
+            .filter_map(|runs| Some(BestOf { runs, expected: expected_maximum(&scores, runs)? }))
+            .collect(),
         scores: runs.to_vec(),
     }
 }

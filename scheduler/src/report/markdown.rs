@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use recipe::report::OpenMemory;
 
-use super::glue::{GlueArm, GlueReport};
+use super::effects::{Effect, Factor};
+use super::glue::{BEST_OF, GlueArm, GlueReport};
 use super::pretrain::{PretrainArm, PretrainSeed};
 use super::speed::{ArmSpeed, Speed};
 use super::{Comparison, GlueAverage, ProbeArm, Report};
@@ -25,6 +26,9 @@ impl Report {
         }
         if self.pretrain.iter().any(|arm| !arm.seeds.is_empty()) {
             pretrain_section(&self.pretrain, &mut text);
+        }
+        if !self.effects.is_empty() {
+            effect_section(&self.effects, &mut text);
         }
         if !self.probes.is_empty() {
             probe_section(&self.probes, &mut text);
@@ -113,19 +117,38 @@ fn speed_row(arm: &ArmSpeed) -> [String; 8] {
 
 fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
     text.push_str("\n## Pre-training\n\n");
-    let mut table =
-        Table::new(["Arm", "n", "Validation loss", "sd", "Difference", "p", "Steps", "Hours", "Reference hours"]);
+    let mut table = Table::new([
+        "Arm",
+        "Rate",
+        "n",
+        "Validation loss",
+        "sd",
+        "Difference",
+        "p",
+        "p, spread",
+        "Diverged",
+        "Diverged, %",
+        "Steps",
+        "Hours",
+        "Reference hours",
+    ]);
     for arm in arms {
         let loss = arm.validation_loss.as_ref();
         let ended = loss.map_or(0, |loss| loss.n);
         let difference = arm.comparison.as_ref();
         table.row([
             arm.arm.clone(),
+            arm.learning_rate.map_or(UNKNOWN.into(), |rate| format!("{rate:e}")),
             if ended == arm.seeds.len() { ended.to_string() } else { format!("{ended} of {}", arm.seeds.len()) },
             loss.map_or(UNKNOWN.into(), |loss| with_interval(number(loss.mean, 4), loss.interval, 4)),
             loss.and_then(|loss| loss.sd).map_or(UNKNOWN.into(), |sd| number(sd, 4)),
             difference.map_or(UNKNOWN.into(), |c| with_interval(format!("{:+.4}", c.mean_difference), c.interval, 4)),
             p_value(difference.and_then(|c| c.p_paired_t)),
+            p_value(difference.and_then(|c| c.p_brown_forsythe)),
+            format!("{} of {}", arm.diverged, arm.results()),
+            arm.diverged_share().map_or(UNKNOWN.into(), |share| {
+                with_interval(percent(Some(share)), arm.diverged_interval.map(|ends| ends.map(|end| 100.0 * end)), 1)
+            }),
             mean_of(&arm.seeds, |seed| seed.steps.map(|steps| steps as f64), 0),
             mean_of(&arm.seeds, |seed| seed.hours, 3),
             mean_of(&arm.seeds, |seed| seed.reference_hours, 3),
@@ -135,6 +158,33 @@ fn pretrain_section(arms: &[PretrainArm], text: &mut String) {
     if arms.iter().any(|arm| arm.validation_accuracy.is_some()) {
         accuracy_table(arms, text);
     }
+}
+
+fn effect_section(effects: &[Effect], text: &mut String) {
+    text.push_str("\n## Layer drop and norm, each alone\n\n");
+    text.push_str(
+        "Arms that differ in nothing else, at one learning rate or each at that of its lowest validation loss.\n\n",
+    );
+    let mut table = Table::new(["Arm", "Against", "Effect", "Rate", "Pairs", "Difference in loss", "p", "Speed-up"]);
+    for effect in effects {
+        let factors = effect.factors.iter().map(|factor| match factor {
+            Factor::Norm => "Pre-LN",
+            Factor::LayerDrop => "layer drop",
+        });
+        let (own, base) = (effect.learning_rates[0], effect.learning_rates[1]);
+        let loss = effect.loss.as_ref();
+        table.row([
+            effect.arm.clone(),
+            effect.against.clone(),
+            factors.collect::<Vec<_>>().join(" and "),
+            if effect.each_at_its_best { format!("{own:e}, {base:e}") } else { format!("{own:e}") },
+            loss.map_or(0, |loss| loss.n_pairs).to_string(),
+            loss.map_or(UNKNOWN.into(), |c| with_interval(format!("{:+.4}", c.mean_difference), c.interval, 4)),
+            p_value(loss.and_then(|c| c.p_paired_t)),
+            effect.speed_up.map_or(UNKNOWN.into(), |ratio| format!("{ratio:.2}x")),
+        ]);
+    }
+    table.write(text);
 }
 
 /// Of classifiers of images, in percent.
@@ -204,6 +254,7 @@ fn glue_section(tasks: &[GlueReport], text: &mut String) {
         "Max",
         "Failed",
         "Failed, %",
+        "Hours",
     ]);
     for task in tasks {
         for arm in &task.arms {
@@ -211,6 +262,7 @@ fn glue_section(tasks: &[GlueReport], text: &mut String) {
         }
     }
     table.write(text);
+    best_of_section(tasks, text);
     let equal = |task: &'_ GlueReport| task.comparisons.clone();
     let selected = |task: &'_ GlueReport| task.selected_comparisons.clone();
     comparison_section("at equal rates", tasks, equal, text);
@@ -219,6 +271,25 @@ fn glue_section(tasks: &[GlueReport], text: &mut String) {
     if tasks.iter().flat_map(|task| &task.selected_comparisons).any(differ) {
         comparison_section("each at its selected rate", tasks, selected, text);
     }
+}
+
+/// What a number of runs buys, where there are enough of them to tell.
+fn best_of_section(tasks: &[GlueReport], text: &mut String) {
+    let rows = || tasks.iter().flat_map(|task| task.arms.iter().map(move |arm| (task, arm)));
+    if rows().all(|(_, arm)| arm.scores.len() < 5) {
+        return;
+    }
+    text.push_str("\n## GLUE, expected best of k runs\n\n");
+    let names = BEST_OF.map(|runs| format!("k = {runs}"));
+    let [a, b, c, d, e] = names.each_ref().map(String::as_str);
+    let mut table = Table::new(["Task", "Arm", "Blocks", "Rate", "n", a, b, c, d, e]);
+    for (task, arm) in rows() {
+        let expected = |runs| arm.best_of.iter().find(|best| best.runs == runs).map(|best| best.expected);
+        let [a, b, c, d, e] = BEST_OF.map(|runs| percent(expected(runs)));
+        let rate = format!("{:e}", arm.learning_rate);
+        table.row([title(task), arm.arm.clone(), arm.blocks.to_string(), rate, arm.n.to_string(), a, b, c, d, e]);
+    }
+    table.write(text);
 }
 
 fn comparison_section(
@@ -273,7 +344,7 @@ fn title(task: &GlueReport) -> String {
     format!("{} ({})", task.task.name(), task.metrics.join(", "))
 }
 
-fn glue_row(task: &str, arm: &GlueArm) -> [String; 13] {
+fn glue_row(task: &str, arm: &GlueArm) -> [String; 14] {
     let hundred = |interval: Option<[f64; 2]>| interval.map(|interval| interval.map(|value| value * 100.0));
     [
         task.to_owned(),
@@ -290,6 +361,7 @@ fn glue_row(task: &str, arm: &GlueArm) -> [String; 13] {
         percent(arm.max),
         format!("{} of {}", arm.failed, arm.n),
         with_interval(percent(Some(arm.failed as f64 / arm.n as f64)), hundred(arm.failed_interval), 1),
+        arm.hours.map_or(UNKNOWN.into(), |hours| number(hours, 3)),
     ]
 }
 
@@ -357,8 +429,10 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(2)
         });
         // Names stand to the left; they come first, and what follows them is numbers.
-        let names =
-            self.rows[0].iter().take_while(|header| matches!(header.as_str(), "Task" | "Tasks" | "Arm")).count();
+        let names = self.rows[0]
+            .iter()
+            .take_while(|header| matches!(header.as_str(), "Task" | "Tasks" | "Arm" | "Against" | "Effect"))
+            .count();
         for (index, row) in self.rows.iter().enumerate() {
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
                 let _ =

@@ -4,6 +4,7 @@
 //! facts do not support is absent, and a note says why.
 
 mod comparison;
+mod effects;
 mod gather;
 mod glue;
 mod markdown;
@@ -16,14 +17,15 @@ mod speed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use recipe::event::Device;
-use recipe::{Failure, FailureKind, Stage, TrialSpec};
+use recipe::{Failure, Pretrain, Recipe, Stage, TrialSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::JobId;
 
 pub use comparison::Comparison;
-pub use glue::{GlueArm, GlueReport, GlueScore};
+pub use effects::{Effect, Factor};
+pub use glue::{BestOf, GlueArm, GlueReport, GlueScore};
 pub use pretrain::{PretrainArm, PretrainSeed};
 pub use probe::{BlockMeans, ProbeArm};
 pub use selection::{GlueAverage, Selected, selected};
@@ -77,6 +79,9 @@ pub struct Report {
     pub speed: Option<Speed>,
     /// One row per arm that is pre-trained, in the order of the job.
     pub pretrain: Vec<PretrainArm>,
+    /// What layer drop and the norm do alone and together, where arms differ in nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
     /// One entry per arm whose checkpoints were probed, in the order of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeArm>,
@@ -97,12 +102,14 @@ pub fn report(facts: &Facts) -> Report {
         baseline: facts.baseline.clone(),
         complete: facts.unfinished.values().all(|count| *count == 0),
         pretrain: pretrain::pretrain(facts, speed.as_ref()),
+        effects: Vec::new(),
         speed,
         probes: probe::probes(facts),
         glue: glue::glue(facts),
         glue_averages: Vec::new(),
         notes: Vec::new(),
     };
+    report.effects = effects::effects(facts, &report.pretrain, report.speed.as_ref());
     report.glue_averages = selection::averages(&facts.arms, &report.glue);
     report.notes = notes::notes(facts, &report);
     report
@@ -112,8 +119,7 @@ impl TrialEnd {
     /// That a run diverged is a result of its recipe: it is counted. Any other failure says something about
     /// the machine or the input, and leaves the trial without a result.
     fn diverged(&self) -> bool {
-        let diverged = [FailureKind::NonFiniteLoss, FailureKind::Diverged];
-        matches!(self, TrialEnd::Failed(failure) if diverged.contains(&failure.kind))
+        matches!(self, TrialEnd::Failed(failure) if failure.kind.is_divergence())
     }
 }
 
@@ -121,5 +127,13 @@ impl Facts {
     /// The arms that are timed and pre-trained, in their order.
     fn pretrained(&self) -> impl Iterator<Item = &String> {
         self.arms.iter().filter(|arm| !self.published.contains(*arm))
+    }
+
+    /// What the seeds of an arm have in common, once one of them has ended.
+    fn pretraining(&self, arm: &str) -> Option<&Pretrain> {
+        self.ended.iter().find_map(|trial| match &trial.spec.recipe {
+            Recipe::Pretrain(recipe) if trial.arm.as_deref() == Some(arm) => Some(recipe),
+            _ => None,
+        })
     }
 }

@@ -6,13 +6,22 @@ use utoipa::ToSchema;
 
 use super::comparison::{Runs, compare};
 use super::{Comparison, Facts, Speed, TrialEnd};
-use crate::statistics::Summary;
+use crate::statistics::{Summary, wilson_interval};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PretrainArm {
     pub arm: String,
+    /// Peak of the learning rate; absent while no seed has ended.
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
     /// The seeds that have ended, in rising order.
     pub seeds: Vec<PretrainSeed>,
+    /// How many of them diverged, or came to a loss that is not finite.
+    #[serde(default)]
+    pub diverged: usize,
+    /// 95 % Wilson interval of the share that diverged, `[low, high]`. Seeds that failed otherwise do not count.
+    #[serde(default)]
+    pub diverged_interval: Option<[f64; 2]>,
     /// At full depth, without scale, at the end of the budget; over the seeds that have one.
     pub validation_loss: Option<Summary>,
     /// Of the loss, against the baseline, over shared seeds. Absent for the baseline itself.
@@ -47,6 +56,7 @@ pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm>
     let baseline = seeds(facts, &facts.baseline, None);
     let row = |arm: &String| {
         let seeds = seeds(facts, arm, step_seconds(arm));
+        let diverged = seeds.iter().filter(|seed| seed.diverged()).count();
         // One measure of the seeds, and how it compares.
         let measured = |measure: fn(&PretrainSeed) -> Option<f64>| {
             let runs = |seeds: &[PretrainSeed]| -> Runs {
@@ -58,9 +68,47 @@ pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm>
         };
         let (validation_loss, comparison) = measured(|seed| seed.validation_loss);
         let (validation_accuracy, accuracy_comparison) = measured(|seed| seed.validation_accuracy);
-        PretrainArm { arm: arm.clone(), seeds, validation_loss, comparison, validation_accuracy, accuracy_comparison }
+        PretrainArm {
+            arm: arm.clone(),
+            diverged_interval: wilson_interval(diverged, results(&seeds)),
+            learning_rate: facts.pretraining(arm).map(|recipe| recipe.learning_rate.peak),
+            seeds,
+            diverged,
+            validation_loss,
+            comparison,
+            validation_accuracy,
+            accuracy_comparison,
+        }
     };
     facts.pretrained().map(row).collect()
+}
+
+/// How many seeds came to a result of their recipe, be it that they diverged.
+fn results(seeds: &[PretrainSeed]) -> usize {
+    seeds.iter().filter(|seed| seed.failure.is_none() || seed.diverged()).count()
+}
+
+impl PretrainArm {
+    pub(super) fn results(&self) -> usize {
+        results(&self.seeds)
+    }
+
+    pub(super) fn diverged_share(&self) -> Option<f64> {
+        Some(self.results()).filter(|results| *results > 0).map(|results| self.diverged as f64 / results as f64)
+    }
+
+    pub(super) fn losses(&self) -> Runs {
+        self.seeds.iter().filter_map(|seed| Some(((seed.seed, 0), seed.validation_loss?))).collect()
+    }
+}
+
+impl PretrainSeed {
+    pub(super) fn diverged(&self) -> bool {
+        match self.failure {
+            Some(failure) => failure.is_divergence(),
+            None => self.validation_loss.is_none(),
+        }
+    }
 }
 
 /// `step_seconds` is the arm's mean step in the timing trial.

@@ -32,6 +32,11 @@ pub struct Failure {
 }
 
 impl FailureKind {
+    /// Whether it says something of the recipe and nothing of the machine: a run that diverged is a result.
+    pub const fn is_divergence(self) -> bool {
+        matches!(self, FailureKind::NonFiniteLoss | FailureKind::Diverged)
+    }
+
     pub const ALL: [FailureKind; 11] = [
         FailureKind::InvalidRecipe,
         FailureKind::BadData,
