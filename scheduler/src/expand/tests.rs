@@ -125,6 +125,15 @@ fn with_images(side: u32, classes: u32) -> Datasets {
 }
 
 #[test]
+fn the_examples_that_ask_for_speed_at_equal_time_and_for_each_effect_are_accepted() {
+    for text in [include_str!("../../../examples/equal-time.json"), include_str!("../../../examples/factorial.json")] {
+        let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
+        let plan = expand(&job, &datasets()).unwrap().plan;
+        assert_eq!(plan.trials.pretrain, job.arms.len() as u64 * u64::from(job.pretrain.seeds));
+    }
+}
+
+#[test]
 fn the_example_job_on_images_is_accepted() {
     let job: JobSpec = serde_json::from_str(include_str!("../../../examples/image-job.json")).unwrap();
     let plan = expand(&job, &with_images(28, 10)).unwrap().plan;
