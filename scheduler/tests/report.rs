@@ -261,7 +261,8 @@ fn a_line_that_leaves_no_time_outside_the_encoder_is_no_fit() {
 
 #[test]
 fn the_memory_of_an_arm_stands_beside_its_speed() {
-    let row = |open_sublayers, peak_bytes| OpenMemory { open_sublayers, steps: 8, peak_bytes };
+    let row =
+        |open_sublayers, peak_bytes| OpenMemory { open_sublayers, steps: 8, peak_bytes, mean_bytes: peak_bytes / 2 };
     let by_open = vec![row(11, 30 << 20), row(24, 48 << 20)];
     let memory = ArmMemory { state_bytes: 16 << 20, peak_bytes: 48 << 20, mean_bytes: 20 << 20, by_open };
     let arm =
@@ -270,8 +271,8 @@ fn the_memory_of_an_arm_stands_beside_its_speed() {
     let arms = report.speed.as_ref().unwrap().arms.iter().map(|arm| (arm.memory.clone(), arm.largest_batch));
     assert!(arms.eq([(Some(memory), Some(96)), (None, None)]));
     let text = report.to_markdown();
-    let line = text.lines().find(|line| line.contains("30.0 (5.5)")).unwrap_or_else(|| panic!("{text}"));
-    for cell in ["pre-ln", "16.0", "48.0", "20.0", "48.0 (12)", "96"] {
+    let line = text.lines().find(|line| line.contains("30.0, 15.0 (5.5)")).unwrap_or_else(|| panic!("{text}"));
+    for cell in ["pre-ln", "16.0", "48.0", "20.0", "48.0, 24.0 (12)", "96"] {
         assert!(line.contains(cell), "{cell} in {line}");
     }
 }

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How much of the saving that layer drop promises shows on the clock.
+"""How much of the saving that layer drop promises shows on the clock, and what a fixed number of open blocks bounds.
 
 Theta stands at 0.5. A closed block should save what a block costs; what a block costs is measured apart, as the difference
-between the whole model and one of half its depth. All arms take turns in one run.
+between the whole model and one of half its depth. All arms take turns in one run. The second table has independent gates
+beside systematic ones of the same keep probabilities: how far step time and memory move with what is open.
 """
 
+import math
 import os
 import pathlib
 import tempfile
@@ -23,6 +25,10 @@ def main():
         for name in options.sizes:
             for blocks in [12, 24]:
                 measure(name, blocks, options, lamina)
+        print("\n| | open blocks | ms/step | sd of it by what is open | peak, MiB | mean, MiB |")
+        print("|---|---:|---:|---:|---:|---:|")
+        for name in options.sizes:
+            samplers(name, options, lamina)
 
 
 def measure(name, blocks, options, lamina):
@@ -43,6 +49,25 @@ def measure(name, blocks, options, lamina):
     drawn, saved = 1 - opened / blocks, 1 - seconds["drop"] / seconds["whole"]
     print(f"| {name}, {blocks} blocks | {share:.1%} | {share * closed:.1%} | {share * drawn:.1%} | {saved:.1%} | "
           f"{saved / (share * closed):.0%} | {saved / (share * drawn):.0%} |", flush=True)
+
+
+def samplers(name, options, lamina):
+    drop = {"schedule": "constant", "theta_limit": 0.5}
+    arms = {
+        f"{name}, {sampler}": compare.recipe(compare.SIZES[name], "float32", layer_drop=drop | {"sampler": sampler})
+        for sampler in ["independent", "systematic"]
+    }
+    # Memory is measured in the warm-up.
+    for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=6).items():
+        rows, memory = found["by_open"], found["memory"]["by_open"]
+        steps = sum(row["steps"] for row in rows)
+        mean = sum(row["seconds"] for row in rows) / steps
+        spread = math.sqrt(sum(row["steps"] * (row["seconds"] / row["steps"] - mean) ** 2 for row in rows) / steps)
+        of = {key: [row[key] for row in memory] for key in ["peak_bytes", "mean_bytes"]}
+        bounds = {key: f"{min(values) / 2**20:.0f} to {max(values) / 2**20:.0f}" for key, values in of.items()}
+        opened = [row["open_blocks"] for row in rows]
+        print(f"| {arm} | {min(opened):g} to {max(opened):g} | {mean * 1e3:.0f} | {spread * 1e3:.1f} | "
+              f"{bounds['peak_bytes']} | {bounds['mean_bytes']} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,32 +33,45 @@ pub fn metered_update(
 /// The memory of an arm's steps so far.
 #[derive(Debug, Default)]
 pub struct Booked {
-    /// (steps, peak) by open sublayers.
-    by_open: BTreeMap<u32, (u32, u64)>,
+    by_open: BTreeMap<u32, Steps>,
+}
+
+/// Steps with as many open sublayers, and what they took beyond the state, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Steps {
+    count: u32,
+    peak: u64,
+    /// Summed over the steps.
     means: f64,
 }
 
 impl Booked {
     pub fn book(&mut self, open_sublayers: u32, step: Metered) {
-        let (steps, peak) = self.by_open.entry(open_sublayers).or_default();
-        *steps += 1;
-        *peak = (*peak).max(step.peak.max(0) as u64);
-        self.means += step.mean;
+        let steps = self.by_open.entry(open_sublayers).or_default();
+        steps.count += 1;
+        steps.peak = steps.peak.max(step.peak.max(0) as u64);
+        steps.means += step.mean;
     }
 
     /// Absent when nothing was booked. `state_bytes` is what is there between two steps.
     pub fn report(&self, state_bytes: u64) -> Option<ArmMemory> {
-        let steps: u32 = self.by_open.values().map(|(steps, _)| steps).sum();
-        let by_open = self.by_open.iter().map(|(&open_sublayers, &(steps, peak))| OpenMemory {
+        let mean_bytes = |steps: Steps| state_bytes + (steps.means / f64::from(steps.count)).max(0.0) as u64;
+        let all = self.by_open.values().fold(Steps::default(), |sum, steps| Steps {
+            count: sum.count + steps.count,
+            means: sum.means + steps.means,
+            ..sum
+        });
+        let by_open = self.by_open.iter().map(|(&open_sublayers, &steps)| OpenMemory {
             open_sublayers,
-            steps,
-            peak_bytes: state_bytes + peak,
+            steps: steps.count,
+            peak_bytes: state_bytes + steps.peak,
+            mean_bytes: mean_bytes(steps),
         });
         let by_open: Vec<OpenMemory> = by_open.collect();
         Some(ArmMemory {
             state_bytes,
             peak_bytes: by_open.iter().map(|row| row.peak_bytes).max()?,
-            mean_bytes: state_bytes + (self.means / f64::from(steps)).max(0.0) as u64,
+            mean_bytes: mean_bytes(all),
             by_open,
         })
     }

@@ -78,14 +78,24 @@ fn speed_section(speed: &Speed, text: &mut String) {
 fn memory_section(speed: &Speed, text: &mut String) {
     text.push_str("\n## Memory\n\n");
     text.push_str("In MiB, as libtorch's allocator hands it out: weights, moments and gradients; the most in a step; its mean.\n\n");
-    let mut table =
-        Table::new(["Arm", "State", "Peak", "Mean", "Peak, fewest open", "Peak, most open", "Largest batch"]);
+    let mut table = Table::new([
+        "Arm",
+        "State",
+        "Peak",
+        "Mean",
+        "Peak, mean, fewest open",
+        "Peak, mean, most open",
+        "Largest batch",
+    ]);
     let mebibytes =
         |bytes: Option<u64>| bytes.map_or(UNKNOWN.into(), |bytes| number(bytes as f64 / f64::from(1 << 20), 1));
     for arm in &speed.arms {
         let memory = arm.memory.as_ref();
         let open = |row: Option<&OpenMemory>| match row {
-            Some(row) => format!("{} ({})", mebibytes(Some(row.peak_bytes)), f64::from(row.open_sublayers) / 2.0),
+            Some(row) => {
+                let [peak, mean] = [row.peak_bytes, row.mean_bytes].map(|bytes| mebibytes(Some(bytes)));
+                format!("{peak}, {mean} ({})", f64::from(row.open_sublayers) / 2.0)
+            }
             None => UNKNOWN.into(),
         };
         table.row([

@@ -91,6 +91,9 @@ pub struct OpenMemory {
     pub steps: u32,
     /// The most in any of these steps, with the state.
     pub peak_bytes: u64,
+    /// Mean over the time of these steps, with the state.
+    #[serde(default)]
+    pub mean_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
