@@ -382,7 +382,7 @@ mod tests {
             };
             let mut expected = Vec::new();
             for (part, suffix) in [(&training.glue.dev, ""), (&training.glue.mismatched, "_mismatched")] {
-                assert_eq!(part.is_empty(), suffix != "" && task != Task::Mnli);
+                assert_eq!(part.is_empty(), !suffix.is_empty() && task != Task::Mnli);
                 if !part.is_empty() {
                     let said = alone(&training, part);
                     assert!(said.iter().any(|answer| *answer != said[0]), "{}: {said:?}", row.name);
