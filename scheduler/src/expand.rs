@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use recipe::stage::MOST_STEPS;
-use recipe::{Dataset, Pretrain, Problem, Published, Recipe, Seeds, Source, Stage, Task, TrialSpec};
+use recipe::{Dataset, Pretrain, Problem, Published, Recipe, Seeds, Size, Source, Stage, Task, TrialSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -20,13 +20,13 @@ mod recipes;
 pub use check::check;
 use cost::{outputs, plan, pretrain_cost};
 use finetune::Origin;
-use recipes::{budget, pretrain, probe_trial, timing_trial};
+use recipes::{budget, pretrain, probe_trial, published_probe, timing_trial};
 pub use recipes::{reference_steps, settle};
 
 /// The registered datasets that a job names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Datasets {
-    /// Of text or of images. Absent where no arm pre-trains.
+    /// Of text or of images. Absent where no arm pre-trains and nothing is probed.
     pub corpus: Option<Scan>,
     /// Absent where the vocabulary is trained.
     pub vocabulary: Option<Scan>,
@@ -109,7 +109,9 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
     let published = match published(spec, datasets) {
         Ok(published) => published,
         Err(found) => {
-            problems.extend(found);
+            // What the arms that pre-train do not allow either is wrong once.
+            let new = found.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>();
+            problems.extend(new);
             Vec::new()
         }
     };
@@ -146,16 +148,12 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
     }
     if let (Some(glue), Some(data)) = (&spec.glue, &datasets.glue) {
         let pretrained = trials.iter().enumerate().filter_map(|(index, trial)| Origin::of(index, trial));
-        let origins: Vec<Origin> = pretrained.chain(published).collect();
+        let origins: Vec<Origin> = pretrained.chain(published.clone()).collect();
         for origin in &origins {
             trials.extend(finetune::trials(glue, &spec.pretrain, data, origin));
         }
     }
-    if let Some(probe) = spec.probe {
-        let probes = trials.iter().enumerate().filter_map(|(index, source)| probe_trial(probe, index, source));
-        let probes: Vec<NewTrial> = probes.collect();
-        trials.extend(probes);
-    }
+    trials.extend(probes(spec, &trials, &published, size, datasets));
     let plan = plan(spec, &trials, &arms, outputs);
     Ok(Expansion { trials, plan })
 }
@@ -184,7 +182,8 @@ fn published(spec: &JobSpec, datasets: &Datasets) -> Result<Vec<Origin>, Vec<Pro
         };
         let checkpoint = Dataset { name: scan.name.clone(), digest: Some(scan.digest.clone()) };
         let source = Source::Published(Box::new(Published { model: model.clone(), checkpoint }));
-        for problem in spec.glue.iter().flat_map(|glue| finetune::problems(glue, &spec.pretrain, &source)) {
+        let of_glue = spec.glue.iter().flat_map(|glue| finetune::problems(glue, &spec.pretrain, &source));
+        for problem in of_glue.chain(probe_problems(spec, index, &source, datasets)) {
             // What several checkpoints do not allow is wrong once.
             if !problems.contains(&problem) {
                 problems.push(problem);
@@ -193,6 +192,35 @@ fn published(spec: &JobSpec, datasets: &Datasets) -> Result<Vec<Origin>, Vec<Pro
         origins.push(Origin { arm: arm.name.clone(), source, seeds: Seeds::default(), waits_for: None });
     }
     if problems.is_empty() { Ok(origins) } else { Err(problems) }
+}
+
+/// The probes of all checkpoints that there are or will be.
+fn probes(spec: &JobSpec, trials: &[NewTrial], published: &[Origin], size: Size, datasets: &Datasets) -> Vec<NewTrial> {
+    let Some(probe) = spec.probe else { return Vec::new() };
+    let made_here = trials.iter().enumerate().filter_map(|(index, source)| probe_trial(probe, index, source));
+    let published = published.iter().filter_map(|origin| {
+        let arm = spec.arms.iter().find(|arm| arm.name == origin.arm)?;
+        let Source::Published(published) = &origin.source else { return None };
+        Some(published_probe(spec, probe, arm, published, size, datasets))
+    });
+    made_here.chain(published).collect()
+}
+
+/// Why the published checkpoint of the arm at `index` cannot be probed.
+fn probe_problems(spec: &JobSpec, index: usize, source: &Source, datasets: &Datasets) -> Vec<Problem> {
+    let (Some(probe), Some(size), Source::Published(published)) = (spec.probe, spec.model.size(), source) else {
+        return Vec::new();
+    };
+    let trial = published_probe(spec, probe, &spec.arms[index], published, size, datasets);
+    let in_submission = |Problem { pointer, message }: Problem| {
+        let pointer = match pointer.strip_prefix("/from") {
+            None => format!("/probe{pointer}"),
+            Some(inner) if inner.starts_with("/model") => format!("/arms/{index}/checkpoint"),
+            Some(inner) => format!("/pretrain{inner}"),
+        };
+        Problem { pointer, message }
+    };
+    trial.spec.recipe.validate().into_iter().map(in_submission).collect()
 }
 
 #[cfg(test)]

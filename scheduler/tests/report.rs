@@ -419,7 +419,7 @@ fn what_a_block_is_worth_is_a_mean_over_the_checkpoints_of_an_arm() {
             shuffled_losses: vec![loss + 1.0, loss + 3.0],
         };
         let from = Box::new(pretrain_recipe("pld"));
-        let probe = Probe { from, from_seeds: Seeds::all(seed), sequences: 64, shuffles: 2 };
+        let probe = Probe { from, published: None, from_seeds: Seeds::all(seed), sequences: 64, shuffles: 2 };
         let end = TrialEnd::Succeeded(recipe::Report::Probe(report));
         ended(Some("pld"), Recipe::Probe(probe), Seeds::all(seed), end)
     };

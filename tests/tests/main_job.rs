@@ -1,5 +1,6 @@
 //! The main job, from `POST /jobs` to a report, through the programs that a user starts.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -102,6 +103,35 @@ async fn a_job_on_generated_data_ends_with_a_report() {
     assert_reported(&service, &id, &["rte", "sst-2"], 2).await;
     let table = service.lamina(&["report", &id]).await;
     assert!(table.contains("pld") && table.contains("rte"), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_checkpoint_is_probed_and_fine_tuned() {
+    let service = Service::start().await;
+    let data = service.home().join("generated");
+    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    service.register("glue", "glue", &data.join("glue")).await;
+    // Two blocks, as transformers saved them, with eight letters for words.
+    let letters = |document: usize| (0..40).map(move |n| ["abed ", "cafe ", "had ", "a bag "][(n * n + document) % 4]);
+    let text: String = (0..60).map(|document| letters(document).collect::<String>() + "\n\n").collect();
+    std::fs::write(data.join("letters.txt"), text).unwrap();
+    service.register("corpus", "corpus", &data.join("letters.txt")).await;
+    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/tests/fixtures/published/bert");
+    service.register("bert", "checkpoint", &saved).await;
+    let id = service
+        .submit(&json!({
+            "name": "published", "corpus": "corpus", "arms": [{"name": "bert", "checkpoint": "bert"}],
+            "pretrain": {"length": 32}, "probe": {"sequences": 16, "shuffles": 2},
+            "glue": {"tasks": ["rte"], "seeds": 1, "epochs": 1, "length": 32}
+        }))
+        .await;
+    let ended = service.ended(&id, Duration::from_secs(120)).await;
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    let report = service.get(&format!("/jobs/{id}/report")).await;
+    let probed = &report["probes"][0];
+    assert_eq!((&probed["arm"], &probed["n"]), (&json!("bert"), &json!(1)), "{report:#}");
+    assert_eq!(probed["blocks"].as_array().unwrap().len(), 2);
+    assert_eq!(report["glue"][0]["arms"][0]["n"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,7 +53,7 @@ impl Finetuning {
         let model = recipe.model();
         let head = Head::Classifier { outputs: recipe.task.outputs(), family: *family };
         let weights = Weights::new(&model, *rows, head, &seeds, device).with_precision(recipe.precision);
-        origin.restore(&weights, &recipe)?;
+        origin.restore(&weights, &recipe.from, recipe.keep)?;
         Ok(Self {
             encoder: Encoder::new(&weights, *family, &model, i64::from(vocabulary.pad())),
             head: Classifier::new(&weights, *family, &model),

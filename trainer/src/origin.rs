@@ -1,11 +1,11 @@
-//! The checkpoint that a fine-tune starts from: one that was made here, or a published one in Hugging Face's layout.
+//! The checkpoint that a fine-tune starts from, or a probe looks into: one that was made here, or a published one in Hugging Face's layout.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
-use recipe::{Finetune, Model, Pretrain, Published, Recipe, Source};
+use recipe::{Keep, Model, Pretrain, Published, Recipe, Source};
 
 use crate::bert::{Family, Weights};
 use crate::checkpoint::{self, Verified};
@@ -80,18 +80,18 @@ impl Origin {
         })
     }
 
-    /// Fills the weights of `recipe`'s model, all but those of its fresh head.
+    /// Fills the weights of a model of the blocks that are kept of `source`, all but those of a fresh head.
     ///
     /// # Errors
     /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
-    pub fn restore(&self, weights: &Weights, recipe: &Finetune) -> Result<(), TrainerError> {
-        let kept: Vec<u32> = recipe.keep.kept(recipe.from.model().blocks).collect();
+    pub fn restore(&self, weights: &Weights, source: &Source, keep: Keep) -> Result<(), TrainerError> {
+        let kept: Vec<u32> = keep.kept(source.model().blocks).collect();
         let path = self.folder.join(MODEL);
         let stored = checkpoint::names(&path)?;
         let is_stored = |name: &String| stored.contains(name);
         let mut targets = Vec::new();
         for (name, target) in weights.named() {
-            let candidates = candidates(&source_name(&name, &kept), &recipe.from);
+            let candidates = candidates(&source_name(&name, &kept), source);
             let fresh = name.starts_with("classifier.")
                 || (name.starts_with("bert.pooler.")
                     && match self.pooler {

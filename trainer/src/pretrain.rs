@@ -53,8 +53,14 @@ impl Pretraining {
     /// With weights at their starting values. `material` is what the recipe reads, text or images.
     pub fn new(recipe: Pretrain, seeds: Seeds, material: impl Into<Material>, device: Device) -> Self {
         let material = material.into();
-        let (words, padding) = material.vocabulary().map_or((0, -1), |words| (words.size(), i64::from(words.pad())));
-        let weights = Weights::new(&recipe.model, words, head(&recipe, &material), &seeds, device)
+        let rows = material.vocabulary().map_or(0, |words| words.size());
+        Self::with_rows(recipe, seeds, material, rows, device)
+    }
+
+    /// With that many rows in the word embedding, at least one for each token of the vocabulary.
+    pub fn with_rows(recipe: Pretrain, seeds: Seeds, material: Material, rows: u32, device: Device) -> Self {
+        let padding = material.vocabulary().map_or(-1, |words| i64::from(words.pad()));
+        let weights = Weights::new(&recipe.model, rows, head(&recipe, &material), &seeds, device)
             .with_precision(recipe.precision);
         Self {
             batches: batches(&recipe, seeds.data, material.clone()),

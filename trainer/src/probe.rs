@@ -2,7 +2,7 @@
 
 use recipe::report::{BlockProbe, BlockState, ProbeReport};
 use recipe::seeds::{generator, permutation};
-use recipe::{Gate, Probe, Purpose};
+use recipe::{Gate, Pretrain, Probe, Purpose};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::bert::weights::Group;
@@ -13,7 +13,7 @@ use crate::recompute::Tape;
 use crate::train::Training;
 
 /// Looks into `training`, which holds the weights of the checkpoint of `step` and as many held-out sequences as are to be
-/// looked at. Says after each of its parts how many of how many are done.
+/// looked at; of a model that has not grown to its end, into the blocks that it had. Says after each of its parts how many of how many are done.
 ///
 /// # Errors
 /// Those of `progress`.
@@ -24,7 +24,7 @@ pub fn run<E>(
     step: u64,
     mut progress: impl FnMut(u64, u64) -> Result<(), E>,
 ) -> Result<ProbeReport, E> {
-    let count = training.blocks() as usize;
+    let count = grown(&probe.from, step) as usize;
     let whole: Vec<usize> = (0..count).collect();
     let parts = 2 * count as u64 + u64::from(probe.shuffles);
     let mut done = 0;
@@ -35,9 +35,10 @@ pub fn run<E>(
         Ok(loss)
     };
     let validation_loss = loss(training, &whole)?;
-    let states = blocks(training, &open(count));
+    let gate = |place| if place < 2 * count { Gate::OPEN } else { Gate::CLOSED };
+    let states = blocks(training, &(0..2 * training.blocks() as usize).map(gate).collect::<Vec<_>>());
     let mut found = Vec::with_capacity(count);
-    for state in states {
+    for state in states.into_iter().take(count) {
         let block = state.block as usize - 1;
         let others: Vec<usize> = whole.iter().copied().filter(|&other| other != block).collect();
         let removed_loss = loss(training, &others)?;
@@ -63,8 +64,11 @@ fn sequences(batch: &PretrainBatch, training: &Pretraining) -> u32 {
     batch.sequences(training.recipe().length as usize) as u32
 }
 
-fn open(blocks: usize) -> Vec<Gate> {
-    vec![Gate::OPEN; 2 * blocks]
+/// Blocks that were trained up to `step`: at the end all, and so in a budget in seconds, which says nothing of a step.
+fn grown(recipe: &Pretrain, step: u64) -> u32 {
+    let blocks = recipe.model.blocks;
+    let growth = recipe.growth.as_ref().zip(recipe.step_budget());
+    growth.map_or(blocks, |(growth, total)| growth.blocks_at(step.saturating_sub(1) as f64 / total as f64, blocks))
 }
 
 /// Validation loss through these blocks alone, in this order.
@@ -72,7 +76,7 @@ fn loss_through(training: &mut Pretraining, blocks: &[usize]) -> f64 {
     let count = training.blocks() as usize;
     let places = |blocks: &[usize]| blocks.iter().flat_map(|block| [2 * block, 2 * block + 1]).collect();
     training.objective_mut().encoder_mut().go_through(places(blocks));
-    let evaluation = training.objective().evaluate(training.held_out(), &open(count));
+    let evaluation = training.objective().evaluate(training.held_out(), &vec![Gate::OPEN; 2 * count]);
     training.objective_mut().encoder_mut().go_through((0..2 * count).collect());
     // It names its loss first.
     evaluation[0].1

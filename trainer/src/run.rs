@@ -12,8 +12,8 @@ use images::Images;
 use recipe::problem::Problems;
 use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile, PretrainReport};
 use recipe::{
-    Event, Finetune, Images as ImageRule, LargestBatch, Pretrain, Probe, Recipe, Report, Seeds, Stage, Timing,
-    TrialSpec, Vocabulary,
+    Dataset, Event, Finetune, Images as ImageRule, Keep, LargestBatch, Pretrain, Probe, Published, Recipe, Report,
+    Seeds, Source, Stage, Timing, TrialSpec, Vocabulary, published,
 };
 use sha2::{Digest, Sha256};
 use tch::Device;
@@ -29,7 +29,7 @@ use crate::finetune::{DEV, Finetuning, SELECTION};
 use crate::kernel;
 use crate::memory;
 use crate::objective::VALIDATION_ACCURACY;
-use crate::origin;
+use crate::origin::{self, Origin};
 use crate::pretrain::Pretraining;
 use crate::probe;
 use crate::timing;
@@ -233,25 +233,49 @@ impl<'a> Run<'a> {
 
     fn probe(&self, probe: &Probe, emitter: &mut Emitter) -> Result<Report, Broken> {
         self.started(1, emitter)?;
-        let from = needed(&self.options.from);
-        let checkpoint = origin::made_here(&probe.from, from)?;
-        let step = checkpoint.manifest.step;
-        let material = self.material(&probe.from, "/recipe/from", emitter)?;
-        if let Some(words) = material.vocabulary().map(|vocabulary| vocabulary.size()) {
-            let trained = checkpoint.vocabulary()?.size();
-            if words != trained {
-                let why = format!("has {trained} tokens, the corpus {words}");
-                return Err(TrainerError::corrupt(from, why).into());
-            }
-        }
-        let recipe = Pretrain { validation_sequences: probe.sequences, ..(*probe.from).clone() };
-        let mut training = Pretraining::new(recipe, probe.from_seeds, material, self.device);
-        checkpoint.restore_model(training.weights())?;
+        let (mut training, step) = match &probe.published {
+            Some(checkpoint) => (self.published(probe, checkpoint, emitter)?, 0),
+            None => self.pretrained(probe, emitter)?,
+        };
         let report = probe::run(&mut training, probe, self.seeds.data, step, |done, total| {
             emitter.preparing("probing", done, total)?;
             Broken::by(self.stop)
         })?;
         Ok(Report::Probe(report))
+    }
+
+    /// The checkpoint that the probe's recipe left, and its step.
+    fn pretrained(&self, probe: &Probe, emitter: &mut Emitter) -> Result<(Pretraining, u64), TrainerError> {
+        let from = needed(&self.options.from);
+        let checkpoint = origin::made_here(&probe.from, from)?;
+        let material = self.material(&probe.from, "/recipe/from", emitter)?;
+        if let Some(words) = material.vocabulary().map(|vocabulary| vocabulary.size()) {
+            let trained = checkpoint.vocabulary()?.size();
+            if words != trained {
+                return Err(TrainerError::corrupt(from, format!("has {trained} tokens, the corpus {words}")));
+            }
+        }
+        let training = Pretraining::new(asked(probe), probe.from_seeds, material, self.device);
+        checkpoint.restore_model(training.weights())?;
+        Ok((training, checkpoint.manifest.step))
+    }
+
+    /// The published checkpoint that the probe names.
+    fn published(
+        &self,
+        probe: &Probe,
+        checkpoint: &Dataset,
+        emitter: &mut Emitter,
+    ) -> Result<Pretraining, TrainerError> {
+        let (from, recipe) = (needed(&self.options.from), asked(probe));
+        let published = Published { model: recipe.model.clone(), checkpoint: checkpoint.clone() };
+        let source = Source::Published(Box::new(published));
+        let origin = Origin::open(&source, from)?;
+        let vocabulary = VocabularySource::File(from.join(published::VOCABULARY));
+        let material = Material::Text(self.shards(&recipe, vocabulary, emitter)?);
+        let training = Pretraining::with_rows(recipe, probe.from_seeds, material, origin.rows, self.device);
+        origin.restore(training.weights(), &source, Keep::All)?;
+        Ok(training)
     }
 
     /// Answers the task's test files, each in a file of its own.
@@ -305,7 +329,15 @@ impl<'a> Run<'a> {
     fn material(&self, recipe: &Pretrain, pointer: &str, emitter: &mut Emitter) -> Result<Material, TrainerError> {
         match recipe.images {
             Some(rule) => self.images(recipe, rule, pointer, emitter),
-            None => Ok(Material::Text(self.shards(recipe, emitter)?)),
+            None => {
+                let vocabulary = match &recipe.vocabulary {
+                    Some(Vocabulary::Trained { size }) => VocabularySource::Trained { size: *size },
+                    Some(Vocabulary::File { .. }) | None => {
+                        VocabularySource::File(needed(&self.options.vocabulary).to_owned())
+                    }
+                };
+                Ok(Material::Text(self.shards(recipe, vocabulary, emitter)?))
+            }
         }
     }
 
@@ -332,11 +364,12 @@ impl<'a> Run<'a> {
         Ok(Material::Images { images: Arc::new(images), rule })
     }
 
-    fn shards(&self, recipe: &Pretrain, emitter: &mut Emitter) -> Result<Arc<Shards>, TrainerError> {
-        let source = match &recipe.vocabulary {
-            Some(Vocabulary::Trained { size }) => VocabularySource::Trained { size: *size },
-            Some(Vocabulary::File { .. }) | None => VocabularySource::File(needed(&self.options.vocabulary).to_owned()),
-        };
+    fn shards(
+        &self,
+        recipe: &Pretrain,
+        vocabulary: VocabularySource,
+        emitter: &mut Emitter,
+    ) -> Result<Arc<Shards>, TrainerError> {
         let cache = self.options.cache.clone().unwrap_or_else(|| self.options.out.join("cache"));
         let corpus = needed(&self.options.corpus);
         let mut said = Ok(());
@@ -345,10 +378,15 @@ impl<'a> Run<'a> {
                 said = emitter.preparing(what, done, total);
             }
         };
-        let shards = Shards::build_or_open(corpus, &source, &cache, recipe.held_out, recipe.length, &mut progress)?;
+        let shards = Shards::build_or_open(corpus, &vocabulary, &cache, recipe.held_out, recipe.length, &mut progress)?;
         said?;
         Ok(Arc::new(shards))
     }
+}
+
+/// The recipe of what a probe looks into, with as many held-out sequences as it looks at.
+fn asked(probe: &Probe) -> Pretrain {
+    Pretrain { validation_sequences: probe.sequences, ..(*probe.from).clone() }
 }
 
 /// What has been broken off and leaves nothing to go on from starts at step 0 the next time.
@@ -383,7 +421,8 @@ fn require_flags(recipe: &Recipe, options: &Options) -> Result<(), TrainerError>
         Recipe::Timing(timing) => (true, timing.arms.iter().any(|arm| from_file(&arm.recipe)), false, false),
         Recipe::Pretrain(pretrain) => (true, from_file(pretrain), false, false),
         Recipe::Finetune(_) => (false, false, true, true),
-        Recipe::Probe(probe) => (true, from_file(&probe.from), true, false),
+        // A published checkpoint brings its vocabulary.
+        Recipe::Probe(probe) => (true, probe.published.is_none() && from_file(&probe.from), true, false),
     };
     let missing: Vec<&str> = [
         ("--corpus", corpus, &options.corpus),

@@ -4,9 +4,11 @@
 mod program;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use program::{Bench, finish, pretrain, spec, without_stage};
+use program::{Bench, changed, finish, pretrain, spec, without_stage};
 use recipe::seeds::{generator, permutation};
 use recipe::{FailureKind, Gate, Pretrain, Probe, Purpose, Seeds};
 use serde_json::{Value, json};
@@ -33,7 +35,7 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
             }
         }
         let from = Box::new(training.recipe().clone());
-        let rule = Probe { from, from_seeds: Seeds::default(), sequences: 8, shuffles: 3 };
+        let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 3 };
         let mut said = Vec::new();
         let report = probe::run(&mut training, &rule, 1, 5, |done, total| {
             said.push((done, total));
@@ -99,7 +101,7 @@ fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
     let shuffled: Vec<f64> = orders.map(|order| loss_of(&order)).collect();
     let expected = [[0, 1, 2].as_slice(), &[1, 2], &[0, 2], &[0, 1], &[1, 0, 2], &[0, 2, 1]].map(loss_of);
     let from = Box::new(whole.recipe().clone());
-    let rule = Probe { from, from_seeds: Seeds::default(), sequences: 8, shuffles: 4 };
+    let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 4 };
     let report = probe::run(&mut whole, &rule, SEED, 5, |_, _| Ok::<(), ()>(())).unwrap();
     let removed = report.blocks.iter().map(|block| block.removed_loss);
     let swapped = report.blocks.iter().filter_map(|block| block.swapped_loss);
@@ -117,6 +119,29 @@ fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
     assert_eq!((found.len(), report.shuffled_losses.len()), (6, 4));
     // Afterwards it is the model that it was.
     assert_eq!(whole.evaluate(&[Gate::OPEN; 6])[0].1, report.validation_loss);
+}
+
+#[test]
+fn a_model_that_has_not_grown_to_its_end_is_probed_in_the_blocks_that_it_has() {
+    let bench = Bench::new();
+    let mut recipe = pretrain(10);
+    recipe["layer_drop"] = json!(null);
+    recipe["growth"] = json!({"stages": [{"blocks": 2, "until": 0.5}], "new": "copy"});
+    let mut model = training(&bench, recipe.clone());
+    recipe["growth"] = json!(null);
+    recipe["model"]["blocks"] = json!(2);
+    let mut of_two = training(&bench, recipe);
+    for (step, blocks) in [(5, 2), (6, 3)] {
+        let from = Box::new(model.recipe().clone());
+        let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 1 };
+        let report = probe::run(&mut model, &rule, 7, step, |_, _| Ok::<(), ()>(())).unwrap();
+        assert_eq!(report.blocks.len(), blocks);
+        assert_eq!(report.blocks.last().unwrap().swapped_loss, None);
+        if blocks == 2 {
+            let rule = Probe { from: Box::new(of_two.recipe().clone()), ..rule };
+            assert_eq!(probe::run(&mut of_two, &rule, 7, step, |_, _| Ok::<(), ()>(())), Ok(report));
+        }
+    }
 }
 
 #[test]
@@ -170,6 +195,54 @@ fn a_checkpoint_is_probed_by_the_program_and_no_other_than_the_one_that_is_named
     empty["sequences"] = json!(0);
     let refused = finish(&mut bench.command("empty", "empty", &spec(empty)));
     assert!(refused.failure().message.contains("--from") || refused.failure().message.contains("/recipe/sequences"));
+}
+
+#[test]
+fn a_published_checkpoint_is_probed_as_one_that_was_made_here_is() {
+    let bench = Bench::new();
+    let recipe = without_stage(changed(pretrain(5), &json!({"layer_drop": null})));
+    finish(&mut bench.command("pretrain", "pretrain", &spec(pretrain(5)))).succeeded();
+    let folder = bench.path("published");
+    fs::create_dir(&folder).unwrap();
+    for file in ["config.json", "model.safetensors", "vocab.txt"] {
+        fs::copy(bench.checkpoint("pretrain").join(file), folder.join(file)).unwrap();
+    }
+    let checkpoint = json!({"name": "somebody's"});
+    let run = |out: &str, from: &Path, change: Value| {
+        let probe = json!({"stage": "probe", "from": recipe, "from_seeds": spec(json!({}))["seeds"], "sequences": 16, "shuffles": 2});
+        finish(bench.command(out, out, &spec(changed(probe, &change))).arg("--from").arg(from))
+    };
+    let own = json!({"from": {"layer_drop": {"theta_limit": 0.5}}});
+    let mut expected = run("own", &bench.checkpoint("pretrain"), own).succeeded().report();
+    let of_file = json!({"kind": "file", "dataset": checkpoint, "size": null});
+    let published = json!({"published": checkpoint, "from": {"vocabulary": of_file}});
+    let report = run("other", &folder, published.clone()).succeeded().report();
+    expected["step"] = json!(0);
+    assert_eq!(report, expected);
+
+    // With more rows of embeddings than tokens, as transformers saved it.
+    let theirs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published/bert");
+    let model = json!({"blocks": 2, "hidden": 32, "heads": 4, "intermediate": 37, "positions": 40, "norm": "post"});
+    let padded = changed(published.clone(), &json!({"from": {"model": model}}));
+    let report = run("theirs", &theirs, padded).succeeded().report();
+    assert_eq!(report["blocks"].as_array().unwrap().len(), 2);
+    // A fresh model of 29 rows is at ln 29; the small one was never trained.
+    assert!((report["validation_loss"].as_f64().unwrap() - f64::ln(29.0)).abs() < 0.5, "{report}");
+
+    for (name, change, said) in [
+        ("model", json!({"from": {"model": {"blocks": 2}}}), "describes"),
+        ("head", json!({"from": {"objective": {"next_sentence": true}}}), "/recipe/published"),
+        (
+            "trained",
+            json!({"from": {"vocabulary": {"kind": "trained", "size": 200, "dataset": null}}}),
+            "/recipe/published",
+        ),
+    ] {
+        let refused = run(name, &folder, changed(published.clone(), &change));
+        let failure = refused.failure();
+        assert_eq!(failure.kind, FailureKind::InvalidRecipe, "{failure:?}");
+        assert!(failure.message.contains(said) || refused.log.contains(said), "{failure:?}");
+    }
 }
 
 #[test]

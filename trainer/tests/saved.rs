@@ -48,7 +48,7 @@ fn a_fine_tune_from_what_transformers_saved_has_its_hidden_states_and_logits() {
         for head in [Head::MLM, Head::Classifier { outputs: 2, family: Family::Bert }] {
             let fresh = || Weights::new(&model, origin.rows, head, &Seeds::default(), Device::Cpu);
             let weights = fresh();
-            origin.restore(&weights, &recipe).unwrap();
+            origin.restore(&weights, &recipe.from, recipe.keep).unwrap();
             let hidden = no_grad(|| hidden(&case, &weights, &model, Family::Bert, 0));
             close(&format!("{name}, hidden states"), &hidden, &case["hidden"]);
             if head == Head::MLM {

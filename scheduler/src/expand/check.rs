@@ -114,9 +114,10 @@ fn image_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
 }
 
 fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
-    problems.require(spec.glue.is_some(), "checkpoint", || {
-        "there is nothing to do with a checkpoint in a job without `glue`".into()
+    problems.require(spec.glue.is_some() || spec.probe.is_some(), "checkpoint", || {
+        "there is nothing to do with a checkpoint in a job without `glue` and without `probe`".into()
     });
+    problems.require(spec.images.is_none(), "checkpoint", || "a model of the BERT family reads no images".into());
     for field in arm.of_a_pretraining() {
         problems.add(field, "an arm that starts from a checkpoint is not pre-trained: leave this out");
     }
@@ -193,7 +194,8 @@ fn recipe_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> 
             Some(pretrain_pointer(inner, index, arm, spec.images.is_some()))
         });
         if let Some(ProbeSpec { sequences, shuffles }) = spec.probe {
-            let probe = Probe { from: Box::new(recipe.clone()), from_seeds: Seeds::default(), sequences, shuffles };
+            let from = Box::new(recipe.clone());
+            let probe = Probe { from, published: None, from_seeds: Seeds::default(), sequences, shuffles };
             let pointer = |inner: &str| (!inner.starts_with("/from")).then(|| format!("/probe{inner}"));
             note(Recipe::Probe(probe).validate(), &pointer);
         }
@@ -239,11 +241,12 @@ pub(super) fn planned(spec: &JobSpec) -> PlannedTrials {
     let product = |factors: &[usize]| factors.iter().fold(1u64, |all, &n| all.saturating_mul(n as u64));
     let arms = spec.pretraining_arms().count();
     let pretrain = product(&[arms, spec.pretrain.seeds as usize]);
+    let published = (spec.arms.len() - arms) as u64;
     let finetune = spec.glue.as_ref().map_or(0, |glue| {
-        let origins = pretrain.saturating_add((spec.arms.len() - arms) as u64);
+        let origins = pretrain.saturating_add(published);
         let keeps = glue.keep.all().len();
         origins.saturating_mul(product(&[glue.tasks.len(), keeps, glue.learning_rates.len(), glue.seeds as usize]))
     });
-    let probe = if spec.probe.is_some() { pretrain } else { 0 };
+    let probe = if spec.probe.is_some() { pretrain.saturating_add(published) } else { 0 };
     PlannedTrials { timing: u64::from(spec.timing.is_some() && arms > 0), pretrain, finetune, probe }
 }

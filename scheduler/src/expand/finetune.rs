@@ -13,6 +13,7 @@ use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{GlueSpec, KeepChoice, PretrainSpec};
 
 /// A checkpoint that fine-tune trials start from.
+#[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) arm: String,
     pub(super) source: Source,

@@ -3,8 +3,8 @@
 use recipe::report::TimingReport;
 use recipe::stage::MOST_STEPS;
 use recipe::{
-    Dataset, Finetune, Model, Norm, Pretrain, Probe, Recipe, Seeds, Size, Source, Timing, TimingArm, TrialSpec,
-    Vocabulary,
+    Dataset, Finetune, Mlm, Model, Norm, Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Timing, TimingArm,
+    TrialSpec, Vocabulary,
 };
 
 use super::cost::{TRAINING, pretrain_cost};
@@ -147,24 +147,50 @@ pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], o
 }
 
 /// The probe of a pre-train trial's checkpoint; none of other trials.
-pub(super) fn probe_trial(
-    ProbeSpec { sequences, shuffles }: ProbeSpec,
-    index: usize,
-    source: &NewTrial,
-) -> Option<NewTrial> {
+pub(super) fn probe_trial(probe: ProbeSpec, index: usize, source: &NewTrial) -> Option<NewTrial> {
     let Recipe::Pretrain(from) = &source.spec.recipe else { return None };
+    Some(probe_of(probe, source.arm.clone(), from.clone(), None, source.spec.seeds, Some(index)))
+}
+
+/// The probe of a published checkpoint, with the text, length and masking of the job's own.
+pub(super) fn published_probe(
+    spec: &JobSpec,
+    probe: ProbeSpec,
+    arm: &ArmSpec,
+    published: &Published,
+    size: Size,
+    datasets: &Datasets,
+) -> NewTrial {
+    let settings = settings(spec, arm, size, Some(datasets));
+    let from = Pretrain {
+        model: published.model.clone(),
+        vocabulary: Some(Vocabulary::File { dataset: published.checkpoint.clone() }),
+        objective: Mlm { next_sentence: false, electra: None, ..settings.objective },
+        ..settings
+    };
+    probe_of(probe, Some(arm.name.clone()), from, Some(published.checkpoint.clone()), Seeds::default(), None)
+}
+
+fn probe_of(
+    ProbeSpec { sequences, shuffles }: ProbeSpec,
+    arm: Option<String>,
+    from: Pretrain,
+    published: Option<Dataset>,
+    seeds: Seeds,
+    waits_for: Option<usize>,
+) -> NewTrial {
     let blocks = f64::from(from.model.blocks);
     // The model as it is, without each block, with each two swapped, in other orders; and the gradient.
     let passes = 2.0 * blocks + f64::from(shuffles) + TRAINING + 1.0;
     let work = passes * f64::from(sequences) * blocks * from.model.block_flops(from.length.into());
-    let recipe = Probe { from: Box::new(from.clone()), from_seeds: source.spec.seeds, sequences, shuffles };
-    Some(NewTrial {
-        arm: source.arm.clone(),
+    let recipe = Probe { from: Box::new(from), published, from_seeds: seeds, sequences, shuffles };
+    NewTrial {
+        arm,
         task: None,
         learning_rate: None,
-        spec: TrialSpec { recipe: Recipe::Probe(recipe), seeds: source.spec.seeds },
-        waits_for: Some(index),
+        spec: TrialSpec { recipe: Recipe::Probe(recipe), seeds },
+        waits_for,
         work,
         total_steps: 1,
-    })
+    }
 }

@@ -438,6 +438,35 @@ fn a_job_of_checkpoints_alone_needs_no_corpus_and_times_nothing() {
 }
 
 #[test]
+fn a_published_checkpoint_is_probed_with_its_own_words_and_the_jobs_text() {
+    let job = with_checkpoint(|job| {
+        job["glue"] = json!(null);
+        job["probe"] = json!({"sequences": 48, "shuffles": 3});
+        job["pretrain"]["objective"] = json!({"next_sentence": true});
+    });
+    let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+    assert_eq!(plan.trials, planned(&job));
+    assert_eq!((plan.trials.pretrain, plan.trials.probe), (3, 4));
+    let last = trials.last().unwrap();
+    let Recipe::Probe(probe) = &last.spec.recipe else { panic!("{last:?}") };
+    assert_eq!((last.arm.as_deref(), last.waits_for, last.spec.recipe.validate()), (Some("bert"), None, vec![]));
+    let DatasetFacts::Checkpoint { model, .. } = checkpoint() else { unreachable!() };
+    assert_eq!((&probe.from.model, probe.sequences, probe.shuffles), (&model, 48, 3));
+    assert_eq!(probe.published.as_ref().map(|dataset| dataset.name.as_str()), Some("bert-base"));
+    assert!(!probe.from.objective.next_sentence);
+
+    // Its model has 256 positions.
+    let long = with_checkpoint(|job| {
+        job["arms"] = json!([{"name": "bert", "checkpoint": "bert-base"}]);
+        job["baseline"] = json!("bert");
+        job["probe"] = json!({});
+        job["pretrain"]["length"] = json!(300);
+    });
+    let problems = expand(&long, &datasets()).unwrap_err();
+    assert_eq!(problems.iter().map(|problem| problem.pointer.as_str()).collect::<Vec<_>>(), ["/pretrain/length"]);
+}
+
+#[test]
 fn what_makes_no_sense_with_a_checkpoint_is_refused_at_its_place() {
     let of = |change: &dyn Fn(&mut serde_json::Value)| pointers(&with_checkpoint(change));
     assert_eq!(of(&|_| ()), [] as [&str; 0]);

@@ -34,7 +34,7 @@ pub struct JobSpec {
     /// Fine-tuning on GLUE; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glue: Option<GlueSpec>,
-    /// A look into every block of every pre-trained checkpoint; none by default.
+    /// A look into every block of every checkpoint, published ones included; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSpec>,
     /// The timing trial; `null` for none.
@@ -124,7 +124,7 @@ pub struct PretrainSpec {
 pub struct ArmSpec {
     pub name: String,
     /// Name of a registered checkpoint in Hugging Face's layout. In place of a pre-training, and so of every other setting:
-    /// the arm's fine-tune trials start from it.
+    /// the arm's fine-tune trials start from it, and its probe looks into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
     /// `pre` by default.

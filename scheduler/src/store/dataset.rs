@@ -168,10 +168,11 @@ impl Store {
             return Err(PlanError::Invalid(problems));
         }
         let (mut corpus, mut vocabulary, mut glue) = (None, None, None);
-        if spec.pretraining_arms().next().is_some() {
-            if let Some(VocabularyChoice::Named(name)) = spec.vocabulary() {
-                vocabulary = Some(self.resolve(&name, DatasetKind::Vocabulary, "/vocabulary").await?);
-            }
+        let pretrains = spec.pretraining_arms().next().is_some();
+        if pretrains && let Some(VocabularyChoice::Named(name)) = spec.vocabulary() {
+            vocabulary = Some(self.resolve(&name, DatasetKind::Vocabulary, "/vocabulary").await?);
+        }
+        if pretrains || spec.probe.is_some() {
             let kind = if spec.images.is_some() { DatasetKind::Images } else { DatasetKind::Corpus };
             corpus = Some(self.resolve(&spec.corpus, kind, "/corpus").await?);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use recipe::{Event, Failure, FailureKind, Recipe, Report, Source, Stage, TrialSpec, Vocabulary};
+use recipe::{Event, Failure, FailureKind, Probe, Recipe, Report, Source, Stage, TrialSpec, Vocabulary};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -350,6 +350,10 @@ impl Inputs {
             // The arms of a job share their data.
             Recipe::Timing(timing) => timing.arms.first().map(|arm| &arm.recipe),
             Recipe::Pretrain(pretrain) => Some(pretrain),
+            Recipe::Probe(Probe { from, published: Some(checkpoint), .. }) => {
+                let checkpoint = Some(checkpoint.clone());
+                return Self { corpus: Some(from.corpus.clone()), checkpoint, ..Self::default() };
+            }
             Recipe::Probe(probe) => Some(&*probe.from),
             // The checkpoint that it starts from brings its vocabulary.
             Recipe::Finetune(finetune) => {

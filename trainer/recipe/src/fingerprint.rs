@@ -47,7 +47,10 @@ impl Recipe {
                 }
                 forget_name(&mut finetune.glue);
             }
-            Recipe::Probe(probe) => forget_names(&mut probe.from),
+            Recipe::Probe(probe) => {
+                forget_names(&mut probe.from);
+                probe.published.iter_mut().for_each(forget_name);
+            }
         }
         // A recipe holds only maps with string keys and finite numbers, so this cannot fail.
         let value = serde_json::to_value(&anonymous).unwrap_or(Value::Null);

@@ -166,12 +166,15 @@ pub enum Precision {
     Bfloat16,
 }
 
-/// Looks into a pre-trained checkpoint: what each block does, and what the model is without it.
+/// Looks into a checkpoint: what each block does, and what the model is without it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// The recipe of the checkpoint.
+    /// The recipe of the checkpoint; of a published one its model, and what it is asked: text, length, masking.
     pub from: Box<Pretrain>,
+    /// The published checkpoint that is looked into, in place of what `from` makes. Its vocabulary is that of `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Dataset>,
     /// Seeds of the pre-train trial, so that the fingerprint names exactly one checkpoint.
     #[serde(default)]
     pub from_seeds: Seeds,
@@ -249,6 +252,15 @@ impl Recipe {
 impl Probe {
     fn check(&self, problems: &mut Problems) {
         problems.within("from", |p| self.from.check(p));
+        let Mlm { next_sentence, electra, .. } = self.from.objective;
+        let masked = self.from.images.is_none() && !next_sentence && electra.is_none();
+        problems.require(self.published.is_none() || masked, "published", || {
+            "a published model of the BERT family is asked for masked tokens alone".into()
+        });
+        let of_file = matches!(self.from.vocabulary, Some(Vocabulary::File { .. }));
+        problems.require(self.published.is_none() || of_file, "published", || {
+            "it was trained with a vocabulary of its own: none is trained for it".into()
+        });
         problems.require(self.sequences > 0, "sequences", || "at least 1".into());
         problems.require(self.shuffles <= 1000, "shuffles", || format!("{}: at most 1000", self.shuffles));
     }
