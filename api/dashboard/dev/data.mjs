@@ -13,6 +13,9 @@ export const BLOCKS = 12;
 const SHUFFLES = 3;
 export const STEPS = 2000;
 export const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 };
+/** How much more often a decade above the best rate makes fine-tuning come to nothing. */
+const BRITTLE = { 'post-ln': 0.95, 'pre-ln': 0.45, pld: 0.2 };
+const RATES = [2e-5, 5e-5, 1e-4, 2e-4, 5e-4];
 /** Wall seconds in which the running job of the mock goes from start to end. */
 const LENGTH = 900;
 
@@ -85,20 +88,20 @@ function points(name, trial, most) {
   return found;
 }
 
-/** One job at `now`; `age` in seconds, 900 of which it needs. */
-function job(number, name, arms, age, ending, now) {
+/** One job at `now`; `age` in seconds, 900 of which it needs; `rates` are those of fine-tuning. */
+function job(number, name, arms, age, ending, now, rates = [1e-4]) {
   const id = uuid('job', number);
   const created = now - age * 1000;
   const time = ending === 'queued' ? 0 : Math.min(age, LENGTH);
   const trials = [];
   const add = (stage, starts, takes, rest, total) => {
-    const name = [number, stage, rest.arm, rest.task, JSON.stringify(rest.seeds)];
+    const name = [number, stage, rest.arm, rest.task, JSON.stringify(rest.seeds), ...(rest.rate ? [rest.rate] : [])];
     const share = ending === 'queued' ? 0 : Math.max(0, Math.min(1, (time - starts) / takes));
     const failure =
       rest.fails && share >= rest.fails
         ? {
             kind: 'non_finite_loss',
-            message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate 0.0001)`,
+            message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate ${rest.rate ?? 1e-3})`,
           }
         : null;
     const state = failure
@@ -120,7 +123,7 @@ function job(number, name, arms, age, ending, now) {
       stage,
       arm: rest.arm ?? null,
       task: rest.task ?? null,
-      learning_rate: rest.task ? 1e-4 : null,
+      learning_rate: rest.rate ?? null,
       keep: rest.task ? 'all' : null,
       seeds: rest.seeds,
       state,
@@ -154,14 +157,17 @@ function job(number, name, arms, age, ending, now) {
     const probed = 262 + source.seeds.init * 160 + arms.indexOf(source.arm) * 12;
     const parts = 2 * BLOCKS + SHUFFLES;
     add('probe', probed, 8, { arm: source.arm, seeds: source.seeds, waits: source }, parts);
-    for (const task of Object.keys(TASKS)) {
+    for (const [task, rate] of Object.keys(TASKS).flatMap((task) => rates.map((rate) => [task, rate]))) {
       for (let seed = 0; seed < FINETUNE_SEEDS; seed++) {
-        const fails = source.arm === 'post-ln' && task === 'cola' && source.seeds.init === 1 && seed === 2 ? 0.4 : 0;
+        const run = [source.seeds.init, seed];
+        const one = source.arm === 'post-ln' && task === 'cola' && source.seeds.init === 1 && seed === 2;
+        const high = rate > 2e-4 && draw('diverge', task, source.arm, rate, ...run) < BRITTLE[source.arm] / 3;
+        const fails = (rate === 1e-4 && one) || high ? 0.4 : 0;
         add(
           'finetune',
           270 + source.seeds.init * 170 + seed * 45,
           60,
-          { arm: source.arm, task, seeds: seeds(source.seeds.init, seed), waits: source, fails },
+          { arm: source.arm, task, rate, seeds: seeds(...run), waits: source, fails },
           468,
         );
       }
@@ -229,7 +235,7 @@ function job(number, name, arms, age, ending, now) {
           : { name: arm, norm: arm === 'post-ln' ? 'post' : 'pre' },
       ),
       baseline: 'pre-ln',
-      glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: [1e-4] },
+      glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: rates },
       probe: { sequences: 512, shuffles: SHUFFLES },
       timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2, largest_batch: {} },
     },
@@ -253,9 +259,15 @@ function report(trial) {
   if (trial.stage === 'probe') return probe(trial.arm, trial.seeds.init);
   const { base, sd, majority, metrics } = TASKS[trial.task];
   const shift = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[trial.arm] * (trial.task === 'cola' ? 3 : 1);
+  const run = [trial.task, trial.arm, trial.seeds.init, trial.seeds.head];
+  // Off its best rate a model learns less, and above it more often nothing.
+  const off = Math.log10(trial.learning_rate / 1e-4);
+  const slow = 2.2 * sd * off ** 2;
+  const noise = trial.learning_rate === 1e-4 ? [] : [trial.learning_rate];
   // Whole examples of the dev set: real scores share values, and a strip plot must not hide that.
-  const raw = base + shift + sd * normal('score', trial.task, trial.arm, trial.seeds.init, trial.seeds.head);
-  const collapsed = trial.task !== 'mrpc' && draw('collapse', trial.id) < 0.07;
+  const raw = base + shift - slow + sd * normal('score', ...run, ...noise);
+  const collapses = (trial.task === 'mrpc' ? 0 : 0.07) + Math.max(0, off) * BRITTLE[trial.arm];
+  const collapsed = draw('collapse', trial.id) < collapses;
   const score = collapsed ? majority : Math.round(Math.max(majority - 0.01, raw) * 277) / 277;
   return {
     stage: 'finetune',
@@ -263,6 +275,7 @@ function report(trial) {
     trained_seconds: 60,
     metrics: Object.fromEntries(metrics.map((m) => [m, score])),
     score,
+    selection_score: score + 0.3 * sd * normal('selection', trial.id),
     majority_score: majority,
     digest,
   };
@@ -353,7 +366,7 @@ export function jobsAt(now, started) {
   return [
     running,
     job(1, 'pld on wiki, waiting', ['pre-ln', 'pld'], 40, 'queued', now),
-    job(2, 'norm placement and layer drop', ARMS, 5400, '', now),
+    job(2, 'norm placement and layer drop', ARMS, 5400, '', now, RATES),
     job(3, 'pre-ln against pld, stopped early', ['pre-ln', 'pld'], 500, 'cancelled', now),
     ...Array.from({ length: 40 }, (_, i) =>
       job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', now),

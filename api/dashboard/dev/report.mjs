@@ -36,12 +36,20 @@ export function reportOf({ summary: job, trials }) {
   const lossOf = (arm) => done.filter((t) => t.stage === 'pretrain' && t.arm === arm && t.report);
   const probesOf = (arm) => done.filter((t) => t.stage === 'probe' && t.arm === arm && t.report).map((t) => t.report);
   const runsOf = (task, arm) => done.filter((t) => t.stage === 'finetune' && t.task === task && t.arm === arm);
+  const runsAt = (task, arm, rate) => runsOf(task, arm).filter((t) => t.learning_rate === rate);
   const pairs = (mine, theirs, value) =>
     mine.flatMap((t) => {
       const other = theirs.find((o) => o.seeds.init === t.seeds.init && o.seeds.head === t.seeds.head);
       return other?.report && t.report ? [value(t) - value(other)] : [];
     });
   const probes = arms.flatMap((arm) => probeArm(arm, probesOf(arm)) ?? []);
+  /** One row for each rate that has a run, the best on what was set apart selected. */
+  const rowsOf = (task, arm) => {
+    const rates = [...new Set(runsOf(task, arm).map((t) => t.learning_rate))].sort((a, b) => a - b);
+    const rows = rates.map((rate) => glueArm(task, arm, rate, runsAt(task, arm, rate)));
+    const best = Math.max(...rows.map((row) => row.selection ?? -1));
+    return rows.map((row) => ({ ...row, selected: rows.length === 1 || row.selection === best }));
+  };
   return {
     job: job.id,
     name: job.name,
@@ -78,66 +86,72 @@ export function reportOf({ summary: job, trials }) {
     }),
     ...(probes.length > 0 ? { probes } : {}),
     glue: Object.keys(TASKS).flatMap((task) => {
-      const rows = arms.filter((arm) => runsOf(task, arm).length > 0);
+      const rows = arms.flatMap((arm) => rowsOf(task, arm));
       if (rows.length === 0) return [];
-      const majority_score = TASKS[task].majority;
-      const comparisons = rows
-        .filter((arm) => arm !== baseline)
-        .flatMap(
-          (arm) =>
-            comparison(
-              arm,
-              1e-4,
-              pairs(runsOf(task, arm), runsOf(task, baseline), (t) => t.report.score),
-            ) ?? [],
-        );
+      const compared = (one, other) =>
+        comparison(
+          one.arm,
+          one.learning_rate,
+          pairs(
+            runsAt(task, one.arm, one.learning_rate),
+            runsAt(task, baseline, other.learning_rate),
+            (t) => t.report.score,
+          ),
+          other.learning_rate,
+        ) ?? [];
+      const against = (isOther) =>
+        rows
+          .filter((row) => row.arm !== baseline)
+          .flatMap((row) => rows.filter((other) => other.arm === baseline && isOther(row, other)).map((o) => [row, o]))
+          .flatMap(([row, other]) => compared(row, other));
       return [
         {
           task,
           metrics: TASKS[task].metrics,
-          majority_score,
-          arms: rows.map((arm) => {
-            const runs = runsOf(task, arm);
-            const scores = runs.map((t) => ({
-              seed: t.seeds.head,
-              pretrain_seed: t.seeds.init,
-              score: t.report?.score ?? null,
-              selection: t.report?.selection_score ?? null,
-              failed: !t.report || t.report.score <= majority_score,
-            }));
-            const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
-            const found = summary(values);
-            const failed = scores.filter((s) => s.failed).length;
-            return {
-              arm,
-              keep: 'all',
-              blocks: 12,
-              learning_rate: 1e-4,
-              selection: null,
-              selected: true,
-              n: scores.length,
-              mean: found?.mean ?? null,
-              sd: found?.sd ?? null,
-              interval: found?.interval ?? null,
-              independent: PRETRAIN_SEEDS,
-              median: [...values].sort()[values.length >> 1] ?? null,
-              min: Math.min(...values),
-              max: Math.max(...values),
-              failed,
-              failed_interval: [failed / scores.length / 3, Math.min(1, failed / scores.length + 0.2)],
-              diverged: scores.filter((s) => s.score === null).length,
-              scores,
-            };
-          }),
-          comparisons,
-          selected_comparisons: comparisons,
+          majority_score: TASKS[task].majority,
+          arms: rows,
+          comparisons: against((row, other) => row.learning_rate === other.learning_rate),
+          selected_comparisons: against((row, other) => row.selected && other.selected),
         },
       ];
     }),
     glue_averages: [],
     notes: job.finished_at
-      ? ['CoLA, post-ln: one of 15 runs diverged; it is counted as failed and has no score.']
+      ? ['CoLA, post-ln, rate 1e-4: one of 15 runs diverged; it is counted as failed and has no score.']
       : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
+  };
+}
+
+function glueArm(task, arm, learning_rate, runs) {
+  const scores = runs.map((t) => ({
+    seed: t.seeds.head,
+    pretrain_seed: t.seeds.init,
+    score: t.report?.score ?? null,
+    selection: t.report?.selection_score ?? null,
+    failed: !t.report || t.report.score <= TASKS[task].majority,
+  }));
+  const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
+  const found = summary(values);
+  const failed = scores.filter((s) => s.failed).length;
+  return {
+    arm,
+    keep: 'all',
+    blocks: BLOCKS,
+    learning_rate,
+    selection: summary(scores.flatMap((s) => (s.selection === null ? [] : [s.selection])))?.mean ?? null,
+    selected: false,
+    n: scores.length,
+    mean: found?.mean ?? null,
+    sd: found?.sd ?? null,
+    interval: found?.interval ?? null,
+    independent: PRETRAIN_SEEDS,
+    median: [...values].sort()[values.length >> 1] ?? null,
+    min: values.length > 0 ? Math.min(...values) : null,
+    max: values.length > 0 ? Math.max(...values) : null,
+    failed,
+    failed_interval: [failed / scores.length / 3, Math.min(1, failed / scores.length + 0.2)],
+    diverged: scores.filter((s) => s.score === null).length,
+    scores,
   };
 }
 
@@ -180,7 +194,7 @@ function probeArm(arm, found) {
   };
 }
 
-function comparison(arm, learning_rate, pairs) {
+function comparison(arm, learning_rate, pairs, baseline_learning_rate = learning_rate) {
   const found = summary(pairs);
   if (!found) return null;
   const p = found.sd
@@ -196,7 +210,7 @@ function comparison(arm, learning_rate, pairs) {
   return {
     arm,
     learning_rate,
-    baseline_learning_rate: learning_rate,
+    baseline_learning_rate,
     keep: learning_rate === null ? null : 'all',
     blocks: learning_rate === null ? null : 12,
     n_pairs: found.n,

@@ -205,6 +205,45 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     });
   }
 
+  for (const [scheme, width] of [
+    ['light', 1280],
+    ['dark', 390],
+  ]) {
+    it(`shows scores by learning rate and run, ${scheme} at ${width}`, { skip: mockOnly }, async () => {
+      const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, scheme, width });
+      const { page } = view;
+      const rte = page.getByRole('region', { name: 'RTE by learning rate' });
+      await rte.getByRole('img', { name: /^Colours: scores from \d+ to \d+$/ }).waitFor();
+      const pld = rte.getByRole('grid', { name: /^pld: scores by learning rate and run, .* of 75 failed, selected rate/ });
+      assert.equal(await pld.getByRole('gridcell').count(), 5 * 15);
+      assert.equal(await pld.getByRole('rowheader', { name: /selected$/ }).count(), 1);
+      await rte.getByRole('gridcell', { name: /diverged, failed$/ }).first().waitFor();
+
+      const reading = pld.locator('xpath=..').locator('.reading');
+      await pld.getByRole('gridcell', { name: 'seed 3, pre-train seed 1, 5e-5' }).hover();
+      await reading.getByText(/^seed 3, pre-train seed 1, 5e-5: \d/).waitFor();
+      await page.mouse.move(0, 0);
+      await reading.waitFor({ state: 'detached' });
+      // One stop of the Tab key a map, and the arrows from there.
+      assert.equal(await pld.locator('[tabindex="0"]').count(), 1);
+      await pld.locator('[tabindex="0"]').focus();
+      for (const key of ['ArrowDown', 'ArrowDown', 'End', 'ArrowLeft']) await page.keyboard.press(key);
+      await reading.getByText(/^seed 3, pre-train seed 2, 1e-4: \d/).waitFor();
+      const focused = await page.evaluate(() => document.activeElement.getAttribute('aria-label'));
+      assert.equal(focused, await reading.textContent());
+      await isSound(view);
+      await view.close();
+    });
+  }
+
+  it('has no heat map of one learning rate', { skip: mockOnly }, async () => {
+    const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
+    const view = await open(`#/jobs/${items[4].id}`, { token: 'demo' });
+    await view.page.locator('.strips', { hasText: 'RTE' }).waitFor();
+    assert.equal(await view.page.getByRole('grid').count(), 0);
+    await view.close();
+  });
+
   it('leaves out memory and blocks where nothing was measured', { skip: mockOnly }, async () => {
     const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
     const view = await open(`#/jobs/${items[1].id}`, { token: 'demo' });

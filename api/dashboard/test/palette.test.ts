@@ -1,8 +1,9 @@
-/** The arms' colours are told apart by people with any colour vision, on both backgrounds. */
+/** The colours of arms and of scores are told apart by people with any colour vision, on both backgrounds. */
 
 import { expect, test } from 'vitest';
 
 import css from '../src/app.css?raw';
+import { HEATS } from '../src/parts/heat';
 
 type Triple = [number, number, number];
 type Matrix = [Triple, Triple, Triple];
@@ -79,15 +80,37 @@ test.each(Object.entries(SHEETS))('%s: lines have the contrast of graphics, text
   expect(contrast(colour(sheet, 'accent-ink'), colour(sheet, 'accent'))).toBeGreaterThanOrEqual(4.5);
 });
 
-test.each(
-  Object.keys(VISION).flatMap((vision) => Object.entries(SHEETS).map(([name, sheet]) => ({ vision, name, sheet }))),
-)('$name, $vision: no two arms look alike', ({ vision, sheet }) => {
+const SEEN = Object.keys(VISION).flatMap((vision) =>
+  Object.entries(SHEETS).map(([name, sheet]) => ({ vision, name, sheet })),
+);
+
+function apart(a: Triple, b: Triple): number {
+  return Math.hypot(...a.map((value, k) => value - b[k]!));
+}
+
+test.each(SEEN)('$name, $vision: no two arms look alike', ({ vision, sheet }) => {
   const labs = ARMS.map((arm) => lab(seen(VISION[vision]!, colour(sheet, `arm-${arm}`))));
   for (const i of ARMS) {
     for (const j of ARMS.slice(0, i)) {
-      const distance = Math.hypot(...labs[i]!.map((value, k) => value - labs[j]![k]!));
+      const distance = apart(labs[i]!, labs[j]!);
       // 2.3 is a just noticeable difference; the first four arms, which nearly every job has, get more.
       expect(distance, `arms ${j} and ${i}`).toBeGreaterThan(i < 4 ? 20 : 10);
     }
   }
+});
+
+test.each(SEEN)('$name, $vision: a higher score is further from the background, by even steps', ({ vision, sheet }) => {
+  const labs = Array.from({ length: HEATS }, (_, i) => lab(seen(VISION[vision]!, colour(sheet, `heat-${i}`))));
+  const away = Math.sign(labs.at(-1)![0] - labs[0]![0]);
+  expect(away).toBe(sheet === light ? -1 : 1);
+  const steps = labs.slice(1).map(([lightness], i) => away * (lightness - labs[i]![0]));
+  expect(Math.min(...steps)).toBeGreaterThan(6);
+  expect(Math.max(...steps) / Math.min(...steps)).toBeLessThan(3);
+  // A cell of the lowest score is no empty place.
+  expect(apart(labs[0]!, lab(seen(VISION[vision]!, colour(sheet, 'surface'))))).toBeGreaterThan(10);
+});
+
+test.each(Object.entries(SHEETS))('%s: the cross of a failed run is seen on its cell', (_, sheet) => {
+  for (const cell of ['heat-0', 'line'])
+    expect(contrast(colour(sheet, 'ink'), colour(sheet, cell)), cell).toBeGreaterThan(7);
 });

@@ -2,7 +2,7 @@
 
 import { duration, rate, score, signed, words } from '../format';
 import { keptBlocks, taskName } from '../trial';
-import type { Comparison, GlueArm, GlueTask, Interval, PretrainArm } from '../report';
+import type { Comparison, GlueArm, GlueScore, GlueTask, Interval, PretrainArm } from '../report';
 
 export interface Dot {
   value: number;
@@ -71,8 +71,7 @@ export function taskTable(task: GlueTask): Strips {
         .join(', '),
       dots: arm.scores.flatMap((run) => {
         if (run.score === null) return [];
-        const from = checkpoints.size > 1 ? `, pre-train seed ${run.pretrain_seed}` : '';
-        return [{ value: run.score, failed: run.failed, name: `seed ${run.seed}${from}` }];
+        return [{ value: run.score, failed: run.failed, name: runName(run, checkpoints.size > 1) }];
       }),
       mean: arm.mean,
       interval: arm.interval,
@@ -86,6 +85,11 @@ export function taskTable(task: GlueTask): Strips {
       difference: difference(comparisonOf(task, arm)),
     })),
   };
+}
+
+/** `severalCheckpoints`: whether the seed alone does not tell it. */
+export function runName(run: Pick<GlueScore, 'seed' | 'pretrain_seed'>, severalCheckpoints: boolean): string {
+  return `seed ${run.seed}${severalCheckpoints ? `, pre-train seed ${run.pretrain_seed}` : ''}`;
 }
 
 /** A selected row stands against the baseline's selected rate, any other against the same rate. */

@@ -1,0 +1,230 @@
+/** From the report to the heat maps of a task: how much its scores depend on the learning rate, run by run. */
+
+import { rate, score } from '../format';
+import type { GlueArm, GlueScore, GlueTask } from '../report';
+import { type Scale, scaleOver } from '../strip';
+import { keptBlocks } from '../trial';
+import { runName } from './strips';
+
+export type Run = Pick<GlueScore, 'pretrain_seed' | 'seed'>;
+
+/** What came of a run; positions go from 0 to 1. A failed one has none on the scale: it stands below all that have. */
+export type Outcome =
+  | { state: 'scored'; position: number }
+  | { state: 'failed' }
+  | { state: 'diverged' }
+  | { state: 'missing' };
+
+/** `title` says which run it is and what came of it. */
+export type Cell = Outcome & { title: string };
+
+export interface HeatRow {
+  rate: number;
+  selected: boolean;
+  /** One for each of the task's runs. */
+  cells: Cell[];
+}
+
+/** Of one arm and choice of kept blocks. */
+export interface HeatMap {
+  arm: string;
+  /** What tells maps of one arm apart. */
+  note: string;
+  /** One for each of the task's rates, rising. */
+  rows: HeatRow[];
+  /** The map in a sentence. */
+  spoken: string;
+}
+
+/** Rows, columns and scale are the same for all maps of a task, so that they can be compared. */
+export interface HeatMaps {
+  /** By pre-train seed, then seed. */
+  runs: Run[];
+  maps: HeatMap[];
+  /** Scores to positions; null where every run failed. */
+  scale: Scale | null;
+  /** What occurs in any of the maps, selected rows among it. */
+  has: Record<Outcome['state'] | 'selected', boolean>;
+}
+
+/** Undefined where the task has one learning rate. */
+export function heatMaps(task: GlueTask): HeatMaps | undefined {
+  const rates = [...new Set(task.arms.map((arm) => arm.learning_rate))].sort((a, b) => a - b);
+  if (rates.length < 2) return undefined;
+  const scores = task.arms.flatMap((arm) => arm.scores);
+  const runs = runsOf(scores);
+  const counted = scores.flatMap((run) => (run.score === null || run.failed ? [] : [run.score]));
+  // Over these alone: one run at the majority guess would leave all others one colour.
+  const scale = counted.length > 0 ? scaleOver(counted, [0, 1], 6) : null;
+  const severalSeeds = new Set(runs.map((run) => run.pretrain_seed)).size > 1;
+  const severalDepths = new Set(task.arms.map(depthOf)).size > 1;
+
+  const isFirst = (arm: GlueArm, i: number) => task.arms.findIndex((other) => isOfMap(other, arm)) === i;
+  const maps = task.arms.filter(isFirst).map((first): HeatMap => {
+    const { arm, keep, blocks } = first;
+    const rows = task.arms.filter((other) => isOfMap(other, first));
+    const note = severalDepths ? keptBlocks(keep, blocks) : '';
+    return {
+      arm,
+      note,
+      rows: rates.map((rate) => heatRow(rate, rows, runs, severalSeeds, scale)),
+      spoken: spoken([arm, note].filter(Boolean).join(', '), rows),
+    };
+  });
+  const rows = maps.flatMap((map) => map.rows);
+  const occurs = (state: Outcome['state']) => rows.some((row) => row.cells.some((cell) => cell.state === state));
+  return {
+    runs,
+    maps,
+    scale,
+    has: {
+      scored: occurs('scored'),
+      failed: occurs('failed'),
+      diverged: occurs('diverged'),
+      missing: occurs('missing'),
+      selected: rows.some((row) => row.selected),
+    },
+  };
+}
+
+const depthOf = (arm: GlueArm) => JSON.stringify(arm.keep);
+const isOfMap = (a: GlueArm, b: GlueArm) => a.arm === b.arm && depthOf(a) === depthOf(b);
+const isSame = (a: Run, b: Run) => a.pretrain_seed === b.pretrain_seed && a.seed === b.seed;
+
+function runsOf(scores: GlueScore[]): Run[] {
+  const sorted = [...scores].sort((a, b) => a.pretrain_seed - b.pretrain_seed || a.seed - b.seed);
+  return sorted
+    .filter((run, i) => i === 0 || !isSame(run, sorted[i - 1]!))
+    .map(({ pretrain_seed, seed }) => ({ pretrain_seed, seed }));
+}
+
+function heatRow(at: number, rows: GlueArm[], runs: Run[], severalSeeds: boolean, scale: Scale | null): HeatRow {
+  const row = rows.find((row) => row.learning_rate === at);
+  const found = new Map(row?.scores.map((run) => [`${run.pretrain_seed} ${run.seed}`, run]));
+  return {
+    rate: at,
+    selected: row?.selected ?? false,
+    cells: runs.map((run) => {
+      const came = found.get(`${run.pretrain_seed} ${run.seed}`);
+      return { ...outcome(came, scale), title: `${runName(run, severalSeeds)}, ${rate(at)}: ${said(came)}` };
+    }),
+  };
+}
+
+function outcome(run: GlueScore | undefined, scale: Scale | null): Outcome {
+  if (run === undefined) return { state: 'missing' };
+  if (run.score === null) return { state: 'diverged' };
+  return run.failed || scale === null ? { state: 'failed' } : { state: 'scored', position: scale(run.score) };
+}
+
+function said(run: GlueScore | undefined): string {
+  if (run === undefined) return 'no result';
+  if (run.score === null) return 'diverged, failed';
+  return `${score(run.score)}${run.failed ? ', failed' : ''}`;
+}
+
+function spoken(name: string, rows: GlueArm[]): string {
+  const runs = rows.flatMap((row) => row.scores);
+  const scores = runs.flatMap((run) => (run.score === null ? [] : [run.score]));
+  const failed = runs.filter((run) => run.failed).length;
+  const selected = rows.find((row) => row.selected);
+  return [
+    `${name}: scores by learning rate and run`,
+    ...(scores.length > 0 ? [`${score(Math.min(...scores))} to ${score(Math.max(...scores))}`] : []),
+    `${failed} of ${runs.length} failed`,
+    ...(selected ? [`selected rate ${rate(selected.learning_rate)}`] : []),
+  ].join(', ');
+}
+
+/** How many colours of the style sheet, `--heat-0` and on, the scale runs through. */
+export const HEATS = 7;
+
+/** The colour of a position, as CSS. */
+export function heat(position: number): string {
+  const at = Math.min(Math.max(position, 0), 1) * (HEATS - 1);
+  const below = Math.min(Math.floor(at), HEATS - 2);
+  const share = Math.round((at - below) * 100);
+  return `color-mix(in srgb, var(--heat-${below + 1}) ${share}%, var(--heat-${below}))`;
+}
+
+/** In pixels: from one run to the next at most, and what is added between pre-train seeds. */
+const WIDEST = 32;
+const BETWEEN_CHECKPOINTS = 5;
+
+export interface Columns {
+  /** Left ends. */
+  xs: number[];
+  /** From one to the next of the same pre-train seed. */
+  pitch: number;
+  /** What stands below: pre-train seeds, or seeds where all runs share the pre-train seed. */
+  name: string;
+  labels: { x: number; text: string }[];
+}
+
+/** Runs side by side over at most `width` pixels, those of one pre-train seed closer together. */
+export function columns(runs: Run[], width: number): Columns {
+  const starts = runs.flatMap((run, i) => (i === 0 || run.pretrain_seed !== runs[i - 1]!.pretrain_seed ? [i] : []));
+  const checkpoints = starts.length;
+  const gap = checkpoints > 1 && checkpoints < runs.length && width > 20 * checkpoints ? BETWEEN_CHECKPOINTS : 0;
+  const room = Math.max(0, (width - gap * (checkpoints - 1)) / Math.max(runs.length, 1));
+  // Whole pixels where one more or less would show.
+  const pitch = room < 8 ? room : Math.min(Math.floor(room), WIDEST);
+  let passed = -1;
+  const xs = runs.map((_, i) => {
+    if (starts[passed + 1] === i) passed += 1;
+    return i * pitch + passed * gap;
+  });
+  const middle = (first: number, last: number) => (xs[first]! + xs[last]! + pitch) / 2;
+  const labels =
+    checkpoints > 1
+      ? starts.map((start, i) => ({
+          x: middle(start, (starts[i + 1] ?? runs.length) - 1),
+          text: String(runs[start]!.pretrain_seed),
+        }))
+      : runs.map((run, i) => ({ x: middle(i, i), text: String(run.seed) }));
+  return { xs, pitch, name: checkpoints > 1 ? 'pre-train seed' : 'seed', labels: thinned(labels) };
+}
+
+/** Every so many of them that they stand apart. */
+function thinned(labels: { x: number; text: string }[]): { x: number; text: string }[] {
+  const widest = 7 * Math.max(0, ...labels.map((label) => label.text.length));
+  const between = labels.length > 1 ? (labels.at(-1)!.x - labels[0]!.x) / (labels.length - 1) : Infinity;
+  const step = [1, 2, 5, 10, 20, 50, 100].find((step) => step * between >= widest + 8) ?? labels.length;
+  return labels.filter((_, i) => i % step === 0);
+}
+
+/** The column whose cell holds `x`, or the nearest. */
+export function columnAt({ xs, pitch }: Columns, x: number): number {
+  const after = xs.findIndex((left) => x < left + pitch);
+  return after === -1 ? xs.length - 1 : after;
+}
+
+/** A cell of a map. */
+export interface Place {
+  row: number;
+  run: number;
+}
+
+/** Where a key leads in a map, or undefined where it leads nowhere. */
+export function moved(key: string, at: Place, rows: number, runs: number): Place | undefined {
+  const within = (row: number, run: number) => ({
+    row: Math.min(Math.max(row, 0), rows - 1),
+    run: Math.min(Math.max(run, 0), runs - 1),
+  });
+  switch (key) {
+    case 'ArrowUp':
+      return within(at.row - 1, at.run);
+    case 'ArrowDown':
+      return within(at.row + 1, at.run);
+    case 'ArrowLeft':
+      return within(at.row, at.run - 1);
+    case 'ArrowRight':
+      return within(at.row, at.run + 1);
+    case 'Home':
+      return within(at.row, 0);
+    case 'End':
+      return within(at.row, runs - 1);
+    default:
+      return undefined;
+  }
+}
