@@ -261,8 +261,12 @@ fn a_line_that_leaves_no_time_outside_the_encoder_is_no_fit() {
 
 #[test]
 fn the_memory_of_an_arm_stands_beside_its_speed() {
-    let row =
-        |open_sublayers, peak_bytes| OpenMemory { open_sublayers, steps: 8, peak_bytes, mean_bytes: peak_bytes / 2 };
+    let row = |open_sublayers, peak_bytes| OpenMemory {
+        open_sublayers,
+        steps: 8,
+        peak_bytes,
+        mean_bytes: Some(peak_bytes / 2),
+    };
     let by_open = vec![row(11, 30 << 20), row(24, 48 << 20)];
     let memory = ArmMemory { state_bytes: 16 << 20, peak_bytes: 48 << 20, mean_bytes: 20 << 20, by_open };
     let arm =
@@ -540,6 +544,60 @@ fn the_effects_of_layer_drop_and_of_the_norm_are_told_apart() {
     let text = report.to_markdown();
     assert!(text.contains("Pre-LN and layer drop | 1e-3, 1e-4"), "{text}");
     assert!(text.contains("[43.9, 100.0]"), "{text}");
+}
+
+/// A rate at which a seed diverged is nobody's best, however well the others did.
+#[test]
+fn the_best_rate_is_one_at_which_nothing_diverged_and_one_effect_away_from_the_baseline_is_shown() {
+    let at = |name: &str, like: &str, peak: f64, seed: u64, loss: Option<f64>| {
+        let EndedTrial { mut spec, end, .. } = pretrain(like, seed, loss);
+        let Recipe::Pretrain(recipe) = &mut spec.recipe else { unreachable!() };
+        recipe.learning_rate.peak = peak;
+        EndedTrial { spec, end, arm: Some(name.into()), device: None }
+    };
+    let facts = |trials: Vec<EndedTrial>, arms: &[&str]| Facts {
+        arms: arms.iter().map(|arm| (*arm).to_owned()).collect(),
+        baseline: arms[0].into(),
+        ..facts(trials)
+    };
+    let trials = vec![
+        at("pre", "pre-ln", 1e-4, 0, Some(6.0)),
+        at("pld low", "pld", 1e-4, 0, Some(5.9)),
+        at("pld mid", "pld", 1e-3, 0, Some(5.8)),
+        at("pld high", "pld", 1e-2, 0, Some(5.1)),
+        at("pld high", "pld", 1e-2, 1, None),
+    ];
+    let report_of = |facts| report(&facts);
+    let report = report_of(facts(trials.clone(), &["pre", "pld low", "pld mid", "pld high"]));
+    let best: Vec<_> = report.effects.iter().filter(|effect| effect.each_at_its_best).collect();
+    assert_eq!(best.iter().map(|effect| effect.arm.as_str()).collect::<Vec<_>>(), ["pld mid"]);
+    assert!(report.notes.iter().any(|note| note.contains("luckier")), "{:?}", report.notes);
+    // Against the baseline at its own rate, it is in the tables.
+    let told = report_of(facts(trials[..2].to_vec(), &["pre", "pld low"]));
+    assert_eq!(told.effects, []);
+    let apart = vec![trials[0].clone(), trials[1].clone(), at("other", "post-ln", 3e-4, 0, Some(6.5))];
+    let shown = report_of(facts(apart, &["other", "pre", "pld low"]));
+    let pairs: Vec<_> = shown.effects.iter().map(|effect| (effect.arm.as_str(), effect.against.as_str())).collect();
+    assert!(pairs.contains(&("pld low", "pre")), "{pairs:?}");
+}
+
+#[test]
+fn a_loss_of_another_objective_is_shown_and_not_compared() {
+    let electra = |seed| {
+        let EndedTrial { mut spec, end, .. } = pretrain("pld", seed, Some(28.0));
+        let Recipe::Pretrain(recipe) = &mut spec.recipe else { unreachable!() };
+        recipe.objective = serde_json::from_value(json!({"electra": {}})).unwrap();
+        EndedTrial { spec, end, arm: Some("pld".into()), device: None }
+    };
+    let mut masked = pretrain("post-ln", 0, Some(7.4));
+    let Recipe::Pretrain(recipe) = &mut masked.spec.recipe else { unreachable!() };
+    recipe.objective = serde_json::from_value(json!({"rate": 0.3, "rate_end": 0.15})).unwrap();
+    let report = report(&facts(vec![pretrain("pre-ln", 0, Some(7.5)), masked, electra(0)]));
+    let rows = report.pretrain.iter().map(|row| (row.other_measure, row.comparison.is_some()));
+    // Whatever is masked in training, validation masks alike.
+    assert!(rows.eq([(false, true), (false, false), (true, false)]), "{:?}", report.pretrain);
+    assert_eq!(report.pretrain[2].validation_loss.as_ref().unwrap().mean, 28.0);
+    assert!(report.notes.iter().any(|note| note.starts_with("The validation loss of pld is not compared")));
 }
 
 #[test]

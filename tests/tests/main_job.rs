@@ -1,6 +1,6 @@
 //! The main job, from `POST /jobs` to a report, through the programs that a user starts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,6 +18,13 @@ fn job(corpus: &str, vocabulary: Value, glue: Value) -> Value {
         "timing": {"rounds": 4, "steps_per_turn": 5, "warmup_steps": 1},
         "glue": glue
     })
+}
+
+/// A folder of generated data.
+async fn generated(service: &Service) -> PathBuf {
+    let data = service.home().join("generated");
+    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    data
 }
 
 /// What holds of every finished job: one success per trial, every seed in the report, the speed of each arm.
@@ -53,8 +60,7 @@ async fn assert_reported(service: &Service, job: &str, tasks: &[&str], seeds: us
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
     let service = Service::start().await;
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    let data = generated(&service).await;
     service.register("shapes", "images", &data.join("images/generated-shapes")).await;
     for (images, length, accurate) in
         [(json!({"kind": "classifier", "patch": 4}), 17, true), (json!({"kind": "pixels", "levels": 4}), 256, false)]
@@ -92,8 +98,7 @@ async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_on_generated_data_ends_with_a_report() {
     let service = Service::start().await;
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    let data = generated(&service).await;
     service.register("corpus", "corpus", &data.join("corpus")).await;
     service.register("glue", "glue", &data.join("glue")).await;
     let glue = json!({"tasks": ["rte", "sst-2"], "seeds": 2, "epochs": 1, "length": 48});
@@ -108,8 +113,7 @@ async fn a_job_on_generated_data_ends_with_a_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_published_checkpoint_is_probed_and_fine_tuned() {
     let service = Service::start().await;
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
+    let data = generated(&service).await;
     service.register("glue", "glue", &data.join("glue")).await;
     // Two blocks, as transformers saved them, with eight letters for words.
     let letters = |document: usize| (0..40).map(move |n| ["abed ", "cafe ", "had ", "a bag "][(n * n + document) % 4]);

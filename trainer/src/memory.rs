@@ -65,7 +65,7 @@ impl Booked {
             open_sublayers,
             steps: steps.count,
             peak_bytes: state_bytes + steps.peak,
-            mean_bytes: mean_bytes(steps),
+            mean_bytes: Some(mean_bytes(steps)),
         });
         let by_open: Vec<OpenMemory> = by_open.collect();
         Some(ArmMemory {

@@ -86,7 +86,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
                 println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, kind.name());
             }
             // The others of a folder do not have to wait until this one is put right.
-            Err(CallError::Refused(error)) if count > 1 => {
+            Err(CallError::Refused(error)) if count > 1 && error.status == 422 => {
                 eprintln!("{name:<width$}  {:<10}  {error}", kind.name());
                 refused.push(name);
             }

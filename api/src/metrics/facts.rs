@@ -22,7 +22,11 @@ const POINTS: [(&str, &str, &str); 6] = [
     ("open_blocks", "lamina_open_blocks", "Blocks that were open, newest step"),
     ("train_loss", "lamina_train_loss", "Training loss, newest"),
     ("validation_loss", "lamina_validation_loss", "Validation loss at full depth, newest"),
-    ("validation_accuracy", "lamina_validation_accuracy", "Share of images told apart at full depth, newest"),
+    (
+        "validation_accuracy",
+        "lamina_validation_accuracy",
+        "Share of held-out images whose class is found at full depth, newest",
+    ),
 ];
 
 pub(super) fn point_names() -> Vec<String> {

@@ -27,8 +27,8 @@ pub struct Effect {
     pub against: String,
     /// Peaks of the two.
     pub learning_rates: [f64; 2],
-    /// Whether each of them has, of the arms that differ from it in the learning rate alone, the one of lowest mean validation
-    /// loss. Two at one rate that are both the best of theirs stand here once.
+    /// Whether each of them has, of the arms that differ from it in the learning rate alone and of which no seed diverged, the
+    /// lowest mean validation loss. Two at one rate that are both the best of theirs stand here once.
     pub each_at_its_best: bool,
     /// Of the validation loss, over shared seeds.
     pub loss: Option<Comparison>,
@@ -36,7 +36,8 @@ pub struct Effect {
     pub speed_up: Option<f64>,
 }
 
-/// The effects in the order of the job's arms, those at equal rates first; none where only one pair differs so.
+/// The effects in the order of the job's arms, those at equal rates first; none where all are in the tables already, being
+/// against the baseline at its rate.
 pub(super) fn effects(facts: &Facts, rows: &[PretrainArm], speed: Option<&Speed>) -> Vec<Effect> {
     let arms: Vec<(&PretrainArm, &Pretrain)> =
         rows.iter().filter_map(|row| Some((row, facts.pretraining(&row.arm)?))).collect();
@@ -59,8 +60,8 @@ pub(super) fn effects(facts: &Facts, rows: &[PretrainArm], speed: Option<&Speed>
         found.filter(|effect| effect.loss.is_some() || effect.speed_up.is_some()).collect()
     };
     let found = [pairs(&arms, false), pairs(&best, true)].concat();
-    // A single one is that of the arm against the baseline, which is in the tables already.
-    if found.len() > 1 { found } else { Vec::new() }
+    let is_told = |effect: &Effect| effect.against == facts.baseline && !effect.each_at_its_best;
+    if found.iter().all(is_told) { Vec::new() } else { found }
 }
 
 /// The factors in which `recipe` has what `against` has not, if they differ in nothing else but the learning rate's peak. That
@@ -81,7 +82,8 @@ fn differing(recipe: &Pretrain, against: &Pretrain) -> Option<Vec<Factor>> {
 }
 
 fn is_best_rate((row, recipe): &(&PretrainArm, &Pretrain), arms: &[(&PretrainArm, &Pretrain)]) -> bool {
-    let loss = |row: &PretrainArm| row.validation_loss.as_ref().map(|loss| loss.mean);
+    // What is left of an arm that diverged is its luckier seeds.
+    let loss = |row: &PretrainArm| row.validation_loss.as_ref().filter(|_| row.diverged == 0).map(|loss| loss.mean);
     let Some(own) = loss(row) else { return false };
     let siblings = arms.iter().filter(|(_, other)| differing(recipe, other).is_some_and(|factors| factors.is_empty()));
     siblings.filter_map(|(row, _)| loss(row)).all(|loss| own <= loss)

@@ -61,7 +61,7 @@ pub struct GlueArm {
     pub failed_interval: Option<[f64; 2]>,
     /// How many of the failed ones have no score because their loss was not finite.
     pub diverged: usize,
-    /// Wall time of training, mean over the runs that have a score.
+    /// Wall time of training, mean over the runs that came to their end.
     #[serde(default)]
     pub hours: Option<f64>,
     /// What the best of several runs is expected to score, over the runs that have a score.

@@ -8,6 +8,7 @@ use super::effects::{Effect, Factor};
 use super::glue::{BEST_OF, GlueArm, GlueReport};
 use super::pretrain::{PretrainArm, PretrainSeed};
 use super::speed::{ArmSpeed, Speed};
+use super::table::Table;
 use super::{Comparison, GlueAverage, ProbeArm, Report};
 use crate::statistics::Summary;
 
@@ -93,7 +94,7 @@ fn memory_section(speed: &Speed, text: &mut String) {
         let memory = arm.memory.as_ref();
         let open = |row: Option<&OpenMemory>| match row {
             Some(row) => {
-                let [peak, mean] = [row.peak_bytes, row.mean_bytes].map(|bytes| mebibytes(Some(bytes)));
+                let [peak, mean] = [Some(row.peak_bytes), row.mean_bytes].map(mebibytes);
                 format!("{peak}, {mean} ({})", f64::from(row.open_sublayers) / 2.0)
             }
             None => UNKNOWN.into(),
@@ -416,46 +417,5 @@ fn p_value(p: Option<f64>) -> String {
         None => UNKNOWN.into(),
         Some(p) if p < 0.001 => "<0.001".into(),
         Some(p) => number(p, 3),
-    }
-}
-
-/// A Markdown table whose columns are as wide as their widest cell: the first to the left, numbers to the right.
-struct Table<const COLUMNS: usize> {
-    rows: Vec<[String; COLUMNS]>,
-}
-
-impl<const COLUMNS: usize> Table<COLUMNS> {
-    fn new(header: [&str; COLUMNS]) -> Self {
-        Self { rows: vec![header.map(str::to_owned)] }
-    }
-
-    fn row(&mut self, cells: [String; COLUMNS]) {
-        // A name may hold what Markdown reads as the end of a cell.
-        self.rows.push(cells.map(|cell| cell.replace('|', "\\|")));
-    }
-
-    fn write(&self, text: &mut String) {
-        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
-            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(2)
-        });
-        // Names stand to the left; they come first, and what follows them is numbers.
-        let names = self.rows[0]
-            .iter()
-            .take_while(|header| matches!(header.as_str(), "Task" | "Tasks" | "Arm" | "Against" | "Effect"))
-            .count();
-        for (index, row) in self.rows.iter().enumerate() {
-            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-                let _ =
-                    if column < names { write!(text, "| {cell:<width$} ") } else { write!(text, "| {cell:>width$} ") };
-            }
-            text.push_str("|\n");
-            if index == 0 {
-                for (column, width) in widths.into_iter().enumerate() {
-                    let line = "-".repeat(width);
-                    let _ = if column < names { write!(text, "|:{line}-") } else { write!(text, "|-{line}:") };
-                }
-                text.push_str("|\n");
-            }
-        }
     }
 }

@@ -13,6 +13,7 @@ mod pretrain;
 mod probe;
 mod selection;
 mod speed;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 

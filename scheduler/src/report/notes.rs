@@ -150,6 +150,21 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
     if !losses.is_empty() && losses.iter().all(|n| *n == 1) {
         notes.push("One pre-train run per arm: its validation loss comes without an interval.".into());
     }
+    let other: Vec<&str> = report.pretrain.iter().filter(|arm| arm.other_measure).map(|arm| arm.arm.as_str()).collect();
+    if !other.is_empty() {
+        notes.push(format!(
+            "The validation loss of {} is not compared with that of {}: another objective makes it another measure.",
+            other.join(", "),
+            report.baseline
+        ));
+    }
+    if report.effects.iter().any(|effect| effect.each_at_its_best) {
+        notes.push(
+            "The best learning rate of a pre-training is picked by the validation losses that are then compared: the more \
+             rates an arm was given, the luckier it looks."
+                .into(),
+        );
+    }
 }
 
 const fn stage_trial(stage: Stage) -> &'static str {

@@ -24,6 +24,9 @@ pub struct PretrainArm {
     pub diverged_interval: Option<[f64; 2]>,
     /// At full depth, without scale, at the end of the budget; over the seeds that have one.
     pub validation_loss: Option<Summary>,
+    /// Whether the objective makes the loss another measure than the baseline's, so that the two are not compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_measure: bool,
     /// Of the loss, against the baseline, over shared seeds. Absent for the baseline itself.
     pub comparison: Option<Comparison>,
     /// Of a classifier of images: the share of held-out images whose class is found.
@@ -66,6 +69,8 @@ pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm>
             let comparison = if *arm == facts.baseline { None } else { compare(arm, &own, &runs(&baseline)) };
             (Summary::of(&own.values().copied().collect::<Vec<f64>>()), comparison)
         };
+        let recipes = facts.pretraining(arm).zip(facts.pretraining(&facts.baseline));
+        let other_measure = recipes.is_some_and(|(own, base)| !own.objective.is_measured_like(&base.objective));
         let (validation_loss, comparison) = measured(|seed| seed.validation_loss);
         let (validation_accuracy, accuracy_comparison) = measured(|seed| seed.validation_accuracy);
         PretrainArm {
@@ -75,7 +80,8 @@ pub(super) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm>
             seeds,
             diverged,
             validation_loss,
-            comparison,
+            other_measure,
+            comparison: comparison.filter(|_| !other_measure),
             validation_accuracy,
             accuracy_comparison,
         }

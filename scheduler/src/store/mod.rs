@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::id::JobId;
 
+mod assignment;
 mod attempt;
 mod budget;
 mod checkpoint;

@@ -47,6 +47,14 @@ impl Default for Electra {
     }
 }
 
+impl Mlm {
+    /// Whether the validation losses of both are one measure: masked tokens are always a share of 15 %, but pairs of sentences
+    /// are other text, and ELECTRA adds the detector's loss to its generator's.
+    pub fn is_measured_like(&self, other: &Self) -> bool {
+        self.next_sentence == other.next_sentence && self.electra == other.electra
+    }
+}
+
 impl Electra {
     /// The generator beside `model`.
     pub fn generator(&self, model: &Model) -> Model {

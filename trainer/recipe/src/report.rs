@@ -92,8 +92,8 @@ pub struct OpenMemory {
     /// The most in any of these steps, with the state.
     pub peak_bytes: u64,
     /// Mean over the time of these steps, with the state.
-    #[serde(default)]
-    pub mean_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

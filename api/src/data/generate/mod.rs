@@ -90,7 +90,8 @@ fn mark(seed: u64) -> String {
         "# Generated data\n\n\
          Everything in this folder was written by `lamina data generate --seed {seed}`: a grammar with a few hundred words.\n\
          `glue/` has the layout of GLUE and none of its content. Scores on it are not GLUE scores and must not be\n\
-         reported as such. `images/` holds shapes in the files of MNIST. `lamina data import` registers it under names that begin with `{PREFIX}`.\n"
+         reported as such. `images/` holds shapes in the files of MNIST. `lamina data import` registers it all under names\n\
+         that begin with `{PREFIX}`.\n"
     )
 }
 
