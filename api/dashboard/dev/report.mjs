@@ -42,6 +42,23 @@ export function reportOf({ summary: job, trials }) {
       const other = theirs.find((o) => o.seeds.init === t.seeds.init && o.seeds.head === t.seeds.head);
       return other?.report && t.report ? [value(t) - value(other)] : [];
     });
+  const effect = (factors, arm, against) => {
+    const loss = comparison(
+      arm,
+      null,
+      pairs(lossOf(arm), lossOf(against), (t) => t.report.validation_loss),
+    );
+    if (!loss || !timed) return [];
+    const speed_up = STEP_SECONDS[against] / STEP_SECONDS[arm];
+    return [{ factors, arm, against, learning_rates: [1e-3, 1e-3], each_at_its_best: false, loss, speed_up }];
+  };
+  const effects = ['post-ln', 'pre-ln', 'pld'].every((arm) => arms.includes(arm))
+    ? [
+        ...effect(['norm'], 'pre-ln', 'post-ln'),
+        ...effect(['norm', 'layer_drop'], 'pld', 'post-ln'),
+        ...effect(['layer_drop'], 'pld', 'pre-ln'),
+      ]
+    : [];
   const probes = arms.flatMap((arm) => probeArm(arm, probesOf(arm)) ?? []);
   /** One row for each rate that has a run, the best on what was set apart selected. */
   const rowsOf = (task, arm) => {
@@ -84,6 +101,7 @@ export function reportOf({ summary: job, trials }) {
               ),
       };
     }),
+    ...(effects.length > 0 ? { effects } : {}),
     ...(probes.length > 0 ? { probes } : {}),
     glue: Object.keys(TASKS).flatMap((task) => {
       const rows = arms.flatMap((arm) => rowsOf(task, arm));

@@ -82,9 +82,26 @@ export interface PretrainArm {
   arm: string;
   seeds: PretrainSeed[];
   validation_loss: Summary | null;
+  /** Whether the objective makes the loss another measure than the baseline's. */
+  other_measure?: boolean;
   comparison: Comparison | null;
   validation_accuracy?: Summary | null;
   accuracy_comparison?: Comparison | null;
+}
+
+/** An arm against one from which it differs in the factors alone. */
+export interface Effect {
+  factors: ('norm' | 'layer_drop')[];
+  arm: string;
+  against: string;
+  /** Of `arm` and of `against`. */
+  learning_rates: [number, number];
+  /** Whether each has the best of its own rates; else both have one. */
+  each_at_its_best: boolean;
+  /** Of the validation loss. */
+  loss: Comparison | null;
+  /** Above 1, `arm` is faster. */
+  speed_up: number | null;
 }
 
 /** Means over the checkpoints of an arm. */
@@ -176,6 +193,8 @@ export interface Report {
   complete: boolean;
   speed: { device: Device | null; fit: { fixed: number; per_block: number } | null; arms: ArmSpeed[] } | null;
   pretrain: PretrainArm[];
+  /** Left out where the tables have all of them. */
+  effects?: Effect[];
   /** One entry per arm that was probed; left out where there is none. */
   probes?: ProbeArm[];
   glue: GlueTask[];

@@ -236,6 +236,16 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     });
   }
 
+  it('tells layer drop from the norm', { skip: mockOnly }, async () => {
+    const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, width: 390 });
+    const table = view.page.getByRole('region', { name: 'Effects of layer drop and norm' });
+    const row = table.getByRole('row', { name: /^Pre-LN and layer drop pld post-ln 1e-3 [+−]\d/ });
+    await row.getByRole('cell', { name: /^\d\.\d\d×$/ }).waitFor();
+    assert.equal(await table.getByRole('rowheader').count(), 3);
+    await isSound(view);
+    await view.close();
+  });
+
   it('has no heat map of one learning rate', { skip: mockOnly }, async () => {
     const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
     const view = await open(`#/jobs/${items[4].id}`, { token: 'demo' });

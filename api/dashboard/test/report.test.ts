@@ -188,6 +188,15 @@ test('a verdict says what the interval allows, and that it cannot tell', () => {
   );
 });
 
+test('a loss of another objective is not compared, and the verdict says so', () => {
+  const report: Report = structuredClone(REPORT);
+  report.pretrain[1]!.other_measure = true;
+  expect(verdicts(report, ['pld'])[0]!.answers[1]).toMatchObject({
+    value: '–',
+    evidence: ['of another objective: not compared'],
+  });
+});
+
 test('no p-value is zero', () => {
   expect([0.0004, 0.0341, 1, null].map(pValue)).toEqual(['< 0.001', '0.034', '1.000', '']);
 });

@@ -48,7 +48,9 @@ function speed(report: Report, name: string): Answer {
 
 function loss(report: Report, name: string): Answer {
   const question = 'Validation loss';
-  const comparison = report.pretrain.find((arm) => arm.arm === name)?.comparison;
+  const arm = report.pretrain.find((arm) => arm.arm === name);
+  if (arm?.other_measure) return unknown(question, 'of another objective: not compared');
+  const comparison = arm?.comparison;
   if (!comparison) return unknown(question, 'no pair of seeds has ended yet');
   const { mean_difference: mean, interval } = comparison;
   return {
