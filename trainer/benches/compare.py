@@ -21,10 +21,10 @@ SIZES = {
     "mini": {"blocks": 4, "hidden": 256, "heads": 4, "batch": 32},
     "small": {"blocks": 4, "hidden": 512, "heads": 8, "batch": 32},
     "base": {"blocks": 12, "hidden": 768, "heads": 12, "batch": 8},
+    "large": {"blocks": 24, "hidden": 1024, "heads": 16, "batch": 8},
 }
+DEFAULT = ["narrow", "mini", "small", "base"]
 LENGTH = 128
-# 15 % of the 126 tokens between [CLS] and [SEP].
-MASKED = 19
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = 30522
 PRECISIONS = ["float32", "bfloat16"]
@@ -36,26 +36,54 @@ def main():
     threads = len(os.sched_getaffinity(0))
     # How long a thread waits for work before it sleeps is left to OpenMP: to sleep at once costs PyTorch a fifth.
     os.environ.update(OMP_NUM_THREADS=str(threads))
-    print(f"{processor()}, {threads} cores; batch x {LENGTH} tokens, {MASKED} of them masked; {options.rounds} rounds of "
-          f"{options.steps} steps", flush=True)
+    peaks = {precision: matrix_peak(precision, options, threads) for precision in PRECISIONS}
+    told = ", ".join(f"{precision} {peak / 1e12:,.2f} TFLOP/s" for precision, peak in peaks.items())
+    print(f"{processor()}, {threads} cores, on {options.device}; batch x {options.length} tokens, {masked(options.length)} of "
+          f"them masked; {options.rounds} rounds of {options.steps} steps\n\nMatrix peak: {told}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         lamina = Lamina(options, pathlib.Path(folder), threads)
         for name in options.sizes:
-            compare(name, SIZES[name], options, lamina, threads)
+            size = SIZES[name] | {"length": options.length} | ({"batch": options.batch} if options.batch else {})
+            compare(name, size, options, lamina, threads, peaks)
 
 
-def arguments():
+def arguments(sizes=SIZES, default=DEFAULT):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainer", required=True, help="the release build of lamina-trainer")
     parser.add_argument("--python", default=sys.executable, help="an interpreter with requirements.txt")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES, metavar="SIZE")
+    parser.add_argument("--sizes", nargs="+", default=default, choices=sizes, metavar="SIZE")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=5, help="in a turn")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens in a sequence")
+    parser.add_argument("--batch", type=int, help="sequences, in place of those that a CPU likes")
     parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
     return parser.parse_args()
 
 
-def compare(name, size, options, lamina, threads):
+def matrix_peak(precision, options, threads):
+    """FLOP/s of a product of large square matrices, the best of several."""
+    width = 2048 if options.device == "cpu" else 8192
+    peer = Peer("peak", precision, False, {"width": width}, options, threads)
+    seconds = peer.turn(10)
+    peer.process.kill()
+    return 2 * width**3 / min(seconds, default=float("nan"))
+
+
+def masked(length):
+    """15 % of the tokens between [CLS] and [SEP]."""
+    return round(0.15 * (length - 2))
+
+
+def flops(size):
+    """Of the matrix products of a step, forward and backward; the head sees the masked positions alone."""
+    hidden, length = size["hidden"], size["length"]
+    block = 24 * hidden**2 + 4 * length * hidden
+    head = 2 * hidden * (hidden + VOCABULARY)
+    return 3 * size["batch"] * (length * size["blocks"] * block + masked(length) * head)
+
+
+def compare(name, size, options, lamina, threads, peaks):
     peers = [
         Peer(peer, precision, compiled, size, options, threads)
         for peer in ["stock", "tuned"]
@@ -63,7 +91,7 @@ def compare(name, size, options, lamina, threads):
         for compiled in ([False] if options.eager else [False, True])
     ]
     systems = peers + [Arm(lamina, name, size, precision) for precision in PRECISIONS]
-    tokens = size["batch"] * LENGTH
+    tokens = size["batch"] * size["length"]
     try:
         systems = [system for system in systems if system.turn(2)]  # compiles, allocates
         turns = {system.name: [] for system in systems}
@@ -74,17 +102,19 @@ def compare(name, size, options, lamina, threads):
         for peer in peers:
             peer.process.kill()
     rates = {system: statistics.median(rates) for system, rates in turns.items()}
-    table(name, size, rates, turns)
+    table(name, size, rates, turns, peaks)
 
 
-def table(name, size, rates, turns):
+def table(name, size, rates, turns, peaks):
     def best(start):
         return max((rate for system, rate in rates.items() if system.startswith(start)), default=float("nan"))
 
     print(f"\n{name}: {size['blocks']} x {size['hidden']}, {size['heads']} heads, batch {size['batch']}\n")
-    print("| | tokens/s | slowest and fastest turn |\n|---|---:|---|")
+    print("| | tokens/s | slowest and fastest turn | of the matrix peak |\n|---|---:|---|---:|")
+    per_token = flops(size) / (size["batch"] * size["length"])
     for system, rate in rates.items():
-        print(f"| {system} | {rate:,.0f} | {min(turns[system]):,.0f} to {max(turns[system]):,.0f} |")
+        share = rate * per_token / peaks[system.split()[-1]]
+        print(f"| {system} | {rate:,.0f} | {min(turns[system]):,.0f} to {max(turns[system]):,.0f} | {share:.0%} |")
     stock, eager, tuned, ours = best("stock"), best("stock eager"), best("tuned"), best("Lamina")
     print(f"\nLamina's best is {ours / eager:.2f} x the best stock eager, {ours / stock:.2f} x the best stock, "
           f"{ours / tuned:.2f} x the best tuned.", flush=True)
@@ -96,7 +126,8 @@ class Peer:
     def __init__(self, peer, precision, compiled, size, options, threads):
         self.name = f"{peer} {'compiled' if compiled else 'eager'} {precision}"
         order = {"peer": peer, "precision": precision, "compiled": compiled, "size": size, "vocabulary": VOCABULARY,
-                 "batch": size["batch"], "length": LENGTH, "masked": MASKED, "threads": threads}
+                 "batch": size.get("batch"), "length": options.length, "masked": masked(options.length),
+                 "threads": threads, "device": options.device}
         self.process = subprocess.Popen([options.python, HERE / "peers" / "worker.py", json.dumps(order)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -138,7 +169,7 @@ class Lamina:
         out = tempfile.mkdtemp(dir=self.folder)
         command = [self.options.trainer, "run", "--recipe", self.folder / "recipe.json", "--out", out,
                    "--corpus", self.folder / "text.txt", "--vocabulary", self.folder / "vocab.txt",
-                   "--cache", self.folder / "cache", "--device", "cpu", "--threads", str(self.threads)]
+                   "--cache", self.folder / "cache", "--device", self.options.device, "--threads", str(self.threads)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), out
 
 
@@ -157,7 +188,8 @@ def recipe(size, precision, **more):
              "intermediate": 4 * size["hidden"], "norm": "pre"}
     if precision != "float32":
         more["precision"] = precision
-    return {"model": model, "learning_rate": {"peak": 1e-4}, "steps": 1000, "batch": size["batch"], "length": LENGTH,
+    return {"model": model, "learning_rate": {"peak": 1e-4}, "steps": 1000, "batch": size["batch"],
+            "length": size.get("length", LENGTH),
             "corpus": {"name": "random words"}, "vocabulary": {"kind": "file", "dataset": {"name": "numbers"}},
             "validate_every": 1000, **more}
 

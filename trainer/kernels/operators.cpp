@@ -23,6 +23,12 @@ struct Aside {
 int64_t width(const Tensor& x) { return x.size(-1); }
 int64_t rows(const Tensor& x) { return x.numel() / width(x); }
 
+/// Pointers go into `x`: it must hold `n` elements of that type, in one piece.
+void flat(const char* what, const Tensor& x, int64_t n, at::ScalarType type) {
+    TORCH_CHECK(x.scalar_type() == type && x.numel() == n && x.is_contiguous(), what, ": ", n, " elements of ", type,
+                " in one piece are expected, not ", x.toString(), " ", x.sizes());
+}
+
 /// Whether a b is one that oneDNN is asked for directly. For float32, `at::mm` asks MKL, which off Intel's own processors is
 /// up to a third slower.
 bool is_single(const Tensor& a, const Tensor& b) {
@@ -100,6 +106,8 @@ struct Norm : torch::autograd::Function<Norm> {
     static variable_list forward(AutogradContext* context, const Tensor& input, const Tensor& w, const Tensor& b, double eps,
                                  bool half) {
         const Tensor x = input.contiguous();
+        flat("the weight of LayerNorm", w, width(x), at::kFloat);
+        flat("the bias of LayerNorm", b, width(x), at::kFloat);
         const Tensor y = at::empty(x.sizes(), half ? at::kBFloat16 : at::kFloat), stats = at::empty({rows(x), 2}, at::kFloat);
         const int64_t n = width(x);
         typed(y, [&](auto* type) {
@@ -190,6 +198,7 @@ struct Gelu : torch::autograd::Function<Gelu> {
     static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& b) {
         const Tensor x = input.contiguous(), y = at::empty_like(x);
         const int64_t n = width(x);
+        flat("a bias", b, n, at::kFloat);
         typed(x, [&](auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             over(rows(x), [&](int64_t, int64_t first, int64_t last) {
@@ -222,6 +231,8 @@ struct Drop : torch::autograd::Function<Drop> {
                           const Noise& noise, double scale) {
         const Tensor x = input.contiguous(), from = residual.contiguous(), out = at::empty_like(from);
         const int64_t n = width(x);
+        flat("a bias", b, n, at::kFloat);
+        flat("a residual", from, x.numel(), at::kFloat);
         typed(x, [&](auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             over(rows(x), [&](int64_t, int64_t first, int64_t last) {
@@ -262,6 +273,10 @@ struct Attend : torch::autograd::Function<Attend> {
     static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& bias, int64_t heads,
                           Aside tokens, bool causal, const Noise& noise) {
         const Tensor qkv = input.contiguous();
+        TORCH_CHECK(qkv.dim() == 3 && qkv.size(2) % (3 * heads) == 0, "queries, keys and values of ", heads, " heads are not ",
+                    qkv.sizes());
+        flat("a bias", bias, qkv.size(2), at::kFloat);
+        if (tokens.it.defined()) flat("what is a token", tokens.it, qkv.size(0) * qkv.size(1), at::kBool);
         const Attention of = shape(qkv, bias, heads, tokens.it, causal, noise);
         const Tensor out = at::empty({of.batch, of.length, heads * of.width}, qkv.options());
         const Tensor sums = at::empty({of.batch * heads, of.length}, at::kFloat);
@@ -307,6 +322,12 @@ struct Likelihood : torch::autograd::Function<Likelihood> {
                           const Tensor& bias, const Tensor& labels, double scale, bool differentiable) {
         const Tensor x = input.contiguous(), w = x.scalar_type() == at::kBFloat16 ? matrix.half : weight;
         const int64_t count = x.size(0), n = w.size(0), parts = (count + MOST_ROWS - 1) / MOST_ROWS;
+        flat("a bias", bias, n, at::kFloat);
+        flat("labels", labels, count, at::kLong);
+        for (int64_t row = 0; row < count; ++row) {
+            const int64_t label = data<int64_t>(labels)[row];
+            TORCH_CHECK(0 <= label && label < n, "label ", label, " is none of ", n);
+        }
         std::vector<Tensor> dx;
         Tensor dw, db;
         double total = 0;
@@ -431,6 +452,42 @@ Tensor likelihood(const Tensor& x, const Matrix& matrix, const Tensor& bias, con
                                  wants(x) || wants(weight) || wants(bias));
     const Tensor logits = at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
     return at::cross_entropy_loss(logits.to(at::kFloat), labels, {}, at::Reduction::Sum) * scale;
+}
+
+void adam(const AdamRule& rule, const Tensor& factor, int64_t decayed, const Tensor& value, const Tensor& first,
+          const Tensor& second, const Tensor& gradient, const Tensor& half) {
+    const int64_t n = value.numel();
+    for (const Tensor* buffer : {&value, &first, &second, &gradient}) flat("a buffer of an update", *buffer, n, at::kFloat);
+    if (half.defined()) flat("what follows an update", half, n, at::kBFloat16);
+    if (is_fused(value)) {
+        const auto correction = [&](double beta) { return 1 - std::pow(beta, (double)rule.updates); };
+        const Adam plain{(float)(1 - rule.beta1), (float)(1 - rule.beta2), (float)rule.epsilon,
+                         (float)(rule.rate / correction(rule.beta1)), (float)(1 / std::sqrt(correction(rule.beta2))), 1};
+        Adam decaying = plain;
+        decaying.keep = (float)(1 - rule.rate * rule.decay);
+        const float scale = factor.defined() ? (float)factor.item<double>() : 1;
+        const auto part = [&](const Adam& rule, int64_t from, int64_t to) {
+            if (from >= to) return;
+            kernels().adam(rule, scale, to - from, floats(value) + from, floats(first) + from, floats(second) + from,
+                           floats(gradient) + from, half.defined() ? data<Half>(half) + from : nullptr);
+        };
+        over(n, [&](int64_t, int64_t from, int64_t to) {
+            part(decaying, from, std::min(to, decayed));
+            part(plain, std::max(from, decayed), to);
+        });
+        return;
+    }
+    const Tensor updates = at::full({}, (double)rule.updates, value.options());
+    const std::optional<Tensor> divisor = factor.defined() ? std::optional(factor.reciprocal().to(at::kFloat)) : std::nullopt;
+    const auto part = [&](double decay, int64_t from, int64_t to) {
+        if (from >= to) return;
+        const auto of = [&](const Tensor& x) { return std::vector<Tensor>{x.narrow(0, from, to - from)}; };
+        at::_fused_adamw_(of(value), of(gradient), of(first), of(second), {}, {updates}, rule.rate, rule.beta1, rule.beta2,
+                          decay, rule.epsilon, false, false, divisor);
+    };
+    part(rule.decay, 0, std::min(n, decayed));
+    part(0, std::max<int64_t>(0, decayed), n);
+    if (half.defined()) half.copy_(value);
 }
 
 Tensor kept(const Noise& noise, int64_t rows, int64_t n, const at::Device& device) {

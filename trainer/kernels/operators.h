@@ -72,6 +72,12 @@ struct Matrix {
     at::Tensor written;
 };
 
+/// One AdamW update, as it crosses the language border; the weight decay is 0 from some element on.
+struct AdamRule {
+    double rate, beta1, beta2, epsilon, decay;
+    int64_t updates;
+};
+
 // The operators, differentiable.
 
 /// LayerNorm of float32 rows, and x itself: in the backward pass both gradients come back in one. `half`: to bfloat16.
@@ -91,6 +97,10 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& bias, int64_t head
 /// Sum of the negative log-likelihoods of `labels` `[M]` under softmax(x W^T + bias), x `[M, H]`, times `scale`: a float32
 /// scalar.
 at::Tensor likelihood(const at::Tensor& x, const Matrix&, const at::Tensor& bias, const at::Tensor& labels, double scale);
+/// Moves `value` `[n]` by `gradient` times `factor` (undefined for 1), the first `decayed` elements with decay; `half`, if
+/// defined, follows in bfloat16. What is left in the gradient has no meaning.
+void adam(const AdamRule&, const at::Tensor& factor, int64_t decayed, const at::Tensor& value, const at::Tensor& first,
+          const at::Tensor& second, const at::Tensor& gradient, const at::Tensor& half);
 /// 1 where an element of the site is kept and 0 where it is dropped, `[rows, n]`.
 at::Tensor kept(const Noise&, int64_t rows, int64_t n, const at::Device&);
 

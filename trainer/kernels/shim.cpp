@@ -195,24 +195,10 @@ char* lamina_kept(const Noise* noise, int64_t rows, int64_t n, Tensor** out) {
     return caught([&] { *out = owned(lamina::kept(*noise, rows, n, at::kCPU)); });
 }
 
-/// All float32 on a CPU and of one length, but `shadow` bfloat16 or null; the first `decayed` elements are decayed.
-char* lamina_adam(const lamina::Adam* rule, double factor, int64_t decayed, const Tensor* value, const Tensor* first,
-                  const Tensor* second, const Tensor* gradient, const Tensor* shadow) {
+char* lamina_adam(const lamina::AdamRule* rule, const Tensor* factor, int64_t decayed, const Tensor* value,
+                  const Tensor* first, const Tensor* second, const Tensor* gradient, const Tensor* half) {
     return caught([&] {
-        const int64_t n = value->numel();
-        const auto part = [&](int64_t from, int64_t to, const lamina::Adam& rule) {
-            if (from >= to) return;
-            lamina::kernels().adam(rule, (float)factor, to - from, lamina::floats(*value) + from,
-                                   lamina::floats(*first) + from, lamina::floats(*second) + from,
-                                   lamina::floats(*gradient) + from,
-                                   shadow ? lamina::data<lamina::Half>(*shadow) + from : nullptr);
-        };
-        lamina::Adam undecayed = *rule;
-        undecayed.keep = 1;
-        lamina::over(n, [&](int64_t, int64_t from, int64_t to) {
-            part(from, std::min(to, decayed), *rule);
-            part(std::max(from, decayed), to, undecayed);
-        });
+        lamina::adam(*rule, or_none(factor), decayed, *value, *first, *second, *gradient, or_none(half));
     });
 }
 

@@ -5,7 +5,8 @@ use std::num::NonZero;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
-use tch::{Cuda, Device};
+use tch::kind::Element;
+use tch::{Cuda, Device, Tensor};
 
 use crate::failure::TrainerError;
 
@@ -61,6 +62,11 @@ pub fn pin_threads(threads: Option<NonZero<u32>>) -> u32 {
     tch::set_num_threads(threads as i32);
     tch::set_num_interop_threads(1);
     threads
+}
+
+/// `values` as a tensor on `device`. The host goes on at once: a GPU gets them in turn with the rest of its work.
+pub(crate) fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
+    Tensor::from_slice(values).to_device_(device, T::KIND, true, false)
 }
 
 /// Stands in for the function of the same name in the MKL that is inside libtorch, which asks whether the processor is

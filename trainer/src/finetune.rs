@@ -8,9 +8,11 @@ use recipe::{Finetune, Gate, Model, Moment, Seeds, finetune};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 use crate::bert::{Classifier, Encoder, Head, Input, Weights, published};
+use crate::data::ahead::Ahead;
 use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
 use crate::data::vocabulary::Vocabulary;
+use crate::device::upload;
 use crate::failure::TrainerError;
 use crate::kernel::Noise;
 use crate::metrics;
@@ -27,12 +29,12 @@ pub struct Finetuning {
     /// Rows of the word embedding.
     rows: u32,
     glue: Glue,
+    steps_per_epoch: u64,
+    batches: Ahead<u64, Batch>,
     /// The part of train that is not trained on.
     selection: Vec<Example>,
     /// Test files that the data have, by what the server wants of them.
     tests: Vec<(&'static TestSet, Vec<Example>)>,
-    /// Batches of the epoch that was last asked for; a cache and no state.
-    epoch: Option<(u64, Vec<Vec<u32>>)>,
     weights: Weights,
     encoder: Encoder,
     head: Classifier,
@@ -54,7 +56,10 @@ impl Finetuning {
         let head = Head::Classifier { outputs: recipe.task.outputs(), family: *family };
         let weights = Weights::new(&model, *rows, head, &seeds, device).with_precision(recipe.precision);
         origin.restore(&weights, &recipe.from, recipe.keep)?;
+        let train = std::mem::take(&mut glue.train);
         Ok(Self {
+            steps_per_epoch: train.len().div_ceil(recipe.batch as usize) as u64,
+            batches: batches(train, recipe.batch, vocabulary.pad(), seeds.data),
             encoder: Encoder::new(&weights, *family, &model, i64::from(vocabulary.pad())),
             head: Classifier::new(&weights, *family, &model),
             recipe,
@@ -65,7 +70,6 @@ impl Finetuning {
             glue,
             selection,
             tests,
-            epoch: None,
             weights,
             device,
         })
@@ -88,26 +92,15 @@ impl Finetuning {
         self.tests.iter().map(|(set, examples)| (*set, text(examples))).collect()
     }
 
-    fn steps_per_epoch(&self) -> u64 {
-        self.glue.train.len().div_ceil(self.recipe.batch as usize) as u64
-    }
-
     /// The training batch of `step`.
     fn batch_of(&mut self, step: u64) -> Batch {
-        let epoch = step / self.steps_per_epoch();
-        if self.epoch.as_ref().is_none_or(|(cached, _)| *cached != epoch) {
-            let lengths: Vec<u32> = self.glue.train.iter().map(|example| example.ids.len() as u32).collect();
-            self.epoch = Some((epoch, epoch_batches(&lengths, self.recipe.batch, self.seeds.data, epoch)));
-        }
-        let rows = self.epoch.as_ref().map_or(&[][..], |(_, rows)| &rows[(step % self.steps_per_epoch()) as usize]);
-        let examples: Vec<&Example> = rows.iter().map(|&row| &self.glue.train[row as usize]).collect();
-        collate(&examples, self.vocabulary.pad())
+        self.batches.get(step, (step + 1 < self.budget().steps).then_some(step + 1))
     }
 
     /// `[B, outputs]`.
     fn logits(&self, batch: &Batch, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
         let shape = [batch.rows as i64, batch.length as i64];
-        let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(self.device).view(shape);
+        let on_device = |values: &[i64]| upload(values, self.device).view(shape);
         let input = Input::padded(on_device(&batch.ids), on_device(&batch.types), &on_device(&batch.mask));
         self.head.forward(&self.encoder.forward(&input, gates, noise), noise)
     }
@@ -125,9 +118,9 @@ impl Finetuning {
                 let logits = self.logits(&collate(&examples, self.vocabulary.pad()), &gates, None);
                 if self.recipe.task.outputs() == 1 { logits.squeeze_dim(1) } else { logits.argmax(1, false) }
             });
-            let answers: Vec<f64> =
-                Vec::try_from(answers.to_kind(Kind::Double).to_device(Device::Cpu)).unwrap_or_default();
-            for (&row, answer) in rows.iter().zip(answers) {
+            let mut found = vec![0.0; rows.len()];
+            answers.to_kind(Kind::Double).copy_data(&mut found, rows.len());
+            for (&row, answer) in rows.iter().zip(found) {
                 predictions[row] = answer;
             }
         }
@@ -137,7 +130,7 @@ impl Finetuning {
 
 impl Training for Finetuning {
     fn budget(&self) -> Budget {
-        Budget { steps: u64::from(self.recipe.epochs) * self.steps_per_epoch(), seconds: None }
+        Budget { steps: u64::from(self.recipe.epochs) * self.steps_per_epoch, seconds: None }
     }
 
     fn learning_rate(&self, moment: &Moment) -> f64 {
@@ -165,7 +158,7 @@ impl Training for Finetuning {
         let batch = self.batch_of(moment.step);
         let noise = Noise::new(self.seeds.dropout, moment.step, micro_batch);
         let logits = self.logits(&batch, gates, Some(&noise));
-        let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
+        let labels = upload(&batch.labels, self.device);
         match self.recipe.task.outputs() {
             1 => logits.squeeze_dim(1).mse_loss(&labels, Reduction::Mean),
             _ => logits.cross_entropy_loss::<Tensor>(&labels.to_kind(Kind::Int64), None, Reduction::Mean, -100, 0.0),
@@ -173,7 +166,7 @@ impl Training for Finetuning {
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {
-        steps.is_multiple_of(self.steps_per_epoch())
+        steps.is_multiple_of(self.steps_per_epoch)
     }
 
     /// The task's metrics on dev, as `dev_<metric>`; their mean on the part set apart, as `selection_score`.
@@ -221,6 +214,21 @@ impl Training for Finetuning {
 pub const DEV: &str = "dev_";
 /// The score on the part of train that was set apart.
 pub const SELECTION: &str = "selection_score";
+
+/// Makes the training batches of steps.
+fn batches(train: Vec<Example>, batch: u32, pad: u32, seed: u64) -> Ahead<u64, Batch> {
+    let lengths: Vec<u32> = train.iter().map(|example| example.ids.len() as u32).collect();
+    let epoch_of = move |epoch: u64| (epoch, epoch_batches(&lengths, batch, seed, epoch));
+    let mut last = epoch_of(0);
+    Ahead::new(move |step| {
+        let steps = last.1.len() as u64;
+        if last.0 != step / steps {
+            last = epoch_of(step / steps);
+        }
+        let rows = &last.1[(step % steps) as usize];
+        collate(&rows.iter().map(|&row| &train[row as usize]).collect::<Vec<_>>(), pad)
+    })
+}
 
 /// Takes a share of `examples` out. Which ones is a function of their number and nothing else.
 fn set_apart(examples: &mut Vec<Example>, share: f64) -> Vec<Example> {

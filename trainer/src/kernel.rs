@@ -61,7 +61,7 @@ unsafe extern "C" {
     ) -> Message;
     fn lamina_adam(
         rule: &Adam,
-        factor: f64,
+        factor: Raw,
         decayed: i64,
         values: Raw,
         first: Raw,
@@ -185,39 +185,39 @@ pub fn likelihood(x: &Tensor, weight: &Matrix, bias: &Tensor, labels: &Tensor, s
     made(|out| ffi!(lamina_likelihood(raw(x), &weight.raw(), raw(bias), raw(labels), scale, out)))
 }
 
-/// One AdamW update.
+/// One AdamW update (Loshchilov & Hutter 2019), with bias correction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub struct Adam {
-    /// 1 - beta of each moment.
-    pub mix1: f32,
-    pub mix2: f32,
-    pub epsilon: f32,
-    /// The learning rate over the first moment's bias correction.
-    pub rate: f32,
-    /// 1 over the root of the second moment's bias correction.
-    pub root: f32,
-    /// 1 - learning rate * weight decay.
-    pub keep: f32,
+    /// Learning rate.
+    pub rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
+    /// Updates of these moments, this one among them.
+    pub updates: i64,
 }
 
-/// Buffers that an update works on: float32, on a CPU, of one length.
+/// Buffers that an update works on: `[n]`, float32, on one device.
 #[derive(Debug)]
 pub struct Buffers<'a> {
     pub values: &'a mut Tensor,
     pub first: &'a mut Tensor,
     pub second: &'a mut Tensor,
+    /// What is left in it has no meaning.
     pub gradient: &'a Tensor,
     /// In bfloat16, what becomes of the values.
     pub half: Option<&'a mut Tensor>,
 }
 
 impl Adam {
-    /// Moves the values by the gradient times `factor`. The first `decayed` elements are decayed.
-    pub fn update(&self, buffers: Buffers<'_>, factor: f64, decayed: i64) {
+    /// Moves the values by the gradient times `factor`, a scalar on the same device. The first `decayed` elements are
+    /// decayed.
+    pub fn update(&self, buffers: Buffers<'_>, factor: Option<&Tensor>, decayed: i64) {
         let Buffers { values, first, second, gradient, half } = buffers;
         let (values, first, second, gradient) = (raw(values), raw(first), raw(second), raw(gradient));
-        let half = raw_or_null(half.as_deref());
+        let (half, factor) = (raw_or_null(half.as_deref()), raw_or_null(factor));
         checked(ffi!(lamina_adam(self, factor, decayed, values, first, second, gradient, half)));
     }
 }

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Reduction, Tensor, no_grad};
 use crate::bert::encoder::at;
 use crate::bert::{Detector, Encoder, Family, Input, LabelHead, MlmHead, NextSentenceHead, Weights};
 use crate::data::material::PretrainBatch;
+use crate::device::upload;
 use crate::kernel::Noise;
 use crate::recompute::Tape;
 
@@ -256,14 +257,14 @@ impl Objective {
     fn input(&self, batch: &PretrainBatch, ids: &[i64]) -> Input {
         if !batch.patches.is_empty() {
             let shape = [batch.sequences(self.length as usize) as i64, self.length - 1, -1];
-            return Input::patches(Tensor::from_slice(&batch.patches).to_device(self.device).view(shape));
+            return Input::patches(upload(&batch.patches, self.device).view(shape));
         }
         let types = (!batch.types.is_empty()).then(|| self.numbers(&batch.types).view([-1, self.length]));
         Input::packed(self.numbers(ids).view([-1, self.length]), types)
     }
 
     fn numbers(&self, values: &[i64]) -> Tensor {
-        Tensor::from_slice(values).to_device(self.device)
+        upload(values, self.device)
     }
 }
 
@@ -287,7 +288,7 @@ fn sampled(logits: &Tensor, draws: Replacement) -> Tensor {
     let cumulated = logits.softmax(-1, Kind::Float).cumsum(-1, Kind::Float);
     let last = logits.size()[1] - 1;
     // Rounding leaves the last sum a little off 1.
-    let at = Tensor::from_slice(&numbers).to_device(logits.device()).view([-1, 1]) * cumulated.narrow(1, last, 1);
+    let at = upload(&numbers, logits.device()).view([-1, 1]) * cumulated.narrow(1, last, 1);
     at.searchsorted(&cumulated, false, true, "right", None::<Tensor>).squeeze_dim(1).clamp_max(last)
 }
 

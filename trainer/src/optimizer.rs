@@ -13,12 +13,10 @@ use crate::kernel::{self, Adam, Buffers};
 pub struct Optimizer {
     rule: Rule,
     moments: Vec<Moments>,
-    /// As long as the longest group; empty where clipping and update are one pass.
+    /// As long as the longest group; empty where an update is one pass over the buffers.
     scratch: Tensor,
-    /// Whether clipping and update are one pass over the buffers.
-    fused: bool,
-    /// What the gradients of this step are multiplied with, where they are.
-    factor: f64,
+    /// What the gradients of this step are to be multiplied with, a scalar on the device.
+    factor: Option<Tensor>,
 }
 
 /// Moments of one group's gradient.
@@ -37,37 +35,30 @@ impl Optimizer {
         let like =
             |group: &Group| group.leaves().next().map(|leaf| (group.elements(), (tch::Kind::Float, leaf.device())));
         let sizes: Vec<_> = weights.groups().iter().filter_map(like).collect();
-        let on_cpu = sizes.iter().all(|(_, (_, device))| *device == Device::Cpu);
         let zeros = |&(elements, options): &(i64, _)| Tensor::zeros([elements], options);
         let longest = sizes.iter().max_by_key(|(elements, _)| *elements);
-        let fused = rule.algorithm == Algorithm::AdamW && on_cpu;
+        let is_one_pass = rule.algorithm == Algorithm::AdamW;
         Self {
             rule,
             moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
-            scratch: longest.filter(|_| !fused).map(zeros).unwrap_or_default(),
-            fused,
-            factor: 1.0,
+            scratch: longest.filter(|_| !is_one_pass).map(zeros).unwrap_or_default(),
+            factor: None,
         }
     }
 
-    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device; what
-    /// [`Group::gradient`] gives may stay as it is: it is the update that sees clipped gradients.
+    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device, where it stays: the
+    /// host never waits for it. What [`Group::gradient`] gives stays as it is: it is the update that sees clipped gradients.
     pub fn clip(&mut self, weights: &Weights) -> Tensor {
-        let held = || weights.groups().iter().filter(|group| group.has_gradient()).map(Group::gradient);
-        if self.fused {
-            let norm = held().map(kernel::square_sum).sum::<f64>().sqrt();
-            self.factor = self.rule.clip_norm.map_or(1.0, |largest| (largest / (norm + 1e-6)).min(1.0));
-            return Tensor::from(norm as f32);
-        }
         no_grad(|| {
-            let norm = Tensor::stack(&held().map(Tensor::norm).collect::<Vec<_>>(), 0).norm();
-            if let Some(largest) = self.rule.clip_norm {
-                // Stays on the device: the host never waits for the norm.
-                let factor = ((&norm + 1e-6).reciprocal() * largest).clamp_max(1.0);
-                for buffer in held() {
-                    let _ = buffer.shallow_clone().g_mul_(&factor);
-                }
-            }
+            let held = weights.groups().iter().filter(|group| group.has_gradient()).map(Group::gradient);
+            let (here, there): (Vec<_>, Vec<_>) = held.partition(|buffer| buffer.device() == Device::Cpu);
+            let norm = if there.is_empty() {
+                Tensor::from(here.into_iter().map(kernel::square_sum).sum::<f64>().sqrt())
+            } else {
+                Tensor::stack(&there.into_iter().map(Tensor::norm).collect::<Vec<_>>(), 0).norm()
+            };
+            let factor = |largest: f64| ((&norm + 1e-6).reciprocal() * largest).clamp_max(1.0);
+            self.factor = self.rule.clip_norm.map(factor);
             norm
         })
     }
@@ -79,11 +70,13 @@ impl Optimizer {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
                 if group.has_gradient() {
                     group.forget_gradient();
-                    if self.fused {
-                        self.fused_step(index, group, rate);
-                        continue;
+                    match self.rule.algorithm {
+                        Algorithm::AdamW => {
+                            self.adam(index, group, rate);
+                            continue;
+                        }
+                        Algorithm::Lamb => self.lamb(index, group, rate),
                     }
-                    self.step(index, group, rate);
                 } else if self.rule.closed_blocks == ClosedBlocks::Decay {
                     self.decay(group, rate);
                 } else {
@@ -92,27 +85,18 @@ impl Optimizer {
                 group.refresh();
             }
         });
-        self.factor = 1.0;
+        self.factor = None;
     }
 
-    /// AdamW with the clip, in one pass.
-    fn fused_step(&mut self, index: usize, group: &mut Group, rate: f64) {
+    /// With the clip, in one pass.
+    fn adam(&mut self, index: usize, group: &mut Group, rate: f64) {
         let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
         let decayed = self.decayed(group);
-        let moments = &mut self.moments[index];
-        moments.updates += 1;
-        let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
-        let adam = Adam {
-            mix1: (1.0 - beta1) as f32,
-            mix2: (1.0 - beta2) as f32,
-            epsilon: epsilon as f32,
-            rate: (rate / correction(beta1)) as f32,
-            root: (1.0 / correction(beta2).sqrt()) as f32,
-            keep: (1.0 - rate * weight_decay) as f32,
-        };
+        let Moments { first, second, updates } = &mut self.moments[index];
+        *updates += 1;
+        let rule = Adam { rate, beta1, beta2, epsilon, weight_decay, updates: *updates as i64 };
         let (values, half, gradient) = group.buffers();
-        let (first, second) = (&mut moments.first, &mut moments.second);
-        adam.update(Buffers { values, first, second, gradient, half }, self.factor, decayed);
+        rule.update(Buffers { values, first, second, gradient, half }, self.factor.as_ref(), decayed);
     }
 
     /// How many elements at the front of a group's buffer are decayed.
@@ -131,48 +115,39 @@ impl Optimizer {
         }
     }
 
-    fn step(&mut self, index: usize, group: &mut Group, rate: f64) {
-        let Rule { beta1, beta2, epsilon, algorithm, weight_decay, .. } = self.rule;
+    fn lamb(&mut self, index: usize, group: &mut Group, rate: f64) {
+        let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
         let decayed = self.decayed(group);
-        if algorithm == Algorithm::AdamW {
-            self.decay(group, rate);
-        }
         let (moments, gradient) = (&mut self.moments[index], group.gradient());
         moments.updates += 1;
         let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
         let (correction1, correction2) = (correction(beta1), correction(beta2));
         let mut scratch = self.scratch.narrow(0, 0, group.elements());
+        if let Some(factor) = &self.factor {
+            let _ = gradient.shallow_clone().g_mul_(factor);
+        }
 
         // m <- b1 m + (1 - b1) g ; v <- b2 v + (1 - b2) g^2
         let _ = moments.first.lerp_(gradient, 1.0 - beta1);
         let _ = gradient.square_out(&scratch);
         let _ = moments.second.lerp_(&scratch, 1.0 - beta2);
-        // r = (m / c1) / (sqrt(v / c2) + eps)
+        // u = (m / c1) / (sqrt(v / c2) + eps) + decay w
         let _ = moments.second.sqrt_out(&scratch);
         let _ = scratch.g_mul_scalar_(1.0 / correction2.sqrt());
         let _ = scratch.g_add_scalar_(epsilon);
         let _ = moments.first.divide_out(&scratch.shallow_clone(), &scratch);
-        match algorithm {
-            // w <- w - rate r
-            Algorithm::AdamW => {
-                let _ = scratch.g_mul_scalar_(-rate / correction1);
-                let _ = group.values().g_add_(&scratch);
-            }
-            // u = r + decay w ; w <- w - rate |w|/|u| u, weight by weight
-            Algorithm::Lamb => {
-                let _ = scratch.g_mul_scalar_(1.0 / correction1);
-                if decayed > 0 {
-                    let values = group.values().narrow(0, 0, decayed);
-                    let _ = scratch.narrow(0, 0, decayed).g_add_(&(values * weight_decay));
-                }
-                for ((_, mut weight), (_, step)) in group.named(group.buffer()).into_iter().zip(group.named(&scratch)) {
-                    let (norm, of_step) = (weight.norm(), step.norm());
-                    // A weight that is still zero, or a step that is: the plain step. Stays on the device.
-                    let trust = (&norm / &of_step)
-                        .where_self(&norm.greater(0.0).logical_and(&of_step.greater(0.0)), &norm.ones_like());
-                    let _ = weight.g_sub_(&(step * (trust * rate)));
-                }
-            }
+        let _ = scratch.g_mul_scalar_(1.0 / correction1);
+        if decayed > 0 {
+            let values = group.values().narrow(0, 0, decayed);
+            let _ = scratch.narrow(0, 0, decayed).g_add_(&(values * weight_decay));
+        }
+        // w <- w - rate |w|/|u| u, weight by weight
+        for ((_, mut weight), (_, step)) in group.named(group.buffer()).into_iter().zip(group.named(&scratch)) {
+            let (norm, of_step) = (weight.norm(), step.norm());
+            // A weight that is still zero, or a step that is: the plain step. Stays on the device.
+            let trust =
+                (&norm / &of_step).where_self(&norm.greater(0.0).logical_and(&of_step.greater(0.0)), &norm.ones_like());
+            let _ = weight.g_sub_(&(step * (trust * rate)));
         }
     }
 

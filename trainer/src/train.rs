@@ -225,19 +225,21 @@ pub struct Update {
 /// One optimiser update: forward, backward, optimiser.
 pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment) -> Update {
     let parts = training.micro_batches();
-    let (mut loss, mut open_blocks) = (0.0, 0.0);
+    let (mut losses, mut open_blocks) = (Vec::new(), 0.0);
     for part in 0..parts {
         let gates = training.gates(moment, part);
         let mut tape = Tape::default();
         let part_loss = training.loss(moment, part, &gates, &mut tape);
         let open = training.weights().open(&gates);
         tape.differentiate(training.weights(), &part_loss, &open);
-        loss += part_loss.double_value(&[]);
+        losses.push(part_loss.detach());
         open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(parts);
     }
     let gradient_norm = optimizer.clip(training.weights());
     let rate = training.learning_rate(moment);
     optimizer.update(training.weights_mut(), rate);
+    // Last, when the whole step is on its way: reading waits for a GPU.
+    let loss = losses.iter().map(|loss| loss.double_value(&[])).sum();
     Update { loss, gradient_norm, open_blocks }
 }
 

@@ -237,7 +237,9 @@ fn each_seed_step_micro_batch_and_site_has_its_own_draws() {
 #[test]
 fn adam_is_the_rule_element_by_element() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
-    let rule = Adam { mix1: 0.1, mix2: 0.01, epsilon: 1e-6, rate: 0.02, root: 1.3, keep: 0.9 };
+    let rule = Adam { rate: 0.02, beta1: 0.9, beta2: 0.99, epsilon: 1e-6, weight_decay: 5.0, updates: 3 };
+    let correction = |beta: f64| 1.0 - beta.powi(3);
+    let (rate, root) = (0.02 / correction(0.9), 1.0 / correction(0.99).sqrt());
     for n in [1, 15, 16, 301, 9001] {
         let [value, first, gradient] = [1, 2, 3].map(|seed| random(&[n], seed));
         let second = random(&[n], 4).square();
@@ -245,8 +247,8 @@ fn adam_is_the_rule_element_by_element() {
         let g = &gradient * factor;
         let (m, v) = (&first * 0.9 + &g * 0.1, &second * 0.99 + g.square() * 0.01);
         let kept = Tensor::arange(n, (Kind::Int64, Device::Cpu)).lt(decayed).to_kind(Kind::Float) * -0.1 + 1.0;
-        let expected = &value * kept - &m / (v.sqrt() * 1.3 + 1e-6) * 0.02;
-        for set in ["portable", "avx2", "avx512"] {
+        let expected = &value * kept - &m / (v.sqrt() * root + 1e-6) * rate;
+        for set in ["portable", "avx2", "avx512", "libtorch"] {
             if !kernel::choose(set) {
                 continue;
             }
@@ -256,10 +258,10 @@ fn adam_is_the_rule_element_by_element() {
                 values: &mut values,
                 first: &mut first,
                 second: &mut second,
-                gradient: &gradient,
+                gradient: &gradient.copy(),
                 half: Some(&mut half),
             };
-            rule.update(buffers, factor, decayed);
+            rule.update(buffers, Some(&Tensor::from(factor)), decayed);
             for (found, expected) in [(&values, &expected), (&first, &m), (&second, &v)] {
                 let error = (found - expected).abs().max().double_value(&[]);
                 assert!(error < 1e-6, "{set}, {n} elements: {error}");
@@ -281,9 +283,8 @@ fn what_libtorch_refuses_is_a_panic_with_its_words() {
     assert_eq!(Dropout::NONE.kept(2, 3), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
 }
 
-/// Pointers go into these in the backward pass: of another type or size they would be read and written out of bounds.
 #[test]
-fn a_place_for_a_gradient_that_does_not_fit_is_refused_and_so_are_ids_of_another_type() {
+fn what_does_not_fit_is_refused_before_a_pointer_goes_into_it() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let numbers = |kind: Kind| Tensor::arange(3, (kind, Device::Cpu));
     let (x, weight, bias) = (random(&[3, 5], 1), random(&[4, 5], 2).set_requires_grad(true), random(&[4], 3));
@@ -319,6 +320,26 @@ fn a_place_for_a_gradient_that_does_not_fit_is_refused_and_so_are_ids_of_another
                 Err(words) => assert!(!why.is_empty() && words.contains(why), "{name}, {why}: {words}"),
             }
         }
+    }
+    let (ids, plain) = (numbers(Kind::Int64), matrix(&weight, None));
+    let rows = |count: i64| random(&[count, 5], 4);
+    let whole = Attention { heads: 2, tokens: None, causal: false, dropout: Dropout::NONE };
+    let qkv = random(&[2, 3, 12], 5);
+    let wrong: [(&dyn Fn() -> Tensor, &str); 10] = [
+        (&|| kernel::norm(&x, &rows(1), &random(&[4], 1), 1e-12, false).0, "the bias of LayerNorm: 5 elements"),
+        (&|| kernel::norm(&x, &random(&[4], 1), &rows(1), 1e-12, true).0, "the weight of LayerNorm: 5 elements"),
+        (&|| kernel::gelu(&x, &bias), "a bias: 5 elements"),
+        (&|| kernel::drop(&x, &bias, &x, Dropout::NONE, 1.0), "a bias: 5 elements"),
+        (&|| kernel::drop(&x, &rows(1), &rows(2), Dropout::NONE, 1.0), "a residual: 15 elements"),
+        (&|| whole.forward(&qkv, &bias), "a bias: 12 elements"),
+        (&|| Attention { heads: 5, ..whole }.forward(&qkv, &random(&[12], 1)), "of 5 heads are not [2, 3, 12]"),
+        (&|| kernel::likelihood(&x, &plain, &rows(1), &ids, 1.0), "a bias: 4 elements"),
+        (&|| kernel::likelihood(&rows(2), &plain, &bias, &ids, 1.0), "labels: 2 elements"),
+        (&|| kernel::likelihood(&x, &plain, &bias, &(&ids + 2), 1.0), "label 4 is none of 4"),
+    ];
+    for (operator, why) in wrong {
+        let words = words_of(operator).unwrap_err();
+        assert!(words.contains(why), "{why}: {words}");
     }
     for kind in [Kind::Int, Kind::Uint8, Kind::Float] {
         let words = words_of(&|| kernel::embed(&numbers(kind), &matrix(&weight, None), -1)).unwrap_err();

@@ -66,6 +66,8 @@ function metric(name, arm, seed, step) {
   const keep = (block) => 1 - (block / 12) * (1 - theta(arm, step));
   const open = () =>
     Array.from({ length: 12 }, (_, i) => draw('gate', seed, step, i) < keep(i + 1)).filter(Boolean).length;
+  const [, block, quantity] = /^block_(\d+)_(.+)$/.exec(name) ?? [];
+  if (block) return blockPoint(quantity, arm, seed, Number(block), step);
   return {
     validation_loss: () => loss(arm, seed, step),
     train_loss: () => loss(arm, seed, step) + 0.09 * normal('noise', arm, seed, step),
@@ -76,12 +78,20 @@ function metric(name, arm, seed, step) {
   }[name]?.();
 }
 
+/** What a probe at the end says, on its way there: at first, no block does anything. */
+function blockPoint(quantity, arm, seed, block, step) {
+  const last = probe(arm, seed).blocks[block - 1]?.[quantity];
+  const start = { cosine: 1, distance: 0, gradient_norm: 0.02 }[quantity];
+  return last === undefined ? undefined : start + (last - start) * (1 - Math.exp((-6 * step) / STEPS));
+}
+
 function points(name, trial, most) {
   if (trial.stage === 'finetune' && name === 'train_loss') return finetuning(trial);
   if (trial.stage !== 'pretrain') return [];
-  const every = name === 'validation_loss' ? STEPS / 20 : Math.ceil(STEPS / most);
+  const evaluated = name === 'validation_loss' || name.startsWith('block_');
+  const every = evaluated ? STEPS / 20 : Math.ceil(STEPS / most);
   const found = [];
-  for (let step = name === 'validation_loss' ? 0 : 1; step <= trial.step; step += every) {
+  for (let step = evaluated ? 0 : 1; step <= trial.step; step += every) {
     const value = metric(name, trial.arm, trial.seeds.init, step);
     if (value !== undefined) found.push({ step, trained_seconds: step * STEP_SECONDS[trial.arm], value });
   }
@@ -224,6 +234,7 @@ function job(number, name, arms, age, ending, now, rates = [1e-4]) {
         length: 128,
         learning_rate: { peak: 1e-3, warmup: 0.02, decay: 'linear' },
         seeds: PRETRAIN_SEEDS,
+        probe: true,
       },
       arms: arms.map((arm) =>
         arm === 'pld'
@@ -315,13 +326,15 @@ function finetuning(trial) {
 
 export function curvesOf({ trials }, name, most) {
   const series = trials
-    .filter((t) => t.stage !== 'timing')
+    .filter((t) => t.stage === 'pretrain')
     .map((t) => ({ trial: t.id, arm: t.arm, seeds: t.seeds, points: points(name, t, most) }));
   return { name, series: series.filter((s) => s.points.length > 0) };
 }
 
 export function trialOf(trial) {
   const names = ['validation_loss', 'train_loss', 'theta', 'open_blocks', 'learning_rate', 'gradient_norm'];
+  for (let block = 1; block <= BLOCKS; block++)
+    names.push(...['cosine', 'distance', 'gradient_norm'].map((quantity) => `block_${block}_${quantity}`));
   const attempt = {
     id: uuid('attempt', trial.id),
     number: 1,

@@ -67,6 +67,16 @@ export function reportOf({ summary: job, trials }) {
     const best = Math.max(...rows.map((row) => row.selection ?? -1));
     return rows.map((row) => ({ ...row, selected: rows.length === 1 || row.selection === best }));
   };
+  const averages = arms.flatMap((arm) => {
+    const selected = Object.keys(TASKS).map((task) => [task, rowsOf(task, arm).find((row) => row.selected)]);
+    const [tasks, means] = [[], []];
+    for (const [task, row] of selected) {
+      if (row?.mean == null) continue;
+      tasks.push(task);
+      means.push(row.mean);
+    }
+    return tasks.length > 0 ? [{ arm, keep: 'all', blocks: BLOCKS, tasks, mean: summary(means).mean }] : [];
+  });
   return {
     job: job.id,
     name: job.name,
@@ -133,11 +143,17 @@ export function reportOf({ summary: job, trials }) {
         },
       ];
     }),
-    glue_averages: [],
+    glue_averages: averages,
     notes: job.finished_at
       ? ['CoLA, post-ln, rate 1e-4: one of 15 runs diverged; it is counted as failed and has no score.']
       : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
   };
+}
+
+/** Of k draws: the sorted values, each times the chance that it is the largest. */
+function expectedBest(values, k) {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted.reduce((sum, v, i) => sum + v * (((i + 1) / sorted.length) ** k - (i / sorted.length) ** k), 0);
 }
 
 function glueArm(task, arm, learning_rate, runs) {
@@ -169,6 +185,10 @@ function glueArm(task, arm, learning_rate, runs) {
     failed,
     failed_interval: [failed / scores.length / 3, Math.min(1, failed / scores.length + 0.2)],
     diverged: scores.filter((s) => s.score === null).length,
+    hours: runs.length > 0 ? 60 / 3600 : null,
+    best_of: [2, 5, 10, 20, 50]
+      .filter((k) => k <= values.length)
+      .map((k) => ({ runs: k, expected: expectedBest(values, k) })),
     scores,
   };
 }

@@ -24,8 +24,15 @@ export const api = {
   cancel: (id: string) => read<Job>(`/jobs/${segment(id)}/cancel`, { method: 'POST' }),
   trials: (job: string, query: Query, signal?: AbortSignal) =>
     read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal }),
-  pretrainTrials: (job: string, signal?: AbortSignal) =>
-    every<Trial>(`/jobs/${segment(job)}/trials`, { stage: 'pretrain' }, signal),
+  /** How many blocks the pre-train trials of a job say something of; 0 as long as none has. */
+  blocksOfCurves: async (job: string, signal?: AbortSignal) => {
+    const query = { stage: 'pretrain', limit: 1 };
+    const { items } = await read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal });
+    const first = items[0];
+    if (!first) return 0;
+    const { points } = await read<TrialDetail>(`/trials/${segment(first.id)}`, { query: { points: 1 }, signal });
+    return Math.max(0, ...points.map((point) => Number(/^block_(\d+)_/.exec(point.name)?.[1] ?? 0)));
+  },
   curves: (job: string, name: string, signal?: AbortSignal) =>
     read<Curves>(`/jobs/${segment(job)}/curves`, { query: { name, points: 400 }, signal }),
   report: (job: string, signal?: AbortSignal) => read<Report>(`/jobs/${segment(job)}/report`, { signal }),

@@ -163,6 +163,10 @@ export interface GlueArm {
   failed: number;
   failed_interval: Interval | null;
   diverged: number;
+  /** Mean training time of a run. */
+  hours: number | null;
+  /** What the best of that many runs is expected to score. */
+  best_of: { runs: number; expected: number }[];
   scores: GlueScore[];
 }
 

@@ -160,6 +160,14 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
         const wanted = job.spec.pretrain.seeds > 1 ? [`mean of ${job.spec.pretrain.seeds}`] : [];
         assert.deepEqual([...new Set(await means.allTextContents())], wanted);
       }
+      if (job.spec.pretrain.probe) {
+        await page.getByRole('radio', { name: 'Blocks', exact: true }).check({ force: true });
+        await page.getByRole('img', { name: /^Cosine of block 1 by step/ }).waitFor();
+        await page.getByRole('combobox', { name: /^Block/ }).selectOption('2');
+        await page.getByRole('radio', { name: 'Gradient norm' }).check({ force: true });
+        await page.getByRole('img', { name: /^Gradient norm of block 2 by step, at .*pre-ln: 0\.\d/ }).waitFor();
+        await page.waitForFunction(inked);
+      }
       await page.getByRole('radio', { name: 'Hours' }).check({ force: true });
       await page.getByRole('img', { name: /by training time/ }).waitFor();
       await page.waitForFunction(inked);
@@ -212,6 +220,18 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     it(`shows scores by learning rate and run, ${scheme} at ${width}`, { skip: mockOnly }, async () => {
       const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, scheme, width });
       const { page } = view;
+      const all = page.getByRole('region', { name: 'GLUE, all tasks' });
+      await all.getByRole('row', { name: /^pld( \d\d\.\d){3} \d\d\.\d$/ }).waitFor();
+
+      // The rows of rates that were not selected are asked for.
+      const strips = page.locator('.strips', { hasText: 'RTE' });
+      const more = strips.getByRole('button', { name: 'All 15 rows' });
+      await more.waitFor();
+      assert.equal(await strips.getByRole('rowheader').count(), 3);
+      await more.click();
+      assert.equal(await strips.getByRole('rowheader').count(), 15);
+      await strips.getByRole('button', { name: 'Selected rates only' }).click();
+
       const rte = page.getByRole('region', { name: 'RTE by learning rate' });
       await rte.getByRole('img', { name: /^Colours: scores from \d+ to \d+$/ }).waitFor();
       const pld = rte.getByRole('grid', { name: /^pld: scores by learning rate and run, .* of 75 failed, selected rate/ });

@@ -33,6 +33,8 @@ const row = (arm: string, learning_rate: number, came: Came[], over: Partial<Glu
   failed: 0,
   failed_interval: null,
   diverged: 0,
+  hours: 0.02,
+  best_of: [],
   scores: scores(came),
   ...over,
 });

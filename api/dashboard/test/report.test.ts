@@ -55,6 +55,11 @@ const RTE: GlueTask = {
       failed: 2,
       failed_interval: [0.1, 0.9],
       diverged: 1,
+      hours: 0.02,
+      best_of: [
+        { runs: 2, expected: 0.575 },
+        { runs: 5, expected: 0.58 },
+      ],
       scores: [
         { seed: 0, pretrain_seed: 0, score: 0.58, selection: null, failed: false },
         { seed: 1, pretrain_seed: 0, score: 0.527, selection: null, failed: true },
@@ -121,6 +126,7 @@ test('every seed that has a score is a dot, and failed ones say so', () => {
   expect(row.aside).toMatchObject({ text: '2 of 3', bad: true });
   expect(row.aside.title).toContain('1 diverged');
   expect(row.difference).toMatchObject({ clear: true, p: '0.030' });
+  expect(row.more).toBe('A run takes 1\u202fmin 12\u202fs · expected best of 2: 57.5, of 5: 58.0');
 });
 
 test('the selected rate is named, and stands against the selected rate of the baseline', () => {
@@ -129,11 +135,17 @@ test('the selected rate is named, and stands against the selected rate of the ba
   task.selected_comparisons = [{ ...COMPARED, baseline_learning_rate: 3e-4, mean_difference: 0.02 }];
   task.comparisons.push({ ...COMPARED, learning_rate: 3e-4, baseline_learning_rate: 3e-4, mean_difference: 0.01 });
   const { rows } = taskTable(task);
-  expect(rows.map((row) => [row.note, row.difference!.mean])).toEqual([
-    ['rate 1e-4, selected', 0.02],
-    ['rate 3e-4', 0.01],
+  expect(rows.map((row) => [row.note, row.difference!.mean, row.first])).toEqual([
+    ['rate 1e-4, selected', 0.02, true],
+    ['rate 3e-4', 0.01, false],
   ]);
   expect(rows[0]!.difference!.title).toContain('at rate 1e-4 against 3e-4');
+});
+
+test('where nothing is selected, no row comes before the others', () => {
+  const task: GlueTask = structuredClone(RTE);
+  task.arms = [3e-4, 1e-4].map((learning_rate) => ({ ...task.arms[0]!, learning_rate, selected: false }));
+  expect(taskTable(task).rows.map((row) => row.first)).toEqual([true, true]);
 });
 
 test('rows of one arm are told apart by the blocks that were kept', () => {

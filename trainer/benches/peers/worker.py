@@ -1,4 +1,5 @@
-"""Trains one peer. Each line on stdin asks for so many steps and is answered by a line of JSON with their seconds."""
+"""Trains one peer, or multiplies matrices. Each line on stdin asks for so many steps and is answered by a line of JSON with
+their seconds."""
 
 import contextlib
 import importlib
@@ -13,6 +14,37 @@ def main():
     order = json.loads(sys.argv[1])
     torch.set_num_threads(order["threads"])
     torch.manual_seed(0)
+    device = torch.device(order["device"])
+    torch.set_default_device(device)
+    prepare, work = product(order) if order["peer"] == "peak" else training(order, device.type)
+
+    def seconds():
+        given = prepare()
+        wait(device)
+        start = time.perf_counter()
+        work(*given)
+        wait(device)
+        return time.perf_counter() - start
+
+    for line in sys.stdin:
+        print(json.dumps([seconds() for _ in range(int(line))]), flush=True)
+
+
+def wait(device):
+    """A GPU works behind the host's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def product(order):
+    """What is multiplied, and its product: the most that the device's matrix units do."""
+    kind = getattr(torch, order["precision"])
+    a, b = (torch.randn(2 * [order["size"]["width"]]).to(kind) for _ in range(2))
+    return lambda: (a, b), torch.mm
+
+
+def training(order, device):
+    """A batch, and a step on it."""
     model, loss = importlib.import_module(order["peer"]).build(order["size"], order["vocabulary"])
     run = torch.compile(model) if order["compiled"] else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
@@ -20,7 +52,7 @@ def main():
 
     def cast():
         half = order["precision"] == "bfloat16"
-        return torch.autocast("cpu", dtype=torch.bfloat16) if half else contextlib.nullcontext()
+        return torch.autocast(device, dtype=torch.bfloat16) if half else contextlib.nullcontext()
 
     def drawn():
         ids = torch.randint(5, order["vocabulary"], (batch, length))
@@ -28,9 +60,7 @@ def main():
         at = (places + length * torch.arange(batch)[:, None]).flatten()
         return ids, at, ids.flatten()[at]
 
-    def step():
-        ids, at, words = drawn()
-        start = time.perf_counter()
+    def step(ids, at, words):
         with cast():
             value = loss(run, ids, at, words)
         value.backward()
@@ -38,10 +68,8 @@ def main():
         optimizer.step()
         optimizer.zero_grad()
         value.item()
-        return time.perf_counter() - start
 
-    for line in sys.stdin:
-        print(json.dumps([step() for _ in range(int(line))]), flush=True)
+    return drawn, step
 
 
 main()

@@ -7,6 +7,7 @@ use super::attention::Attention;
 use super::layout::Family;
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
+use crate::device::upload;
 use crate::kernel::{self, Dropout, Noise};
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Sublayer {
             Rows::All => self.opened(&x, mask, gate.scale, noise),
             Rows::Some(rows) => {
                 let rows: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
-                let rows = Tensor::from_slice(&rows).to_device(x.device());
+                let rows = upload(&rows, x.device());
                 let mask = mask.map(|mask| mask.index_select(0, &rows));
                 let opened = self.opened(&x.index_select(0, &rows), mask.as_ref(), gate.scale, noise);
                 x.index_copy(0, &rows, &opened)

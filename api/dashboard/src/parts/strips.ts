@@ -15,7 +15,11 @@ export interface StripRow {
   arm: string;
   /** What tells rows of one arm apart. */
   note: string;
+  /** Whether it is among those that a reader asks for first. */
+  first: boolean;
   dots: Dot[];
+  /** What a run takes and what the best of some is expected to be; empty where it stands elsewhere. */
+  more: string;
   mean: number | null;
   interval: Interval | null;
   sd: number | null;
@@ -52,6 +56,7 @@ export function taskTable(task: GlueTask): Strips {
   const rates = new Set(task.arms.map((arm) => arm.learning_rate));
   const depths = new Set(task.arms.map((arm) => JSON.stringify(arm.keep)));
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
+  const selects = task.arms.some((arm) => arm.selected);
   return {
     title: taskName(task.task),
     subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
@@ -69,10 +74,12 @@ export function taskTable(task: GlueTask): Strips {
       ]
         .filter(Boolean)
         .join(', '),
+      first: arm.selected || !selects,
       dots: arm.scores.flatMap((run) => {
         if (run.score === null) return [];
         return [{ value: run.score, failed: run.failed, name: runName(run, checkpoints.size > 1) }];
       }),
+      more: [timeOf(arm), bestOf(arm)].filter(Boolean).join(' · '),
       mean: arm.mean,
       interval: arm.interval,
       sd: arm.sd,
@@ -85,6 +92,15 @@ export function taskTable(task: GlueTask): Strips {
       difference: difference(comparisonOf(task, arm)),
     })),
   };
+}
+
+function timeOf({ hours }: GlueArm): string {
+  return hours === null ? '' : `A run takes ${duration(hours * 3600)}`;
+}
+
+function bestOf({ best_of }: GlueArm): string {
+  if (best_of.length === 0) return '';
+  return `expected best ${best_of.map(({ runs, expected }) => `of ${runs}: ${score(expected)}`).join(', ')}`;
 }
 
 /** `severalCheckpoints`: whether the seed alone does not tell it. */
@@ -144,10 +160,12 @@ function pretrainRows(
       return {
         arm: arm.arm,
         note: '',
+        first: true,
         dots: arm.seeds.flatMap((seed) => {
           const value = seed[measure] ?? null;
           return value === null ? [] : [{ value, failed: seed.failure !== null, name: `seed ${seed.seed}` }];
         }),
+        more: '',
         mean: summary?.mean ?? null,
         interval: summary?.interval ?? null,
         sd: summary?.sd ?? null,
