@@ -183,7 +183,7 @@ test('a diverged pre-train seed stays in the table; an arm without an ended seed
 });
 
 test('a verdict says what the interval allows, and that it cannot tell', () => {
-  const [pld] = verdicts(REPORT, ['pre-ln', 'pld']);
+  const [pld] = verdicts(REPORT, ['pre-ln', 'pld'], true);
   expect(pld!.answers.map((answer) => [answer.value, answer.words])).toEqual([
     ['1.28×', 'faster'],
     ['–', ''],
@@ -195,7 +195,7 @@ test('a verdict says what the interval allows, and that it cannot tell', () => {
   vague.glue[0]!.comparisons[0]!.p_holm = 0.2;
   const shallow = { ...COMPARED, keep: { first: 3 }, blocks: 3, p_holm: 0.001 };
   vague.glue[0]!.selected_comparisons = [{ ...COMPARED, p_holm: 0.2 }, shallow];
-  expect(verdicts(vague, ['pld'])[0]!.answers.map((answer) => answer.words)).toEqual(
+  expect(verdicts(vague, ['pld'], true)[0]!.answers.map((answer) => answer.words)).toEqual(
     new Array(3).fill('no clear difference'),
   );
 });
@@ -203,10 +203,19 @@ test('a verdict says what the interval allows, and that it cannot tell', () => {
 test('a loss of another objective is not compared, and the verdict says so', () => {
   const report: Report = structuredClone(REPORT);
   report.pretrain[1]!.other_measure = true;
-  expect(verdicts(report, ['pld'])[0]!.answers[1]).toMatchObject({
+  expect(verdicts(report, ['pld'], true)[0]!.answers[1]).toMatchObject({
     value: '–',
     evidence: ['of another objective: not compared'],
   });
+  // Nor does it stand on one scale with the others.
+  report.pretrain[1]!.seeds[0]!.validation_loss = 28.1;
+  expect(lossTable(report.pretrain).rows.map((row) => row.apart)).toEqual(['', 'of another objective']);
+});
+
+test('a job that does not fine-tune is not asked about GLUE', () => {
+  const questions = (tuned: boolean) => verdicts(REPORT, ['pld'], tuned)[0]!.answers.map((answer) => answer.question);
+  expect(questions(true)).toEqual(['Speed per step', 'Validation loss', 'GLUE']);
+  expect(questions(false)).toEqual(['Speed per step', 'Validation loss']);
 });
 
 test('no p-value is zero', () => {

@@ -18,6 +18,8 @@ export interface StripRow {
   /** Whether it is among those that a reader asks for first. */
   first: boolean;
   dots: Dot[];
+  /** Why its values are not drawn beside the others': they are of another measure. Empty where they are drawn. */
+  apart: string;
   /** What a run takes and what the best of some is expected to be; empty where it stands elsewhere. */
   more: string;
   mean: number | null;
@@ -75,6 +77,7 @@ export function taskTable(task: GlueTask): Strips {
         .filter(Boolean)
         .join(', '),
       first: arm.selected || !selects,
+      apart: '',
       dots: arm.scores.flatMap((run) => {
         if (run.score === null) return [];
         return [{ value: run.score, failed: run.failed, name: runName(run, checkpoints.size > 1) }];
@@ -161,6 +164,7 @@ function pretrainRows(
         arm: arm.arm,
         note: '',
         first: true,
+        apart: arm.other_measure ? 'of another objective' : '',
         dots: arm.seeds.flatMap((seed) => {
           const value = seed[measure] ?? null;
           return value === null ? [] : [{ value, failed: seed.failure !== null, name: `seed ${seed.seed}` }];

@@ -20,10 +20,12 @@ export interface Verdict {
 /** A difference counts when its corrected p-value is below this. */
 const LEVEL = 0.05;
 
-export function verdicts(report: Report, arms: string[]): Verdict[] {
+/** `tuned`: whether the job fine-tunes. */
+export function verdicts(report: Report, arms: string[], tuned: boolean): Verdict[] {
+  const questions = [speed, loss, ...(tuned ? [glue] : [])];
   return arms
     .filter((arm) => arm !== report.baseline)
-    .map((arm) => ({ arm, answers: [speed(report, arm), loss(report, arm), glue(report, arm)] }));
+    .map((arm) => ({ arm, answers: questions.map((answer) => answer(report, arm)) }));
 }
 
 function speed(report: Report, name: string): Answer {
