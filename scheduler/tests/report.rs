@@ -653,26 +653,23 @@ fn the_rate_to_report_is_selected_without_dev_and_averaged_over_tasks() {
     for task in [Task::Rte, Task::Cola] {
         for (rate, selection, dev) in rates {
             for seed in 0..3 {
-                let end = TrialEnd::Succeeded(recipe::Report::Finetune(FinetuneReport {
-                    steps: 1,
-                    trained_seconds: 1.0,
-                    metrics: BTreeMap::new(),
-                    score: if task == Task::Rte { dev } else { dev - 0.2 },
-                    selection_score: Some(selection),
-                    majority_score: 0.0,
-                    digest: String::new(),
-                    predictions: Vec::new(),
-                }));
-                let mut trial = finetune_ending("pre-ln", task, (0, seed), end);
-                let Recipe::Finetune(recipe) = &mut trial.spec.recipe else { unreachable!() };
-                recipe.learning_rate.peak = rate;
-                ended.push(trial);
+                let end = scored(if task == Task::Rte { dev } else { dev - 0.2 });
+                let trial = finetune_ending("pre-ln", task, (0, seed), end);
+                ended.push(varied(trial, rate, Keep::All, Some(selection)));
             }
+        }
+    }
+    // A rate at which a run diverged is not selected, however well the others did, nor one at which all did.
+    for (rate, runs) in [(1e-3, 1..3), (1e-2, 0..0)] {
+        for (task, seed) in [Task::Rte, Task::Cola].into_iter().flat_map(|task| (0..3).map(move |seed| (task, seed))) {
+            let end = if runs.contains(&seed) { scored(0.9) } else { failed(FailureKind::NonFiniteLoss) };
+            ended.push(varied(finetune_ending("pre-ln", task, (0, seed), end), rate, Keep::All, Some(0.99)));
         }
     }
     let report = report(&facts(ended));
     for task in &report.glue {
-        let rows: Vec<_> = task.arms.iter().map(|row| (row.learning_rate, row.selection, row.selected)).collect();
+        assert!(task.arms[2..].iter().all(|row| !row.selected && row.diverged > 0), "{:?}", task.arms);
+        let rows: Vec<_> = task.arms[..2].iter().map(|row| (row.learning_rate, row.selection, row.selected)).collect();
         let expected = [(1e-5, 0.7, false), (1e-4, 0.9, true)];
         for (row, (rate, selection, selected)) in rows.into_iter().zip(expected) {
             assert_eq!((row.0, row.2), (rate, selected));

@@ -25,6 +25,8 @@ SIZES = {
 }
 DEFAULT = ["narrow", "mini", "small", "base"]
 LENGTH = 128
+# Steps at the start of a turn that are not counted.
+WARMUP = 2
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = 30522
 PRECISIONS = ["float32", "bfloat16"]
@@ -32,7 +34,12 @@ HERE = pathlib.Path(__file__).parent
 
 
 def main():
-    options = arguments()
+    parser = arguments()
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens in a sequence")
+    parser.add_argument("--batch", type=int, help="sequences, in place of those that a CPU likes")
+    parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
+    options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
     # How long a thread waits for work before it sleeps is left to OpenMP: to sleep at once costs PyTorch a fifth.
     os.environ.update(OMP_NUM_THREADS=str(threads))
@@ -54,11 +61,8 @@ def arguments(sizes=SIZES, default=DEFAULT):
     parser.add_argument("--sizes", nargs="+", default=default, choices=sizes, metavar="SIZE")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=5, help="in a turn")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--length", type=int, default=LENGTH, help="tokens in a sequence")
-    parser.add_argument("--batch", type=int, help="sequences, in place of those that a CPU likes")
-    parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
-    return parser.parse_args()
+    parser.set_defaults(device="cpu", length=LENGTH)
+    return parser
 
 
 def matrix_peak(precision, options, threads):
@@ -132,10 +136,10 @@ class Peer:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self, steps):
-        """Seconds of each step; none where the peer does not run."""
+        """Seconds of each step after as many that are not counted as Lamina has; none where the peer does not run."""
         try:
-            print(steps, file=self.process.stdin, flush=True)
-            return json.loads(self.process.stdout.readline() or "[]")
+            print(steps + WARMUP, file=self.process.stdin, flush=True)
+            return json.loads(self.process.stdout.readline() or "[]")[WARMUP:]
         except BrokenPipeError:
             return []
 
@@ -178,7 +182,7 @@ class Arm:
         self.name, self.lamina, self.recipe = f"Lamina {precision}", lamina, recipe(size, precision)
 
     def turn(self, steps):
-        arms = self.lamina.run({self.name: self.recipe}, rounds=1, steps=steps, warmup=2)
+        arms = self.lamina.run({self.name: self.recipe}, rounds=1, steps=steps, warmup=WARMUP)
         return arms[self.name]["turns"] if arms else []
 
 

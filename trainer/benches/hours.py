@@ -21,7 +21,7 @@ TOKENS = 100e6
 
 
 def main():
-    options = compare.arguments(SIZES, list(SIZES))
+    options = compare.arguments(SIZES, list(SIZES)).parse_args()
     threads = len(os.sched_getaffinity(0))
     print(f"{compare.processor()}, {threads} cores\n")
     print("| | blocks x width | tokens/s | with layer drop | hours of 100 million tokens | with layer drop |")

@@ -15,7 +15,7 @@ import compare
 
 
 def main():
-    options = compare.arguments()
+    options = compare.arguments().parse_args()
     threads = len(os.sched_getaffinity(0))
     print(f"{compare.processor()}, {threads} cores\n")
     print("| | encoder's share | closed form | drawn | saved | of the closed form | of what was drawn |")

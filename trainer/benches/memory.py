@@ -10,7 +10,7 @@ import compare
 
 
 def main():
-    options = compare.arguments()
+    options = compare.arguments().parse_args()
     threads = len(os.sched_getaffinity(0))
     for name in options.sizes:
         size = compare.SIZES[name] | {"batch": 32}

@@ -32,7 +32,7 @@ void flat(const char* what, const Tensor& x, int64_t n, at::ScalarType type) {
 /// Whether a b is one that oneDNN is asked for directly. For float32, `at::mm` asks MKL, which off Intel's own processors is
 /// up to a third slower.
 bool is_single(const Tensor& a, const Tensor& b) {
-    return a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.numel() && b.numel() && a.size(1) == b.size(0);
+    return a.is_cpu() && a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.numel() && b.numel() && a.size(1) == b.size(0);
 }
 
 /// a b
@@ -53,9 +53,9 @@ struct Sink {
         if (!matrix.gradient.defined()) return;
         // What the backward pass writes to goes by a pointer.
         const Tensor &gradient = matrix.gradient, &written = matrix.written;
-        TORCH_CHECK(gradient.is_cpu() && gradient.scalar_type() == at::kFloat && gradient.is_contiguous() &&
+        TORCH_CHECK(gradient.device() == matrix.value.device() && gradient.scalar_type() == at::kFloat && gradient.is_contiguous() &&
                         gradient.sizes() == matrix.value.sizes(),
-                    "the gradient of a matrix ", matrix.value.sizes(), " is added up in one piece of float32 on the CPU, of its sizes, not in ",
+                    "the gradient of a matrix ", matrix.value.sizes(), " is added up in one piece of float32, beside it and of its sizes, not in ",
                     gradient.toString(), " ", gradient.sizes());
         TORCH_CHECK(written.defined() && written.is_cpu() && written.scalar_type() == at::kByte && written.numel() == 1,
                     "whether a gradient is written is one uint8 on the CPU, not ", written.toString(), " ", written.sizes());
@@ -328,8 +328,9 @@ struct Likelihood : torch::autograd::Function<Likelihood> {
             const int64_t label = data<int64_t>(labels)[row];
             TORCH_CHECK(0 <= label && label < n, "label ", label, " is none of ", n);
         }
-        std::vector<Tensor> dx;
-        Tensor dw, db;
+        // Without any row, nothing depends on anything.
+        std::vector<Tensor> dx{at::empty({0, x.size(1)}, x.options())};
+        Tensor dw = count ? Tensor() : at::zeros_like(weight), db = count ? Tensor() : at::zeros_like(bias);
         double total = 0;
         for (int64_t part = 0; part < parts; ++part) {
             const int64_t from = count * part / parts, size = count * (part + 1) / parts - from;
@@ -398,7 +399,8 @@ std::pair<Tensor, Tensor> norm(const Tensor& x, const Tensor& weight, const Tens
 }
 
 Tensor multiply(const Tensor& x, const Matrix& matrix) {
-    if (is_fused(x)) return Multiply::apply(x, matrix.value, matrix);
+    // On a GPU too: there, it spares a copy of the weights in the type of x, and one of their gradient.
+    if (is_fused(x) || x.is_cuda()) return Multiply::apply(x, matrix.value, matrix);
     return at::linear(x, matrix.value.to(x.scalar_type()));
 }
 
@@ -450,8 +452,8 @@ Tensor likelihood(const Tensor& x, const Matrix& matrix, const Tensor& bias, con
     if (is_fused(x))
         return Likelihood::apply(x, weight, matrix, bias, labels.contiguous(), scale,
                                  wants(x) || wants(weight) || wants(bias));
-    const Tensor logits = at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
-    return at::cross_entropy_loss(logits.to(at::kFloat), labels, {}, at::Reduction::Sum) * scale;
+    const Tensor logits = multiply(x, matrix).to(at::kFloat) + bias;
+    return at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum) * scale;
 }
 
 void adam(const AdamRule& rule, const Tensor& factor, int64_t decayed, const Tensor& value, const Tensor& first,

@@ -64,7 +64,7 @@ pub fn pin_threads(threads: Option<NonZero<u32>>) -> u32 {
     threads
 }
 
-/// `values` as a tensor on `device`. The host goes on at once: a GPU gets them in turn with the rest of its work.
+/// `values` as a tensor on `device`. The host does not wait for what a GPU still has to do.
 pub(crate) fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
     Tensor::from_slice(values).to_device_(device, T::KIND, true, false)
 }

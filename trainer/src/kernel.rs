@@ -131,7 +131,7 @@ pub struct Matrix {
     pub sink: Option<Sink>,
 }
 
-/// A place for a gradient. On devices where the kernels do not run, the graph gives gradients back all the same.
+/// A place for a gradient. Where the operator is libtorch's, the graph gives gradients back all the same.
 #[derive(Debug)]
 pub struct Sink {
     /// Float32, of the matrix's shape.

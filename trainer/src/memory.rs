@@ -119,9 +119,12 @@ fn fullest_step(
         let moments = (0..count).map(|part| {
             let step = (u128::from(part) * u128::from(recipe.steps) / u128::from(count)) as u64;
             let moment = Moment::of_step(step, recipe.steps);
-            (gate::open_blocks(&training.gates(&moment, 0), training.batch()), moment)
+            let open = |part| gate::open_blocks(&training.gates(&moment, part), training.batch());
+            let fullest = (0..training.micro_batches()).map(open).fold(0.0, f64::max);
+            ((fullest, recipe.objective.rate_at(&moment)), moment)
         });
-        let fullest = moments.max_by(|(a, _), (b, _)| a.total_cmp(b));
+        // Of equally open ones, where the most is masked.
+        let fullest = moments.max_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let moment = fullest.map_or_else(|| Moment::of_step(0, recipe.steps), |(_, moment)| moment);
         let (_, metered) = metered_update(&mut training, &mut optimizer, &moment, device);
         let state = state_bytes(&training, &optimizer);

@@ -112,12 +112,14 @@ impl Objective {
     /// The loss of a part of a batch, a scalar with its graph: over all parts it sums to the mean over the batch. With a
     /// `tape`, sublayers are recomputed.
     pub fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &Part, tape: Option<&mut Tape>) -> Tensor {
-        let (share, count, noise) = (1.0 / f64::from(part.parts), part.labels as f64, part.noise.as_ref());
+        let (share, noise) = (1.0 / f64::from(part.parts), part.noise.as_ref());
+        // A part may have no labels where its sequences hold none but special tokens, and so may a batch.
+        let each = 1.0 / part.labels.max(1) as f64;
         match &self.kind {
             Kinds::Mlm { encoder, head, next_sentence } => {
                 let input = self.input(batch, &batch.ids);
                 let (positions, labels) = (self.numbers(&batch.positions), self.numbers(&batch.labels));
-                let loss = |tokens: &Tensor| head.loss(tokens, &labels, 1.0 / count);
+                let loss = |tokens: &Tensor| head.loss(tokens, &labels, each);
                 match next_sentence {
                     None => loss(&encoder.forward_at(&input, gates, &positions, noise, tape)),
                     Some(head) => {
@@ -131,12 +133,12 @@ impl Objective {
             Kinds::Electra { rule, .. } => {
                 let (filled, detected) = self.electra(batch, gates, noise, part.draws, tape);
                 let labels = self.numbers(&batch.labels);
-                scaled(cross_entropy(&filled, &labels, Reduction::Mean), labels.size()[0] as f64 / count)
+                cross_entropy(&filled, &labels, Reduction::Sum) * each
                     + detected.loss(Reduction::Mean) * (rule.weight * share)
             }
             Kinds::Images { head, .. } => {
                 let tokens = self.labelled(batch, gates, noise, tape);
-                head.loss(&tokens, &self.numbers(&batch.labels), 1.0 / count)
+                head.loss(&tokens, &self.numbers(&batch.labels), each)
             }
         }
     }
@@ -422,6 +424,25 @@ mod tests {
                 let error = (&of_other[name] * scaled - gradient).norm().double_value(&[]);
                 let size = gradient.norm().double_value(&[]);
                 assert!(size > 0.0 && error < 1e-4 * size, "{name}: off by {error} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_without_labels_has_a_loss_of_what_else_it_is_asked() {
+        for (objective, precision) in [
+            (json!({}), "float32"),
+            (json!({}), "bfloat16"),
+            (json!({"next_sentence": true}), "float32"),
+            (json!({"electra": {"divisor": 3}}), "float32"),
+        ] {
+            let training = small(json!({"objective": objective, "precision": precision}));
+            let batch = training.held_out().next().unwrap();
+            let bare = PretrainBatch { positions: Vec::new(), labels: Vec::new(), ..batch };
+            let (loss, gradients) = differentiated(&training, &bare, 1);
+            assert_eq!(loss > 0.0, objective != json!({}), "{objective}: {loss}");
+            for (name, gradient) in gradients {
+                assert!(gradient.isfinite().all().int64_value(&[]) == 1, "{objective}: {name}");
             }
         }
     }

@@ -183,3 +183,119 @@ impl Optimizer {
         &mut self.moments
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use recipe::{Model, Norm, Seeds, Size};
+    use tch::Kind;
+
+    use super::*;
+    use crate::bert::Head;
+    use crate::recompute::Tape;
+
+    /// A weight with its moments, moved by hand.
+    struct Hand {
+        group: usize,
+        value: Tensor,
+        first: Tensor,
+        second: Tensor,
+    }
+
+    fn together(of: &[Hand], group: usize, part: fn(&Hand) -> &Tensor) -> Tensor {
+        let parts = of.iter().filter(|hand| hand.group == group).map(|hand| part(hand).flatten(0, -1));
+        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
+    }
+
+    #[test]
+    fn an_update_clips_by_the_norm_of_all_and_decays_matrices_and_closed_blocks_where_it_should() {
+        const RATE: f64 = 0.01;
+        const OPEN: [bool; 5] = [true, true, true, false, false];
+        for algorithm in [Algorithm::AdamW, Algorithm::Lamb] {
+            for closed_blocks in [ClosedBlocks::Skip, ClosedBlocks::Decay] {
+                let what = format!("{algorithm:?}, {closed_blocks:?}");
+                let rule =
+                    Rule { algorithm, closed_blocks, clip_norm: Some(0.5), weight_decay: 0.1, ..Rule::default() };
+                let model = Model::of_size(Size { blocks: 2, hidden: 6, heads: 2, intermediate: 10 }, Norm::Pre);
+                let mut weights = Weights::new(&model, 20, Head::MLM, &Seeds::default(), Device::Cpu);
+                let mut optimizer = Optimizer::new(rule, &weights);
+                // By published name: LAMB takes query, key and value each by itself.
+                let named = |(group, values): (usize, Tensor)| {
+                    let parts = weights.groups()[group].named(&values).into_iter();
+                    parts.map(move |(_, part)| (group, part.copy())).collect::<Vec<_>>()
+                };
+                let buffers = weights.groups().iter().map(|group| group.buffer().shallow_clone()).enumerate();
+                let hand = |(group, value): (usize, Tensor)| Hand {
+                    group,
+                    first: value.zeros_like(),
+                    second: value.zeros_like(),
+                    value,
+                };
+                let mut hands: Vec<Hand> = buffers.flat_map(named).map(hand).collect();
+                // The first gradient is clipped, the second is not.
+                for (updates, size) in [(1, 3.0), (2, 1e-3)] {
+                    let drawn: Vec<Tensor> =
+                        weights.groups().iter().map(|group| group.buffer().randn_like() * size).collect();
+                    let mut parts = Vec::new();
+                    for (group, by) in
+                        weights.groups().iter().zip(&drawn).zip(OPEN).filter_map(|(of, open)| open.then_some(of))
+                    {
+                        let mut offset = 0;
+                        for leaf in group.leaves() {
+                            let elements = leaf.numel() as i64;
+                            parts.push((leaf.flatten(0, -1) * by.narrow(0, offset, elements)).sum(Kind::Float));
+                            offset += elements;
+                        }
+                    }
+                    Tape::default().differentiate(&weights, &Tensor::stack(&parts, 0).sum(Kind::Float), &OPEN);
+                    let named = |(group, values): (usize, &Tensor)| {
+                        weights.groups()[group].named(values).into_iter().map(|(_, part)| part).collect::<Vec<_>>()
+                    };
+                    let gradients: Vec<Tensor> = drawn.iter().enumerate().flat_map(named).collect();
+                    let open = || hands.iter().zip(&gradients).filter(|(hand, _)| OPEN[hand.group]);
+                    let norm = open().map(|(_, g)| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt();
+                    assert_eq!(norm > 0.5, updates == 1);
+                    let said = optimizer.clip(&weights).double_value(&[]);
+                    assert!((said - norm).abs() < 1e-5 * norm, "{what}: {said}, expected {norm}");
+                    optimizer.update(&mut weights, RATE);
+
+                    for (hand, gradient) in hands.iter_mut().zip(&gradients) {
+                        let decay = if hand.value.dim() > 1 { 0.1 } else { 0.0 };
+                        if !OPEN[hand.group] {
+                            if closed_blocks == ClosedBlocks::Decay {
+                                hand.value = &hand.value * (1.0 - RATE * decay);
+                            }
+                            continue;
+                        }
+                        let g = gradient * (0.5 / norm).min(1.0);
+                        hand.first = &hand.first * 0.9 + &g * 0.1;
+                        hand.second = &hand.second * 0.999 + g.square() * 0.001;
+                        let root = (&hand.second / (1.0 - 0.999f64.powi(updates))).sqrt();
+                        let step = &hand.first / (1.0 - 0.9f64.powi(updates)) / (root + 1e-8);
+                        hand.value = match algorithm {
+                            Algorithm::AdamW => &hand.value * (1.0 - RATE * decay) - step * RATE,
+                            Algorithm::Lamb => {
+                                let step = step + &hand.value * decay;
+                                let norm = hand.value.norm().double_value(&[]);
+                                let trust = if norm > 0.0 { norm / step.norm().double_value(&[]) } else { 1.0 };
+                                &hand.value - step * (trust * RATE)
+                            }
+                        };
+                    }
+                    for (number, group) in weights.groups().iter().enumerate() {
+                        let moments = &optimizer.moments()[number];
+                        assert_eq!(moments.updates, if OPEN[number] { updates as u64 } else { 0 }, "{what}");
+                        let found = [group.buffer(), &moments.first, &moments.second];
+                        let parts: [fn(&Hand) -> &Tensor; 3] =
+                            [|hand| &hand.value, |hand| &hand.first, |hand| &hand.second];
+                        for (found, part) in found.into_iter().zip(parts) {
+                            let expected = together(&hands, number, part);
+                            let error = (found - &expected).abs().max().double_value(&[]);
+                            let largest = expected.abs().max().double_value(&[]);
+                            assert!(error <= 1e-5 * largest, "{what}, group {number}: {error} of {largest}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub fn run<E>(
     let gate = |place| if place < 2 * count { Gate::OPEN } else { Gate::CLOSED };
     let states = blocks(training, &(0..2 * training.blocks() as usize).map(gate).collect::<Vec<_>>());
     let mut found = Vec::with_capacity(count);
-    for state in states.into_iter().take(count) {
+    for state in states {
         let block = state.block as usize - 1;
         let others: Vec<usize> = whole.iter().copied().filter(|&other| other != block).collect();
         let removed_loss = loss(training, &others)?;
@@ -82,9 +82,9 @@ fn loss_through(training: &mut Pretraining, blocks: &[usize]) -> f64 {
     evaluation[0].1
 }
 
-/// What each block does on the held-out sequences. `gates` opens every block that is there, without scale.
+/// What each block that is there does on the held-out sequences: `gates` opens these, the first ones, without scale.
 pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
-    let count = training.blocks() as usize;
+    let count = gates.iter().step_by(2).filter(|gate| gate.is_open()).count();
     let batches: Vec<PretrainBatch> = training.held_out().collect();
     // Sums over tokens of cosine and distance, by block.
     let mut sums = vec![(0.0, 0.0); count];
@@ -95,8 +95,10 @@ pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
             let mut seen = |x: &Tensor| {
                 // What comes into a block, every second time, came out of the one before.
                 if place.is_multiple_of(2) {
-                    if let Some(before) = &before {
-                        let (cosine, distance) = &mut sums[place / 2 - 1];
+                    // A block that is not there yet changes nothing.
+                    if let Some((before, (cosine, distance))) =
+                        before.as_ref().zip(sums.get_mut((place / 2).wrapping_sub(1)))
+                    {
                         let cosines = Tensor::cosine_similarity(x, before, -1, 1e-12);
                         *cosine += cosines.sum(Kind::Double).double_value(&[]);
                         let off = (x - before).norm_scalaropt_dim(2.0, [-1], false);

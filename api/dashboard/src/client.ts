@@ -26,11 +26,11 @@ export const api = {
     read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal }),
   /** How many blocks the pre-train trials of a job say something of; 0 as long as none has. */
   blocksOfCurves: async (job: string, signal?: AbortSignal) => {
-    const query = { stage: 'pretrain', limit: 1 };
+    const query = { stage: 'pretrain', limit: 500 };
     const { items } = await read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal });
-    const first = items[0];
-    if (!first) return 0;
-    const { points } = await read<TrialDetail>(`/trials/${segment(first.id)}`, { query: { points: 1 }, signal });
+    if (items.length === 0) return 0;
+    const farthest = items.reduce((best, trial) => (trial.step > best.step ? trial : best));
+    const { points } = await read<TrialDetail>(`/trials/${segment(farthest.id)}`, { query: { points: 1 }, signal });
     return Math.max(0, ...points.map((point) => Number(/^block_(\d+)_/.exec(point.name)?.[1] ?? 0)));
   },
   curves: (job: string, name: string, signal?: AbortSignal) =>

@@ -142,10 +142,12 @@ test('the selected rate is named, and stands against the selected rate of the ba
   expect(rows[0]!.difference!.title).toContain('at rate 1e-4 against 3e-4');
 });
 
-test('where nothing is selected, no row comes before the others', () => {
+test('of an arm of which nothing is selected, no row comes before the others', () => {
   const task: GlueTask = structuredClone(RTE);
-  task.arms = [3e-4, 1e-4].map((learning_rate) => ({ ...task.arms[0]!, learning_rate, selected: false }));
-  expect(taskTable(task).rows.map((row) => row.first)).toEqual([true, true]);
+  const [selected] = task.arms;
+  const others = [3e-4, 1e-4].map((learning_rate) => ({ ...selected!, arm: 'x', learning_rate, selected: false }));
+  task.arms = [selected!, { ...selected!, learning_rate: 3e-4, selected: false }, ...others];
+  expect(taskTable(task).rows.map((row) => row.first)).toEqual([true, false, true, true]);
 });
 
 test('rows of one arm are told apart by the blocks that were kept', () => {

@@ -49,16 +49,22 @@ pub fn selected(facts: &Facts, arm: &str) -> BTreeMap<Task, Selected> {
 }
 
 /// Marks in `rows`, those of one task, the rate of highest mean selection score of each arm and choice of blocks, the lower
-/// rate of two equal ones.
-/// A lone rate needs no selection. Where a row of several has no selection score, nothing is selected.
+/// rate of two equal ones. A rate at which a run diverged comes after all at which none did: what is left of its runs says
+/// too much good of it. A lone rate needs no selection. Where a row of several has a run that ended and no selection score,
+/// nothing is selected.
 pub(super) fn select(rows: &mut [GlueArm]) {
     for run in rows.chunk_by_mut(|a, b| a.arm == b.arm && a.keep == b.keep) {
-        let scores: Option<Vec<f64>> = run.iter().map(|row| row.selection).collect();
+        let score = |row: &GlueArm| match row.selection {
+            None if row.diverged < row.n => None,
+            score => Some((row.diverged == 0, score.unwrap_or(f64::NEG_INFINITY))),
+        };
+        let scores: Option<Vec<(bool, f64)>> = run.iter().map(score).collect();
+        let order = |a: (bool, f64), b: (bool, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
         let best = match (scores, run.len()) {
             (_, 1) => Some(0),
             (None, _) => None,
             // Rates rise, so the first of equals is the lowest.
-            (Some(scores), _) => (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])),
+            (Some(scores), _) => (0..scores.len()).rev().max_by(|&a, &b| order(scores[a], scores[b])),
         };
         if let Some(best) = best {
             run[best].selected = true;

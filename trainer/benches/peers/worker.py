@@ -15,8 +15,7 @@ def main():
     torch.set_num_threads(order["threads"])
     torch.manual_seed(0)
     device = torch.device(order["device"])
-    torch.set_default_device(device)
-    prepare, work = product(order) if order["peer"] == "peak" else training(order, device.type)
+    prepare, work = product(order, device) if order["peer"] == "peak" else training(order, device)
 
     def seconds():
         given = prepare()
@@ -36,29 +35,30 @@ def wait(device):
         torch.cuda.synchronize(device)
 
 
-def product(order):
+def product(order, device):
     """What is multiplied, and its product: the most that the device's matrix units do."""
     kind = getattr(torch, order["precision"])
-    a, b = (torch.randn(2 * [order["size"]["width"]]).to(kind) for _ in range(2))
+    a, b = (torch.randn(2 * [order["size"]["width"]], device=device).to(kind) for _ in range(2))
     return lambda: (a, b), torch.mm
 
 
 def training(order, device):
     """A batch, and a step on it."""
     model, loss = importlib.import_module(order["peer"]).build(order["size"], order["vocabulary"])
+    model.to(device)
     run = torch.compile(model) if order["compiled"] else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
     batch, length, masked = order["batch"], order["length"], order["masked"]
 
     def cast():
         half = order["precision"] == "bfloat16"
-        return torch.autocast(device, dtype=torch.bfloat16) if half else contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
 
     def drawn():
         ids = torch.randint(5, order["vocabulary"], (batch, length))
         places = torch.rand(batch, length).argsort(1)[:, :masked].sort(1).values
         at = (places + length * torch.arange(batch)[:, None]).flatten()
-        return ids, at, ids.flatten()[at]
+        return ids.to(device), at.to(device), ids.flatten()[at].to(device)
 
     def step(ids, at, words):
         with cast():

@@ -58,7 +58,9 @@ export function taskTable(task: GlueTask): Strips {
   const rates = new Set(task.arms.map((arm) => arm.learning_rate));
   const depths = new Set(task.arms.map((arm) => JSON.stringify(arm.keep)));
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
-  const selects = task.arms.some((arm) => arm.selected);
+  // An arm and choice of blocks of which no rate is selected has all of them shown.
+  const group = (arm: GlueArm) => arm.arm + JSON.stringify(arm.keep);
+  const selects = new Set(task.arms.filter((arm) => arm.selected).map(group));
   return {
     title: taskName(task.task),
     subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
@@ -76,7 +78,7 @@ export function taskTable(task: GlueTask): Strips {
       ]
         .filter(Boolean)
         .join(', '),
-      first: arm.selected || !selects,
+      first: arm.selected || !selects.has(group(arm)),
       apart: '',
       dots: arm.scores.flatMap((run) => {
         if (run.score === null) return [];
