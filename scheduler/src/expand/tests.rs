@@ -134,6 +134,17 @@ fn the_examples_that_ask_for_speed_at_equal_time_and_for_each_effect_are_accepte
 }
 
 #[test]
+fn the_example_with_every_task_tunes_each_checkpoint_at_each_depth_and_rate() {
+    let examples = Task::rows().iter().map(|row| (row.task, 5000)).collect();
+    let glue = Some(scan("glue", DatasetFacts::Glue { examples }));
+    let text = include_str!("../../../examples/glue.json");
+    let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
+    let plan = expand(&job, &Datasets { glue, ..datasets() }).unwrap().plan;
+    // Arms x pre-train seeds; tasks x depths x rates x seeds of each.
+    assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 3 * 3, finetune: 9 * (9 * 3 * 3 * 5), probe: 0 });
+}
+
+#[test]
 fn the_example_job_on_images_is_accepted() {
     let job: JobSpec = serde_json::from_str(include_str!("../../../examples/image-job.json")).unwrap();
     let plan = expand(&job, &with_images(28, 10)).unwrap().plan;
