@@ -251,6 +251,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_block_that_has_not_grown_yet_has_no_points() {
+        let mut training = small(json!({"probe": true}));
+        for blocks in [1, 2, 3] {
+            let gates = [vec![Gate::OPEN; 2 * blocks], vec![Gate::CLOSED; 6 - 2 * blocks]].concat();
+            let found = training.evaluate(&gates);
+            let told: Vec<&str> = found.iter().filter_map(|(name, _)| name.strip_suffix("_cosine")).collect();
+            assert_eq!(told, ["block_1", "block_2", "block_3"][..blocks]);
+            assert_eq!(found.len(), 1 + 3 * blocks, "{found:?}");
+        }
+    }
+
+    #[test]
     fn the_masking_rate_goes_from_its_start_to_its_end_over_the_budget() {
         let mut training = small(json!({"objective": {"rate": 0.5, "rate_end": 0.1}, "micro_batches": 2}));
         let objective = training.recipe.objective;
