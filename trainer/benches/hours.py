@@ -38,7 +38,7 @@ def row(name, size, options, lamina):
     arms = {"whole": compare.recipe(size, "bfloat16"), "drop": compare.recipe(size, "bfloat16", layer_drop=drop)}
     # The mean and not the median: the number of open blocks differs from step to step.
     seconds = {arm: sum(found["turns"]) / len(found["turns"])
-               for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=2).items()}
+               for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP).items()}
     rates = [size["batch"] * compare.LENGTH / seconds[arm] for arm in ["whole", "drop"]]
     hours = [f"{TOKENS / rate / 3600:.1f}" for rate in rates]
     print(f"| {name} | {size['blocks']} x {size['hidden']} | {rates[0]:,.0f} | {rates[1]:,.0f} | {hours[0]} | {hours[1]} |",

@@ -39,7 +39,7 @@ def measure(name, blocks, options, lamina):
         "half": compare.recipe(size | {"blocks": blocks // 2}, "float32"),
         "drop": compare.recipe(size, "float32", layer_drop=drop),
     }
-    arms = lamina.run(arms, options.rounds, options.steps, warmup=2)
+    arms = lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP)
     # The mean and not the median: the number of open blocks differs from step to step.
     seconds = {arm: sum(found["turns"]) / len(found["turns"]) for arm, found in arms.items()}
     rows = arms["drop"]["by_open"]

@@ -32,7 +32,8 @@ void flat(const char* what, const Tensor& x, int64_t n, at::ScalarType type) {
 /// Whether a b is one that oneDNN is asked for directly. For float32, `at::mm` asks MKL, which off Intel's own processors is
 /// up to a third slower.
 bool is_single(const Tensor& a, const Tensor& b) {
-    return a.is_cpu() && a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.numel() && b.numel() && a.size(1) == b.size(0);
+    const bool single = a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat;
+    return a.is_cpu() && single && a.numel() && b.numel() && a.size(1) == b.size(0);
 }
 
 /// a b
@@ -53,10 +54,11 @@ struct Sink {
         if (!matrix.gradient.defined()) return;
         // What the backward pass writes to goes by a pointer.
         const Tensor &gradient = matrix.gradient, &written = matrix.written;
-        TORCH_CHECK(gradient.device() == matrix.value.device() && gradient.scalar_type() == at::kFloat && gradient.is_contiguous() &&
-                        gradient.sizes() == matrix.value.sizes(),
-                    "the gradient of a matrix ", matrix.value.sizes(), " is added up in one piece of float32, beside it and of its sizes, not in ",
-                    gradient.toString(), " ", gradient.sizes());
+        TORCH_CHECK(gradient.device() == matrix.value.device() && gradient.scalar_type() == at::kFloat &&
+                        gradient.is_contiguous() && gradient.sizes() == matrix.value.sizes(),
+                    "the gradient of a matrix ", matrix.value.sizes(),
+                    " is added up in one piece of float32, beside it and of its sizes, not in ", gradient.toString(), " ",
+                    gradient.sizes());
         TORCH_CHECK(written.defined() && written.is_cpu() && written.scalar_type() == at::kByte && written.numel() == 1,
                     "whether a gradient is written is one uint8 on the CPU, not ", written.toString(), " ", written.sizes());
         context->saved_data["gradient"] = matrix.gradient;

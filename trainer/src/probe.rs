@@ -96,8 +96,8 @@ pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
                 // What comes into a block, every second time, came out of the one before.
                 if place.is_multiple_of(2) {
                     // A block that is not there yet changes nothing.
-                    if let Some((before, (cosine, distance))) =
-                        before.as_ref().zip(sums.get_mut((place / 2).wrapping_sub(1)))
+                    if let Some(before) = &before
+                        && let Some((cosine, distance)) = sums.get_mut(place / 2 - 1)
                     {
                         let cosines = Tensor::cosine_similarity(x, before, -1, 1e-12);
                         *cosine += cosines.sum(Kind::Double).double_value(&[]);

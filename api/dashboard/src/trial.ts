@@ -29,3 +29,11 @@ export function keptBlocks(keep: Keep, blocks: number): string {
   if (keep === 'all') return `all ${blocks} blocks`;
   return keep === 'every_other' ? `every other block, ${blocks}` : `first ${keep.first} blocks`;
 }
+
+type OfModel = { arm: string; keep: Keep | null };
+
+/** Equal for what has the same choice of blocks. */
+export const depthOf = ({ keep }: Pick<OfModel, 'keep'>) => JSON.stringify(keep);
+
+/** Equal for what comes from the same arm and choice of blocks. */
+export const modelOf = (row: OfModel) => row.arm + depthOf(row);

@@ -3,7 +3,7 @@
 import { rate, score } from '../format';
 import type { GlueArm, GlueScore, GlueTask } from '../report';
 import { type Scale, scaleOver } from '../strip';
-import { keptBlocks } from '../trial';
+import { depthOf, keptBlocks, modelOf } from '../trial';
 import { runName } from './strips';
 
 export type Run = Pick<GlueScore, 'pretrain_seed' | 'seed'>;
@@ -87,8 +87,7 @@ export function heatMaps(task: GlueTask): HeatMaps | undefined {
   };
 }
 
-const depthOf = (arm: GlueArm) => JSON.stringify(arm.keep);
-const isOfMap = (a: GlueArm, b: GlueArm) => a.arm === b.arm && depthOf(a) === depthOf(b);
+const isOfMap = (a: GlueArm, b: GlueArm) => modelOf(a) === modelOf(b);
 const isSame = (a: Run, b: Run) => a.pretrain_seed === b.pretrain_seed && a.seed === b.seed;
 
 function runsOf(scores: GlueScore[]): Run[] {

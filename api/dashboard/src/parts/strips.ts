@@ -1,7 +1,7 @@
 /** From the report to the rows of a strip table: what stands in each cell. */
 
 import { duration, rate, score, signed, words } from '../format';
-import { keptBlocks, taskName } from '../trial';
+import { depthOf, keptBlocks, modelOf, taskName } from '../trial';
 import type { Comparison, GlueArm, GlueScore, GlueTask, Interval, PretrainArm } from '../report';
 
 export interface Dot {
@@ -56,11 +56,10 @@ export interface Strips {
 
 export function taskTable(task: GlueTask): Strips {
   const rates = new Set(task.arms.map((arm) => arm.learning_rate));
-  const depths = new Set(task.arms.map((arm) => JSON.stringify(arm.keep)));
+  const depths = new Set(task.arms.map(depthOf));
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
   // An arm and choice of blocks of which no rate is selected has all of them shown.
-  const group = (arm: GlueArm) => arm.arm + JSON.stringify(arm.keep);
-  const selects = new Set(task.arms.filter((arm) => arm.selected).map(group));
+  const selects = new Set(task.arms.filter((arm) => arm.selected).map(modelOf));
   return {
     title: taskName(task.task),
     subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
@@ -78,7 +77,7 @@ export function taskTable(task: GlueTask): Strips {
       ]
         .filter(Boolean)
         .join(', '),
-      first: arm.selected || !selects.has(group(arm)),
+      first: arm.selected || !selects.has(modelOf(arm)),
       apart: '',
       dots: arm.scores.flatMap((run) => {
         if (run.score === null) return [];
@@ -115,8 +114,7 @@ export function runName(run: Pick<GlueScore, 'seed' | 'pretrain_seed'>, severalC
 
 /** A selected row stands against the baseline's selected rate, any other against the same rate. */
 function comparisonOf(task: GlueTask, arm: GlueArm): Comparison | undefined {
-  const isOf = (c: Comparison) =>
-    c.arm === arm.arm && c.learning_rate === arm.learning_rate && JSON.stringify(c.keep) === JSON.stringify(arm.keep);
+  const isOf = (c: Comparison) => c.learning_rate === arm.learning_rate && modelOf(c) === modelOf(arm);
   return (arm.selected ? task.selected_comparisons.find(isOf) : undefined) ?? task.comparisons.find(isOf);
 }
 
