@@ -110,7 +110,7 @@ impl Finetuning {
         // Sorted by length, so that little is padding.
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by_key(|&row| examples[row].ids.len());
-        let gates = open(self.model.blocks);
+        let gates = Gate::full_depth(self.model.blocks, self.model.blocks);
         let mut predictions = vec![0.0; order.len()];
         for rows in order.chunks(self.recipe.batch as usize) {
             let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
@@ -138,7 +138,7 @@ impl Training for Finetuning {
     }
 
     fn gates(&self, _moment: &Moment, _micro_batch: u32) -> Vec<Gate> {
-        open(self.blocks())
+        Gate::full_depth(self.model.blocks, self.model.blocks)
     }
 
     fn theta(&self, _moment: &Moment) -> Option<f64> {
@@ -245,11 +245,6 @@ fn labels(examples: &[Example]) -> Vec<f64> {
     examples.iter().map(|example| f64::from(example.label)).collect()
 }
 
-/// Gates that open every sublayer.
-fn open(blocks: u32) -> Vec<Gate> {
-    vec![Gate::OPEN; 2 * blocks as usize]
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -342,7 +337,7 @@ mod tests {
         // A head that spreads its answers around 2.5.
         no_grad(|| {
             let dev: Vec<&Example> = training.glue.dev.iter().collect();
-            let logits = training.logits(&collate(&dev, training.vocabulary.pad()), &open(2), None);
+            let logits = training.logits(&collate(&dev, training.vocabulary.pad()), &Gate::full_depth(2, 2), None);
             let named = training.weights.named();
             let factor = logits.std_dim([0i64].as_slice(), true, false).reciprocal();
             let mean = logits.mean_dim([0i64].as_slice(), false, Kind::Float);
@@ -357,7 +352,7 @@ mod tests {
         let mut files = 0;
         for row in Task::rows() {
             let (task, mut training) = (row.task, tuning(row));
-            let gates = open(2);
+            let gates = Gate::full_depth(2, 2);
             let outputs = match task {
                 Task::StsB => 1,
                 Task::Mnli => 3,

@@ -9,6 +9,7 @@
 //! | [`bert`] | the model, in forward order |
 //! | [`kernel`] | its fused operators |
 //! | [`objective`] | what pre-training learns, with its loss |
+//! | [`block_states`] | what each block of a model does |
 //! | [`optimizer`] | AdamW, LAMB |
 //! | [`recompute`] | a backward pass that makes intermediate values again |
 //! | [`data`], [`metrics`] | text, images and GLUE in, scores out; no tensors |
@@ -17,6 +18,7 @@
 //! | [`device`], [`stopwatch`], [`memory`] | where it runs, how long it takes and what |
 
 pub mod bert;
+pub mod block_states;
 pub mod checkpoint;
 pub mod data;
 pub mod device;

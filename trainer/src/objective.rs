@@ -6,7 +6,7 @@ use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 use crate::bert::encoder::at;
 use crate::bert::{Detector, Encoder, Family, Input, LabelHead, MlmHead, NextSentenceHead, Weights};
-use crate::data::material::PretrainBatch;
+use crate::data::batch::PretrainBatch;
 use crate::device::upload;
 use crate::kernel::Noise;
 use crate::recompute::Tape;

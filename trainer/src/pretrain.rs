@@ -7,13 +7,14 @@ use recipe::{Gate, Images, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
 use crate::bert::{Head, Weights, published};
+use crate::block_states::block_states;
 use crate::data::ahead::Ahead;
+use crate::data::batch::PretrainBatch;
 use crate::data::masking::Order;
-use crate::data::material::{Material, PretrainBatch};
+use crate::data::material::Material;
 use crate::data::vocabulary::Vocabulary;
 use crate::kernel::Noise;
 use crate::objective::{Objective, Part, Replacement};
-use crate::probe;
 use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
@@ -98,6 +99,12 @@ impl Pretraining {
         &self.parts.insert(parts).1
     }
 
+    /// What each open block does on the held-out sequences; `gates` is as in [`Training::evaluate`].
+    pub fn block_states(&self, gates: &[Gate]) -> Vec<BlockState> {
+        let batches: Vec<PretrainBatch> = self.held_out().collect();
+        block_states(&self.objective, &self.weights, &batches, self.recipe.length as usize, gates)
+    }
+
     /// Held-out batches, the same for every trial of the same data.
     pub fn held_out(&self) -> impl Iterator<Item = PretrainBatch> {
         let sequences = self.material.valid_sequences().min(self.recipe.validation_sequences as usize);
@@ -164,7 +171,7 @@ impl Training for Pretraining {
     fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)> {
         let mut evaluation = self.objective.evaluate(self.held_out(), gates);
         if self.recipe.probe {
-            evaluation.extend(probe::blocks(self, gates).iter().flat_map(BlockState::points));
+            evaluation.extend(self.block_states(gates).iter().flat_map(BlockState::points));
         }
         evaluation
     }

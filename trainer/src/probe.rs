@@ -1,15 +1,11 @@
 //! Stage `probe`: what each block of a checkpoint does, and what the model is without it (Veit et al. 2016).
 
-use recipe::report::{BlockProbe, BlockState, ProbeReport};
+use recipe::report::{BlockProbe, ProbeReport};
 use recipe::seeds::{generator, permutation};
 use recipe::{Gate, Pretrain, Probe, Purpose};
-use tch::{Kind, Tensor, no_grad};
 
-use crate::bert::weights::Group;
-use crate::data::material::PretrainBatch;
-use crate::objective::{Part, Replacement};
+use crate::data::batch::PretrainBatch;
 use crate::pretrain::Pretraining;
-use crate::recompute::Tape;
 use crate::train::Training;
 
 /// Looks into `training`, which holds the weights of the checkpoint of `step` and as many held-out sequences as are to be
@@ -35,8 +31,7 @@ pub fn run<E>(
         Ok(loss)
     };
     let validation_loss = loss(training, &whole)?;
-    let gate = |place| if place < 2 * count { Gate::OPEN } else { Gate::CLOSED };
-    let states = blocks(training, &(0..2 * training.blocks() as usize).map(gate).collect::<Vec<_>>());
+    let states = training.block_states(&Gate::full_depth(count as u32, training.blocks()));
     let mut found = Vec::with_capacity(count);
     for state in states {
         let block = state.block as usize - 1;
@@ -80,72 +75,4 @@ fn loss_through(training: &mut Pretraining, blocks: &[usize]) -> f64 {
     training.objective_mut().encoder_mut().go_through((0..2 * count).collect());
     // It names its loss first.
     evaluation[0].1
-}
-
-/// What each block that is there does on the held-out sequences: `gates` opens these, the first ones, without scale.
-pub fn blocks(training: &Pretraining, gates: &[Gate]) -> Vec<BlockState> {
-    let count = gates.iter().step_by(2).filter(|gate| gate.is_open()).count();
-    let batches: Vec<PretrainBatch> = training.held_out().collect();
-    // Sums over tokens of cosine and distance, by block.
-    let mut sums = vec![(0.0, 0.0); count];
-    let (mut tokens, length) = (0, training.recipe().length as usize);
-    for batch in &batches {
-        no_grad(|| {
-            let (mut before, mut place): (Option<Tensor>, usize) = (None, 0);
-            let mut seen = |x: &Tensor| {
-                // What comes into a block, every second time, came out of the one before.
-                if place.is_multiple_of(2) {
-                    // A block that is not there yet changes nothing.
-                    if let Some(before) = &before
-                        && let Some((cosine, distance)) = sums.get_mut(place / 2 - 1)
-                    {
-                        let cosines = Tensor::cosine_similarity(x, before, -1, 1e-12);
-                        *cosine += cosines.sum(Kind::Double).double_value(&[]);
-                        let off = (x - before).norm_scalaropt_dim(2.0, [-1], false);
-                        *distance += off.sum(Kind::Double).double_value(&[]);
-                    }
-                    before = Some(x.shallow_clone());
-                }
-                place += 1;
-            };
-            let input = training.objective().shown(batch);
-            let _ = training.objective().encoder().forward_seen(&input, gates, &mut seen);
-        });
-        tokens += batch.sequences(length) * length;
-    }
-    let norms = gradient_norms(training, &batches, gates);
-    let mean = |sum: f64| sum / tokens as f64;
-    let state = |(block, (&(cosine, distance), gradient_norm)): (u32, (&(f64, f64), f64))| BlockState {
-        block,
-        cosine: mean(cosine),
-        distance: mean(distance),
-        gradient_norm,
-    };
-    (1..).zip(sums.iter().zip(norms)).map(state).collect()
-}
-
-/// Norm of the gradient of the mean loss over `batches` by the weights of each block; 0 for one that is closed.
-fn gradient_norms(training: &Pretraining, batches: &[PretrainBatch], gates: &[Gate]) -> Vec<f64> {
-    let weights = training.weights();
-    let open = weights.open(gates);
-    let labels = batches.iter().map(|batch| batch.labels.len()).sum();
-    for (batch, number) in batches.iter().zip(0..) {
-        let part = Part {
-            labels,
-            parts: batches.len() as u32,
-            noise: None,
-            // As at every evaluation.
-            draws: Replacement { seed: 0, step: u64::MAX, part: number },
-        };
-        let loss = training.objective().loss(batch, gates, &part, None);
-        Tape::default().differentiate(weights, &loss, &open);
-    }
-    let square = |(group, &open): (&Group, &bool)| {
-        let norm = if open { group.whole_gradient().norm().double_value(&[]) } else { 0.0 };
-        group.forget_gradient();
-        norm * norm
-    };
-    let squares: Vec<f64> = weights.groups().iter().zip(&open).map(square).collect();
-    // The first group is what lies outside the blocks.
-    (0..training.blocks() as usize).map(|block| (squares[1 + 2 * block] + squares[2 + 2 * block]).sqrt()).collect()
 }

@@ -351,11 +351,10 @@ impl<'a> Run<'a> {
         let folder = needed(&self.options.corpus);
         emitter.preparing("reading images", 0, 0)?;
         let images = Images::read(folder, recipe.held_out).map_err(DataError::from)?;
-        let mut problems = Problems::default();
+        let mut problems = Problems::at(pointer);
         rule.check_shape(images.shape, recipe.length, &mut problems);
-        let mut problems = problems.into_vec();
+        let problems = problems.into_vec();
         if !problems.is_empty() {
-            problems.iter_mut().for_each(|problem| problem.pointer.insert_str(0, pointer));
             return Err(TrainerError::InvalidRecipe { path: self.options.recipe.clone(), problems });
         }
         if matches!(rule, ImageRule::Classifier { .. }) && images.classes < 2 {
@@ -402,15 +401,7 @@ fn read_recipe(path: &Path) -> Result<TrialSpec, TrainerError> {
     let text = fs::read(path).map_err(TrainerError::io(path))?;
     let spec: TrialSpec =
         serde_json::from_slice(&text).map_err(|source| TrainerError::RecipeSyntax { path: path.to_owned(), source })?;
-    let problems: Vec<_> = spec
-        .recipe
-        .validate()
-        .into_iter()
-        .map(|mut problem| {
-            problem.pointer.insert_str(0, "/recipe");
-            problem
-        })
-        .collect();
+    let problems = spec.validate();
     if problems.is_empty() { Ok(spec) } else { Err(TrainerError::InvalidRecipe { path: path.to_owned(), problems }) }
 }
 

@@ -341,9 +341,7 @@ fn evaluate(
     state: &State,
     emitter: &mut Emitter,
 ) -> Result<Vec<(String, f64)>, TrainerError> {
-    let gate = |block| if block < state.blocks { Gate::OPEN } else { Gate::CLOSED };
-    let gates: Vec<Gate> = (0..training.blocks()).flat_map(|block| [gate(block), gate(block)]).collect();
-    let evaluation = training.evaluate(&gates);
+    let evaluation = training.evaluate(&Gate::full_depth(state.blocks, training.blocks()));
     if let Some((_, loss)) = evaluation.iter().find(|(_, value)| !value.is_finite()) {
         return Err(TrainerError::NonFiniteLoss { step: state.step, loss: *loss });
     }

@@ -149,7 +149,7 @@ fn a_gradient_norm_is_that_of_the_mean_loss() {
     let bench = Bench::new();
     let training = training(&bench, pretrain(5));
     let gates = vec![Gate::OPEN; 6];
-    let found = probe::blocks(&training, &gates);
+    let found = training.block_states(&gates);
     let batches: Vec<_> = training.held_out().collect();
     let labels = batches.iter().map(|batch| batch.labels.len()).sum();
     for batch in &batches {

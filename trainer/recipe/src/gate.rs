@@ -76,6 +76,12 @@ impl Gate {
     pub const OPEN: Gate = Gate { rows: Rows::All, scale: 1.0 };
     pub const CLOSED: Gate = Gate { rows: Rows::None, scale: 1.0 };
 
+    /// The gates of a model with `blocks` blocks of which the first `grown` exist so far: these are open, the others closed.
+    pub fn full_depth(grown: u32, blocks: u32) -> Vec<Gate> {
+        let gate = |block| if block < grown { Gate::OPEN } else { Gate::CLOSED };
+        (0..blocks).flat_map(|block| [gate(block), gate(block)]).collect()
+    }
+
     pub fn is_open(&self) -> bool {
         self.rows != Rows::None
     }

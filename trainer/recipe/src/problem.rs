@@ -20,6 +20,11 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// Collects the problems of an object that stands at `pointer` of its document.
+    pub fn at(pointer: impl Into<String>) -> Self {
+        Self { path: pointer.into(), found: Vec::new() }
+    }
+
     /// Notes a problem at `field` of the current object; an empty `field` means the object itself.
     pub fn add(&mut self, field: &str, message: impl Into<String>) {
         let pointer = if field.is_empty() { self.path.clone() } else { format!("{}/{}", self.path, escape(field)) };

@@ -226,6 +226,15 @@ pub struct TimingArm {
     pub recipe: Pretrain,
 }
 
+impl TrialSpec {
+    /// Every reason why this trial cannot run, at its pointer into the spec; empty means valid.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Problems::at("/recipe");
+        self.recipe.check(&mut problems);
+        problems.into_vec()
+    }
+}
+
 impl Recipe {
     pub const fn stage(&self) -> Stage {
         match self {
@@ -239,13 +248,17 @@ impl Recipe {
     /// Every reason why this recipe cannot run; empty means valid.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
-        match self {
-            Recipe::Timing(timing) => timing.check(&mut problems),
-            Recipe::Pretrain(pretrain) => pretrain.check(&mut problems),
-            Recipe::Finetune(finetune) => finetune.check(&mut problems),
-            Recipe::Probe(probe) => probe.check(&mut problems),
-        }
+        self.check(&mut problems);
         problems.into_vec()
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        match self {
+            Recipe::Timing(timing) => timing.check(problems),
+            Recipe::Pretrain(pretrain) => pretrain.check(problems),
+            Recipe::Finetune(finetune) => finetune.check(problems),
+            Recipe::Probe(probe) => probe.check(problems),
+        }
     }
 }
 
@@ -369,9 +382,8 @@ impl Pretrain {
     /// Every sublayer open that is there at `moment`: a model that grows has not all of them from the start.
     pub fn full_depth(&self, moment: &Moment) -> Vec<Gate> {
         let blocks = self.model.blocks;
-        let there = self.growth.as_ref().map_or(blocks, |growth| growth.blocks_at(moment.share, blocks));
-        let gate = |block| if block < there { Gate::OPEN } else { Gate::CLOSED };
-        (0..blocks).flat_map(|block| [gate(block), gate(block)]).collect()
+        let grown = self.growth.as_ref().map_or(blocks, |growth| growth.blocks_at(moment.share, blocks));
+        Gate::full_depth(grown, blocks)
     }
 
     /// Closed-form share of encoder FLOPs that layer drop or growth saves over a run.

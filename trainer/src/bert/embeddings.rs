@@ -4,7 +4,7 @@ use recipe::Model;
 use tch::Tensor;
 
 use super::dropout::dropout;
-use super::encoder::Input;
+use super::input::Input;
 use super::layout::Family;
 use super::linear::LayerNorm;
 use super::weights::Weights;

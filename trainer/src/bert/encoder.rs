@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use recipe::{Gate, Model, Norm, Rows};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::embeddings::Embeddings;
+use super::input::Input;
 use super::layout::{Family, places};
 use super::linear::{LayerNorm, Linear};
 use super::patches::PatchEmbeddings;
@@ -13,34 +14,6 @@ use super::sublayer::{SITES, Sublayer};
 use super::weights::Weights;
 use crate::kernel::Noise;
 use crate::recompute::Tape;
-
-/// A batch of sequences.
-#[derive(Debug)]
-pub struct Input {
-    /// Token ids `[B, S]`, int64; of images in patches, their values `[B, S - 1, D]`, float32.
-    pub shown: Tensor,
-    /// `[B, S]`, int64: the segment of each token; absent where all are of the first.
-    pub types: Option<Tensor>,
-    /// `[B, S]`, true at tokens, false at padding; absent where there is no padding.
-    mask: Option<Tensor>,
-}
-
-impl Input {
-    /// Sequences without padding; `types` `[B, S]`, int64, where they have two segments.
-    pub fn packed(ids: Tensor, types: Option<Tensor>) -> Self {
-        Self { shown: ids, types, mask: None }
-    }
-
-    /// `patches` `[B, S - 1, D]`, float32: images without the class token.
-    pub fn patches(patches: Tensor) -> Self {
-        Self { shown: patches, types: None, mask: None }
-    }
-
-    /// `ids`, `types` and `mask` `[B, S]`, int64; `mask` is 1 at tokens and 0 at padding.
-    pub fn padded(ids: Tensor, types: Tensor, mask: &Tensor) -> Self {
-        Self { shown: ids, types: Some(types), mask: Some(mask.to_kind(Kind::Bool)) }
-    }
-}
 
 /// What comes before the blocks.
 #[derive(Debug)]
@@ -207,7 +180,7 @@ pub fn at(x: &Tensor, positions: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use recipe::{Seeds, Size};
-    use tch::{Device, no_grad};
+    use tch::{Device, Kind, no_grad};
 
     use super::*;
     use crate::bert::Head;

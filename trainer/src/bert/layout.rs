@@ -5,8 +5,6 @@
 
 use recipe::{Electra, Images, Model, Norm, Pretrain, Sublayer};
 
-use super::sublayer::norm_name;
-
 /// Whose names the encoder's weights have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -294,6 +292,16 @@ fn sublayer(model: &Model, prefix: &str, half: Sublayer) -> Vec<Planned> {
     }
     list.extend(layer_norm(&format!("{prefix}.{}", norm_name(model.norm, half)), h));
     list
+}
+
+/// Published name of the LayerNorm that belongs to a half of a block.
+pub(super) const fn norm_name(norm: Norm, half: Sublayer) -> &'static str {
+    match (norm, half) {
+        (Norm::Post, Sublayer::Attention) => "attention.output.LayerNorm",
+        (Norm::Post, Sublayer::FeedForward) => "output.LayerNorm",
+        (Norm::Pre, Sublayer::Attention) => "attention.ln",
+        (Norm::Pre, Sublayer::FeedForward) => "ln",
+    }
 }
 
 fn linear(name: &str, outputs: i64, inputs: i64, start: Start) -> [Planned; 2] {

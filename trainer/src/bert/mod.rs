@@ -9,6 +9,7 @@ mod dropout;
 pub mod embeddings;
 pub mod encoder;
 pub mod heads;
+pub mod input;
 pub mod layout;
 mod linear;
 pub mod patches;
@@ -16,7 +17,8 @@ pub mod published;
 pub mod sublayer;
 pub mod weights;
 
-pub use encoder::{Encoder, Input};
+pub use encoder::Encoder;
 pub use heads::{Classifier, Detector, LabelHead, MlmHead, NextSentenceHead};
+pub use input::Input;
 pub use layout::{Family, Head};
 pub use weights::Weights;

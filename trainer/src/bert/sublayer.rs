@@ -4,7 +4,7 @@ use recipe::{Gate, Model, Norm, Rows, Sublayer as Half};
 use tch::Tensor;
 
 use super::attention::Attention;
-use super::layout::Family;
+use super::layout::{Family, norm_name};
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
 use crate::device::upload;
@@ -82,16 +82,6 @@ impl Sublayer {
             Norm::Pre => sum,
             Norm::Post => self.norm.forward(&sum),
         }
-    }
-}
-
-/// Published name of the LayerNorm that belongs to a half of a block.
-pub(super) const fn norm_name(norm: Norm, half: Half) -> &'static str {
-    match (norm, half) {
-        (Norm::Post, Half::Attention) => "attention.output.LayerNorm",
-        (Norm::Post, Half::FeedForward) => "output.LayerNorm",
-        (Norm::Pre, Half::Attention) => "attention.ln",
-        (Norm::Pre, Half::FeedForward) => "ln",
     }
 }
 

@@ -3,7 +3,7 @@
 use images::ImageSet;
 use recipe::ImageShape;
 
-use super::material::PretrainBatch;
+use super::batch::PretrainBatch;
 
 /// The images of `set`, which have this shape, at `rows`, as `rule` has them learned.
 pub fn batch(

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use recipe::Mlm;
 use recipe::seeds::{Purpose, below, generator, permutation, uniform};
 
-use super::material::PretrainBatch;
+use super::batch::PretrainBatch;
 use super::tokens::Sequences;
 use super::vocabulary::Vocabulary;
 
