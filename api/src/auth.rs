@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use scheduler::id::TokenId;
+use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret};
 use subtle::ConstantTimeEq;
 

@@ -106,13 +106,13 @@ pub(crate) async fn agent(arguments: AgentArguments) -> Result<()> {
         )
     })?;
     let trainer = find_trainer(arguments.trainer)?;
-    let config = scheduler::agent::Config {
+    let config = agent::Config {
         name: arguments.name,
         labels: BTreeMap::from_iter(arguments.labels),
         slots: arguments.slots,
-        ..scheduler::agent::Config::new(arguments.server, token, home.agent_folder(), trainer)
+        ..agent::Config::new(arguments.server, token, home.agent_folder(), trainer)
     };
-    Ok(scheduler::agent::run(config, shutdown()?).await?)
+    Ok(agent::run(config, shutdown()?).await?)
 }
 
 const TRAINER: &str = "lamina-trainer";

@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: a request that is sent again after a lost answer does its work once.
 
 use axum::http::HeaderMap;
-use scheduler::id::TokenId;
+use protocol::id::TokenId;
 use scheduler::store::IdempotencyKey;
 use sha2::{Digest, Sha256};
 

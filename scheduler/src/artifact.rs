@@ -14,6 +14,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
+use protocol::{Digest, InvalidDigest};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
@@ -25,8 +26,8 @@ const PART: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    #[error("{0:?} is no artifact name: 64 hexadecimal digits in lower case")]
-    Name(String),
+    #[error(transparent)]
+    Name(#[from] InvalidDigest),
     #[error("there is no artifact {0}")]
     NotFound(Digest),
     #[error("the bytes sent have the sha256 {found}, not {named}")]
@@ -53,33 +54,9 @@ pub enum ArtifactError {
     Store(#[from] StoreError),
 }
 
-/// The name of an artifact: hex sha256 of its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(String);
-
-impl Digest {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Two levels, so that no folder gets too large.
-    fn path(&self) -> Path {
-        Path::from(format!("sha256/{}/{}", &self.0[..2], self.0))
-    }
-}
-
-impl std::str::FromStr for Digest {
-    type Err = ArtifactError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fits = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if fits { Ok(Self(text.into())) } else { Err(ArtifactError::Name(text.into())) }
-    }
-}
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+/// The place of an artifact in the store. Two levels, so that no folder gets too large.
+fn object_path(digest: &Digest) -> Path {
+    Path::from(format!("sha256/{}/{digest}", &digest.as_str()[..2]))
 }
 
 /// An artifact, or a part of it, on its way out.
@@ -122,7 +99,7 @@ impl Artifacts {
             Claim::Condemned => return Err(ArtifactError::Condemned(digest.clone())),
             Claim::Absent => (),
         }
-        let upload = self.objects.put_multipart(&digest.path()).await?;
+        let upload = self.objects.put_multipart(&object_path(digest)).await?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
         let received = receive(&mut writer, stream).await;
         let (bytes, found) = match received {
@@ -171,7 +148,7 @@ impl Artifacts {
             None if bytes == 0 => futures::stream::empty().boxed(),
             None => {
                 let options = GetOptions::new().with_range(Some(range.clone()));
-                let found = self.objects.get_opts(&digest.path(), options).await?;
+                let found = self.objects.get_opts(&object_path(digest), options).await?;
                 found.into_stream().map_err(ArtifactError::from).boxed()
             }
         };
@@ -187,7 +164,7 @@ impl Artifacts {
 
     /// Deletes a condemned artifact; that it is gone already is no error.
     pub(crate) async fn delete(&self, digest: &Digest) -> Result<(), ArtifactError> {
-        match self.objects.delete(&digest.path()).await {
+        match self.objects.delete(&object_path(digest)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(self.store.drop_artifact(digest.as_str()).await?),
             Err(error) => Err(error.into()),
         }

@@ -6,7 +6,7 @@ use recipe::{Failure, Report};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::AttemptId;
+use protocol::id::AttemptId;
 
 /// The name of an outcome, where what it owns does not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]

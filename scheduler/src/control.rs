@@ -9,7 +9,8 @@ use recipe::event::Manifest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::{ArtifactError, Artifacts, Digest};
+use protocol::Digest;
+use crate::artifact::{ArtifactError, Artifacts};
 use crate::place::place;
 use crate::policy::Policy;
 use crate::store::{Store, StoreError};

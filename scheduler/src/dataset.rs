@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::protocol::{DatasetFile, DatasetFiles};
+use protocol::{DatasetFile, DatasetFiles};
 
 mod scan;
 pub use scan::scan;

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::JobId;
+use protocol::id::JobId;
+use report::{Facts, TrialFacts};
 
 mod spec;
 pub(crate) use spec::default_length;
@@ -99,6 +100,17 @@ pub struct Job {
     pub summary: JobSummary,
     /// The submission, with its defaults filled in.
     pub spec: JobSpec,
+}
+
+impl Job {
+    /// The facts of the job's report. `trials` are all trials of the job.
+    pub fn facts(&self, trials: Vec<TrialFacts>) -> Facts {
+        let published = self.spec.arms.iter().filter(|arm| !arm.pretrains()).map(|arm| arm.name.clone()).collect();
+        let JobSummary { id, name, arms, baseline, .. } = self.summary.clone();
+        let mut facts = Facts::new(id, name, arms, baseline, published);
+        facts.add(trials);
+        facts
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use recipe::Stage;
 
-use crate::id::{NodeId, TrialId};
+use protocol::id::{NodeId, TrialId};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::id::TokenId;
+use protocol::id::TokenId;
 
 /// Every token starts with it, so that one that was leaked into a log or a repository can be recognised.
 const MARK: &str = "lamina_";

@@ -1,12 +1,11 @@
 //! One recipe with one set of seeds, and the states that it goes through.
 
 use chrono::{DateTime, Utc};
-use recipe::event::Device;
-use recipe::{Failure, Keep, Report, Seeds, Stage, Task, TrialSpec};
+use recipe::{Failure, Keep, Report, Seeds, Stage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::{AttemptId, JobId, TrialId};
+use protocol::id::{AttemptId, JobId, TrialId};
 use crate::policy::Next;
 
 /// The name of a state, where what it owns does not matter.
@@ -161,36 +160,6 @@ pub struct TrialFilter {
     pub stage: Option<Stage>,
     pub arm: Option<String>,
     pub state: Option<TrialState>,
-}
-
-/// A trial as the report sees it: facts only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialFacts {
-    pub id: TrialId,
-    /// Place in the job's expansion, from 0.
-    pub ordinal: u32,
-    pub stage: Stage,
-    pub arm: Option<String>,
-    pub task: Option<Task>,
-    pub learning_rate: Option<f64>,
-    pub spec: TrialSpec,
-    pub fingerprint: String,
-    /// The pre-train trial of a fine-tune trial.
-    pub waits_for: Option<TrialId>,
-    pub state: TrialState,
-    pub failure: Option<Failure>,
-    pub report: Option<Report>,
-    /// Device of the attempt that succeeded, or of the last one.
-    pub device: Option<Device>,
-    /// Node of the same attempt.
-    pub node: Option<String>,
-    pub slot: Option<u32>,
-    pub attempts: u32,
-    /// Wall seconds from placement to outcome, summed over all attempts.
-    pub attempt_seconds: f64,
-    pub created_at: DateTime<Utc>,
-    pub started_at: Option<DateTime<Utc>>,
-    pub finished_at: Option<DateTime<Utc>>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use recipe::Stage;
-use scheduler::id::TrialId;
+use protocol::id::TrialId;
 use scheduler::job::JobSummary;
 use scheduler::trial::{TrialState, TrialView};
 

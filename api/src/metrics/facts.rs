@@ -5,7 +5,7 @@ use prometheus::proto::MetricFamily;
 use recipe::report::{ArmTiming, TimingReport};
 use recipe::{FailureKind, Stage};
 use scheduler::attempt::OutcomeName;
-use scheduler::report::speed_up;
+use report::speed_up;
 use scheduler::store::{Latency, MetricFacts, NewestPoint, ScoreSpread, Work};
 use scheduler::trial::TrialState;
 

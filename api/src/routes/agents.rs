@@ -1,7 +1,7 @@
 //! What agents call: one idempotent exchange.
 
 use axum::extract::State;
-use scheduler::protocol::{SyncRequest, SyncResponse};
+use protocol::{SyncRequest, SyncResponse};
 
 use crate::body::Json;
 use crate::error::Error;

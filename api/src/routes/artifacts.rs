@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scheduler::artifact::Digest;
+use protocol::Digest;
 
 use crate::error::{Error, ProblemDetails};
 use crate::etag;

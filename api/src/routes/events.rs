@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
-use scheduler::id::JobId;
+use protocol::id::JobId;
 use scheduler::job::JobSummary;
 use scheduler::store::{EventRow, Progress, StoreError};
 use serde_json::{Value, json};

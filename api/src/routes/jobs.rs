@@ -7,7 +7,7 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use scheduler::expand::Plan;
-use scheduler::id::JobId;
+use protocol::id::JobId;
 use scheduler::job::{Job, JobSpec, JobSummary};
 use scheduler::store::Submitted;
 use serde::Deserialize;

@@ -2,7 +2,7 @@
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use scheduler::id::NodeId;
+use protocol::id::NodeId;
 use scheduler::node::NodeView;
 
 use crate::error::Error;

@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use scheduler::id::JobId;
-use scheduler::report::{self, Facts, Report};
+use protocol::id::JobId;
+use report::Report;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -47,7 +47,7 @@ pub(crate) async fn get(
     let job = app.store.job(id).await?;
     let trials = app.store.facts(id).await?;
     // Exact tests over many seeds take a while: not on a thread that answers others.
-    let report = tokio::task::spawn_blocking(move || report::report(&Facts::new(&job, trials)))
+    let report = tokio::task::spawn_blocking(move || report::report(&job.facts(trials)))
         .await
         .map_err(Error::internal)?;
     match query.format.unwrap_or_else(|| accepted(&headers)) {

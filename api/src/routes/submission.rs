@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use recipe::Problem;
 use scheduler::artifact::{ArtifactError, Artifacts};
-use scheduler::id::JobId;
-use scheduler::report::Facts;
-use scheduler::submission::{self, Answers, Entry, Lack};
+use protocol::id::JobId;
+use report::TrialFacts;
+use report::submission::{self, Answers, Entry, Lack};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use zip::write::SimpleFileOptions;
@@ -64,8 +64,9 @@ pub(crate) async fn get(
         return Err(Error::NotFound(format!("arm {:?} in this job; its arms are {known}", query.arm)));
     }
     let trials = app.store.facts(id).await?;
-    let facts = Facts::new(&job, trials.clone());
-    let entries = submission::entries(&facts, &trials, &query.arm, query.fill.is_some()).map_err(incomplete)?;
+    let of_arm: Vec<TrialFacts> = trials.iter().filter(|trial| trial.arm.as_ref() == Some(&query.arm)).cloned().collect();
+    let facts = job.facts(trials);
+    let entries = submission::entries(&facts, &of_arm, &query.arm, query.fill.is_some()).map_err(incomplete)?;
     let (mut files, mut lacks) = (Vec::with_capacity(entries.len()), Vec::new());
     for entry in entries {
         match content(&entry, &app.artifacts).await? {

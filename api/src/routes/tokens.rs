@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use scheduler::id::TokenId;
+use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret, TokenView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

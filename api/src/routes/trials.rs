@@ -5,7 +5,7 @@ use axum::response::Response;
 use recipe::Stage;
 use recipe::event::Point;
 use scheduler::attempt::AttemptView;
-use scheduler::id::{JobId, TrialId};
+use protocol::id::{JobId, TrialId};
 use scheduler::store::{LogLine, Series};
 use scheduler::trial::{TrialFilter, TrialState, TrialView};
 use serde::ser::Error as _;

@@ -10,7 +10,7 @@ use recipe::Task;
 use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 
 use super::{DatasetError, DatasetFacts, DatasetKind, Scan, ScannedFile, digest, hash, modified};
-use crate::protocol::DatasetFile;
+use protocol::DatasetFile;
 
 /// Reads a folder or file as a dataset of that kind. Blocking I/O: reads every byte.
 pub fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetError> {

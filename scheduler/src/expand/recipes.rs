@@ -11,7 +11,7 @@ use super::cost::{TRAINING, pretrain_cost};
 use super::{Datasets, NewTrial};
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice, default_length};
-use crate::statistics::mean;
+use report::statistics::mean;
 
 /// The recipe of `arm`, at equal FLOPs with the arm that it is matched to. Where that cannot be, [`check`] says so.
 pub(super) fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {

@@ -6,8 +6,8 @@ use recipe::{Probe, Recipe, Source, TrialSpec, Vocabulary};
 use uuid::Uuid;
 
 use super::{Store, StoreError, read};
-use crate::id::{AttemptId, NodeId, TrialId};
-use crate::protocol::{Assignment, DatasetFiles, Kept};
+use protocol::id::{AttemptId, NodeId, TrialId};
+use protocol::{Assignment, DatasetFiles, Kept};
 
 impl Store {
     /// Everything that should run on the node. What it runs already is only named: it has its inputs, and goes on even

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::{Store, StoreError, read, read_failure, trial, unsigned};
 use crate::attempt::{AttemptView, Outcome, OutcomeName};
-use crate::id::{AttemptId, NodeId, TrialId};
+use protocol::id::{AttemptId, NodeId, TrialId};
 use crate::place::Placement;
 use crate::policy::{History, Next, Policy};
 

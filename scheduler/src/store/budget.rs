@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::{Store, StoreError, read};
 use crate::expand;
-use crate::id::{JobId, TrialId};
+use protocol::id::{JobId, TrialId};
 use crate::job::JobSpec;
 
 impl Store {

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, trial, unsigned};
-use crate::id::{AttemptId, TrialId};
+use protocol::id::{AttemptId, TrialId};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointView {

@@ -10,7 +10,7 @@ use super::{Store, StoreError, read, signed, unsigned};
 use crate::dataset::{DatasetError, DatasetKind, DatasetView, Scan, ScannedFile};
 use crate::expand::{self, Datasets, Expansion};
 use crate::job::{JobSpec, VocabularyChoice};
-use crate::protocol::DatasetFile;
+use protocol::DatasetFile;
 
 /// Why a job cannot be planned.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Store, StoreError, unsigned};
-use crate::id::{AttemptId, JobId, TrialId};
+use protocol::id::{AttemptId, JobId, TrialId};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventRow {

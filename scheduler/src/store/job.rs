@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, read};
 use crate::expand::{Expansion, NewTrial};
-use crate::id::{JobId, TokenId, TrialId};
+use protocol::id::{JobId, TokenId, TrialId};
 use crate::job::{Job, JobSpec, JobStatus, JobSummary, TrialCounts};
 
 /// A client's promise that equal keys mean the same submission.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Store, StoreError, read, unsigned};
-use crate::id::{AttemptId, JobId, TrialId};
+use protocol::id::{AttemptId, JobId, TrialId};
 
 /// One metric of one trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -12,7 +12,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use crate::id::JobId;
+use protocol::id::JobId;
 
 mod assignment;
 mod attempt;

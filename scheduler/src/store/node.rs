@@ -7,10 +7,10 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Store, StoreError, read, signed, unsigned};
-use crate::id::{AttemptId, JobId, NodeId, TrialId};
+use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use crate::node::{NodeView, SlotAttempt, SlotView};
 use crate::place::{Node, Slot, Snapshot, Waiting};
-use crate::protocol::{NodeFacts, SlotFacts};
+use protocol::{NodeFacts, SlotFacts};
 
 /// Queued trials that placement looks at beyond the free slots: some of the first may not suit any of them.
 const LOOK_AHEAD: i64 = 200;

@@ -8,11 +8,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Store, StoreError, attempt, read, signed, unsigned};
-use crate::artifact::Digest;
+use protocol::Digest;
 use crate::attempt::Outcome;
-use crate::id::{AttemptId, JobId, NodeId, TrialId};
+use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use crate::policy::Policy;
-use crate::protocol::{
+use protocol::{
     Acknowledgement, AttemptReport, AttemptState, EndedAs, SequencedEvent, SequencedLine, SyncRequest, SyncResponse,
 };
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Store, StoreError};
-use crate::id::TokenId;
+use protocol::id::TokenId;
 use crate::token::{KnownToken, Scope, Secret, TokenView};
 
 impl Store {

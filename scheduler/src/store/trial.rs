@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use recipe::{Recipe, Stage, TrialSpec};
+use report::{TrialEnd, TrialFacts, TrialStatus};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Store, StoreError, read, read_failure, unsigned};
-use crate::id::{AttemptId, JobId, TrialId};
-use crate::trial::{State, TrialFacts, TrialFilter, TrialState, TrialView};
+use protocol::id::{AttemptId, JobId, TrialId};
+use crate::trial::{State, TrialFilter, TrialState, TrialView};
 
 struct TrialRow {
     id: TrialId,
@@ -165,27 +166,23 @@ impl TrialRow {
     }
 
     fn facts(self) -> Result<TrialFacts, StoreError> {
+        let failure = read_failure("trial", self.id, self.failure_kind, self.failure_message)?;
+        let status = match (self.state, self.report, failure) {
+            (TrialState::Succeeded, Some(report), _) => {
+                TrialStatus::Ended(TrialEnd::Succeeded(read("trial", "report", self.id, report)?))
+            }
+            (TrialState::Failed, _, Some(failure)) => TrialStatus::Ended(TrialEnd::Failed(failure)),
+            (TrialState::Cancelled, ..) => TrialStatus::Cancelled,
+            // The database ties a report to success and a failure to failing, so every other trial has not ended.
+            _ => TrialStatus::Unfinished,
+        };
         Ok(TrialFacts {
             id: self.id,
-            ordinal: self.ordinal as u32,
-            stage: read("trial", "stage", self.id, self.stage.into())?,
-            arm: self.arm,
-            task: self.task.map(|task| read("trial", "task", self.id, task.into())).transpose()?,
-            learning_rate: self.learning_rate,
-            spec: read("trial", "spec", self.id, self.spec)?,
-            fingerprint: self.fingerprint,
             waits_for: self.waits_for,
-            state: self.state,
-            failure: read_failure("trial", self.id, self.failure_kind, self.failure_message)?,
-            report: self.report.map(|report| read("trial", "report", self.id, report)).transpose()?,
+            arm: self.arm,
+            spec: read("trial", "spec", self.id, self.spec)?,
             device: self.device.map(|device| read("attempt", "device", self.id, device)).transpose()?,
-            node: self.node,
-            slot: self.slot.map(|slot| slot as u32),
-            attempts: self.attempts as u32,
-            attempt_seconds: self.attempt_seconds.unwrap_or(0.0),
-            created_at: self.created_at,
-            started_at: self.started_at,
-            finished_at: self.finished_at,
+            status,
         })
     }
 }

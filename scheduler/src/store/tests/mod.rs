@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::artifact::Artifacts;
 use crate::control::Control;
 use crate::dataset::{DatasetKind, scan};
-use crate::id::{AttemptId, JobId, TrialId};
+use protocol::id::{AttemptId, JobId, TrialId};
 use crate::job::JobSpec;
 use crate::policy::Policy;
-use crate::protocol::{
+use protocol::{
     Assignment, AttemptReport, AttemptState, EndedAs, NodeFacts, SequencedEvent, SequencedLine, SlotFacts, SyncRequest,
     SyncResponse,
 };

@@ -1,0 +1,29 @@
+//! Values for the unit tests of the agent.
+
+use serde_json::json;
+
+use protocol::id::{AttemptId, TrialId};
+use protocol::Assignment;
+
+/// An attempt of a small pre-train trial on slot 0 that needs no files.
+pub(crate) fn assignment(attempt: AttemptId) -> Assignment {
+    let recipe = json!({
+        "stage": "pretrain",
+        "model": {"blocks": 2, "hidden": 12, "heads": 2, "intermediate": 20, "norm": "pre"},
+        "learning_rate": {"peak": 1e-3}, "steps": 5, "batch": 2, "length": 16,
+        "corpus": {"name": "wiki"}, "vocabulary": {"kind": "trained", "size": 200}, "validate_every": 5
+    });
+    Assignment {
+        attempt,
+        trial: TrialId::new(),
+        slot: 0,
+        spec: serde_json::from_value(json!({"recipe": recipe})).unwrap(),
+        corpus: None,
+        vocabulary: None,
+        glue: None,
+        checkpoint: None,
+        from: None,
+        resume: None,
+        interrupt: false,
+    }
+}

@@ -1,0 +1,103 @@
+//! Names that come from elsewhere and become paths here.
+
+use std::path::{Path, PathBuf};
+
+use protocol::InvalidDigest;
+
+/// The file of a checkpoint that lists all others.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NameError {
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+    #[error("{0:?} is no plain file name (letters, digits, '.', '_' and '-', not starting with '.')")]
+    Plain(String),
+    #[error("{0:?} is no path inside a folder (parts joined by '/', none of them empty, '.' or '..')")]
+    Path(String),
+}
+
+/// The name of a file in a checkpoint. Lamina itself names these, so the narrowest rule that fits is enough.
+pub(crate) fn plain(name: &str) -> Result<&str, NameError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.bytes().all(allowed) {
+        Ok(name)
+    } else {
+        Err(NameError::Plain(name.to_owned()))
+    }
+}
+
+/// A path inside a dataset, under `folder`. People name these files, so every name that stays inside is taken literally.
+pub(crate) fn inside(folder: &Path, path: &str) -> Result<PathBuf, NameError> {
+    let refused = |part: &str| matches!(part, "" | "." | "..") || part.contains(|c: char| c == '\\' || c.is_control());
+    if path.split('/').any(refused) {
+        return Err(NameError::Path(path.to_owned()));
+    }
+    Ok(folder.join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Component;
+
+    #[test]
+    fn names_of_checkpoint_files_are_plain() {
+        for good in ["model.safetensors", "vocab.txt", "optimizer-0_1.safetensors"] {
+            assert_eq!(plain(good), Ok(good));
+        }
+    }
+
+    #[test]
+    fn paths_of_datasets_may_have_folders_and_any_script() {
+        for good in ["train.tsv", "CoLA/train.tsv", "a b/c.txt.xz", "日本語.txt", "..a", "a..", "wiki-00.txt"] {
+            assert_eq!(inside(Path::new("/data"), good), Ok(Path::new("/data").join(good)));
+        }
+    }
+
+    macro_rules! refused {
+        ($($name:ident: $path:expr;)+) => {$(
+            #[test]
+            fn $name() {
+                assert_eq!(plain($path), Err(NameError::Plain($path.into())));
+                assert_eq!(inside(Path::new("/data"), $path), Err(NameError::Path($path.into())));
+            }
+        )+};
+    }
+
+    refused! {
+        an_empty_name_is_refused: "";
+        the_parent_is_refused: "..";
+        the_folder_itself_is_refused: ".";
+        a_way_up_is_refused: "../token";
+        a_way_up_in_the_middle_is_refused: "CoLA/../../token";
+        a_way_up_at_the_end_is_refused: "CoLA/..";
+        an_absolute_path_is_refused: "/etc/passwd";
+        a_doubled_slash_is_refused: "CoLA//train.tsv";
+        a_trailing_slash_is_refused: "CoLA/";
+        a_backslash_is_refused: "..\\token";
+        a_drive_with_backslash_is_refused: "C:\\token";
+        a_nul_is_refused: "train.tsv\0.txt";
+        a_line_break_is_refused: "train\n.tsv";
+    }
+
+    macro_rules! harmless_in_a_dataset {
+        ($($name:ident: $path:expr;)+) => {$(
+            #[test]
+            fn $name() {
+                assert_eq!(plain($path), Err(NameError::Plain($path.into())));
+                let path = inside(Path::new("/data"), $path).unwrap();
+                assert!(path.strip_prefix("/data").unwrap().components().all(|c| matches!(c, Component::Normal(_))));
+            }
+        )+};
+    }
+
+    harmless_in_a_dataset! {
+        a_percent_encoded_way_up_is_a_literal_name: "%2e%2e%2ftoken";
+        a_doubly_encoded_way_up_is_a_literal_name: "%252e%252e%252ftoken";
+        an_overlong_slash_is_a_literal_name: "..%c0%aftoken";
+        full_width_dots_are_a_literal_name: "．．／token";
+        a_division_slash_is_a_literal_name: "..∕token";
+        a_tilde_is_a_literal_name: "~/token";
+    }
+}

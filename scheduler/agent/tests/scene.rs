@@ -1,0 +1,213 @@
+//! An agent's home, and trainers that are shell scripts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agent::Config;
+use protocol::id::{AttemptId, TrialId};
+use protocol::Assignment;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{Server, TOKEN};
+
+/// What every fake trainer can say. `checkpoint STEP CONTENT` writes a checkpoint as the real one does and prints its event.
+const PRELUDE: &str = r#"#!/bin/sh
+echo "arguments: $*" >&2
+echo "pid: $$" >&2
+while [ $# -gt 0 ]; do
+    case $1 in --out) out=$2;; --corpus) corpus=$2;; --vocabulary) vocabulary=$2;; --from) from=$2;; esac
+    shift
+done
+started() { echo '{"event":"started","fingerprint":"f","device":{"name":"cpu","model":"m","threads":1,"libtorch":"0","trainer":"0"},"total_steps":9}'; }
+progress() { echo "{\"event\":\"progress\",\"step\":$1,\"total_steps\":9,\"trained_seconds\":0.5,\"points\":[]}"; }
+digest() { sha256sum "$1" | cut -d ' ' -f 1; }
+write_checkpoint() {
+    name=checkpoints/$(printf 'step-%012d' "$1")
+    mkdir -p "$out/$name"
+    printf %s "$2" > "$out/$name/model.safetensors"
+    echo "{\"fingerprint\":\"f\",\"step\":$1,\"files\":[{\"name\":\"model.safetensors\",\"sha256\":\"$(digest "$out/$name/model.safetensors")\",\"bytes\":${#2}}]}" > "$out/$name/manifest.json"
+}
+checkpoint() {
+    write_checkpoint "$1" "$2"
+    echo "{\"event\":\"checkpointed\",\"step\":$1,\"trained_seconds\":0.5,\"folder\":\"$name\",\"manifest\":\"$(digest "$out/$name/manifest.json")\"}"
+}
+# `answer NAME CONTENT` writes answers to a test file; `scored` reports them.
+answer() {
+    mkdir -p "$out/predictions"
+    printf %s "$2" > "$out/predictions/$1"
+    answers="$answers${answers:+,}{\"name\":\"$1\",\"rows\":1,\"sha256\":\"$(digest "$out/predictions/$1")\",\"bytes\":${#2}}"
+}
+scored() { echo "{\"event\":\"finished\",\"report\":{\"stage\":\"finetune\",\"steps\":9,\"trained_seconds\":0.5,\"metrics\":{},\"score\":0.5,\"majority_score\":0.5,\"digest\":\"d\",\"predictions\":[$answers]}}"; }
+finished() { echo '{"event":"finished","report":{"stage":"pretrain","steps":9,"trained_seconds":0.5,"tokens":1,"validation_loss":2.5,"digest":"d","checkpoint":"c"}}'; }
+for_ever() { exec sleep 3600; }
+"#;
+
+pub(crate) struct Scene {
+    pub(crate) server: Server,
+    folder: TempDir,
+}
+
+pub(crate) struct RunningAgent {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), agent::Error>>,
+}
+
+impl RunningAgent {
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+impl Scene {
+    /// `trainer`: the body of the trainer's script.
+    pub(crate) async fn new(trainer: &str) -> Self {
+        let scene = Self { server: Server::start().await, folder: tempfile::tempdir().unwrap() };
+        let script = scene.path("trainer");
+        fs::write(&script, format!("{PRELUDE}\n{trainer}\n")).unwrap();
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+        scene
+    }
+
+    /// A path in the scene's own folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A named pipe from which a trainer can wait for the test: `read _ < "$0.NAME"`.
+    pub(crate) fn gate(&self, name: &str) -> Gate {
+        let path = self.path(&format!("trainer.{name}"));
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        Gate { path }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::new(&self.server.url, TOKEN, self.path("agent"), self.path("trainer"));
+        config.name = Some("node".into());
+        config.slots = Some(2);
+        config
+    }
+
+    pub(crate) fn agent(&self) -> RunningAgent {
+        self.agent_with(self.config())
+    }
+
+    pub(crate) fn agent_with(&self, config: Config) -> RunningAgent {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(agent::run(config, shutdown.clone()));
+        RunningAgent { shutdown, task }
+    }
+
+    /// The agent as a process, which can be stopped and killed.
+    pub(crate) fn agent_process(&self) -> AgentProcess {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "agent_process"])
+            .env("LAMINA_TEST_AGENT_SERVER", &self.server.url)
+            .env("LAMINA_TEST_AGENT_FOLDER", self.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        AgentProcess { child }
+    }
+
+    pub(crate) fn is_empty_of_attempts(&self) -> bool {
+        fs::read_dir(self.path("agent/attempts")).unwrap().next().is_none()
+    }
+
+    /// The process id that an attempt's trainer told, once it was heard.
+    pub(crate) async fn trainer_of(&self, attempt: AttemptId) -> u32 {
+        let heard =
+            |world: &crate::server::World| world.heard.get(&attempt).is_some_and(|h| h.after("pid: ").is_some());
+        self.server.until("the trainer has told its process id", heard).await;
+        self.server.heard(attempt).after("pid: ").unwrap().parse().unwrap()
+    }
+}
+
+/// What the process of [`Scene::agent_process`] does.
+pub(crate) fn be_the_agent() {
+    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: started by other tests only"));
+    let folder = PathBuf::from(variable("LAMINA_TEST_AGENT_FOLDER"));
+    let server = variable("LAMINA_TEST_AGENT_SERVER");
+    let config = Config::new(server, TOKEN, folder.join("agent"), folder.join("trainer"));
+    tokio::runtime::Runtime::new().unwrap().block_on(agent::run(config, CancellationToken::new())).unwrap();
+}
+
+pub(crate) struct AgentProcess {
+    child: Child,
+}
+
+impl AgentProcess {
+    pub(crate) fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap().success());
+    }
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        // It may have been killed by the test already.
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+}
+
+pub(crate) struct Gate {
+    path: PathBuf,
+}
+
+impl Gate {
+    /// Lets one waiting reader through.
+    pub(crate) async fn open(&self) {
+        let path = self.path.clone();
+        let opened = tokio::task::spawn_blocking(move || fs::write(path, "\n"));
+        tokio::time::timeout(Duration::from_secs(30), opened)
+            .await
+            .expect("nobody waits at the gate")
+            .unwrap()
+            .unwrap();
+    }
+}
+
+/// An attempt of a small pre-train trial that needs no files.
+pub(crate) fn assignment(slot: u32) -> Assignment {
+    let recipe = json!({
+        "stage": "pretrain",
+        "model": {"blocks": 2, "hidden": 12, "heads": 2, "intermediate": 20, "norm": "pre"},
+        "learning_rate": {"peak": 1e-3}, "steps": 5, "batch": 2, "length": 16,
+        "corpus": {"name": "wiki"}, "vocabulary": {"kind": "trained", "size": 200}, "validate_every": 5
+    });
+    Assignment {
+        attempt: AttemptId::new(),
+        trial: TrialId::new(),
+        slot,
+        spec: serde_json::from_value(json!({"recipe": recipe})).unwrap(),
+        corpus: None,
+        vocabulary: None,
+        glue: None,
+        checkpoint: None,
+        from: None,
+        resume: None,
+        interrupt: false,
+    }
+}
+
+/// Waits for a condition outside the server's world, with a bound.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        look.tick().await;
+    }
+}
+
+/// Whether a process is there; one that only waits to be reaped is not.
+pub(crate) fn lives(process: u32) -> bool {
+    let status = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status"));
+    status.is_ok_and(|text| !text.lines().any(|line| line.starts_with("State:") && line.contains('Z')))
+}

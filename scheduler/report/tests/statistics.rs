@@ -1,0 +1,104 @@
+//! The statistics against SciPy's values (`fixtures/statistics.json`).
+
+use report::statistics::{
+    Summary, brown_forsythe, expected_maximum, holm, mann_whitney, paired_t, welch, wilcoxon_signed_rank,
+    wilson_interval,
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Reference {
+    two_samples: Vec<TwoSamples>,
+    holm: Holm,
+    wilson: Vec<Wilson>,
+    expected_maximum: ExpectedMaximum,
+}
+
+#[derive(Deserialize)]
+struct TwoSamples {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    mean_a: f64,
+    std_a: f64,
+    t_interval_a: [f64; 2],
+    paired_t: PairedT,
+    welch_p: f64,
+    brown_forsythe_p: f64,
+    mann_whitney_exact_p: f64,
+    wilcoxon_exact_p: f64,
+}
+
+#[derive(Deserialize)]
+struct PairedT {
+    p: f64,
+    interval: [f64; 2],
+}
+
+#[derive(Deserialize)]
+struct Holm {
+    p: Vec<f64>,
+    adjusted: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Wilson {
+    failures: usize,
+    n: usize,
+    interval: [f64; 2],
+}
+
+#[derive(Deserialize)]
+struct ExpectedMaximum {
+    scores: Vec<f64>,
+    of_first_k: Vec<f64>,
+}
+
+fn reference() -> Reference {
+    serde_json::from_str(include_str!("fixtures/statistics.json")).unwrap()
+}
+
+#[track_caller]
+fn close(ours: f64, theirs: f64, what: &str) {
+    assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1e-3), "{what}: {ours}, SciPy says {theirs}");
+}
+
+#[track_caller]
+fn close_intervals(ours: Option<[f64; 2]>, theirs: [f64; 2], what: &str) {
+    let ours = ours.unwrap();
+    close(ours[0], theirs[0], what);
+    close(ours[1], theirs[1], what);
+}
+
+#[test]
+fn two_samples_agree_with_scipy() {
+    let cases = reference().two_samples;
+    assert_eq!(cases.iter().map(|case| case.a.len()).collect::<Vec<_>>(), [3, 5, 10, 25]);
+    for case in cases {
+        let summary = Summary::of(&case.a).unwrap();
+        close(summary.mean, case.mean_a, "mean");
+        close(summary.sd.unwrap(), case.std_a, "sd");
+        close_intervals(summary.interval, case.t_interval_a, "t interval");
+        let pairs: Vec<(f64, f64)> = case.a.iter().copied().zip(case.b.iter().copied()).collect();
+        let paired = paired_t(&pairs).unwrap();
+        close(paired.p.unwrap(), case.paired_t.p, "paired t");
+        close_intervals(paired.interval, case.paired_t.interval, "paired interval");
+        close(welch(&case.a, &case.b).unwrap(), case.welch_p, "Welch");
+        close(brown_forsythe(&case.a, &case.b).unwrap(), case.brown_forsythe_p, "Brown-Forsythe");
+        close(mann_whitney(&case.a, &case.b).unwrap(), case.mann_whitney_exact_p, "Mann-Whitney");
+        close(wilcoxon_signed_rank(&pairs).unwrap(), case.wilcoxon_exact_p, "Wilcoxon");
+    }
+}
+
+#[test]
+fn corrections_rates_and_the_best_of_k_agree_with_scipy() {
+    let reference = reference();
+    for (ours, theirs) in holm(&reference.holm.p).into_iter().zip(&reference.holm.adjusted) {
+        close(ours, *theirs, "Holm");
+    }
+    for case in reference.wilson {
+        close_intervals(wilson_interval(case.failures, case.n), case.interval, "Wilson");
+    }
+    for (k, theirs) in (1..).zip(&reference.expected_maximum.of_first_k) {
+        close(expected_maximum(&reference.expected_maximum.scores, k).unwrap(), *theirs, "best of k");
+    }
+}
