@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard dashboard-test build release test check demo bench clean
+.PHONY: help setup dashboard dashboard-test build release test check sqlx demo bench clean
 
 # Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
 # variable, because `eval "$(...)"` would hide a failure.
@@ -46,8 +46,13 @@ test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
 check: setup ## Formatting and lints, warnings are errors
 	@cargo fmt --all --check
 	@$(ENV); cargo clippy --workspace --all-targets -- -D warnings
+	@$(ENV); deploy/with-postgres.sh deploy/sqlx-prepare.sh --check
 	@if command -v shellcheck >/dev/null; then git ls-files -z -- '*.sh' .ci/run | xargs -0 --no-run-if-empty shellcheck; \
 	else echo "check: shell scripts not checked, shellcheck is not installed"; fi
+
+# The compiler checks queries against the files in .sqlx, so that a build needs no database.
+sqlx: setup ## Renew .sqlx after a change to a query or a migration
+	@$(ENV); deploy/with-postgres.sh deploy/sqlx-prepare.sh
 
 demo: release ## Train, compare and report from start to end: make demo [DATA=folder]
 	@$(ENV); deploy/demo.sh "$(DATA)"

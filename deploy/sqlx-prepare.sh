@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Writes what the compiler needs to know about each query into .sqlx/, so that a fresh clone builds without a database:
+# Describes each query to the compiler in .sqlx/, so that a fresh clone builds without a database. After a change to a query
+# or a migration, run it (`make sqlx`) and commit the files.
 #
-#   deploy/with-postgres.sh deploy/sqlx-prepare.sh
+#   deploy/with-postgres.sh deploy/sqlx-prepare.sh            renew .sqlx
+#   deploy/with-postgres.sh deploy/sqlx-prepare.sh --check    fail if .sqlx is not up to date; change nothing
 #
-# Run it after a change to a query or a migration, and commit what it wrote. It needs psql beside the server.
+# It needs psql beside the server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,20 +14,26 @@ name=lamina_prepare_$$
 psql --quiet "$admin" --command "create database $name"
 stop() { psql --quiet "$admin" --command "drop database $name with (force)"; }
 trap stop EXIT
-# The path of a URL is the database; its query, if any, stays.
+# The path of a URL names the database; its query, if there is one, stays.
 url=$(sed -E "s#^([a-z]+://[^/?]*)/?[^?]*#\1/$name#" <<<"$admin")
-# The runner's own table is part of the schema that the queries are checked against.
+# One query reads the table in which the migrations are counted, so that table belongs to the schema.
 psql --quiet --set ON_ERROR_STOP=1 "$url" --command "create table _sqlx_migrations (
     version bigint primary key, description text not null, installed_on timestamptz not null default now(),
     success boolean not null, checksum bytea not null, execution_time bigint not null)"
 for file in migrations/*.sql; do psql --quiet --set ON_ERROR_STOP=1 "$url" --file "$file"; done
 
-# Written beside and then exchanged, so that a query that fails to check leaves the old data alone.
+# The files are written to a folder beside .sqlx, which then takes its place: a query that fails leaves .sqlx alone.
 fresh=$(mktemp -d "$PWD/.sqlx.XXXXXX")
 trap 'rm -rf "$fresh"; stop' EXIT
-# The macros look at the database only when they are expanded anew.
+# Only a crate that is compiled again asks the database.
 touch scheduler/src/lib.rs
 SQLX_OFFLINE=false DATABASE_URL=$url SQLX_OFFLINE_DIR=$fresh cargo check --package scheduler --all-targets --all-features
+if [[ ${1:-} == --check ]]; then
+    diff --recursive --brief .sqlx "$fresh" ||
+        { echo "sqlx-prepare: .sqlx does not match the queries: run make sqlx and commit the result" >&2; exit 1; }
+    echo "sqlx-prepare: .sqlx is up to date"
+    exit
+fi
 rm -rf .sqlx
 mv "$fresh" .sqlx
 chmod 755 .sqlx

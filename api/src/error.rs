@@ -192,6 +192,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::NotFound { what, id } => Self::NotFound(format!("{what} {id}")),
             StoreError::Conflict(message) => Self::Conflict(message),
+            StoreError::Refused(refused) => Self::Conflict(refused.to_string()),
             other => Self::internal(other),
         }
     }

@@ -109,7 +109,7 @@ impl Artifacts {
                 return Err(error);
             }
         };
-        if found != digest.0 {
+        if found != digest.as_str() {
             writer.abort().await?;
             return Err(ArtifactError::Mismatch { named: digest.clone(), found });
         }

@@ -9,11 +9,11 @@ use recipe::event::Manifest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use protocol::Digest;
 use crate::artifact::{ArtifactError, Artifacts};
 use crate::place::place;
 use crate::policy::Policy;
 use crate::store::{Store, StoreError};
+use protocol::Digest;
 
 /// Time between two rounds when nothing is announced.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -32,8 +32,8 @@ pub struct Control {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Did {
     pub reaped: usize,
-    pub cancelled: u64,
-    pub released: u64,
+    pub cancelled: usize,
+    pub released: usize,
     pub placed: usize,
     pub announced: usize,
 }
@@ -90,14 +90,14 @@ impl Control {
     }
 
     /// Ends what is left of cancelled jobs.
-    pub async fn cancel(&self) -> Result<u64, StoreError> {
+    pub async fn cancel(&self) -> Result<usize, StoreError> {
         self.store.cancel_trials(None).await
     }
 
     /// Queues, or cancels, the trials whose pre-train or timing trial has ended.
-    pub async fn unblock(&self) -> Result<u64, StoreError> {
+    pub async fn unblock(&self) -> Result<usize, StoreError> {
         self.store.settle_budgets().await?;
-        self.store.release_waiting().await
+        self.store.unblock_trials().await
     }
 
     /// Opens attempts for queued trials on free slots.

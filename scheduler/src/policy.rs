@@ -63,19 +63,26 @@ pub enum Next {
         failure: Failure,
     },
     Pause,
+    Cancel,
 }
 
 impl Policy {
-    /// What follows from `outcome`, given how the trial's earlier attempts ended. `None` for a cancelled attempt: whoever
-    /// cancelled it has already said what becomes of the trial.
-    pub fn next(&self, outcome: Outcome, earlier: History, pausing: bool) -> Option<Next> {
+    /// How long an attempt may stand still before its trainer has started: its inputs are fetched meanwhile, which moves
+    /// no step.
+    pub fn stall_before_start(&self) -> Duration {
+        6 * self.stall
+    }
+
+    /// The consequence of `outcome` for the trial, given how its earlier attempts ended. `pausing`: the attempt was
+    /// interrupted to pause the trial.
+    pub fn next(&self, outcome: Outcome, earlier: History, pausing: bool) -> Next {
         let requeue = |after| Next::Requeue { after, forget_checkpoint: false };
-        Some(match outcome {
+        match outcome {
             Outcome::Succeeded { report } => Next::Succeed { report },
             Outcome::Failed { failure } => {
                 let failures = earlier.failed + 1;
                 if !failure.kind.is_retryable() || failures >= self.failed_attempts {
-                    return Some(Next::Fail { failure });
+                    return Next::Fail { failure };
                 }
                 Next::Requeue {
                     after: self.backoff * 2u32.saturating_pow(failures - 1),
@@ -88,8 +95,8 @@ impl Policy {
                 Next::Fail { failure: Failure { kind: FailureKind::Crashed, message } }
             }
             Outcome::Lost | Outcome::Preempted => requeue(Duration::ZERO),
-            Outcome::Cancelled => return None,
-        })
+            Outcome::Cancelled => Next::Cancel,
+        }
     }
 }
 
@@ -105,7 +112,7 @@ mod tests {
     #[test]
     fn a_failure_that_only_depends_on_recipe_and_data_is_not_tried_again() {
         for kind in FailureKind::ALL {
-            let next = Policy::default().next(failed(kind), History::default(), false).unwrap();
+            let next = Policy::default().next(failed(kind), History::default(), false);
             assert_eq!(matches!(next, Next::Requeue { .. }), kind.is_retryable(), "{kind:?}");
         }
     }
@@ -114,7 +121,7 @@ mod tests {
     fn retries_wait_longer_each_time_and_end_at_the_budget() {
         let policy = Policy { failed_attempts: 4, ..Policy::default() };
         let waits: Vec<Option<u64>> = (0..4)
-            .map(|n| match policy.next(failed(FailureKind::Crashed), History { failed: n, lost: 19 }, false).unwrap() {
+            .map(|n| match policy.next(failed(FailureKind::Crashed), History { failed: n, lost: 19 }, false) {
                 Next::Requeue { after, forget_checkpoint } => {
                     assert!(!forget_checkpoint);
                     Some(after.as_secs())
@@ -127,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_corrupt_checkpoint_is_forgotten() {
-        let next = Policy::default().next(failed(FailureKind::CorruptCheckpoint), History::default(), false).unwrap();
+        let next = Policy::default().next(failed(FailureKind::CorruptCheckpoint), History::default(), false);
         assert!(matches!(next, Next::Requeue { forget_checkpoint: true, .. }));
     }
 
@@ -141,8 +148,8 @@ mod tests {
                 attempts += 1;
                 let outcome = if lost { Outcome::Lost } else { failed(FailureKind::Crashed) };
                 match policy.next(outcome, history, false) {
-                    Some(Next::Requeue { .. }) if lost => history.lost += 1,
-                    Some(Next::Requeue { .. }) => history.failed += 1,
+                    Next::Requeue { .. } if lost => history.lost += 1,
+                    Next::Requeue { .. } => history.failed += 1,
                     _ => break,
                 }
             }

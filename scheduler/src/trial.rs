@@ -1,12 +1,13 @@
 //! One recipe with one set of seeds, and the states that it goes through.
 
 use chrono::{DateTime, Utc};
-use recipe::{Failure, Keep, Report, Seeds, Stage};
+use recipe::{Failure, FailureKind, Keep, Report, Seeds, Stage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use protocol::id::{AttemptId, JobId, TrialId};
+use crate::attempt::OutcomeName;
 use crate::policy::Next;
+use protocol::id::{AttemptId, JobId, TrialId};
 
 /// The name of a state, where what it owns does not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
@@ -77,6 +78,28 @@ impl State {
         }
     }
 
+    /// The state in which a trial begins.
+    pub const fn first(waits_for: Option<TrialId>) -> Self {
+        match waits_for {
+            Some(waits_for) => Self::Blocked { waits_for },
+            None => Self::Queued { after_seconds: 0.0 },
+        }
+    }
+
+    /// Blocked -> Queued if the trial that it waits for succeeded, Cancelled if that trial failed or was cancelled.
+    pub fn unblock(self, awaited: TrialState) -> Result<Self, Refused> {
+        match (self, awaited) {
+            (Self::Blocked { .. }, TrialState::Succeeded) => Ok(Self::Queued { after_seconds: 0.0 }),
+            (Self::Blocked { .. }, TrialState::Failed | TrialState::Cancelled) => Ok(Self::Cancelled),
+            (other, _) => Err(other.refuse("be unblocked")),
+        }
+    }
+
+    /// Blocked, Queued, Running or Paused -> Cancelled.
+    pub fn cancel(self) -> Result<Self, Refused> {
+        if self.name().is_ended() { Err(self.refuse("be cancelled")) } else { Ok(Self::Cancelled) }
+    }
+
     /// Queued -> Running.
     pub fn place(self, attempt: AttemptId) -> Result<Self, Refused> {
         match self {
@@ -85,7 +108,7 @@ impl State {
         }
     }
 
-    /// Running -> what policy decided when that very attempt ended.
+    /// Running -> the state that the policy decided on when `ended`, the trial's open attempt, ended.
     pub fn end(self, ended: AttemptId, next: Next) -> Result<Self, Refused> {
         match self {
             Self::Running { attempt } if attempt == ended => Ok(match next {
@@ -93,12 +116,13 @@ impl State {
                 Next::Requeue { after, .. } => Self::Queued { after_seconds: after.as_secs_f64() },
                 Next::Fail { failure } => Self::Failed { failure },
                 Next::Pause => Self::Paused,
+                Next::Cancel => Self::Cancelled,
             }),
             other => Err(other.refuse("end this attempt")),
         }
     }
 
-    /// Queued -> Paused. One that runs is paused by ending its attempt, one that is blocked would not run anyway.
+    /// Queued -> Paused. A running trial is paused by ending its attempt; a blocked trial does not run anyway.
     pub fn pause(self) -> Result<Self, Refused> {
         match self {
             Self::Queued { .. } => Ok(Self::Paused),
@@ -119,6 +143,23 @@ impl State {
     }
 }
 
+/// Why a trial does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "for", rename_all = "snake_case")]
+pub enum WaitReason {
+    /// Another trial has to succeed first: the pre-train trial whose checkpoint this one starts from, or the timing trial
+    /// that decides how many steps its budget allows.
+    Trial { stage: Stage, state: TrialState },
+    /// The last attempt did not succeed, and the next one starts at `at`.
+    Retry { attempt: u32, outcome: OutcomeName, failure: Option<FailureKind>, at: DateTime<Utc> },
+    /// No node is connected.
+    Node,
+    /// A timing trial needs a node on which nothing else runs.
+    IdleNode,
+    /// Every suitable slot is in use.
+    Slot,
+}
+
 /// A trial as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrialView {
@@ -135,8 +176,8 @@ pub struct TrialView {
     pub seeds: Seeds,
     pub state: TrialState,
     pub waits_for: Option<TrialId>,
-    /// What a trial that does not run is waiting for, in words.
-    pub pending_reason: Option<String>,
+    /// Why a blocked or queued trial does not run yet, or why a cancelled one was never tried; absent otherwise.
+    pub waiting: Option<WaitReason>,
     pub step: u64,
     pub total_steps: Option<u64>,
     pub trained_seconds: f64,
@@ -185,10 +226,34 @@ mod tests {
         for ended in [State::Cancelled, State::Failed { failure }] {
             assert!(ended.clone().place(AttemptId::new()).is_err());
             assert!(ended.clone().end(AttemptId::new(), Next::Pause).is_err());
+            assert!(ended.clone().unblock(TrialState::Succeeded).is_err());
+            assert!(ended.clone().cancel().is_err());
             assert!(ended.clone().pause().is_err());
             assert!(ended.resume().is_err());
         }
         assert!(State::Blocked { waits_for: TrialId::new() }.place(AttemptId::new()).is_err());
         assert!(State::Paused.place(AttemptId::new()).is_err());
+    }
+
+    #[test]
+    fn a_blocked_trial_follows_the_trial_that_it_waits_for() {
+        let blocked = State::first(Some(TrialId::new()));
+        assert_eq!(blocked.clone().unblock(TrialState::Succeeded), Ok(State::Queued { after_seconds: 0.0 }));
+        for awaited in [TrialState::Failed, TrialState::Cancelled] {
+            assert_eq!(blocked.clone().unblock(awaited), Ok(State::Cancelled));
+        }
+        for awaited in [TrialState::Blocked, TrialState::Queued, TrialState::Running, TrialState::Paused] {
+            assert!(blocked.clone().unblock(awaited).is_err());
+        }
+        assert!(State::first(None).unblock(TrialState::Succeeded).is_err());
+    }
+
+    #[test]
+    fn every_trial_that_has_not_ended_can_be_cancelled() {
+        let (waits_for, attempt) = (TrialId::new(), AttemptId::new());
+        let queued = State::Queued { after_seconds: 1.0 };
+        for open in [State::Blocked { waits_for }, queued, State::Running { attempt }, State::Paused] {
+            assert_eq!(open.cancel(), Ok(State::Cancelled));
+        }
     }
 }

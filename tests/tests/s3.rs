@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
-use reqwest::Client;
 use protocol::Digest;
+use reqwest::Client;
 use scheduler::artifact::{ArtifactError, Artifacts};
 use scheduler::control::Control;
 use scheduler::policy::Policy;

@@ -13,6 +13,7 @@ use scheduler::trial::TrialView;
 use super::client::{Client, Connection};
 use super::table::{lay_out, left, right, terminal_width, whole};
 use super::text;
+use super::waiting;
 use crate::page::Page;
 
 #[derive(Args)]
@@ -118,7 +119,8 @@ fn score(trial: &TrialView) -> Option<f64> {
 }
 
 fn trial_row(trial: &TrialView) -> Vec<String> {
-    let reason = trial.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| trial.pending_reason.clone());
+    let failure = trial.failure.as_ref().map(|failure| failure.message.clone());
+    let reason = failure.or_else(|| trial.waiting.as_ref().map(waiting::words));
     vec![
         trial.id.to_string(),
         trial.stage.name().into(),

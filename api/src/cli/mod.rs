@@ -18,6 +18,7 @@ mod submit;
 mod table;
 pub(crate) mod text;
 mod token;
+mod waiting;
 mod watch;
 
 use std::process::ExitCode;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use recipe::Stage;
 use protocol::id::TrialId;
+use recipe::Stage;
 use scheduler::job::JobSummary;
 use scheduler::trial::{TrialState, TrialView};
 
 use super::text;
+use super::waiting;
 
 pub(super) trait View {
     /// Shows the state of a job at the server's time `now`.
@@ -76,7 +77,7 @@ fn state(trials: &[&TrialView]) -> String {
         _ if running > 0 || ended > 0 => format!("{ended} of {all} trials"),
         _ if count(TrialState::Queued) > 0 => "queued".into(),
         _ if count(TrialState::Paused) > 0 => "paused".into(),
-        _ => "waits for its pre-train".into(),
+        _ => trials[0].waiting.as_ref().map(waiting::words).unwrap_or_default(),
     };
     if failed > 0 { format!("{what}, {failed} failed") } else { what }
 }
@@ -218,6 +219,7 @@ impl View for Lines {
 mod tests {
     use super::*;
     use scheduler::job::TrialCounts;
+    use scheduler::trial::WaitReason;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -242,8 +244,10 @@ mod tests {
 
     #[test]
     fn groups_follow_the_stages_and_the_arms_of_the_job() {
+        let waiting = Some(WaitReason::Trial { stage: Stage::Pretrain, state: TrialState::Running });
+        let blocked = TrialView { waiting, ..trial("finetune", "pld", "blocked", 0) };
         let trials = [
-            trial("finetune", "pld", "blocked", 0),
+            blocked,
             trial("pretrain", "pld", "running", 50),
             trial("pretrain", "pre-ln", "succeeded", 200),
             trial("finetune", "pre-ln", "succeeded", 200),
@@ -257,7 +261,7 @@ mod tests {
                 ("pre-train", "pre-ln", 1.0, "done"),
                 ("pre-train", "pld", 0.25, "step 50 of 200"),
                 ("fine-tune", "pre-ln", 0.75, "1 of 2 trials"),
-                ("fine-tune", "pld", 0.0, "waits for its pre-train"),
+                ("fine-tune", "pld", 0.0, "waits for its pre-train trial, which is running"),
             ]
         );
     }

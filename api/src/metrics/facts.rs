@@ -4,8 +4,8 @@
 use prometheus::proto::MetricFamily;
 use recipe::report::{ArmTiming, TimingReport};
 use recipe::{FailureKind, Stage};
-use scheduler::attempt::OutcomeName;
 use report::speed_up;
+use scheduler::attempt::OutcomeName;
 use scheduler::store::{Latency, MetricFacts, NewestPoint, ScoreSpread, Work};
 use scheduler::trial::TrialState;
 

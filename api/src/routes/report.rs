@@ -47,9 +47,8 @@ pub(crate) async fn get(
     let job = app.store.job(id).await?;
     let trials = app.store.facts(id).await?;
     // Exact tests over many seeds take a while: not on a thread that answers others.
-    let report = tokio::task::spawn_blocking(move || report::report(&job.facts(trials)))
-        .await
-        .map_err(Error::internal)?;
+    let report =
+        tokio::task::spawn_blocking(move || report::report(&job.facts(trials))).await.map_err(Error::internal)?;
     match query.format.unwrap_or_else(|| accepted(&headers)) {
         Format::Json => {
             let body = serde_json::to_vec(&report).map_err(Error::internal)?;

@@ -5,11 +5,11 @@ use std::io::{Cursor, Write};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use recipe::Problem;
-use scheduler::artifact::{ArtifactError, Artifacts};
 use protocol::id::JobId;
+use recipe::Problem;
 use report::TrialFacts;
 use report::submission::{self, Answers, Entry, Lack};
+use scheduler::artifact::{ArtifactError, Artifacts};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use zip::write::SimpleFileOptions;
@@ -64,7 +64,8 @@ pub(crate) async fn get(
         return Err(Error::NotFound(format!("arm {:?} in this job; its arms are {known}", query.arm)));
     }
     let trials = app.store.facts(id).await?;
-    let of_arm: Vec<TrialFacts> = trials.iter().filter(|trial| trial.arm.as_ref() == Some(&query.arm)).cloned().collect();
+    let of_arm: Vec<TrialFacts> =
+        trials.iter().filter(|trial| trial.arm.as_ref() == Some(&query.arm)).cloned().collect();
     let facts = job.facts(trials);
     let entries = submission::entries(&facts, &of_arm, &query.arm, query.fill.is_some()).map_err(incomplete)?;
     let (mut files, mut lacks) = (Vec::with_capacity(entries.len()), Vec::new());

@@ -2,10 +2,10 @@
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
+use protocol::id::{JobId, TrialId};
 use recipe::Stage;
 use recipe::event::Point;
 use scheduler::attempt::AttemptView;
-use protocol::id::{JobId, TrialId};
 use scheduler::store::{LogLine, Series};
 use scheduler::trial::{TrialFilter, TrialState, TrialView};
 use serde::ser::Error as _;
@@ -60,7 +60,7 @@ pub(crate) async fn list(
         _ => None,
     })?;
     let filter = TrialFilter { stage: query.stage, arm: query.arm, state: query.state };
-    let trials = app.store.trials(job, &filter, limit + 1, after).await?;
+    let trials = app.store.trials(job, &filter, &app.policy, limit + 1, after).await?;
     if trials.is_empty() {
         app.store.job(job).await?;
     }
@@ -141,7 +141,7 @@ pub(crate) async fn get(
     Query(query): Query<PointsQuery>,
 ) -> Result<Json<TrialDetail>, Error> {
     let most = most_points(query.points, DEFAULT_POINTS)?;
-    let trial = app.store.trial(id).await?;
+    let trial = app.store.trial(id, &app.policy).await?;
     let attempts = app.store.attempts(id).await?;
     Ok(Json(TrialDetail { trial, points: app.store.points(id, most).await?, attempts }))
 }
@@ -212,7 +212,7 @@ pub(crate) async fn logs(
     let limit = page::limit(query.limit)?;
     let lines = app.store.logs(trial, query.after.unwrap_or(0), limit + 1).await?;
     if lines.is_empty() {
-        app.store.trial(trial).await?;
+        app.store.trial(trial, &app.policy).await?;
     }
     Ok(Json(Page::new(lines, limit, |line| line.id.to_string())))
 }

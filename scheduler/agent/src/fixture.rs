@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use protocol::id::{AttemptId, TrialId};
 use protocol::Assignment;
+use protocol::id::{AttemptId, TrialId};
 
 /// An attempt of a small pre-train trial on slot 0 that needs no files.
 pub(crate) fn assignment(attempt: AttemptId) -> Assignment {

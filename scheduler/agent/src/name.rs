@@ -2,15 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use protocol::InvalidDigest;
-
 /// The file of a checkpoint that lists all others.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
-    #[error(transparent)]
-    Digest(#[from] InvalidDigest),
     #[error("{0:?} is no plain file name (letters, digits, '.', '_' and '-', not starting with '.')")]
     Plain(String),
     #[error("{0:?} is no path inside a folder (parts joined by '/', none of them empty, '.' or '..')")]

@@ -14,7 +14,7 @@ use crate::client::{Backoff, Client, ClientError};
 use crate::inputs::Layout;
 use crate::journal::Journal;
 use crate::name::{self, MANIFEST, NameError};
-use protocol::Digest;
+use protocol::{Digest, InvalidDigest};
 
 /// As on the trainer's own disk, the last two checkpoints are worth keeping: older ones are not sent when sending is slow.
 const KEPT: usize = 2;
@@ -43,6 +43,8 @@ enum UploadError {
     Io(#[from] io::Error),
     #[error("its manifest has sha256 {actual}, not {expected}")]
     Manifest { expected: Digest, actual: Digest },
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
     #[error(transparent)]
     Name(#[from] NameError),
     #[error("{file} was not taken")]

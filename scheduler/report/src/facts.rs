@@ -68,13 +68,7 @@ pub enum TrialStatus {
 
 impl Facts {
     /// The facts of a job before any of its trials is looked at. [`Facts::add`] completes them.
-    pub fn new(
-        job: JobId,
-        name: String,
-        arms: Vec<String>,
-        baseline: String,
-        published: BTreeSet<String>,
-    ) -> Self {
+    pub fn new(job: JobId, name: String, arms: Vec<String>, baseline: String, published: BTreeSet<String>) -> Self {
         Self {
             job,
             name,

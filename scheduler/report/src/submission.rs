@@ -154,7 +154,9 @@ fn answering<'a>(
     let scored: Vec<_> = of_task
         .into_iter()
         .filter_map(|(trial, recipe)| match &trial.status {
-            TrialStatus::Ended(TrialEnd::Succeeded(Report::Finetune(report))) if report.score.is_finite() => Some((trial, recipe, report)),
+            TrialStatus::Ended(TrialEnd::Succeeded(Report::Finetune(report))) if report.score.is_finite() => {
+                Some((trial, recipe, report))
+            }
             _ => None,
         })
         .collect();

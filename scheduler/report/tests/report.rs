@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use protocol::id::{JobId, TrialId};
 use recipe::event::Device;
 use recipe::report::{
     ArmMemory, ArmTiming, BlockProbe, BlockState, FinetuneReport, OpenMemory, OpenTiming, PretrainReport, ProbeReport,
@@ -12,7 +13,6 @@ use recipe::{
     Dataset, Decay, Failure, FailureKind, Finetune, Keep, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
     Probe, Published, Recipe, Seeds, Size, Source, Stage, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
-use protocol::id::{JobId, TrialId};
 use report::{Comparison, EndedTrial, Facts, GlueArm, Report, TrialEnd, TrialFacts, TrialStatus, report};
 use serde_json::json;
 

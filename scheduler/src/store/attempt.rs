@@ -3,11 +3,11 @@
 use recipe::{Failure, FailureKind};
 use sqlx::PgConnection;
 
-use super::{Store, StoreError, read, read_failure, trial, unsigned};
+use super::{Store, StoreError, read, read_failure, transition, unsigned};
 use crate::attempt::{AttemptView, Outcome, OutcomeName};
-use protocol::id::{AttemptId, NodeId, TrialId};
 use crate::place::Placement;
 use crate::policy::{History, Next, Policy};
+use protocol::id::{AttemptId, NodeId, TrialId};
 
 impl Store {
     /// The attempts of a trial, the first one first.
@@ -58,7 +58,7 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         let Some(instance) = instance else { return Ok(false) };
-        let trial = trial::lock(&mut transaction, placement.trial).await?;
+        let Some(trial) = transition::lock(&mut transaction, placement.trial).await? else { return Ok(false) };
         let attempt = AttemptId::new();
         let Ok(running) = trial.state.place(attempt) else { return Ok(false) };
         let opened = sqlx::query!(
@@ -86,20 +86,21 @@ impl Store {
         if opened.rows_affected() == 0 {
             return Ok(false);
         }
-        trial::save(&mut transaction, placement.trial, &running).await?;
+        transition::save(&mut transaction, &[(placement.trial, running)]).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     /// Ends attempts whose lease has run out, and those that live but do not move. Returns how many.
     pub(crate) async fn reap(&self, policy: &Policy) -> Result<usize, StoreError> {
-        let stall = policy.stall.as_secs_f64();
         let due = sqlx::query_scalar!(
             r#"select id as "id: AttemptId" from attempt
                where ended_at is null
-                 and (leased_until < now() or moved_at < now() - make_interval(secs => $1) * stall_patience(started_at))
+                 and (leased_until < now()
+                      or moved_at < now() - make_interval(secs => case when started_at is null then $2::float8 else $1::float8 end))
                order by id"#,
-            stall
+            policy.stall.as_secs_f64(),
+            policy.stall_before_start().as_secs_f64()
         )
         .fetch_all(&self.pool)
         .await?;
@@ -111,7 +112,6 @@ impl Store {
     }
 
     async fn reap_attempt(&self, id: AttemptId, policy: &Policy) -> Result<bool, StoreError> {
-        let stall = policy.stall.as_secs_f64();
         let mut transaction = self.pool.begin().await?;
         // It may have been extended or ended since it was found.
         let row = sqlx::query!(
@@ -119,10 +119,12 @@ impl Store {
                       extract(epoch from now() - moved_at)::float8 as "still_seconds!"
                from attempt
                where id = $1 and ended_at is null
-                 and (leased_until < now() or moved_at < now() - make_interval(secs => $2) * stall_patience(started_at))
+                 and (leased_until < now()
+                      or moved_at < now() - make_interval(secs => case when started_at is null then $3::float8 else $2::float8 end))
                for update skip locked"#,
             id.0,
-            stall
+            policy.stall.as_secs_f64(),
+            policy.stall_before_start().as_secs_f64()
         )
         .fetch_optional(&mut *transaction)
         .await?;
@@ -183,7 +185,12 @@ pub(super) async fn end(
     outcome: Outcome,
     policy: &Policy,
 ) -> Result<(), StoreError> {
-    let locked = trial::lock(connection, trial).await?;
+    let locked = transition::lock(connection, trial).await?.ok_or_else(|| StoreError::Row {
+        table: "attempt",
+        column: "ended_at",
+        id: id.to_string(),
+        why: "it is null although the attempt's trial has ended".into(),
+    })?;
     let (earlier, pausing) = history(connection, id, trial).await?;
     sqlx::query!(
         "update attempt
@@ -196,12 +203,11 @@ pub(super) async fn end(
     )
     .execute(&mut *connection)
     .await?;
-    let Some(next) = policy.next(outcome, earlier, pausing) else { return Ok(()) };
+    let next = policy.next(outcome, earlier, pausing);
     if let Next::Requeue { forget_checkpoint: true, .. } = next {
         super::checkpoint::forget_newest(connection, &locked, id).await?;
     }
-    let state = locked.state.end(id, next).map_err(|refused| StoreError::Conflict(refused.to_string()))?;
-    trial::save(connection, trial, &state).await
+    transition::save(connection, &[(trial, locked.state.end(id, next)?)]).await
 }
 
 async fn history(connection: &mut PgConnection, id: AttemptId, trial: TrialId) -> Result<(History, bool), StoreError> {

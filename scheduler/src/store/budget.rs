@@ -5,8 +5,8 @@ use sqlx::types::Json;
 
 use super::{Store, StoreError, read};
 use crate::expand;
-use protocol::id::{JobId, TrialId};
 use crate::job::JobSpec;
+use protocol::id::{JobId, TrialId};
 
 impl Store {
     /// Gives the trials whose budget is in reference seconds their steps, where the timing trial has ended that says how many

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::{Store, StoreError, signed, trial, unsigned};
+use super::{Store, StoreError, signed, transition, unsigned};
 use protocol::id::{AttemptId, TrialId};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -163,7 +163,7 @@ impl Store {
 /// Gives up the newest checkpoint of a trial, whose attempt could not read it, and says so.
 pub(super) async fn forget_newest(
     connection: &mut PgConnection,
-    trial: &trial::Locked,
+    trial: &transition::Locked,
     attempt: AttemptId,
 ) -> Result<(), StoreError> {
     let forgotten = sqlx::query!(

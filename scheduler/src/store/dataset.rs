@@ -203,7 +203,7 @@ impl Store {
             Ok(Ok(scan)) => Ok(scan),
             Ok(Err(source)) => Err(PlanError::Changed { name: name.into(), pointer: pointer.into(), source }),
             // The check has no panic of its own and is not cancelled; the process is going down.
-            Err(stopped) => Err(StoreError::Conflict(stopped.to_string()).into()),
+            Err(stopped) => Err(StoreError::Internal(stopped.to_string()).into()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Jobs: submitted, listed, cancelled, and announced when their derived status changes.
 
 use chrono::{DateTime, Utc};
-use recipe::Stage;
+use recipe::{Stage, Task, TrialSpec};
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -9,8 +10,9 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, read};
 use crate::expand::{Expansion, NewTrial};
-use protocol::id::{JobId, TokenId, TrialId};
 use crate::job::{Job, JobSpec, JobStatus, JobSummary, TrialCounts};
+use crate::trial::{State, TrialState};
+use protocol::id::{JobId, TokenId, TrialId};
 
 /// A client's promise that equal keys mean the same submission.
 #[derive(Debug, Clone)]
@@ -172,42 +174,6 @@ impl Store {
         self.job(id).await
     }
 
-    /// Ends what is left of cancelled jobs (or of one). Nothing of theirs is placed any more; what was being placed when
-    /// the job was cancelled, or is queued again because its node was lost, is met by the next round. Returns how many
-    /// trials ended.
-    pub(crate) async fn cancel_trials(&self, job: Option<JobId>) -> Result<u64, StoreError> {
-        let job = job.map(|id| id.0);
-        let idle = sqlx::query!(
-            "with open as (
-                 select t.id from trial t join job j on j.id = t.job_id
-                 where j.cancelled_at is not null and j.ended_at is null and ($1::uuid is null or j.id = $1)
-                   and t.state in ('blocked', 'queued', 'paused')
-                 order by t.id for update of t
-             )
-             update trial t set state = 'cancelled', finished_at = now(), ready_at = null from open where t.id = open.id",
-            job
-        )
-        .execute(&self.pool)
-        .await?;
-        let running = sqlx::query!(
-            "with open as (
-                 select a.id from attempt a join trial t on t.id = a.trial_id join job j on j.id = t.job_id
-                 where j.cancelled_at is not null and j.ended_at is null and ($1::uuid is null or j.id = $1)
-                   and a.ended_at is null
-                 order by a.id for update of a
-             ), closed as (
-                 update attempt a set ended_at = now(), outcome = 'cancelled' from open where a.id = open.id
-                 returning a.trial_id
-             )
-             update trial t set state = 'cancelled', finished_at = now() from closed
-             where t.id = closed.trial_id and t.state = 'running'",
-            job
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(idle.rows_affected() + running.rows_affected())
-    }
-
     /// Says each change of a derived status as an event, and notes the end of jobs. Returns how many had changed.
     pub(crate) async fn announce_jobs(&self) -> Result<usize, StoreError> {
         let rows = sqlx::query!(
@@ -279,50 +245,69 @@ async fn claim_key(connection: &mut PgConnection, key: &IdempotencyKey, job: Job
     Ok(claimed.execute(connection).await?.rows_affected() == 1)
 }
 
-/// Rows in one statement.
+/// Trials in one statement.
 const CHUNK: usize = 1000;
 
-/// Those of a pre-train trial that waits for a timing trial are not known yet.
-fn total_steps(trial: &NewTrial) -> Option<i64> {
-    let known = trial.stage() != Stage::Pretrain || trial.waits_for.is_none();
-    known.then(|| super::signed(trial.total_steps))
+/// A row of `trial`, as the statement below reads it from JSON.
+#[derive(Serialize)]
+struct TrialRow<'a> {
+    id: TrialId,
+    ordinal: usize,
+    stage: Stage,
+    arm: Option<&'a str>,
+    task: Option<Task>,
+    learning_rate: Option<f64>,
+    spec: &'a TrialSpec,
+    fingerprint: String,
+    waits_for: Option<TrialId>,
+    work: f64,
+    /// Absent for a pre-train trial whose steps the timing trial decides.
+    total_steps: Option<u64>,
+    state: TrialState,
+}
+
+impl<'a> TrialRow<'a> {
+    /// `ids` are the ids of all trials of the job by their place in the expansion.
+    fn new(ordinal: usize, trial: &'a NewTrial, ids: &[TrialId]) -> Self {
+        let waits_for = trial.waits_for.map(|awaited| ids[awaited]);
+        Self {
+            id: ids[ordinal],
+            ordinal,
+            stage: trial.stage(),
+            arm: trial.arm.as_deref(),
+            task: trial.task,
+            learning_rate: trial.learning_rate,
+            spec: &trial.spec,
+            fingerprint: trial.spec.recipe.fingerprint().to_string(),
+            waits_for,
+            work: trial.work,
+            total_steps: (trial.stage() != Stage::Pretrain || waits_for.is_none()).then_some(trial.total_steps),
+            state: State::first(waits_for).name(),
+        }
+    }
 }
 
 async fn insert_trials(connection: &mut PgConnection, job: JobId, trials: &[NewTrial]) -> Result<(), StoreError> {
     let ids: Vec<TrialId> = trials.iter().map(|_| TrialId::new()).collect();
-    let ordinals: Vec<i32> = (0i32..).take(trials.len()).collect();
-    for start in (0..trials.len()).step_by(CHUNK) {
-        let chunk = start..trials.len().min(start + CHUNK);
-        let column = |value: &dyn Fn(&NewTrial) -> Option<String>| -> Vec<Option<String>> {
-            trials[chunk.clone()].iter().map(value).collect()
-        };
-        let waits: Vec<Option<Uuid>> =
-            trials[chunk.clone()].iter().map(|trial| trial.waits_for.map(|source| ids[source].0)).collect();
+    let mut rows = trials.iter().enumerate().map(|(ordinal, trial)| TrialRow::new(ordinal, trial, &ids));
+    loop {
+        let chunk: Vec<TrialRow<'_>> = rows.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
         sqlx::query!(
-            r#"insert into trial (id, job_id, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work,
-                                  total_steps, state, ready_at)
-               select id, $1, ordinal, stage::stage, arm, task, learning_rate, spec, fingerprint, waits_for, work,
-                      total_steps,
-                      (case when waits_for is null then 'queued' else 'blocked' end)::trial_state,
-                      case when waits_for is null then now() end
-               from unnest($2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::jsonb[],
-                           $9::text[], $10::uuid[], $11::float8[], $12::bigint[])
-                    as new (id, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work, total_steps)"#,
+            "insert into trial (id, job_id, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work,
+                                total_steps, state, ready_at)
+             select id, $1, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work, total_steps, state,
+                    case when state = 'queued' then now() end
+             from jsonb_to_recordset($2) as new (
+                 id uuid, ordinal integer, stage stage, arm text, task text, learning_rate float8, spec jsonb,
+                 fingerprint text, waits_for uuid, work float8, total_steps bigint, state trial_state
+             )",
             job.0,
-            &ids[chunk.clone()].iter().map(|id| id.0).collect::<Vec<_>>(),
-            &ordinals[chunk.clone()],
-            &trials[chunk.clone()].iter().map(|trial| trial.stage().name().to_owned()).collect::<Vec<_>>(),
-            &column(&|trial| trial.arm.clone()) as _,
-            &column(&|trial| trial.task.map(|task| task.name().to_owned())) as _,
-            &trials[chunk.clone()].iter().map(|trial| trial.learning_rate).collect::<Vec<_>>() as _,
-            &trials[chunk.clone()].iter().map(|trial| Json(&trial.spec)).collect::<Vec<_>>() as _,
-            &trials[chunk.clone()].iter().map(|trial| trial.spec.recipe.fingerprint().to_string()).collect::<Vec<_>>(),
-            &waits as _,
-            &trials[chunk.clone()].iter().map(|trial| trial.work).collect::<Vec<_>>(),
-            &trials[chunk.clone()].iter().map(total_steps).collect::<Vec<_>>() as _
+            Json(chunk) as _
         )
         .execute(&mut *connection)
         .await?;
     }
-    Ok(())
 }

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use crate::trial::Refused;
 use protocol::id::JobId;
 
 mod assignment;
@@ -26,6 +27,7 @@ mod measurement;
 mod node;
 mod sync;
 mod token;
+mod transition;
 mod trial;
 
 #[cfg(test)]
@@ -57,6 +59,11 @@ pub enum StoreError {
     NotFound { what: &'static str, id: String },
     #[error("{0}")]
     Conflict(String),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A fault of this program.
+    #[error("{0}")]
+    Internal(String),
     /// A row that fits no variant: the database was changed by something else than this program.
     #[error("{table} {id}: column {column} cannot be read: {why}")]
     Row { table: &'static str, column: &'static str, id: String, why: String },

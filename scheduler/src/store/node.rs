@@ -7,9 +7,9 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Store, StoreError, read, signed, unsigned};
-use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use crate::node::{NodeView, SlotAttempt, SlotView};
 use crate::place::{Node, Slot, Snapshot, Waiting};
+use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use protocol::{NodeFacts, SlotFacts};
 
 /// Queued trials that placement looks at beyond the free slots: some of the first may not suit any of them.

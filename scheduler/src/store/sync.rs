@@ -8,10 +8,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Store, StoreError, attempt, read, signed, unsigned};
-use protocol::Digest;
 use crate::attempt::Outcome;
-use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use crate::policy::Policy;
+use protocol::Digest;
+use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use protocol::{
     Acknowledgement, AttemptReport, AttemptState, EndedAs, SequencedEvent, SequencedLine, SyncRequest, SyncResponse,
 };
@@ -341,7 +341,7 @@ impl Writer {
         policy: &Policy,
     ) -> Result<(), StoreError> {
         let mut device = said.device.as_ref().map(serde_json::to_value).transpose().map_err(|error| {
-            StoreError::Conflict(format!("the device of attempt {} cannot be stored: {error}", self.attempt))
+            StoreError::Internal(format!("the device of attempt {} cannot be stored: {error}", self.attempt))
         })?;
         device.iter_mut().for_each(storable_json);
         sqlx::query!(
@@ -396,7 +396,7 @@ impl Writer {
                 Event::Preparing { .. } | Event::Progress { .. } => continue,
             };
             let mut data = serde_json::to_value(event).map_err(|error| {
-                StoreError::Conflict(format!("event {sequence} of attempt {} cannot be stored: {error}", self.attempt))
+                StoreError::Internal(format!("event {sequence} of attempt {} cannot be stored: {error}", self.attempt))
             })?;
             storable_json(&mut data);
             sqlx::query!(

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::{Store, StoreError};
-use protocol::id::TokenId;
 use crate::token::{KnownToken, Scope, Secret, TokenView};
+use protocol::id::TokenId;
 
 impl Store {
     /// Stores a new token's hash.

@@ -5,8 +5,8 @@ use futures::{TryStreamExt, stream};
 use sha2::Digest as _;
 
 use super::*;
-use protocol::Digest;
 use crate::artifact::ArtifactError;
+use protocol::Digest;
 
 fn digest_of(bytes: &[u8]) -> Digest {
     hex::encode(sha2::Sha256::digest(bytes)).parse().unwrap()

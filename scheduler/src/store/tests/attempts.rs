@@ -52,7 +52,7 @@ async fn the_same_sync_twice_changes_nothing_the_second_time() {
             world.store.points(first.trial, 100).await.unwrap(),
             world.store.logs(first.trial, 0, 100).await.unwrap(),
             world.store.checkpoints(first.trial).await.unwrap(),
-            world.store.events(world.store.trial(first.trial).await.unwrap().job, 0, 100).await.unwrap(),
+            world.store.events(world.store.trial(first.trial, &world.policy).await.unwrap().job, 0, 100).await.unwrap(),
         )
     };
     let answer = agent.sync(&world.store, vec![report.clone()]).await;
@@ -84,7 +84,7 @@ async fn no_point_is_doubled_by_an_attempt_that_repeats_steps() {
     agent.sync(&world.store, vec![says(second.attempt, 1, events)]).await;
     let points = world.store.points(first.trial, 100).await.unwrap();
     assert_eq!(points.iter().map(|p| (p.step, p.value)).collect::<Vec<_>>(), [(10, 9.0), (20, 7.5), (30, 7.0)]);
-    let view = world.store.trial(first.trial).await.unwrap();
+    let view = world.store.trial(first.trial, &world.policy).await.unwrap();
     assert_eq!((view.step, view.attempts, view.trained_seconds), (30, 2, 3.0));
 }
 
@@ -110,7 +110,7 @@ async fn failures_are_tried_again_within_their_budget_and_losses_beside_it() {
             attempt = world.placed(&agent).await.attempt;
         }
     }
-    let failure = world.store.trial(first.trial).await.unwrap().failure.unwrap();
+    let failure = world.store.trial(first.trial, &world.policy).await.unwrap().failure.unwrap();
     assert_eq!(failure.kind, FailureKind::OutOfMemory);
 }
 
@@ -127,7 +127,7 @@ async fn a_corrupt_checkpoint_is_given_up_and_the_one_before_is_used() {
     world.let_backoff_pass().await;
     let third = world.placed(&agent).await;
     assert_eq!(third.resume, Some(manifest(10)));
-    let job = world.store.trial(first.trial).await.unwrap().job;
+    let job = world.store.trial(first.trial, &world.policy).await.unwrap().job;
     let events = world.store.events(job, 0, 100).await.unwrap();
     let said: Vec<_> = events.iter().filter(|event| event.kind == "checkpoint_forgotten").collect();
     assert_eq!(said.len(), 1);
@@ -183,7 +183,7 @@ async fn a_trainer_that_ends_well_without_a_report_or_with_a_wrong_one_has_faile
     let second = world.running(&agent).await;
     let report = Report::Timing(TimingReport { arms: vec![] });
     agent.sync(&world.store, vec![says(second.attempt, 1, vec![Event::Finished { report }])]).await;
-    let failure = world.store.trial(second.trial).await.unwrap().failure.unwrap();
+    let failure = world.store.trial(second.trial, &world.policy).await.unwrap().failure.unwrap();
     assert_eq!(failure.message, "a pretrain trial reported as timing");
 }
 

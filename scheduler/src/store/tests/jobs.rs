@@ -4,6 +4,7 @@ use super::*;
 use crate::job::JobStatus;
 use crate::store::{IdempotencyKey, PlanError, StoreError};
 use crate::token::{Scope, Secret};
+use crate::trial::WaitReason;
 use recipe::{FailureKind, Stage};
 use report::{TrialEnd, TrialStatus};
 
@@ -77,13 +78,13 @@ async fn fine_tuning_waits_for_its_own_pre_training_and_says_so() {
         })
         .await;
     let reasons = async || {
-        let trials = world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
-        trials.into_iter().map(|trial| trial.pending_reason.unwrap_or_default()).collect::<Vec<_>>()
+        let trials = world.store.trials(job, &TrialFilter::default(), &world.policy, 10, None).await.unwrap();
+        trials.into_iter().map(|trial| trial.waiting.unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(reasons().await[0], "no node is connected");
+    assert_eq!(reasons().await[0], WaitReason::Node);
     agent.sync(&world.store, vec![]).await;
-    assert_eq!(reasons().await[..2], ["waits for a free slot", "waits for a free slot"]);
-    assert_eq!(reasons().await[2], "waits for its pre-train trial, which is queued");
+    assert_eq!(reasons().await[..2], [WaitReason::Slot, WaitReason::Slot]);
+    assert_eq!(reasons().await[2], WaitReason::Trial { stage: Stage::Pretrain, state: TrialState::Queued });
     let first = world.placed(&agent).await;
     agent.sync(&world.store, vec![says(first.attempt, 1, vec![started(None), finished(&first)])]).await;
     world.control.unblock().await.unwrap();
@@ -135,10 +136,11 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
         })
         .await;
     agent.sync(&world.store, vec![]).await;
-    let trials = async || world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+    let trials = async || world.store.trials(job, &TrialFilter::default(), &world.policy, 10, None).await.unwrap();
     let before = trials().await;
     assert_eq!((before[1].state, before[1].total_steps), (TrialState::Blocked, None));
-    assert_eq!(before[1].pending_reason.as_deref(), Some("waits for the timing trial, which is queued"));
+    assert_eq!(before[0].waiting, Some(WaitReason::IdleNode));
+    assert_eq!(before[1].waiting, Some(WaitReason::Trial { stage: Stage::Timing, state: TrialState::Queued }));
 
     let timing = world.placed(&agent).await;
     let Report::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
@@ -146,7 +148,7 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
     let event = Event::Finished { report: Report::Timing(report) };
     agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
     // Before the budgets are settled, nothing is released; settling twice changes nothing.
-    assert_eq!(world.store.release_waiting().await.unwrap(), 0);
+    assert_eq!(world.store.unblock_trials().await.unwrap(), 0);
     assert_eq!(world.store.settle_budgets().await.unwrap(), 6);
     assert_eq!(world.store.settle_budgets().await.unwrap(), 0);
     world.control.unblock().await.unwrap();
@@ -199,7 +201,7 @@ async fn a_timing_report_that_lacks_an_arm_is_a_failure_and_holds_nobody_up() {
         world.control.round().await.unwrap();
         use TrialState::*;
         assert_eq!(world.states(job).await, [Failed, Cancelled, Cancelled]);
-        let trials = world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+        let trials = world.store.trials(job, &TrialFilter::default(), &world.policy, 10, None).await.unwrap();
         let failure = trials[0].failure.as_ref().unwrap();
         assert_eq!(failure.kind, FailureKind::Internal);
         assert!(failure.message.contains("no steps of the arm \"two\""), "{failure:?}");
@@ -218,9 +220,9 @@ async fn what_waits_for_a_failed_trial_is_cancelled_and_the_job_is_partial_or_fa
     use TrialState::*;
     assert_eq!(world.states(job).await, [Failed, Cancelled, Cancelled]);
     assert_eq!(world.store.job(job).await.unwrap().summary.status, JobStatus::Failed);
-    let trials = world.store.trials(job, &TrialFilter::default(), 10, None).await.unwrap();
+    let trials = world.store.trials(job, &TrialFilter::default(), &world.policy, 10, None).await.unwrap();
     assert_eq!(trials[0].failure.as_ref().unwrap().kind, FailureKind::BadData);
-    assert_eq!(trials[1].pending_reason.as_deref(), Some("its pre-train trial is failed"));
+    assert_eq!(trials[1].waiting, Some(WaitReason::Trial { stage: Stage::Pretrain, state: TrialState::Failed }));
 }
 
 #[tokio::test]
@@ -265,7 +267,7 @@ async fn a_paused_trial_leaves_with_a_checkpoint_and_goes_on_from_it() {
     assert_eq!(world.control.place().await.unwrap(), 0);
     world.store.resume(first.trial).await.unwrap();
     assert_eq!(world.placed(&agent).await.resume, Some(manifest(50)));
-    assert!(matches!(world.store.resume(first.trial).await, Err(StoreError::Conflict(_))));
+    assert!(matches!(world.store.resume(first.trial).await, Err(StoreError::Refused(_))));
 }
 
 #[tokio::test]

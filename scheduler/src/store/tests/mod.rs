@@ -13,16 +13,16 @@ use uuid::Uuid;
 use crate::artifact::Artifacts;
 use crate::control::Control;
 use crate::dataset::{DatasetKind, scan};
-use protocol::id::{AttemptId, JobId, TrialId};
 use crate::job::JobSpec;
 use crate::policy::Policy;
+use crate::store::{Store, Submitted};
+use crate::testing::TestDatabase;
+use crate::trial::{TrialFilter, TrialState};
+use protocol::id::{AttemptId, JobId, TrialId};
 use protocol::{
     Assignment, AttemptReport, AttemptState, EndedAs, NodeFacts, SequencedEvent, SequencedLine, SlotFacts, SyncRequest,
     SyncResponse,
 };
-use crate::store::{Store, Submitted};
-use crate::testing::TestDatabase;
-use crate::trial::{TrialFilter, TrialState};
 
 mod artifacts;
 mod attempts;
@@ -99,11 +99,11 @@ impl World {
     }
 
     async fn state(&self, trial: TrialId) -> TrialState {
-        self.store.trial(trial).await.unwrap().state
+        self.store.trial(trial, &self.policy).await.unwrap().state
     }
 
     async fn states(&self, job: JobId) -> Vec<TrialState> {
-        let trials = self.store.trials(job, &TrialFilter::default(), 1000, None).await.unwrap();
+        let trials = self.store.trials(job, &TrialFilter::default(), &self.policy, 1000, None).await.unwrap();
         trials.into_iter().map(|trial| trial.state).collect()
     }
 

@@ -37,7 +37,7 @@ async fn nothing_slips_in_beside_a_timing_trial() {
         let agent = Agent::new(&world, "a", 2, "cpu");
         agent.sync(&world.store, vec![]).await;
         let job = world.submit(|spec| spec["timing"] = json!({})).await;
-        let trials = world.store.trials(job, &TrialFilter::default(), 2, None).await.unwrap();
+        let trials = world.store.trials(job, &TrialFilter::default(), &world.policy, 2, None).await.unwrap();
         let node = world.store.nodes(world.policy.lease, 1, None).await.unwrap()[0].id;
         let place = |at: usize| Placement { trial: trials[at].id, node, slot: at as i32 };
         let (timing, other) = tokio::join!(

@@ -11,11 +11,11 @@ use recipe::Stage;
 async fn pages_of_trials_and_jobs_come_without_gaps_or_repeats() {
     let world = World::new().await;
     let job = world.submit(|spec| spec["glue"] = json!({"tasks": ["rte", "cola"], "seeds": 6})).await;
-    let all = world.store.trials(job, &TrialFilter::default(), 100, None).await.unwrap();
+    let all = world.store.trials(job, &TrialFilter::default(), &world.policy, 100, None).await.unwrap();
     assert_eq!(all.len(), 13);
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = world.store.trials(job, &TrialFilter::default(), 5, after).await.unwrap();
+        let page = world.store.trials(job, &TrialFilter::default(), &world.policy, 5, after).await.unwrap();
         after = page.last().map(|trial| trial.id);
         paged.extend(page);
         if after.is_none() {
@@ -25,9 +25,9 @@ async fn pages_of_trials_and_jobs_come_without_gaps_or_repeats() {
     assert_eq!(paged, all);
     let filter =
         TrialFilter { stage: Some(Stage::Finetune), arm: Some("pre-ln".into()), state: Some(TrialState::Blocked) };
-    assert_eq!(world.store.trials(job, &filter, 100, None).await.unwrap().len(), 12);
+    assert_eq!(world.store.trials(job, &filter, &world.policy, 100, None).await.unwrap().len(), 12);
     let none = TrialFilter { arm: Some("other".into()), ..TrialFilter::default() };
-    assert_eq!(world.store.trials(job, &none, 100, None).await.unwrap(), []);
+    assert_eq!(world.store.trials(job, &none, &world.policy, 100, None).await.unwrap(), []);
 
     let second = world.submit(|_| ()).await;
     let third = world.submit(|_| ()).await;
@@ -43,7 +43,7 @@ async fn curves_are_cut_down_and_keep_their_ends() {
     let first = world.running(&agent).await;
     let events = (1..=101).map(|step| progress(step, step as f64)).collect();
     agent.sync(&world.store, vec![says(first.attempt, 1, events)]).await;
-    let job = world.store.trial(first.trial).await.unwrap().job;
+    let job = world.store.trial(first.trial, &world.policy).await.unwrap().job;
     for most in [1, 7, 10, 50, 1000] {
         let series = world.store.curves(job, "train_loss", most).await.unwrap();
         assert_eq!((series.len(), series[0].arm.as_deref()), (1, Some("pre-ln")));
@@ -62,13 +62,13 @@ async fn a_running_trial_shows_where_it_stands_and_when_it_may_end() {
     let first = world.running(&agent).await;
     let preparing = Event::Preparing { what: "tokenizing".into(), done: 1, total: 2 };
     agent.sync(&world.store, vec![says(first.attempt, 1, vec![started(None), preparing])]).await;
-    let job = world.store.trial(first.trial).await.unwrap().job;
+    let job = world.store.trial(first.trial, &world.policy).await.unwrap().job;
     let stands = world.store.progress(job).await.unwrap();
     assert_eq!((stands[0].phase.as_deref(), stands[0].step), (Some("tokenizing"), 0));
     agent.sync(&world.store, vec![says(first.attempt, 3, vec![progress(500, 9.0)])]).await;
     let stands = world.store.progress(job).await.unwrap();
     assert_eq!((stands[0].phase.as_deref(), stands[0].step), (None, 500));
-    let view = world.store.trial(first.trial).await.unwrap();
+    let view = world.store.trial(first.trial, &world.policy).await.unwrap();
     assert_eq!((view.node.as_deref(), view.slot, view.total_steps), (Some("a"), Some(0), Some(2000)));
     assert!(view.estimated_end > view.started_at);
     let summary = world.store.job(job).await.unwrap().summary;
@@ -98,7 +98,7 @@ async fn a_row_that_fits_nothing_is_named() {
     let world = World::new().await;
     let job = world.submit(|_| ()).await;
     world.database.execute("update trial set spec = '{\"recipe\": 1}'").await;
-    let error = world.store.trials(job, &TrialFilter::default(), 1, None).await.unwrap_err();
+    let error = world.store.trials(job, &TrialFilter::default(), &world.policy, 1, None).await.unwrap_err();
     assert!(matches!(error, StoreError::Row { table: "trial", column: "spec", .. }), "{error}");
 }
 
@@ -124,10 +124,10 @@ async fn every_list_uses_an_index_at_ten_thousand_trials() {
         })
         .await;
     world.database.execute("vacuum analyze trial").await;
-    let ids = world.store.trial_ids(job).await.unwrap();
+    let ids: Vec<TrialId> = world.store.facts(job).await.unwrap().into_iter().map(|trial| trial.id).collect();
     assert_eq!(ids.len(), 10_010);
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
-    let last = world.store.trials(job, &TrialFilter::default(), 50, Some(ids[9_990])).await.unwrap();
+    let last = world.store.trials(job, &TrialFilter::default(), &world.policy, 50, Some(ids[9_990])).await.unwrap();
     assert_eq!(last.len(), 19);
     assert_eq!(world.store.job(job).await.unwrap().summary.trials.blocked, 10_000);
     for (query, index) in [

@@ -13,11 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{FutureExt, StreamExt};
-use recipe::Event;
 use protocol::id::AttemptId;
-use protocol::{
-    Acknowledgement, Assignment, AttemptReport, AttemptState, EndedAs, SyncRequest, SyncResponse,
-};
+use protocol::{Acknowledgement, Assignment, AttemptReport, AttemptState, EndedAs, SyncRequest, SyncResponse};
+use recipe::Event;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::Config;
-use protocol::id::{AttemptId, TrialId};
 use protocol::Assignment;
+use protocol::id::{AttemptId, TrialId};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

@@ -1,10 +1,13 @@
--- One recipe with one set of seeds: the unit that is queued, placed, retried and scored.
+-- Trials. A trial is one recipe with one set of seeds: the unit that is queued, placed, retried and scored.
 
-create type stage as enum ('timing', 'pretrain', 'finetune');
+-- In the order in which the stages of a job are served.
+create type stage as enum ('timing', 'pretrain', 'finetune', 'probe');
 create type trial_state as enum ('blocked', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'paused');
 create type failure_kind as enum (
-    'invalid_recipe', 'bad_data', 'non_finite_loss', 'out_of_memory', 'disk_full', 'corrupt_checkpoint', 'device_fault',
-    'stalled', 'crashed', 'internal'
+    'invalid_recipe', 'bad_data', 'non_finite_loss',
+    -- The loss rose further above its lowest value than the recipe allows.
+    'diverged',
+    'out_of_memory', 'disk_full', 'corrupt_checkpoint', 'device_fault', 'stalled', 'crashed', 'internal'
 );
 
 create table trial (
@@ -13,35 +16,39 @@ create table trial (
     -- Place in the job's expansion, from 0.
     ordinal          integer not null,
     stage            stage not null,
-    -- Name of the arm; a timing trial runs all of them.
+    -- Name of the arm. A timing trial has none, since it runs all arms.
     arm              text,
     task             text,
     learning_rate    double precision,
-    -- recipe::TrialSpec: what the trainer is given.
+    -- recipe::TrialSpec: the input of the trainer.
     spec             jsonb not null,
     fingerprint      text not null,
-    -- The pre-train trial whose checkpoint this one starts from.
+    -- The trial that has to succeed first. A fine-tune trial or probe waits for the pre-train trial whose checkpoint it
+    -- starts from, unless that is a published one. A pre-train trial waits for the timing trial if its budget is in
+    -- seconds of that trial's device.
     waits_for        uuid references trial on delete cascade,
     -- Planned training FLOPs: the weight of the trial in the job's progress.
     work             double precision not null,
-    -- Optimiser updates; known from the start for pre-training, from the data for fine-tuning.
+    -- Optimiser updates. Null while a pre-train trial waits for the timing trial, which decides their number; an
+    -- estimate until the trainer of a fine-tune trial has read the data.
     total_steps      bigint,
     state            trial_state not null,
     created_at       timestamptz not null default now(),
-    -- Queued: not to be placed before this moment (a retry waits).
+    -- A queued trial is not placed before this moment, so that a retry can wait.
     ready_at         timestamptz,
-    -- First placement.
+    -- The first placement.
     started_at       timestamptz,
     finished_at      timestamptz,
     failure_kind     failure_kind,
     failure_message  text,
-    -- recipe::Report: the facts that a finished trial leaves.
+    -- recipe::Report: the result of a trial that succeeded.
     report           jsonb,
     constraint trial_ordinal_unique unique (job_id, ordinal),
     constraint trial_arm_unless_timing check ((stage = 'timing') = (arm is null)),
     constraint trial_finetune_columns check (
-        (stage = 'finetune') = (task is not null and learning_rate is not null and waits_for is not null)
+        (stage = 'finetune') = (task is not null and learning_rate is not null)
     ),
+    constraint trial_timing_waits_for_nothing check (waits_for is null or stage <> 'timing'),
     constraint trial_blocked_waits check (state <> 'blocked' or waits_for is not null),
     constraint trial_queued_ready check ((state = 'queued') = (ready_at is not null)),
     constraint trial_running_started check (state <> 'running' or started_at is not null),
@@ -55,11 +62,15 @@ create table trial (
     )
 );
 
--- The queue, in the order in which it is served: ids of later jobs sort later, and stages in the order of their type.
+-- Holds the queue in the order in which it is served: later jobs have later ids, and stages sort in the order of their
+-- type.
 create index trial_queue on trial (job_id, stage, ordinal) where state = 'queued';
--- Blocked trials, by what they wait for.
+-- Finds the trials that wait for a trial.
 create index trial_waiting on trial (waits_for) where state = 'blocked';
--- A job's counts, times and share of work done, from the index alone.
+-- Answers a job's counts, times and progress without reading the table.
 create index trial_by_state on trial (job_id, state) include (work, stage, started_at, finished_at);
--- A job's trials of one stage, arm and state, in order.
+-- Lists a job's trials of one stage and arm.
 create index trial_by_arm on trial (job_id, stage, arm, ordinal);
+-- Finds the reports that name an artifact: answers to GLUE's test files (recipe::report::PredictionFile) are stored as
+-- artifacts, which the report keeps alive.
+create index trial_predictions on trial using gin ((report -> 'predictions') jsonb_path_ops);

@@ -1,20 +1,20 @@
--- What happened, in order, for whoever watches a job. Progress is not here: its points are metric points, its step is
--- a column of the attempt.
+-- Events of a job in their order, for clients that follow it. A trainer's `progress` is not an event here: its
+-- numbers are metric points, and its step is a column of the attempt.
 
 create type event_kind as enum (
-    -- Said by a trainer.
+    -- Reported by a trainer.
     'started', 'evaluated', 'checkpointed', 'finished', 'failed', 'interrupted',
-    -- A trial changed its state; a job its derived status; a checkpoint was given up.
+    -- A trial changed its state, a job changed its derived status, a checkpoint was given up.
     'trial', 'job', 'checkpoint_forgotten'
 );
 
 create table event (
     job_id      uuid not null references job on delete cascade,
-    -- 1, 2, 3 ... within the job, without gaps, visible in this order.
+    -- Counts 1, 2, 3 ... within the job without gaps; events become visible in this order.
     number      bigint not null,
     trial_id    uuid references trial on delete cascade,
     attempt_id  uuid references attempt on delete cascade,
-    -- Number that the agent gave it.
+    -- The agent's number of the event; null for an event of the server.
     sequence    bigint,
     kind        event_kind not null,
     data        jsonb not null,
@@ -25,7 +25,7 @@ create table event (
 
 create index event_job_status on event (job_id, number desc) where kind = 'job';
 
--- The only way to write an event: takes the job's next number.
+-- Writes an event under the job's next number. There is no other way to write one.
 create function append_event(job uuid, trial uuid, attempt uuid, sequence bigint, kind event_kind, data jsonb)
 returns bigint language sql as $$
     with next as (update job j set events = events + 1 where j.id = $1 returning j.events)
@@ -34,7 +34,7 @@ returns bigint language sql as $$
     returning number
 $$;
 
--- No path of the program can change a trial's state without saying so.
+-- Each change of a trial's state becomes an event, whichever statement makes it.
 create function trial_state_changed() returns trigger language plpgsql as $$
 begin
     with changed as (
@@ -58,7 +58,7 @@ create trigger trial_state_changed after update on trial
     referencing old table as old_rows new table as new_rows
     for each statement execute function trial_state_changed();
 
--- Wakes whoever listens; the payload is the job. Only a hint: everybody also looks now and then.
+-- Tells listeners which job has a new event. A notification may be lost, so every listener also polls.
 create function event_announced() returns trigger language plpgsql as $$
 begin
     perform pg_notify('lamina_event', job_id::text) from (select distinct job_id from new_rows) as jobs;

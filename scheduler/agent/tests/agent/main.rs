@@ -6,10 +6,10 @@ mod server;
 use std::fs;
 use std::time::Duration;
 
-use recipe::{Event, Failure, FailureKind};
 use agent::Config;
 use protocol::id::AttemptId;
 use protocol::{Assignment, DatasetFile, DatasetFiles, EndedAs};
+use recipe::{Event, Failure, FailureKind};
 use tokio_util::sync::CancellationToken;
 
 use scene::{Scene, assignment, eventually, lives};

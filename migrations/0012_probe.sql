@@ -1,2 +1,0 @@
--- A trial that looks into the checkpoint of a pre-train trial.
-alter type stage add value 'probe';
