@@ -5,6 +5,7 @@ use std::io::{Cursor, Write};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
+use protocol::Digest;
 use protocol::id::JobId;
 use recipe::Problem;
 use report::TrialFacts;
@@ -88,9 +89,9 @@ pub(crate) async fn get(
 /// The bytes of a file, or why the server would not read them.
 async fn content(entry: &Entry, artifacts: &Artifacts) -> Result<Result<Vec<u8>, Lack>, Error> {
     let Answers::Given(file) = &entry.answers else { return Ok(Ok(entry.constant().into_bytes())) };
-    let read = match file.sha256.parse() {
+    let read = match file.sha256.parse::<Digest>() {
         Ok(digest) => artifacts.read(&digest).await,
-        Err(error) => Err(error),
+        Err(invalid) => Err(ArtifactError::Name(invalid)),
     };
     match read {
         Ok(bytes) => Ok(entry.check(&bytes).map(|()| bytes.to_vec())),
