@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard dashboard-test build release test check sqlx demo bench clean
+.PHONY: help setup dashboard dashboard-test build release test check sqlx demo bench figures clean
 
 # Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
 # variable, because `eval "$(...)"` would hide a failure.
@@ -60,6 +60,9 @@ demo: release ## Train, compare and report from start to end: make demo [DATA=fo
 # PyTorch and transformers, for what the trainer is compared with, go to a folder of their own in the cache.
 bench: release ## Compare speed and memory with PyTorch: make bench [BENCH="--sizes narrow --eager"] [PYTHON=with torch]
 	@$(ENV); deploy/bench.sh "$(PYTHON)" $(BENCH)
+
+figures: ## Draw the figures of docs/
+	@cargo run --quiet --package recipe --example figures -- docs/figures
 
 clean: ## Remove what was built here (the cache outside the checkout stays)
 	cargo clean
