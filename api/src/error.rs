@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use recipe::Problem;
 use scheduler::artifact::ArtifactError;
 use scheduler::dataset::DatasetError;
-use scheduler::store::{PlanError, StoreError};
+use scheduler::store::StoreError;
+use scheduler::submit::PlanError;
 use scheduler::token::Scope;
 use serde::Serialize;
 use thiserror::Error;
@@ -45,8 +46,8 @@ pub(crate) enum Error {
     InvalidBody(Problem),
     #[error("{}", count(.0))]
     InvalidJob(Vec<Problem>),
-    #[error("{}", .0.message)]
-    DatasetNotRegistered(Problem),
+    #[error("{}", count(.0))]
+    DatasetNotRegistered(Vec<Problem>),
     #[error("{}", .0.message)]
     DatasetChanged(Problem),
     #[error("the GLUE server wants eleven files, and {}; `fill=majority` lets constants stand in for answers that will not come", lacking(.0))]
@@ -145,11 +146,10 @@ impl Error {
 
     fn problems(self) -> Vec<Problem> {
         match self {
-            Self::InvalidJob(problems) | Self::IncompleteSubmission(problems) => problems,
-            Self::UnknownField(problem)
-            | Self::InvalidBody(problem)
-            | Self::DatasetNotRegistered(problem)
-            | Self::DatasetChanged(problem) => vec![problem],
+            Self::InvalidJob(problems)
+            | Self::DatasetNotRegistered(problems)
+            | Self::IncompleteSubmission(problems) => problems,
+            Self::UnknownField(problem) | Self::InvalidBody(problem) | Self::DatasetChanged(problem) => vec![problem],
             _ => Vec::new(),
         }
     }
@@ -223,7 +223,7 @@ impl From<PlanError> for Error {
         let at = |pointer: &str| Problem { pointer: pointer.to_owned(), message };
         match error {
             PlanError::Invalid(problems) => Self::InvalidJob(problems),
-            PlanError::NotRegistered { pointer, .. } => Self::DatasetNotRegistered(at(&pointer)),
+            PlanError::NotRegistered(problems) => Self::DatasetNotRegistered(problems),
             PlanError::Changed { pointer, .. } => Self::DatasetChanged(at(&pointer)),
             PlanError::Store(error) => error.into(),
         }

@@ -10,6 +10,7 @@ pub mod node;
 pub mod place;
 pub mod policy;
 pub mod store;
+pub mod submit;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;

@@ -10,6 +10,7 @@ use protocol::id::JobId;
 use scheduler::expand::Plan;
 use scheduler::job::{Job, JobSpec, JobSummary};
 use scheduler::store::Submitted;
+use scheduler::submit::plan;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -56,7 +57,7 @@ pub(crate) async fn submit(
     let key = idempotency::key(caller.token, &headers, &body)?;
     let spec = body::parse::<JobSpec>(&headers, &body).map_err(Error::of_job)?.filled_in();
     if query.dry_run {
-        return Ok(Json(app.store.plan(&spec).await?.plan).into_response());
+        return Ok(Json(plan(&app.store, &spec).await?.plan).into_response());
     }
     // Before anything is checked: what was accepted stays accepted, even if its corpus has changed since.
     if let Some(key) = &key
@@ -64,7 +65,7 @@ pub(crate) async fn submit(
     {
         return answer(&app, earlier).await;
     }
-    let expansion = app.store.plan(&spec).await?;
+    let expansion = plan(&app.store, &spec).await?;
     let submitted = app.store.submit(&spec, &expansion, key.as_ref()).await?;
     answer(&app, submitted).await
 }

@@ -1,26 +1,20 @@
-//! Why a submission is refused.
+//! Checks of a submission as it is written. The recipes that are made from it have checks of their own.
 
 use recipe::problem::Problems;
 use recipe::seeds::is_held_out;
-use recipe::{Images, Probe, Problem, Recipe, Seeds, Size, Source, Timing};
+use recipe::{Images, Problem, Size, Task};
 
-use super::finetune;
-use super::recipes::{length, matched_limit, pretrain};
-use super::{Datasets, PlannedTrials};
+use super::plan::{Datasets, PlannedTrials};
+use super::recipes::length;
 use crate::dataset::DatasetFacts;
-use crate::job::{ArmSpec, JobSpec, ModelChoice, PretrainSpec, ProbeSpec};
+use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec};
 
-/// More is a mistake in the submission.
+/// A larger number of trials is a mistake in the submission.
 const MOST_TRIALS: u64 = 100_000;
 const LONGEST_NAME: usize = 200;
 
-/// Every reason to refuse `spec` that can be seen without looking at data, with pointers into the submission.
-pub fn check(spec: &JobSpec) -> Vec<Problem> {
-    problems(spec, None)
-}
-
-/// Every reason to refuse `spec`, as far as these datasets say it.
-pub(super) fn problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
+/// The reasons to refuse `spec` that need none of its recipes, with pointers into the submission.
+pub(super) fn problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
     let mut problems = Problems::default();
     check_name(&mut problems, &spec.name);
     if let ModelChoice::Named(name) = &spec.model
@@ -35,18 +29,16 @@ pub(super) fn problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Probl
         check_reference(p, spec);
     });
     if let Some(glue) = &spec.glue {
-        problems.within("glue", |p| finetune::check(p, glue));
+        problems.within("glue", |p| check_glue(p, glue, datasets));
     }
     problems.require(spec.images.is_none() || spec.glue.is_none(), "glue", || {
-        "a GLUE task reads text, and nothing of what is learned from images".into()
+        "a GLUE task reads text: leave `glue` out of a job with `images`".into()
+    });
+    problems.require(is_bounded(spec), "", || {
+        format!("the job has {} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total())
     });
     let mut found = problems.into_vec();
     found.extend(image_problems(spec, datasets));
-    found.extend(recipe_problems(spec, datasets));
-    if found.is_empty() && planned(spec).total() > MOST_TRIALS {
-        let message = format!("{} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total());
-        found.push(Problem { pointer: String::new(), message });
-    }
     found
 }
 
@@ -87,9 +79,9 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
     });
 }
 
-/// What the images that are registered do not allow.
-fn image_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
-    let corpus = datasets.and_then(|known| known.corpus.as_ref()).map(|scan| &scan.facts);
+/// The settings that the registered images do not allow.
+fn image_problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
+    let corpus = datasets.corpus.as_ref().map(|scan| &scan.facts);
     let (Some(rule), Some(&DatasetFacts::Images { shape, classes, train, test })) = (spec.images, corpus) else {
         return vec![];
     };
@@ -159,84 +151,51 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
     });
 }
 
-pub(super) fn check_seeds(problems: &mut Problems, seeds: u32) {
+fn check_seeds(problems: &mut Problems, seeds: u32) {
     problems.require((1..=10_000).contains(&seeds), "seeds", || format!("{seeds} seeds: 1 to 10000 are allowed"));
 }
 
-/// What the recipes' own validation says, with pointers turned from the recipe into the submission.
-fn recipe_problems(spec: &JobSpec, datasets: Option<&Datasets>) -> Vec<Problem> {
-    let Some(size) = spec.model.size() else { return Vec::new() };
-    let mut found: Vec<Problem> = Vec::new();
-    let mut note = |problems: Vec<Problem>, pointer: &dyn Fn(&str) -> Option<String>| {
-        for problem in problems {
-            if let Some(pointer) = pointer(&problem.pointer) {
-                let problem = Problem { pointer, message: problem.message };
-                // What all arms share is wrong once.
-                if !found.contains(&problem) {
-                    found.push(problem);
-                }
+fn check_glue(problems: &mut Problems, glue: &GlueSpec, datasets: &Datasets) {
+    check_seeds(problems, glue.seeds);
+    problems.require(!glue.tasks.is_empty(), "tasks", || "name at least one task".into());
+    problems.within("tasks", |problems| {
+        for (index, name) in glue.tasks.iter().enumerate() {
+            let known = || Task::rows().map(|row| row.name).join(", ");
+            let field = index.to_string();
+            problems.require(Task::named(name).is_some(), &field, || {
+                format!("there is no task {name:?}: there are {}", known())
+            });
+            problems.require(!glue.tasks[..index].contains(name), &field, || format!("{name} is named twice"));
+            if let (Some(task), Some(DatasetFacts::Glue { examples })) =
+                (Task::named(name), datasets.glue.as_ref().map(|scan| &scan.facts))
+            {
+                problems.require(examples.contains_key(&task), &field, || {
+                    let dataset = &glue.dataset;
+                    format!("the dataset {dataset:?} does not hold both parts, train and dev, of the task {name}")
+                });
             }
         }
-    };
-    for (index, arm) in spec.arms.iter().enumerate().filter(|(_, arm)| arm.pretrains()) {
-        let recipe = pretrain(spec, arm, size, datasets);
-        // How much of a step lies where depends on the length, which images say once they are known.
-        let is_measured = spec.images.is_none() || spec.pretrain.length.is_some() || datasets.is_some();
-        if let Some(matched) = &arm.matched
-            && is_measured
-            && matched_limit(spec, arm, &recipe, size, datasets).is_none()
-        {
-            let message = format!("no theta limit of this arm saves as many FLOPs as {:?} does", matched.arm);
-            let problem = Problem { pointer: "/match".into(), message };
-            note(vec![problem], &|inner| Some(format!("/arms/{index}{inner}")));
-        }
-        note(Recipe::Pretrain(recipe.clone()).validate(), &|inner| {
-            Some(pretrain_pointer(inner, index, arm, spec.images.is_some()))
-        });
-        if let Some(ProbeSpec { sequences, shuffles }) = spec.probe {
-            let from = Box::new(recipe.clone());
-            let probe = Probe { from, published: None, from_seeds: Seeds::default(), sequences, shuffles };
-            let pointer = |inner: &str| (!inner.starts_with("/from")).then(|| format!("/probe{inner}"));
-            note(Recipe::Probe(probe).validate(), &pointer);
-        }
-        let Some(glue) = &spec.glue else { continue };
-        note(finetune::problems(glue, &spec.pretrain, &Source::Pretrained(Box::new(recipe))), &|p| Some(p.to_owned()));
-    }
-    if let Some(timing) = &spec.timing {
-        let recipe = Timing {
-            arms: vec![],
-            rounds: timing.rounds,
-            steps_per_turn: timing.steps_per_turn,
-            warmup_steps: timing.warmup_steps,
-            largest_batch: timing.largest_batch,
-        };
-        // The arms are checked above.
-        note(Recipe::Timing(recipe).validate(), &|inner| (inner != "/arms").then(|| format!("/timing{inner}")));
-    }
-    found
+    });
+    distinct(problems, "learning_rates", "rate", &glue.learning_rates);
+    distinct(problems, "keep", "choice of blocks", glue.keep.all());
 }
 
-fn pretrain_pointer(inner: &str, index: usize, arm: &ArmSpec, images: bool) -> String {
-    match inner {
-        "/model/embedding_norm" => format!("/arms/{index}/embedding_norm"),
-        "/vocabulary" if images => "/vocabulary".into(),
-        "/vocabulary" => "/vocabulary/train".into(),
-        // As many as an image has tokens.
-        "/model/positions" if images => "/images".into(),
-        _ if inner.starts_with("/images") => inner.into(),
-        _ if inner.starts_with("/layer_drop") => format!("/arms/{index}{inner}"),
-        "/model/order" | "/model/embedding" => inner.replacen("/model", &format!("/arms/{index}"), 1),
-        _ if inner.starts_with("/growth") => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/learning_rate") && arm.learning_rate.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/objective") && arm.objective.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/optimizer") && arm.optimizer.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/micro_batches") && arm.micro_batches.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/model") => inner.into(),
-        _ => format!("/pretrain{inner}"),
-    }
+/// Requires a list with at least one item and no item twice.
+fn distinct<T: PartialEq + std::fmt::Display>(problems: &mut Problems, field: &str, what: &str, list: &[T]) {
+    problems.require(!list.is_empty(), field, || format!("name at least one {what}"));
+    problems.within(field, |problems| {
+        for (index, item) in list.iter().enumerate() {
+            problems.require(!list[..index].contains(item), &index.to_string(), || format!("{item} is named twice"));
+        }
+    });
 }
 
-/// The number of trials of each stage, without making them.
+/// True if the number of trials is allowed.
+pub(super) fn is_bounded(spec: &JobSpec) -> bool {
+    planned(spec).total() <= MOST_TRIALS
+}
+
+/// The number of trials of each stage, computed without making them.
 pub(super) fn planned(spec: &JobSpec) -> PlannedTrials {
     let product = |factors: &[usize]| factors.iter().fold(1u64, |all, &n| all.saturating_mul(n as u64));
     let arms = spec.pretraining_arms().count();

@@ -2,7 +2,7 @@
 
 use recipe::{Images, Model, Pretrain, Stage};
 
-use super::{ArmPlan, Datasets, NewTrial, Plan, PlannedTrials};
+use super::plan::{ArmPlan, Datasets, NewTrial, Plan, PlannedTrials};
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, VocabularyChoice};
 
@@ -57,7 +57,7 @@ pub(super) fn pretrain_cost(recipe: &Pretrain, outputs: u64) -> Cost {
     Cost { steps, flops: per_step * steps as f64, encoder_saving, flop_saving: saved / (encoder + head) }
 }
 
-pub(super) fn plan(spec: &JobSpec, trials: &[NewTrial], arms: &[(&ArmSpec, Pretrain)], outputs: u64) -> Plan {
+pub(super) fn plan(spec: &JobSpec, trials: &[NewTrial], arms: &[(&ArmSpec, &Pretrain)], outputs: u64) -> Plan {
     let count = |stage| trials.iter().filter(|trial| trial.stage() == stage).count() as u64;
     Plan {
         trials: PlannedTrials {

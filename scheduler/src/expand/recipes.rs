@@ -8,46 +8,42 @@ use recipe::{
 };
 
 use super::cost::{TRAINING, pretrain_cost};
-use super::{Datasets, NewTrial};
+use super::plan::{Datasets, NewTrial};
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice, default_length};
 use report::statistics::mean;
 
-/// The recipe of `arm`, at equal FLOPs with the arm that it is matched to. Where that cannot be, [`check`] says so.
-pub(super) fn pretrain(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
-    let mut recipe = settings(spec, arm, size, datasets);
-    if let Some(limit) = matched_limit(spec, arm, &recipe, size, datasets)
-        && let Some(drop) = &mut recipe.layer_drop
-    {
-        drop.theta_limit = limit;
-    }
-    recipe
-}
-
-/// The theta limit at which `recipe`, that of `arm`, saves what the arm does that it is matched to; `None` where there is
-/// none.
-pub(super) fn matched_limit(
+/// Sets the theta limit of `recipe`, the recipe of `arm`, so that it saves as many FLOPs as the arm that it is matched to.
+/// Returns false, and leaves the recipe alone, if no limit does.
+pub(super) fn match_flops(
     spec: &JobSpec,
     arm: &ArmSpec,
-    recipe: &Pretrain,
+    recipe: &mut Pretrain,
     size: Size,
-    datasets: Option<&Datasets>,
-) -> Option<f64> {
-    let name = &arm.matched.as_ref()?.arm;
-    let target = spec.pretraining_arms().find(|other| other.name == *name && other.matched.is_none())?;
-    let saving = settings(spec, target, size, datasets).encoder_saving();
-    recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
+    datasets: &Datasets,
+) -> bool {
+    let limit = || {
+        let name = &arm.matched.as_ref()?.arm;
+        let target = spec.pretraining_arms().find(|other| other.name == *name && other.matched.is_none())?;
+        let saving = settings(spec, target, size, datasets).encoder_saving();
+        recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
+    };
+    let limit = limit();
+    if let (Some(drop), Some(limit)) = (&mut recipe.layer_drop, limit) {
+        drop.theta_limit = limit;
+    }
+    limit.is_some()
 }
 
-/// The steps that a budget of `seconds` on the device of a timing trial allows `arm`; nothing where the trial did not run
-/// the arm.
+/// The number of steps that `seconds` on the device of the timing trial allow `arm`; `None` if the trial did not run the
+/// arm.
 pub fn reference_steps(seconds: f64, timing: &TimingReport, arm: &str) -> Option<u64> {
     let arm = timing.arms.iter().find(|timed| timed.name == arm)?;
     let per_step = mean(&arm.turns)?;
     Some(((seconds / per_step).round() as u64).clamp(1, MOST_STEPS))
 }
 
-/// Gives the pre-train recipe that `trial` runs, or starts from, a budget of `steps` updates.
+/// Sets the budget of the pre-train recipe that `trial` runs or starts from to `steps` updates.
 pub fn settle(spec: &JobSpec, trial: &mut TrialSpec, steps: u64) {
     let recipe = match &mut trial.recipe {
         Recipe::Pretrain(recipe) => recipe,
@@ -67,9 +63,9 @@ fn validate_every(settings: &PretrainSpec, steps: u64) -> u64 {
     settings.validate_every.unwrap_or_else(|| steps.div_ceil(10).max(1))
 }
 
-/// Tokens per sequence: of images as many as one makes, once it is known what they are.
-pub(super) fn length(spec: &JobSpec, datasets: Option<&Datasets>) -> u32 {
-    let corpus = datasets.and_then(|known| known.corpus.as_ref());
+/// Tokens per sequence. An image determines their number, once the images are known.
+pub(super) fn length(spec: &JobSpec, datasets: &Datasets) -> u32 {
+    let corpus = datasets.corpus.as_ref();
     let of_images = match (spec.images, corpus.map(|scan| &scan.facts)) {
         (Some(rule), Some(DatasetFacts::Images { shape, .. })) => rule.tokens(*shape),
         _ => None,
@@ -78,8 +74,8 @@ pub(super) fn length(spec: &JobSpec, datasets: Option<&Datasets>) -> u32 {
     spec.pretrain.length.or(of_images).unwrap_or_else(default_length)
 }
 
-/// The recipe of `arm` as it is written.
-fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Datasets>) -> Pretrain {
+/// The pre-train recipe of `arm` as it is written; its theta limit is not matched yet.
+pub(super) fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: &Datasets) -> Pretrain {
     let dataset = |name: &str, scan: Option<&Scan>| Dataset {
         name: name.to_owned(),
         digest: scan.map(|scan| scan.digest.clone()),
@@ -89,7 +85,7 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
     let model = Model::of_size(size, arm.norm.unwrap_or(Norm::Pre));
     Pretrain {
         model: Model {
-            // An image has no other length.
+            // An image has exactly this many tokens.
             positions: if spec.images.is_some() { length } else { model.positions },
             order: arm.order.clone(),
             embedding: arm.embedding,
@@ -106,11 +102,9 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
         batch: settings.batch,
         micro_batches: arm.micro_batches.unwrap_or(settings.micro_batches),
         length,
-        corpus: dataset(&spec.corpus, datasets.and_then(|known| known.corpus.as_ref())),
+        corpus: dataset(&spec.corpus, datasets.corpus.as_ref()),
         vocabulary: spec.vocabulary().map(|choice| match choice {
-            VocabularyChoice::Named(name) => {
-                Vocabulary::File { dataset: dataset(&name, datasets.and_then(|known| known.vocabulary.as_ref())) }
-            }
+            VocabularyChoice::Named(name) => Vocabulary::File { dataset: dataset(&name, datasets.vocabulary.as_ref()) },
             VocabularyChoice::Train(vocabulary) => Vocabulary::Trained { size: vocabulary.train },
         }),
         images: spec.images,
@@ -124,12 +118,15 @@ fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: Option<&Dataset
     }
 }
 
-pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], outputs: u64) -> NewTrial {
+pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], outputs: u64) -> NewTrial {
     let turns = u64::from(timing.rounds) * u64::from(timing.steps_per_turn + timing.warmup_steps);
     let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, outputs));
     let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
     let recipe = Timing {
-        arms: arms.iter().map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: recipe.clone() }).collect(),
+        arms: arms
+            .iter()
+            .map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: (*recipe).clone() })
+            .collect(),
         rounds: timing.rounds,
         steps_per_turn: timing.steps_per_turn,
         warmup_steps: timing.warmup_steps,
@@ -146,13 +143,19 @@ pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, Pretrain)], o
     }
 }
 
-/// The probe of a pre-train trial's checkpoint; none of other trials.
-pub(super) fn probe_trial(probe: ProbeSpec, index: usize, source: &NewTrial) -> Option<NewTrial> {
-    let Recipe::Pretrain(from) = &source.spec.recipe else { return None };
-    Some(probe_of(probe, source.arm.clone(), from.clone(), None, source.spec.seeds, Some(index)))
+/// The published checkpoint that `arm` starts from; `None` if it is not registered.
+pub(super) fn published(arm: &ArmSpec, datasets: &Datasets) -> Option<Published> {
+    let scan = datasets.checkpoints.get(arm.checkpoint.as_ref()?)?;
+    let checkpoint = Dataset { name: scan.name.clone(), digest: Some(scan.digest.clone()) };
+    Some(Published { model: scan.model()?.clone(), checkpoint })
 }
 
-/// The probe of a published checkpoint, with the text, length and masking of the job's own.
+/// The probe of the checkpoint of the pre-train trial at `index` of the expansion.
+pub(super) fn probe_trial(probe: ProbeSpec, arm: &str, from: &Pretrain, seeds: Seeds, index: usize) -> NewTrial {
+    probe_of(probe, Some(arm.to_owned()), from.clone(), None, seeds, Some(index))
+}
+
+/// The probe of a published checkpoint on the job's text, with the job's length and masking.
 pub(super) fn published_probe(
     spec: &JobSpec,
     probe: ProbeSpec,
@@ -161,7 +164,7 @@ pub(super) fn published_probe(
     size: Size,
     datasets: &Datasets,
 ) -> NewTrial {
-    let settings = settings(spec, arm, size, Some(datasets));
+    let settings = settings(spec, arm, size, datasets);
     let from = Pretrain {
         model: published.model.clone(),
         vocabulary: Some(Vocabulary::File { dataset: published.checkpoint.clone() }),
@@ -180,7 +183,8 @@ fn probe_of(
     waits_for: Option<usize>,
 ) -> NewTrial {
     let blocks = f64::from(from.model.blocks);
-    // The model as it is, without each block, with each two swapped, in other orders; and the gradient.
+    // Forward passes: the whole model, without each block, with each two neighbours swapped, with the blocks shuffled. The
+    // gradient costs as much as a training step.
     let passes = 2.0 * blocks + f64::from(shuffles) + TRAINING + 1.0;
     let work = passes * f64::from(sequences) * blocks * from.model.block_flops(from.length.into());
     let recipe = Probe { from: Box::new(from), published, from_seeds: seeds, sequences, shuffles };

@@ -1,29 +1,12 @@
-//! Registered datasets, and the plan of a job that names them.
+//! Registered datasets.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use recipe::Problem;
 use sqlx::types::Json;
 
 use super::{Store, StoreError, read, signed, unsigned};
-use crate::dataset::{DatasetError, DatasetKind, DatasetView, Scan, ScannedFile};
-use crate::expand::{self, Datasets, Expansion};
-use crate::job::{JobSpec, VocabularyChoice};
+use crate::dataset::{DatasetKind, DatasetView, Scan, ScannedFile};
 use protocol::DatasetFile;
-
-/// Why a job cannot be planned.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    #[error("the job is not valid")]
-    Invalid(Vec<Problem>),
-    #[error("no {kind} is registered under the name {name:?}")]
-    NotRegistered { kind: &'static str, name: String, pointer: String },
-    #[error("the dataset {name:?} has changed since it was registered: {source}")]
-    Changed { name: String, pointer: String, source: DatasetError },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 impl Store {
     /// Registers what was scanned; the name stands for it from now on. The same content again changes only where it lies.
@@ -159,51 +142,5 @@ impl Store {
             (PathBuf::from(row.folder), ScannedFile { file, modified_ns: row.modified_ns })
         });
         Ok(rows.collect())
-    }
-
-    /// Checks a submission, looks its datasets up, sees that their files are unchanged, and expands it.
-    pub async fn plan(&self, spec: &JobSpec) -> Result<Expansion, PlanError> {
-        let problems = expand::check(spec);
-        if !problems.is_empty() {
-            return Err(PlanError::Invalid(problems));
-        }
-        let (mut corpus, mut vocabulary, mut glue) = (None, None, None);
-        let pretrains = spec.pretraining_arms().next().is_some();
-        if pretrains && let Some(VocabularyChoice::Named(name)) = spec.vocabulary() {
-            vocabulary = Some(self.resolve(&name, DatasetKind::Vocabulary, "/vocabulary").await?);
-        }
-        if pretrains || spec.probe.is_some() {
-            let kind = if spec.images.is_some() { DatasetKind::Images } else { DatasetKind::Corpus };
-            corpus = Some(self.resolve(&spec.corpus, kind, "/corpus").await?);
-        }
-        if let Some(spec) = &spec.glue {
-            glue = Some(self.resolve(&spec.dataset, DatasetKind::Glue, "/glue/dataset").await?);
-        }
-        let mut checkpoints = BTreeMap::new();
-        for (index, name) in
-            spec.arms.iter().enumerate().filter_map(|(index, arm)| Some((index, arm.checkpoint.as_ref()?)))
-        {
-            if !checkpoints.contains_key(name) {
-                let pointer = format!("/arms/{index}/checkpoint");
-                checkpoints.insert(name.clone(), self.resolve(name, DatasetKind::Checkpoint, &pointer).await?);
-            }
-        }
-        expand::expand(spec, &Datasets { corpus, vocabulary, glue, checkpoints }).map_err(PlanError::Invalid)
-    }
-
-    async fn resolve(&self, name: &str, kind: DatasetKind, pointer: &str) -> Result<Scan, PlanError> {
-        let found = self.dataset_by_name(name).await?.filter(|scan| scan.kind() == kind);
-        let scan = found.ok_or_else(|| PlanError::NotRegistered {
-            kind: kind.noun(),
-            name: name.into(),
-            pointer: pointer.into(),
-        })?;
-        let verified = tokio::task::spawn_blocking(move || scan.verify().map(|()| scan)).await;
-        match verified {
-            Ok(Ok(scan)) => Ok(scan),
-            Ok(Err(source)) => Err(PlanError::Changed { name: name.into(), pointer: pointer.into(), source }),
-            // The check has no panic of its own and is not cancelled; the process is going down.
-            Err(stopped) => Err(StoreError::Internal(stopped.to_string()).into()),
-        }
     }
 }

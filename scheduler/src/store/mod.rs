@@ -34,7 +34,6 @@ mod trial;
 mod tests;
 
 pub use checkpoint::{CheckpointView, Claim, UnreadCheckpoint};
-pub use dataset::PlanError;
 pub use event::{EventRow, Progress};
 pub use facts::{Capacity, EndedCount, Latency, MetricFacts, NewestPoint, ScoreSpread, TrialCount, Work};
 pub use job::{IdempotencyKey, Submitted};

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::job::JobStatus;
-use crate::store::{IdempotencyKey, PlanError, StoreError};
+use crate::store::{IdempotencyKey, StoreError};
+use crate::submit::PlanError;
 use crate::token::{Scope, Secret};
 use crate::trial::WaitReason;
 use recipe::{FailureKind, Stage};
@@ -276,7 +277,7 @@ async fn a_key_makes_one_job_and_refuses_another_body() {
     let secret = Secret::from_random([7; 32]);
     let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
     let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}]})).unwrap();
-    let expansion = world.store.plan(&spec).await.unwrap();
+    let expansion = plan(&world.store, &spec).await.unwrap();
     let key = |body| IdempotencyKey { token, key: "k".into(), body_sha256: [body; 32] };
     let submit = async |body| world.store.submit(&spec, &expansion, Some(&key(body))).await.unwrap();
     let Submitted::Created(job) = submit(1).await else { panic!("the first one makes a job") };
@@ -290,10 +291,12 @@ async fn a_dataset_that_is_missing_or_changed_is_named() {
     let world = World::new().await;
     let plan = async |corpus: &str| {
         let spec = json!({"name": "n", "arms": [{"name": "a"}], "corpus": corpus});
-        world.store.plan(&serde_json::from_value(spec).unwrap()).await
+        super::plan(&world.store, &serde_json::from_value(spec).unwrap()).await
     };
-    assert!(matches!(plan("books").await, Err(PlanError::NotRegistered { pointer, .. }) if pointer == "/corpus"));
-    assert!(matches!(plan("glue").await, Err(PlanError::NotRegistered { kind: "corpus", .. })), "of another kind");
+    assert!(matches!(plan("books").await, Err(PlanError::NotRegistered(missing)) if missing[0].pointer == "/corpus"));
+    assert!(
+        matches!(plan("glue").await, Err(PlanError::NotRegistered(missing)) if missing[0].message.contains("corpus"))
+    );
     assert!(plan("wiki").await.is_ok());
     fs::write(world.data.path().join("wiki/a.txt"), "another text\n").unwrap();
     assert!(matches!(plan("wiki").await, Err(PlanError::Changed { pointer, .. }) if pointer == "/corpus"));

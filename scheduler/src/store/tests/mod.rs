@@ -16,6 +16,7 @@ use crate::dataset::{DatasetKind, scan};
 use crate::job::JobSpec;
 use crate::policy::Policy;
 use crate::store::{Store, Submitted};
+use crate::submit::plan;
 use crate::testing::TestDatabase;
 use crate::trial::{TrialFilter, TrialState};
 use protocol::id::{AttemptId, JobId, TrialId};
@@ -76,7 +77,7 @@ impl World {
         let mut spec = json!({"name": "job", "arms": [{"name": "pre-ln"}], "timing": null});
         change(&mut spec);
         let spec: JobSpec = serde_json::from_value(spec).unwrap();
-        let expansion = self.store.plan(&spec).await.unwrap();
+        let expansion = plan(&self.store, &spec).await.unwrap();
         match self.store.submit(&spec, &expansion, None).await.unwrap() {
             Submitted::Created(job) => job,
             other => panic!("{other:?}"),
