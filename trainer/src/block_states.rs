@@ -6,14 +6,14 @@ use tch::{Kind, Tensor, no_grad};
 
 use crate::bert::Weights;
 use crate::bert::weights::Group;
-use crate::data::batch::PretrainBatch;
-use crate::objective::{Objective, Part, Replacement};
+use crate::data::pretrain_batch::PretrainBatch;
+use crate::objective::{MicroBatch, Objective, ReplacementKey};
 use crate::recompute::Tape;
 
 /// The state of each open block, in the mean over the tokens of `batches`, sequences of `length` tokens. `gates` opens the
 /// first blocks, without scale, and closes those that do not exist yet.
 pub fn block_states(
-    objective: &Objective,
+    objective: &dyn Objective,
     weights: &Weights,
     batches: &[PretrainBatch],
     length: usize,
@@ -42,7 +42,7 @@ pub fn block_states(
                 }
                 place += 1;
             };
-            let input = objective.shown(batch);
+            let input = objective.input(batch);
             let _ = objective.encoder().forward_seen(&input, gates, &mut look);
         });
         tokens += batch.sequences(length) * length;
@@ -59,16 +59,16 @@ pub fn block_states(
 }
 
 /// For each block, the norm of the gradient of the mean loss over `batches` by its weights; 0 for a closed block.
-fn gradient_norms(objective: &Objective, weights: &Weights, batches: &[PretrainBatch], gates: &[Gate]) -> Vec<f64> {
+fn gradient_norms(objective: &dyn Objective, weights: &Weights, batches: &[PretrainBatch], gates: &[Gate]) -> Vec<f64> {
     let open = weights.open(gates);
-    let labels = batches.iter().map(|batch| batch.labels.len()).sum();
+    let labels = batches.iter().map(|batch| batch.label_count()).sum();
     for (batch, number) in batches.iter().zip(0..) {
-        let part = Part {
+        let part = MicroBatch {
             labels,
-            parts: batches.len() as u32,
+            count: batches.len() as u32,
             noise: None,
             // The same draws as at every evaluation.
-            draws: Replacement { seed: 0, step: u64::MAX, part: number },
+            replacements: ReplacementKey { seed: 0, step: u64::MAX, micro_batch: number },
         };
         let loss = objective.loss(batch, gates, &part, None);
         Tape::default().differentiate(weights, &loss, &open);

@@ -1,6 +1,5 @@
 //! Where the tensors live, and the facts about it that a result can depend on.
 
-use std::fs;
 use std::num::NonZero;
 use std::str::FromStr;
 use std::thread::available_parallelism;
@@ -9,6 +8,7 @@ use tch::kind::Element;
 use tch::{Cuda, Device, Tensor};
 
 use crate::failure::TrainerError;
+use crate::machine;
 
 /// The libtorch that this program was built for; tch refuses to build against any other.
 const LIBTORCH_VERSION: &str = env!("LAMINA_LIBTORCH_VERSION");
@@ -78,11 +78,11 @@ pub extern "C" fn mkl_serv_intel_cpu_true() -> i32 {
     1
 }
 
-/// The facts about `device` for the `started` event.
-pub fn facts(device: Device, threads: u32) -> recipe::event::Device {
+/// Describes `device` for the `started` event.
+pub fn description(device: Device, threads: u32) -> recipe::event::Device {
     let (name, model) = match device {
-        Device::Cuda(index) => (format!("cuda:{index}"), gpu_model(index)),
-        _ => ("cpu".to_owned(), cpu_model()),
+        Device::Cuda(index) => (format!("cuda:{index}"), machine::gpu_model(index)),
+        _ => ("cpu".to_owned(), machine::cpu_model()),
     };
     recipe::event::Device {
         name,
@@ -91,26 +91,6 @@ pub fn facts(device: Device, threads: u32) -> recipe::event::Device {
         libtorch: LIBTORCH_VERSION.to_owned(),
         trainer: env!("CARGO_PKG_VERSION").to_owned(),
     }
-}
-
-fn cpu_model() -> Option<String> {
-    field(&fs::read_to_string("/proc/cpuinfo").ok()?, "model name")
-}
-
-/// The driver lists its GPUs by PCI address, which is the order of `CUDA_DEVICE_ORDER=PCI_BUS_ID`; on machines whose
-/// GPUs are all of one model, the order does not matter.
-fn gpu_model(index: usize) -> Option<String> {
-    let mut folders: Vec<_> = fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten().map(|e| e.path()).collect();
-    folders.sort();
-    field(&fs::read_to_string(folders.get(index)?.join("information")).ok()?, "Model")
-}
-
-/// The value of the first line `name : value`.
-fn field(text: &str, name: &str) -> Option<String> {
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(key, _)| key.trim() == name)
-        .map(|(_, v)| v.trim().into())
 }
 
 #[cfg(test)]

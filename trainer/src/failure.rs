@@ -4,7 +4,6 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use recipe::{Failure, FailureKind, Problem};
 use tch::TchError;
@@ -76,28 +75,6 @@ impl TrainerError {
             TrainerError::Json(_) => FailureKind::Internal,
             TrainerError::Torch(text) => torch_kind(text),
         }
-    }
-}
-
-/// Why a piece of work that cannot be taken up again has no result.
-#[derive(Debug)]
-pub enum Broken {
-    /// It was asked to stop.
-    Stopped,
-    Failed(TrainerError),
-}
-
-impl Broken {
-    /// # Errors
-    /// `Stopped`, where `stop` asks for it.
-    pub fn by(stop: &AtomicBool) -> Result<(), Self> {
-        if stop.load(Ordering::Relaxed) { Err(Self::Stopped) } else { Ok(()) }
-    }
-}
-
-impl From<TrainerError> for Broken {
-    fn from(error: TrainerError) -> Self {
-        Self::Failed(error)
     }
 }
 

@@ -2,39 +2,46 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`run`](mod@run) | from flags and a recipe to a report |
-//! | [`train`] | the loop: step, evaluate, checkpoint |
-//! | [`pretrain`], [`finetune`], [`timing`], [`probe`] | what each stage brings to it |
-//! | [`origin`] | the checkpoint that a fine-tune starts from |
+//! | [`options`], [`run`](mod@run) | the flags, and the way from them to a report |
+//! | [`attempt`] | where an attempt runs, what it continues from, how it ends |
+//! | [`stages`] | what a trial does: timing, pretrain, finetune, probe |
+//! | [`inputs`], [`origin`] | the text or images to learn from; the checkpoint to start from |
+//! | [`train`](mod@train) | the loop: step, evaluate, checkpoint |
+//! | [`pretraining`], [`finetuning`] | what the loop trains |
 //! | [`bert`] | the model, in forward order |
 //! | [`kernel`] | its fused operators |
-//! | [`objective`] | what pre-training learns, with its loss |
-//! | [`block_states`] | what each block of a model does |
+//! | [`objective`](mod@objective) | what pre-training learns, with its loss |
+//! | [`block_states`](mod@block_states) | what each block of a model does |
 //! | [`optimizer`] | AdamW, LAMB |
-//! | [`recompute`] | a backward pass that makes intermediate values again |
-//! | [`data`], [`metrics`] | text, images and GLUE in, scores out; no tensors |
-//! | [`checkpoint`] | what is on disk |
-//! | [`emit`], [`failure`] | what the outside hears |
-//! | [`device`], [`stopwatch`], [`memory`] | where it runs, how long it takes and what |
+//! | [`recompute`] | a backward pass that recomputes intermediate values |
+//! | [`data`] | text, images and GLUE in, batches of plain numbers out |
+//! | [`metrics`], [`evaluation`] | scores of predictions; the numbers of an evaluation |
+//! | [`checkpoint`] | the files of a checkpoint |
+//! | [`emit`], [`failure`] | the events and failures that the trainer reports |
+//! | [`device`], [`machine`], [`stopwatch`], [`memory`] | the hardware, the time and the memory that a step takes |
 
+pub mod attempt;
 pub mod bert;
 pub mod block_states;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod emit;
+pub mod evaluation;
 pub mod failure;
-pub mod finetune;
+pub mod finetuning;
+pub mod inputs;
 pub mod kernel;
+pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
+pub mod options;
 pub mod origin;
-pub mod pretrain;
-pub mod probe;
+pub mod pretraining;
 pub mod recompute;
 pub mod run;
+pub mod stages;
 pub mod stopwatch;
-pub mod timing;
 pub mod train;

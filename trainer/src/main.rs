@@ -8,8 +8,10 @@ use clap::{Parser, Subcommand};
 use recipe::failure::INTERRUPTED_EXIT_CODE;
 use recipe::{Event, Failure};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use trainer::attempt::Ended;
 use trainer::emit::Emitter;
-use trainer::run::{Options, Outcome, run};
+use trainer::options::Options;
+use trainer::run::run;
 
 /// Pre-trains and fine-tunes BERT with progressive layer dropping.
 #[derive(Parser)]
@@ -38,8 +40,8 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let mut emitter = Emitter::stdout();
     match run(&options, &stop, &mut emitter) {
-        Ok(Outcome::Finished) => Ok(ExitCode::SUCCESS),
-        Ok(Outcome::Interrupted) => Ok(ExitCode::from(INTERRUPTED_EXIT_CODE)),
+        Ok(Ended::Finished(())) => Ok(ExitCode::SUCCESS),
+        Ok(Ended::Interrupted { .. }) => Ok(ExitCode::from(INTERRUPTED_EXIT_CODE)),
         Err(error) => {
             let failure = Failure::from(error);
             let code = ExitCode::from(failure.kind.exit_code());

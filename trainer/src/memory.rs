@@ -1,26 +1,25 @@
-//! What a step takes, and the largest batch whose steps fit.
+//! The memory that a step takes, and the largest batch whose steps fit.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::sync::atomic::AtomicBool;
 
 use recipe::report::{ArmMemory, OpenMemory};
-use recipe::{FailureKind, Moment, Pretrain, Seeds, gate};
+use recipe::{FailureKind, Moment, Pretrain, gate};
 use tch::Device;
 
+use crate::attempt::{Attempt, Ended};
 use crate::data::material::Material;
-use crate::failure::{Broken, TrainerError, caught};
+use crate::failure::{TrainerError, caught};
 use crate::kernel::{Metered, metered};
 use crate::optimizer::Optimizer;
-use crate::pretrain::Pretraining;
+use crate::pretraining::Pretraining;
 use crate::train::{Training, Update, update};
 
-/// More sequences are not tried.
+/// Sequences of the largest batch that is tried.
 const LARGEST: u32 = 1 << 16;
-/// So many moments of a run are looked at for its fullest step.
+/// Number of moments of a run among which its fullest step is looked for.
 const MOMENTS: u64 = 1000;
 
-/// [`update`], and the memory that it took beyond what was there.
+/// [`update`], and the memory that it took beyond what was allocated before.
 pub fn metered_update(
     training: &mut Pretraining,
     optimizer: &mut Optimizer,
@@ -32,28 +31,28 @@ pub fn metered_update(
 
 /// The memory of an arm's steps so far.
 #[derive(Debug, Default)]
-pub struct Booked {
+pub struct MemoryLog {
     by_open: BTreeMap<u32, Steps>,
 }
 
-/// Steps with as many open sublayers, and what they took beyond the state, in bytes.
+/// Steps with the same number of open sublayers, and the bytes that they took beyond the state.
 #[derive(Debug, Default, Clone, Copy)]
 struct Steps {
     count: u32,
     peak: u64,
-    /// Summed over the steps.
+    /// Sum over the steps of each step's mean.
     means: f64,
 }
 
-impl Booked {
-    pub fn book(&mut self, open_sublayers: u32, step: Metered) {
+impl MemoryLog {
+    pub fn add_step(&mut self, open_sublayers: u32, memory: Metered) {
         let steps = self.by_open.entry(open_sublayers).or_default();
         steps.count += 1;
-        steps.peak = steps.peak.max(step.peak.max(0) as u64);
-        steps.means += step.mean;
+        steps.peak = steps.peak.max(memory.peak.max(0) as u64);
+        steps.means += memory.mean;
     }
 
-    /// Absent when nothing was booked. `state_bytes` is what is there between two steps.
+    /// None if no step was added. `state_bytes` are allocated between two steps too.
     pub fn report(&self, state_bytes: u64) -> Option<ArmMemory> {
         let mean_bytes = |steps: Steps| state_bytes + (steps.means / f64::from(steps.count)).max(0.0) as u64;
         let all = self.by_open.values().fold(Steps::default(), |sum, steps| Steps {
@@ -82,38 +81,37 @@ pub fn state_bytes(training: &impl Training, optimizer: &Optimizer) -> u64 {
     training.weights().bytes() + optimizer.bytes()
 }
 
-/// Sequences in the largest batch of `recipe` whose fullest step takes no more than `limit` bytes with the state; 0 where
-/// not even the smallest does. By doubling, then bisection over the sequences of a micro-batch.
+/// Sequences in the largest batch of `recipe` whose fullest step takes at most `limit` bytes, the state included; 0 if not
+/// even the smallest batch fits. Each candidate is tried with one step on the device.
 ///
 /// # Errors
-/// Any failure of a step but running out of memory; and [`Broken::Stopped`].
+/// Any failure of a step except running out of memory.
 pub fn largest_batch(
     recipe: &Pretrain,
-    seeds: Seeds,
     material: &Material,
-    device: Device,
     limit: u64,
-    stop: &AtomicBool,
-) -> Result<u32, Broken> {
+    attempt: &Attempt<'_>,
+) -> Result<Ended<u32>, TrainerError> {
     let parts = recipe.micro_batches;
-    let mut attempt = |size: u32| -> Result<_, Broken> {
-        Broken::by(stop)?;
+    let mut search = Search::new((LARGEST / parts).max(1), limit, attempt.device.is_cuda());
+    while let Some(size) = search.next_size() {
+        if attempt.is_stopped() {
+            return Ok(Ended::Interrupted { step: 0 });
+        }
         let recipe = Pretrain { batch: size * parts, ..recipe.clone() };
-        Ok(fullest_step(&recipe, seeds, material, device)?)
-    };
-    let size = largest((LARGEST / parts).max(1), limit, device.is_cuda(), &mut attempt)?;
-    Ok(size * parts)
+        search.record(size, fullest_step(&recipe, material, attempt)?);
+    }
+    Ok(Ended::Finished(search.largest() * parts))
 }
 
-/// What the fullest step of a recipe takes, with the state and without; nothing where that is more than there is.
+/// The memory of the fullest step of `recipe`; None if the device does not have as much.
 fn fullest_step(
     recipe: &Pretrain,
-    seeds: Seeds,
     material: &Material,
-    device: Device,
-) -> Result<Option<Taken>, TrainerError> {
+    attempt: &Attempt<'_>,
+) -> Result<Option<StepBytes>, TrainerError> {
     let step = || {
-        let mut training = Pretraining::new(recipe.clone(), seeds, material.clone(), device);
+        let mut training = Pretraining::new(recipe.clone(), attempt.seeds, material.clone(), attempt.device);
         let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
         let count = MOMENTS.min(recipe.steps);
         let moments = (0..count).map(|part| {
@@ -123,72 +121,90 @@ fn fullest_step(
             let fullest = (0..training.micro_batches()).map(open).fold(0.0, f64::max);
             ((fullest, recipe.objective.rate_at(&moment)), moment)
         });
-        // Of equally open ones, where the most is masked.
+        // Among moments with equally many open blocks, the one where the most tokens are masked.
         let fullest = moments.max_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let moment = fullest.map_or_else(|| Moment::of_step(0, recipe.steps), |(_, moment)| moment);
-        let (_, metered) = metered_update(&mut training, &mut optimizer, &moment, device);
+        let (_, metered) = metered_update(&mut training, &mut optimizer, &moment, attempt.device);
         let state = state_bytes(&training, &optimizer);
-        Ok(Taken { state, step: metered.peak.max(0) as u64 })
+        Ok(StepBytes { state, step: metered.peak.max(0) as u64 })
     };
     match caught(step) {
-        Ok(taken) => Ok(Some(taken)),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == FailureKind::OutOfMemory => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// The peak of a step in bytes: what is allocated between steps, and what the step adds.
 #[derive(Debug, Clone, Copy)]
-struct Taken {
+struct StepBytes {
     state: u64,
     step: u64,
 }
 
-impl Taken {
+impl StepBytes {
     fn sum(self) -> u64 {
         self.state + self.step
     }
 }
 
-/// The largest size from 1 to `most` that takes no more than `limit`, or 0. Where `bold` is off, a size that would take
-/// more by what a smaller one took is not tried: on a CPU, the system would end the process.
-fn largest<E>(
+/// Looks for the largest size from 1 to `most` that takes at most `limit` bytes: by doubling, then by bisection.
+#[derive(Debug)]
+struct Search {
     most: u32,
     limit: u64,
+    /// Also try a size that is expected not to fit. A GPU refuses such a step; on a CPU, the system would kill the process.
     bold: bool,
-    attempt: &mut impl FnMut(u32) -> Result<Option<Taken>, E>,
-) -> Result<u32, E> {
-    let mut fits: Option<(u32, Taken)> = None;
-    let (mut low, mut high) = (0, most + 1);
-    while high - low > 1 {
-        let size = if high > most && low > 0 { low.saturating_mul(2).min(most) } else { low + (high - low) / 2 };
-        let size = if low == 0 && high > most { 1 } else { size };
-        let expected = fits.map(|(of, taken)| taken.state as f64 + taken.step as f64 * f64::from(size) / f64::from(of));
-        let hopeless = !bold && expected.is_some_and(|expected| expected > limit as f64 * 1.02);
-        let taken = if hopeless { None } else { attempt(size)? };
-        match taken.filter(|taken| taken.sum() <= limit) {
-            Some(taken) => {
-                low = size;
-                fits = Some((size, taken));
-            }
-            None => high = size,
-        }
-    }
-    Ok(low)
+    /// The largest size that fits and the smallest that does not, so far.
+    low: u32,
+    high: u32,
+    /// The largest size that fits, with its bytes.
+    fits: Option<(u32, StepBytes)>,
 }
 
-/// Bytes that this process may still take of the device's memory, as far as that is known: on a CPU what the system has
-/// available, within the control group's limit. A GPU says itself when it is full.
-pub fn available(device: Device) -> u64 {
-    if device.is_cuda() {
-        return u64::MAX;
+impl Search {
+    fn new(most: u32, limit: u64, bold: bool) -> Self {
+        Self { most, limit, bold, low: 0, high: most + 1, fits: None }
     }
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kibibytes =
-        meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().split(' ').next()?.parse().ok());
-    let system: Option<u64> = kibibytes.map(|kibibytes: u64| kibibytes * 1024);
-    let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    let group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
-    system.into_iter().chain(group).min().unwrap_or(u64::MAX)
+
+    /// The next size to try; None at the end of the search.
+    fn next_size(&mut self) -> Option<u32> {
+        while self.high - self.low > 1 {
+            let size = match (self.high > self.most, self.low) {
+                (true, 0) => 1,
+                (true, low) => low.saturating_mul(2).min(self.most),
+                (false, low) => low + (self.high - low) / 2,
+            };
+            if self.bold || !self.is_expected_to_exceed(size) {
+                return Some(size);
+            }
+            self.high = size;
+        }
+        None
+    }
+
+    /// True if `size` would exceed the limit by more than 2 %, in proportion to the largest size that fits.
+    fn is_expected_to_exceed(&self, size: u32) -> bool {
+        self.fits.is_some_and(|(fitting, bytes)| {
+            let step = bytes.step as f64 * f64::from(size) / f64::from(fitting);
+            bytes.state as f64 + step > self.limit as f64 * 1.02
+        })
+    }
+
+    /// Takes in what a step of `size` took; None if it ran out of memory.
+    fn record(&mut self, size: u32, bytes: Option<StepBytes>) {
+        match bytes.filter(|bytes| bytes.sum() <= self.limit) {
+            Some(bytes) => {
+                self.low = size;
+                self.fits = Some((size, bytes));
+            }
+            None => self.high = size,
+        }
+    }
+
+    fn largest(&self) -> u32 {
+        self.low
+    }
 }
 
 #[cfg(test)]
@@ -197,24 +213,30 @@ mod tests {
 
     use super::*;
 
+    fn found(mut search: Search, mut step: impl FnMut(u32) -> Option<StepBytes>) -> u32 {
+        while let Some(size) = search.next_size() {
+            search.record(size, step(size));
+        }
+        search.largest()
+    }
+
     proptest! {
         #[test]
-        fn the_largest_size_that_fits_is_found_and_none_that_is_hopeless_is_tried(
+        fn the_search_finds_the_largest_size_that_fits_and_tries_none_far_above_the_limit(
             state in 0u64..1000, fixed in 0u64..500, each in 1u64..300, limit in 1u64..200_000, bold: bool,
         ) {
             let most = 4096;
-            let takes = |size: u32| Taken { state, step: fixed + each * u64::from(size) };
+            let bytes = |size: u32| StepBytes { state, step: fixed + each * u64::from(size) };
             let mut tried = 0;
-            let found = largest::<()>(most, limit, bold, &mut |size| {
+            let found = found(Search::new(most, limit, bold), |size| {
                 tried += 1;
-                // What takes twice the limit would end the process.
-                assert!(bold || size == 1 || takes(size).sum() <= 2 * limit + fixed, "{size}");
-                Ok(Some(takes(size)))
+                // A step that takes twice the limit would end the process.
+                assert!(bold || size == 1 || bytes(size).sum() <= 2 * limit + fixed, "{size}");
+                Some(bytes(size))
             });
-            let fitting = (1..=most).rev().find(|&size| takes(size).sum() <= limit).unwrap_or(0);
-            let found = found.unwrap();
+            let fitting = (1..=most).rev().find(|&size| bytes(size).sum() <= limit).unwrap_or(0);
             prop_assert!(found <= fitting, "{found} > {fitting}");
-            // A part that does not grow is counted as if it did: 2 % are allowed for it.
+            // The part that does not grow with the size is counted as if it did: 2 % are allowed for it.
             let lost = fixed as f64 / each as f64;
             prop_assert!(f64::from(found) >= f64::from(fitting) - lost - 1.0, "{found}, {fitting} would fit");
             prop_assert!(tried <= 2 * 13 + 1);
@@ -222,10 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_runs_out_of_memory_does_not_fit() {
-        let found =
-            largest::<()>(64, u64::MAX, true, &mut |size| Ok((size <= 37).then_some(Taken { state: 1, step: 1 })));
-        assert_eq!(found, Ok(37));
-        assert_eq!(largest(64, 10, false, &mut |_| Err("device fault")), Err("device fault"));
+    fn a_size_that_runs_out_of_memory_does_not_fit() {
+        let step = |size| (size <= 37).then_some(StepBytes { state: 1, step: 1 });
+        assert_eq!(found(Search::new(64, u64::MAX, true), step), 37);
     }
 }

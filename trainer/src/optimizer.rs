@@ -190,7 +190,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
-    use crate::bert::Head;
+    use crate::bert::TextHead;
     use crate::recompute::Tape;
 
     /// A weight with its moments, moved by hand.
@@ -216,7 +216,7 @@ mod tests {
                 let rule =
                     Rule { algorithm, closed_blocks, clip_norm: Some(0.5), weight_decay: 0.1, ..Rule::default() };
                 let model = Model::of_size(Size { blocks: 2, hidden: 6, heads: 2, intermediate: 10 }, Norm::Pre);
-                let mut weights = Weights::new(&model, 20, Head::MLM, &Seeds::default(), Device::Cpu);
+                let mut weights = Weights::new(&model, 20, TextHead::MLM, &Seeds::default(), Device::Cpu);
                 let mut optimizer = Optimizer::new(rule, &weights);
                 // By published name: LAMB takes query, key and value each by itself.
                 let named = |(group, values): (usize, Tensor)| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 use recipe::{Keep, Model, Pretrain, Published, Recipe, Source};
 
-use crate::bert::{Family, Weights};
+use crate::bert::{TextFamily, Weights};
 use crate::checkpoint::{self, Verified};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
@@ -18,7 +18,7 @@ pub struct Origin {
     pub vocabulary: Vocabulary,
     /// Rows of the word embedding: as many as the vocabulary has tokens, or more.
     pub rows: u32,
-    pub family: Family,
+    pub family: TextFamily,
     pooler: Pooler,
 }
 
@@ -49,7 +49,7 @@ impl Origin {
             folder: folder.to_owned(),
             rows: vocabulary.size(),
             vocabulary,
-            family: Family::of(recipe),
+            family: TextFamily::of(&recipe.objective),
             // Next-sentence prediction has trained it.
             pooler: if recipe.objective.next_sentence { Pooler::Trained } else { Pooler::Fresh },
         })
@@ -75,7 +75,7 @@ impl Origin {
             folder: folder.to_owned(),
             vocabulary,
             rows: config.vocabulary,
-            family: Family::Bert,
+            family: TextFamily::Bert,
             pooler: Pooler::IfThere,
         })
     }

@@ -96,7 +96,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::bert::Head;
+    use crate::bert::TextHead;
     use crate::bert::weights::Group;
     use crate::kernel;
     use crate::optimizer::Optimizer;
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_group_of_which_only_a_product_was_used_is_updated() {
         let model = Model::of_size(Size { blocks: 2, hidden: 6, heads: 2, intermediate: 10 }, Norm::Pre);
-        let mut weights = Weights::new(&model, 20, Head::MLM, &Seeds::default(), Device::Cpu);
+        let mut weights = Weights::new(&model, 20, TextHead::MLM, &Seeds::default(), Device::Cpu);
         let name = |block: u32| format!("bert.encoder.layer.{block}.intermediate.dense.weight");
         let x = Tensor::randn([5, 6], (Kind::Float, Device::Cpu));
         let loss = kernel::multiply(&x, &weights.matrix(&name(0))) + kernel::multiply(&x, &weights.matrix(&name(1)));

@@ -1,19 +1,19 @@
 //! The loop. The only file that counts steps.
 
 use std::num::NonZero;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use recipe::event::Point;
-use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, Seeds, gate};
+use recipe::{Event, Gate, GrownState, Growth, Moment, NewBlocks, gate};
 use sha2::{Digest, Sha256};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+use crate::attempt::{Attempt, Ended};
 use crate::bert::Weights;
-use crate::checkpoint::{self, Contents, Saved, State, Verified};
+use crate::checkpoint::{self, Contents, Saved, State};
 use crate::data::vocabulary::Vocabulary;
 use crate::emit::Emitter;
+use crate::evaluation::Evaluation;
 use crate::failure::TrainerError;
 use crate::optimizer::Optimizer;
 use crate::recompute::Tape;
@@ -63,7 +63,7 @@ pub trait Training {
     fn evaluates_after(&self, steps: u64) -> bool;
 
     /// Named numbers on held-out data, without dropout. `gates` opens every block that is there, without scale.
-    fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)>;
+    fn evaluate(&mut self, gates: &[Gate]) -> Evaluation;
 
     /// Whether the last checkpoint is for others to go on from.
     fn leaves_checkpoint(&self) -> bool;
@@ -114,37 +114,13 @@ impl Budget {
     }
 }
 
-/// Where and for whom a run takes place.
-pub struct Attempt<'a> {
-    pub out: &'a Path,
-    pub fingerprint: &'a str,
-    pub seeds: Seeds,
-    pub device: Device,
-    /// The checkpoint to go on from.
-    pub resumed: Option<&'a Verified>,
-    pub checkpoint_every: Duration,
-    /// Set from outside when the run should write a checkpoint and leave.
-    pub stop: &'a AtomicBool,
-}
-
-/// How a run ended, when it did not fail.
+/// A finished training.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a run")]
-pub enum Ended {
-    Finished(Finish),
-    /// Asked to stop; a checkpoint of this step is on disk.
-    Interrupted {
-        step: u64,
-    },
-}
-
-/// What a finished run has to show.
-#[derive(Debug)]
-pub struct Finish {
+pub struct Trained {
     pub state: State,
     /// The evaluation after the last step.
-    pub evaluation: Vec<(String, f64)>,
-    /// Hex sha256 of the last checkpoint's manifest; where the stage leaves none, of its weights and moments.
+    pub evaluation: Evaluation,
+    /// Hex sha256 of the last checkpoint's manifest, or of the weights and moments if the stage leaves no checkpoint.
     pub last: String,
 }
 
@@ -152,13 +128,17 @@ pub struct Finish {
 ///
 /// # Errors
 /// A loss that is no finite number, a corrupt checkpoint, a failed write.
-pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Emitter) -> Result<Ended, TrainerError> {
+pub fn train(
+    training: &mut impl Training,
+    attempt: &Attempt<'_>,
+    emitter: &mut Emitter,
+) -> Result<Ended<Trained>, TrainerError> {
     let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
     let mut state = start(training, &mut optimizer, attempt)?;
     let budget = training.budget();
     let mut last_saved = Instant::now();
     let mut evaluation = None;
-    let mut last = attempt.resumed.map(|verified| verified.digest.clone());
+    let mut last = attempt.resumed.as_ref().map(|verified| verified.digest.clone());
     let mut pace = Pace::default();
 
     let mut moment = budget.moment(state.step, state.trained_seconds);
@@ -190,7 +170,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
         if finished || training.evaluates_after(state.step) || budget.ends_tenth(&before, &moment) {
             evaluation = Some(evaluate(training, &state, emitter)?);
         }
-        let stop = attempt.stop.load(Ordering::Relaxed) && !finished;
+        let stop = attempt.is_stopped() && !finished;
         let due = last_saved.elapsed() >= attempt.checkpoint_every && !finished;
         if stop || due || (finished && training.leaves_checkpoint()) {
             last = Some(save(training, &optimizer, &mut state, attempt, emitter)?.manifest);
@@ -208,7 +188,7 @@ pub fn run(training: &mut impl Training, attempt: &Attempt<'_>, emitter: &mut Em
     };
     let last = last.filter(|_| training.leaves_checkpoint());
     let last = last.unwrap_or_else(|| checkpoint::digest_of(training.weights(), &optimizer));
-    Ok(Ended::Finished(Finish { state, evaluation, last }))
+    Ok(Ended::Finished(Trained { state, evaluation, last }))
 }
 
 /// What one optimiser update did.
@@ -271,20 +251,20 @@ fn start(
     optimizer: &mut Optimizer,
     attempt: &Attempt<'_>,
 ) -> Result<State, TrainerError> {
-    if let Some(checkpoint) = attempt.resumed {
-        let state = checkpoint.state(attempt.fingerprint, &attempt.seeds)?;
+    if let Some(checkpoint) = &attempt.resumed {
+        let state = checkpoint.state(&attempt.fingerprint, &attempt.seeds)?;
         checkpoint.restore(&state, training.weights(), optimizer)?;
         return Ok(state);
     }
     Ok(State {
-        fingerprint: attempt.fingerprint.to_owned(),
+        fingerprint: attempt.fingerprint.clone(),
         seeds: attempt.seeds,
         step: 0,
         blocks: training.growth().map_or(training.blocks(), |growth| growth.blocks_at(0.0, training.blocks())),
         smoothed_loss: None,
         lowest_loss: None,
         trained_seconds: 0.0,
-        chain: hex::encode(Sha256::digest(attempt.fingerprint)),
+        chain: hex::encode(Sha256::digest(&attempt.fingerprint)),
         updates: vec![0; optimizer.moments().len()],
     })
 }
@@ -336,16 +316,12 @@ fn points(update: &Update, rate: f64, theta: Option<f64>, pace: &mut Pace, state
     finite.map(|(name, value)| point(name, value, state)).collect()
 }
 
-fn evaluate(
-    training: &mut impl Training,
-    state: &State,
-    emitter: &mut Emitter,
-) -> Result<Vec<(String, f64)>, TrainerError> {
+fn evaluate(training: &mut impl Training, state: &State, emitter: &mut Emitter) -> Result<Evaluation, TrainerError> {
     let evaluation = training.evaluate(&Gate::full_depth(state.blocks, training.blocks()));
-    if let Some((_, loss)) = evaluation.iter().find(|(_, value)| !value.is_finite()) {
+    if let Some((_, loss)) = evaluation.values.iter().find(|(_, value)| !value.is_finite()) {
         return Err(TrainerError::NonFiniteLoss { step: state.step, loss: *loss });
     }
-    let points = evaluation.iter().map(|(name, value)| point(name, *value, state)).collect();
+    let points = evaluation.values.iter().map(|(name, value)| point(name, *value, state)).collect();
     emitter.emit(&Event::Evaluated { step: state.step, trained_seconds: state.trained_seconds, points })?;
     Ok(evaluation)
 }
@@ -384,11 +360,16 @@ fn point(name: &str, value: f64, state: &State) -> Point {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use recipe::Seeds;
     use serde_json::json;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
-    use crate::pretrain::tests::small;
+    use crate::pretraining::tests::small;
 
     /// A group's values, moments and number of updates.
     type Picture = ([Tensor; 3], u64);
@@ -412,9 +393,10 @@ mod tests {
             let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
             let attempt = Attempt {
                 out: Path::new("nowhere"),
-                fingerprint: "",
+                fingerprint: String::new(),
                 seeds: Seeds::default(),
                 device: Device::Cpu,
+                threads: 1,
                 resumed: None,
                 checkpoint_every: Duration::MAX,
                 stop: &AtomicBool::new(false),

@@ -7,7 +7,7 @@ use program::{Bench, Exited, finetune, finish, learned, pretrain, spec};
 use recipe::{Gate, Model, Moment, Norm, Optimizer as Rule, Pretrain, Seeds, Size};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
-use trainer::bert::{Head, Weights};
+use trainer::bert::{TextHead, Weights};
 use trainer::optimizer::Optimizer;
 use trainer::recompute::Tape;
 
@@ -97,7 +97,7 @@ fn mistake_5_adam_corrects_its_bias_from_the_first_step_on() {
     let size = Size { blocks: 1, hidden: 8, heads: 2, intermediate: 12 };
     // The only rule there is: no recipe, of neither stage, can switch it off.
     let rule = Rule { weight_decay: 0.0, clip_norm: None, ..Rule::default() };
-    let mut weights = Weights::new(&Model::of_size(size, Norm::Pre), 20, Head::MLM, &Seeds::default(), Device::Cpu);
+    let mut weights = Weights::new(&Model::of_size(size, Norm::Pre), 20, TextHead::MLM, &Seeds::default(), Device::Cpu);
     let mut optimizer = Optimizer::new(rule, &weights);
     let name = "bert.encoder.layer.0.output.dense.weight";
     let before = weights.named()[name].copy();

@@ -10,7 +10,7 @@ use recipe::{Algorithm, DecayOn, Electra, Gate, LayerDrop, Model, Norm, Optimize
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 use trainer::bert::weights::Group;
-use trainer::bert::{Detector, Encoder, Family, Head, Input, MlmHead, Weights};
+use trainer::bert::{Detector, Encoder, Input, MlmHead, TextFamily, TextHead, Weights};
 use trainer::optimizer::Optimizer;
 use trainer::recompute::Tape;
 
@@ -151,7 +151,7 @@ fn open_gates_at_keep_probability_one_are_the_plain_encoder_bit_for_bit() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let ask = Ask { seed: 3, step: 700, micro_batch: 0, batch: 13 };
-        let gates = LayerDrop::progressive(1.0).gates(&model(norm, Family::Bert).sublayers(), 1.0, &ask);
+        let gates = LayerDrop::progressive(1.0).gates(&model(norm, TextFamily::Bert).sublayers(), 1.0, &ask);
         let (gated, plain) = (case.forward(&gates), case.forward(&open()));
         assert_eq!(gated.loss.double_value(&[]).to_bits(), plain.loss.double_value(&[]).to_bits(), "{name}");
         assert_eq!(gated.hidden, plain.hidden, "{name}");
@@ -208,7 +208,7 @@ fn open() -> Vec<Gate> {
     vec![Gate::OPEN; 2 * BLOCKS]
 }
 
-fn model(norm: Norm, family: Family) -> Model {
+fn model(norm: Norm, family: TextFamily) -> Model {
     Model {
         blocks: BLOCKS as u32,
         hidden: 32,
@@ -217,7 +217,7 @@ fn model(norm: Norm, family: Family) -> Model {
         positions: 19,
         norm,
         order: None,
-        embedding: (family == Family::Electra).then_some(24),
+        embedding: (family == TextFamily::Electra).then_some(24),
         embedding_norm: norm == Norm::Post,
         dropout: 0.0,
         attention_dropout: 0.0,
@@ -247,12 +247,12 @@ struct Forward {
 
 impl Case {
     fn open(name: &str, norm: Norm) -> Self {
-        let family = if name == "electra" { Family::Electra } else { Family::Bert };
+        let family = if name == "electra" { TextFamily::Electra } else { TextFamily::Bert };
         let model = model(norm, family);
         let expected = tensors(name);
         let head = match family {
-            Family::Electra => Head::Electra(Electra::default()),
-            _ => Head::MLM,
+            TextFamily::Electra => TextHead::Electra(Electra::default()),
+            TextFamily::Bert => TextHead::MLM,
         };
         let weights = Weights::new(&model, 99, head, &Seeds::default(), Device::Cpu);
         let published = expected.keys().filter_map(|key| key.strip_prefix("weight."));
@@ -269,8 +269,8 @@ impl Case {
         Self {
             encoder: Encoder::new(&weights, family, &model, PADDING),
             head: match family {
-                Family::Electra => AnyHead::Detector(Detector::new(&weights)),
-                _ => AnyHead::Mlm(MlmHead::new(&weights, family)),
+                TextFamily::Electra => AnyHead::Detector(Detector::new(&weights)),
+                TextFamily::Bert => AnyHead::Mlm(MlmHead::new(&weights)),
             },
             weights,
             inputs: inputs.into(),

@@ -2,7 +2,7 @@
 
 use recipe::{Gate, Model, Norm, Optimizer as Rule, Precision, Seeds, Size};
 use tch::{Device, Kind, Tensor};
-use trainer::bert::{Encoder, Family, Head, Input, MlmHead, Weights};
+use trainer::bert::{Encoder, Family, Input, MlmHead, TextHead, Weights};
 use trainer::kernel::Noise;
 use trainer::optimizer::Optimizer;
 use trainer::recompute::Tape;
@@ -22,10 +22,10 @@ impl Case {
     fn new(precision: Precision, norm: Norm) -> Self {
         let model = Model::of_size(Size { blocks: 3, hidden: 48, heads: 3, intermediate: 80 }, norm);
         let weights =
-            Weights::new(&model, VOCABULARY, Head::MLM, &Seeds::default(), Device::Cpu).with_precision(precision);
+            Weights::new(&model, VOCABULARY, TextHead::MLM, &Seeds::default(), Device::Cpu).with_precision(precision);
         Self {
             encoder: Encoder::new(&weights, Family::Bert, &model, 0),
-            head: MlmHead::new(&weights, Family::Bert),
+            head: MlmHead::new(&weights),
             optimizer: Optimizer::new(Rule::default(), &weights),
             weights,
         }

@@ -5,19 +5,23 @@ mod program;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use program::{Bench, changed, finish, pretrain, spec, without_stage};
+use recipe::report::ProbeReport;
 use recipe::seeds::{generator, permutation};
 use recipe::{FailureKind, Gate, Pretrain, Probe, Purpose, Seeds};
 use serde_json::{Value, json};
 use tch::{Device, Tensor, no_grad};
+use trainer::attempt::Ended;
+use trainer::data::pretrain_batch::PretrainBatch;
 use trainer::data::tokens::{Shards, VocabularySource};
-use trainer::objective::{Part, Replacement};
-use trainer::pretrain::Pretraining;
-use trainer::probe;
+use trainer::objective::{MicroBatch, ReplacementKey};
+use trainer::pretraining::Pretraining;
 use trainer::recompute::Tape;
+use trainer::stages::probe::probe;
 use trainer::train::Training;
 
 #[test]
@@ -37,11 +41,11 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
         let from = Box::new(training.recipe().clone());
         let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 3 };
         let mut said = Vec::new();
-        let report = probe::run(&mut training, &rule, 1, 5, |done, total| {
+        let ended = probe(&mut training, &rule, 1, 5, |done, total| {
             said.push((done, total));
-            Ok::<(), ()>(())
+            Ok(ControlFlow::Continue(()))
         });
-        let report = report.unwrap();
+        let Ok(Ended::Finished(report)) = ended else { panic!("{ended:?}") };
         let loss = report.validation_loss;
         let idle = report.blocks[1];
         assert!((idle.state.cosine - 1.0).abs() < 1e-6 && idle.state.distance == 0.0, "{idle:?}");
@@ -62,8 +66,13 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
         assert_eq!((said.last(), said.len()), (Some(&(9, 9)), 9));
         // It can be broken off at each of its parts.
         for last in 1..=9 {
-            let stop = |done, _| if done == last { Err(done) } else { Ok(()) };
-            assert_eq!(probe::run(&mut training, &rule, 1, 5, stop).err(), Some(last));
+            let mut measured = 0;
+            let ended = probe(&mut training, &rule, 1, 5, |done, _| {
+                measured = done;
+                Ok(if done == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            });
+            assert!(matches!(ended, Ok(Ended::Interrupted { step: 0 })), "{ended:?}");
+            assert_eq!(measured, last);
         }
     }
 }
@@ -95,14 +104,14 @@ fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
             };
             no_grad(|| value.copy_(&source[&from]));
         }
-        model.evaluate(&vec![Gate::OPEN; 2 * blocks.len()])[0].1
+        model.evaluate(&vec![Gate::OPEN; 2 * blocks.len()]).headline
     };
     let orders = (0..4).map(|draw| permutation(&mut generator(SEED, Purpose::Shuffle, draw, u64::MAX), 3));
     let shuffled: Vec<f64> = orders.map(|order| loss_of(&order)).collect();
     let expected = [[0, 1, 2].as_slice(), &[1, 2], &[0, 2], &[0, 1], &[1, 0, 2], &[0, 2, 1]].map(loss_of);
     let from = Box::new(whole.recipe().clone());
     let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 4 };
-    let report = probe::run(&mut whole, &rule, SEED, 5, |_, _| Ok::<(), ()>(())).unwrap();
+    let report = probed(&mut whole, &rule, SEED, 5);
     let removed = report.blocks.iter().map(|block| block.removed_loss);
     let swapped = report.blocks.iter().filter_map(|block| block.swapped_loss);
     let found: Vec<f64> = std::iter::once(report.validation_loss).chain(removed).chain(swapped).collect();
@@ -118,7 +127,7 @@ fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
     assert!(shuffled.iter().any(|loss| (loss - expected[0]).abs() > 1e-4), "{shuffled:?}");
     assert_eq!((found.len(), report.shuffled_losses.len()), (6, 4));
     // Afterwards it is the model that it was.
-    assert_eq!(whole.evaluate(&[Gate::OPEN; 6])[0].1, report.validation_loss);
+    assert_eq!(whole.evaluate(&[Gate::OPEN; 6]).headline, report.validation_loss);
 }
 
 #[test]
@@ -134,12 +143,12 @@ fn a_model_that_has_not_grown_to_its_end_is_probed_in_the_blocks_that_it_has() {
     for (step, blocks) in [(5, 2), (6, 3)] {
         let from = Box::new(model.recipe().clone());
         let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 1 };
-        let report = probe::run(&mut model, &rule, 7, step, |_, _| Ok::<(), ()>(())).unwrap();
+        let report = probed(&mut model, &rule, 7, step);
         assert_eq!(report.blocks.len(), blocks);
         assert_eq!(report.blocks.last().unwrap().swapped_loss, None);
         if blocks == 2 {
             let rule = Probe { from: Box::new(of_two.recipe().clone()), ..rule };
-            assert_eq!(probe::run(&mut of_two, &rule, 7, step, |_, _| Ok::<(), ()>(())), Ok(report));
+            assert_eq!(probed(&mut of_two, &rule, 7, step), report);
         }
     }
 }
@@ -151,10 +160,10 @@ fn a_gradient_norm_is_that_of_the_mean_loss() {
     let gates = vec![Gate::OPEN; 6];
     let found = training.block_states(&gates);
     let batches: Vec<_> = training.held_out().collect();
-    let labels = batches.iter().map(|batch| batch.labels.len()).sum();
+    let labels = batches.iter().map(PretrainBatch::label_count).sum();
     for batch in &batches {
-        let draws = Replacement { seed: 0, step: 0, part: 0 };
-        let part = Part { labels, parts: batches.len() as u32, noise: None, draws };
+        let replacements = ReplacementKey { seed: 0, step: 0, micro_batch: 0 };
+        let part = MicroBatch { labels, count: batches.len() as u32, noise: None, replacements };
         let loss = training.objective().loss(batch, &gates, &part, None);
         Tape::default().differentiate(training.weights(), &loss, &[true; 7]);
     }
@@ -291,6 +300,13 @@ fn memory_is_that_of_the_open_sublayers_and_less_with_recomputation() {
     assert!(batch > 5 && peak(batch) <= limit, "{batch}: {} of {limit}", peak(batch));
     assert!(peak(batch + 1) > limit, "{batch}: {} of {limit} is taken by one more", peak(batch + 1));
     assert_eq!(timed("none", &[plain], json!({"limit_bytes": 1}))[0]["largest_batch"], 0);
+}
+
+/// The report of a probe that is not interrupted.
+fn probed(training: &mut Pretraining, rule: &Probe, seed: u64, step: u64) -> ProbeReport {
+    let ended = probe(training, rule, seed, step, |_, _| Ok(ControlFlow::Continue(())));
+    let Ok(Ended::Finished(report)) = ended else { panic!("{ended:?}") };
+    report
 }
 
 /// A model at its starting values, on the bench's text.

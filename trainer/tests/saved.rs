@@ -10,7 +10,7 @@ use recipe::{Electra, Finetune, Gate, Model, Norm, Seeds, Size};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
-use trainer::bert::{Classifier, Detector, Encoder, Family, Head, Input, MlmHead, Weights, published};
+use trainer::bert::{Classifier, Detector, Encoder, Input, MlmHead, TextFamily, TextHead, Weights, published};
 use trainer::origin::Origin;
 
 /// Largest norm of a difference over the norm of the expected logits.
@@ -19,17 +19,17 @@ const SIZE: Size = Size { blocks: 3, hidden: 24, heads: 4, intermediate: 37 };
 
 #[test]
 fn transformers_bert_gives_the_trainers_logits() {
-    agrees("bert", &model(Norm::Post), Family::Bert, Head::MLM);
+    agrees("bert", &model(Norm::Post), TextFamily::Bert, TextHead::MLM);
 }
 
 #[test]
 fn transformers_megatron_bert_gives_the_trainers_logits() {
-    agrees("megatron-bert", &model(Norm::Pre), Family::Bert, Head::MLM);
+    agrees("megatron-bert", &model(Norm::Pre), TextFamily::Bert, TextHead::MLM);
 }
 
 #[test]
 fn transformers_electra_gives_the_trainers_logits() {
-    agrees("electra", &model(Norm::Post), Family::Electra, Head::Electra(Electra::default()));
+    agrees("electra", &model(Norm::Post), TextFamily::Electra, TextHead::Electra(Electra::default()));
 }
 
 #[test]
@@ -43,16 +43,16 @@ fn a_fine_tune_from_what_transformers_saved_has_its_hidden_states_and_logits() {
                             "learning_rate": {"peak": 1e-4}});
         let recipe: Finetune = serde_json::from_value(recipe).unwrap();
         let origin = Origin::open(&recipe.from, &folder).unwrap();
-        assert_eq!((origin.rows, origin.vocabulary.size(), origin.family), (29, 21, Family::Bert), "{name}");
+        assert_eq!((origin.rows, origin.vocabulary.size(), origin.family), (29, 21, TextFamily::Bert), "{name}");
         let case = tensors(&folder.join("outputs.safetensors"));
-        for head in [Head::MLM, Head::Classifier { outputs: 2, family: Family::Bert }] {
+        for head in [TextHead::MLM, TextHead::Classifier { outputs: 2, family: TextFamily::Bert }] {
             let fresh = || Weights::new(&model, origin.rows, head, &Seeds::default(), Device::Cpu);
             let weights = fresh();
             origin.restore(&weights, &recipe.from, recipe.keep).unwrap();
-            let hidden = no_grad(|| hidden(&case, &weights, &model, Family::Bert, 0));
+            let hidden = no_grad(|| hidden(&case, &weights, &model, TextFamily::Bert, 0));
             close(&format!("{name}, hidden states"), &hidden, &case["hidden"]);
-            if head == Head::MLM {
-                let logits = no_grad(|| logits(&case, &weights, &model, Family::Bert, head, 0));
+            if head == TextHead::MLM {
+                let logits = no_grad(|| logits(&case, &weights, &model, TextFamily::Bert, head, 0));
                 close(&format!("{name}, logits"), &logits, &case["logits"]);
             }
             // A model for masked words has neither.
@@ -70,8 +70,8 @@ fn model(norm: Norm) -> Model {
 }
 
 /// Holds both checkpoints of one architecture against transformers, the pre-trained one with the head `pretrained`.
-fn agrees(name: &str, model: &Model, family: Family, pretrained: Head) {
-    for (stage, head) in [("pretrained", pretrained), ("finetuned", Head::Classifier { outputs: 2, family })] {
+fn agrees(name: &str, model: &Model, family: TextFamily, pretrained: TextHead) {
+    for (stage, head) in [("pretrained", pretrained), ("finetuned", TextHead::Classifier { outputs: 2, family })] {
         let folder = fixture("saved").join(format!("{name}-{stage}"));
         let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
         let words = fs::read_to_string(folder.join("vocab.txt")).unwrap().lines().count() as u32;
@@ -97,24 +97,29 @@ fn logits(
     case: &BTreeMap<String, Tensor>,
     weights: &Weights,
     model: &Model,
-    family: Family,
-    head: Head,
+    family: TextFamily,
+    head: TextHead,
     padding: i64,
 ) -> Tensor {
     let hidden = hidden(case, weights, model, family, padding);
     match head {
-        Head::Mlm { .. } => {
+        TextHead::Mlm { .. } => {
             let every = Tensor::arange(case["input_ids"].numel() as i64, (Kind::Int64, Device::Cpu));
-            MlmHead::new(weights, family).forward(&hidden, &every).view(&case["logits"].size()[..])
+            MlmHead::new(weights).forward(&hidden, &every).view(&case["logits"].size()[..])
         }
-        Head::Electra(_) => Detector::new(weights).forward(&hidden),
-        Head::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
-        Head::Patches { .. } | Head::Pixels { .. } => unreachable!("transformers has no twin of these"),
+        TextHead::Electra(_) => Detector::new(weights).forward(&hidden),
+        TextHead::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
     }
 }
 
 /// The last hidden state; dropout is off.
-fn hidden(case: &BTreeMap<String, Tensor>, weights: &Weights, model: &Model, family: Family, padding: i64) -> Tensor {
+fn hidden(
+    case: &BTreeMap<String, Tensor>,
+    weights: &Weights,
+    model: &Model,
+    family: TextFamily,
+    padding: i64,
+) -> Tensor {
     let [ids, types] = ["input_ids", "token_type_ids"].map(|name| case[name].shallow_clone());
     let input = Input::padded(ids, types, &case["attention_mask"]);
     let gates = vec![Gate::OPEN; 2 * model.blocks as usize];

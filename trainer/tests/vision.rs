@@ -13,9 +13,9 @@ use recipe::seeds::{Purpose, below, generator};
 use recipe::{Event, FailureKind, Gate, Moment, Pretrain, Seeds};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
-use trainer::data::batch::PretrainBatch;
+use trainer::bert::{Encoder, Family, Input, LabelHead};
 use trainer::data::material::Material;
-use trainer::pretrain::Pretraining;
+use trainer::pretraining::Pretraining;
 use trainer::recompute::Tape;
 use trainer::train::Training;
 
@@ -187,20 +187,22 @@ fn no_intensity_is_predicted_by_itself_or_a_later_one() {
     let bench = bench();
     for change in [json!({}), json!({"model": {"norm": "post"}}), json!({"precision": "bfloat16"})] {
         let training = training(&bench, recipe("pixels", &change, 10));
-        let batch = training.held_out().next().unwrap();
+        let held_out = training.held_out().next().unwrap();
         let (length, levels) = (64, 4);
-        let logits = |batch: &PretrainBatch| {
-            let logits = training.objective().image_logits(batch, &[Gate::OPEN; 6]).unwrap();
-            logits.view([-1, length, levels])
+        let weights = training.weights();
+        let encoder = Encoder::new(weights, Family::Pixels, &training.recipe().model, -1);
+        let logits = |ids: &[i64]| {
+            let input = Input::packed(Tensor::from_slice(ids).view([-1, length]), None);
+            no_grad(|| LabelHead::new(weights).forward(&encoder.forward(&input, &[Gate::OPEN; 6], None)))
         };
-        let before = logits(&batch);
-        // What is shown at a place is the intensity of the place before.
+        let shown = &held_out.pixels().ids;
+        let before = logits(shown);
+        assert_eq!(before.size(), [6, length, levels]);
+        // The token at a place is the intensity of the place before.
         for place in [1, 17, 63] {
-            let mut other = batch.clone();
-            let sequences = other.sequences(length as usize);
-            for sequence in 0..sequences {
-                let shown = &mut other.ids[sequence * length as usize + place];
-                *shown = (*shown + 1) % levels;
+            let mut other = shown.clone();
+            for sequence in other.chunks_mut(length as usize) {
+                sequence[place] = (sequence[place] + 1) % levels;
             }
             let off = (logits(&other) - &before).abs().amax([0, 2].as_slice(), false).to_kind(Kind::Double);
             let off: Vec<f64> = Vec::try_from(off).unwrap();
@@ -214,14 +216,21 @@ fn no_intensity_is_predicted_by_itself_or_a_later_one() {
 fn the_class_token_sees_every_patch() {
     let bench = bench();
     let training = training(&bench, recipe("classifier", &json!({}), 10));
-    let batch = training.held_out().next().unwrap();
-    let logits = |batch: &PretrainBatch| training.objective().image_logits(batch, &[Gate::OPEN; 6]).unwrap();
-    let before = logits(&batch);
+    let held_out = training.held_out().next().unwrap();
+    let weights = training.weights();
+    let encoder = Encoder::new(weights, Family::Patches, &training.recipe().model, -1);
+    let logits = |patches: &[f32]| {
+        let input = Input::patches(Tensor::from_slice(patches).view([6, 16, 4]));
+        let hidden = encoder.forward(&input, &[Gate::OPEN; 6], None);
+        no_grad(|| LabelHead::new(weights).forward(&hidden.select(1, 0)))
+    };
+    let shown = &held_out.patches().values;
+    let before = logits(shown);
     assert_eq!(before.size(), [6, 3]);
     for patch in 0..16 {
-        let mut other = batch.clone();
-        // Of the first image alone.
-        other.patches[patch * 4] += 0.5;
+        let mut other = shown.clone();
+        // Only the first image is changed.
+        other[patch * 4] += 0.5;
         let off: Tensor = (logits(&other) - &before).abs().amax([1].as_slice(), false);
         let off: Vec<f64> = Vec::try_from(off.to_kind(Kind::Double)).unwrap();
         assert!(off[0] > 0.0 && off[1..].iter().all(|&off| off < 1e-6), "patch {patch}: {off:?}");

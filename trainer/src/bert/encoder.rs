@@ -38,7 +38,8 @@ pub struct Encoder {
 
 impl Encoder {
     /// `padding` is the id of `[PAD]`, -1 where there is none.
-    pub fn new(weights: &Weights, family: Family, model: &Model, padding: i64) -> Self {
+    pub fn new(weights: &Weights, family: impl Into<Family>, model: &Model, padding: i64) -> Self {
+        let family = family.into();
         let prefix = family.prefix();
         let projects = model.embedding_width() != model.hidden;
         Self {
@@ -61,7 +62,7 @@ impl Encoder {
     }
 
     /// Goes through the sublayers at the places `order` (from 0) alone from here on, in that order.
-    pub fn go_through(&mut self, order: Vec<usize>) {
+    pub fn set_order(&mut self, order: Vec<usize>) {
         assert!(order.iter().all(|&place| place < self.sublayers.len()), "{order:?}");
         self.order = order;
     }
@@ -183,7 +184,7 @@ mod tests {
     use tch::{Device, Kind, no_grad};
 
     use super::*;
-    use crate::bert::Head;
+    use crate::bert::TextHead;
 
     #[test]
     fn at_some_positions_it_says_what_it_says_at_all_and_has_the_same_gradients() {
@@ -201,7 +202,7 @@ mod tests {
         let positions = Tensor::from_slice(&[0i64, 5, 8, 21, 34]);
         for norm in [Norm::Pre, Norm::Post] {
             let model = Model::of_size(size, norm);
-            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            let weights = Weights::new(&model, 30, TextHead::MLM, &Seeds::default(), Device::Cpu);
             let encoder = Encoder::new(&weights, Family::Bert, &model, 0);
             let input = Input::packed(ids.shallow_clone(), None);
             for gates in &cases {
@@ -230,7 +231,7 @@ mod tests {
         for norm in [Norm::Pre, Norm::Post] {
             let model = Model { order: Some("ssfffssf".into()), ..Model::of_size(size, norm) };
             assert_eq!(places(&model).collect::<Vec<_>>(), written);
-            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            let weights = Weights::new(&model, 30, TextHead::MLM, &Seeds::default(), Device::Cpu);
             for (group, (block, half)) in weights.groups()[1..].iter().zip(written) {
                 // So far from where they start, that the order counts.
                 let _ = no_grad(|| group.buffer().narrow(0, 0, group.matrices()).g_mul_scalar_(20.0));

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::dropout::dropout;
 use super::encoder::at;
-use super::layout::{Family, HEAD_SITE, LABEL_HEAD, classifier_names};
+use super::layout::{Family, HEAD_SITE, LABEL_HEAD, TextFamily, classifier_names};
 use super::linear::{LayerNorm, Linear};
 use super::weights::Weights;
 use crate::kernel::{self, Noise};
@@ -19,21 +19,21 @@ pub struct MlmHead {
 }
 
 impl MlmHead {
-    /// BERT's head, or the one of ELECTRA's generator.
-    pub fn new(weights: &Weights, family: Family) -> Self {
-        let (transform, norm, bias) = match family {
-            Family::Bert => {
-                ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
-            }
-            Family::Electra | Family::Generator => {
-                ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias")
-            }
-            Family::Patches | Family::Pixels => unreachable!("nothing of an image is masked"),
-        };
+    /// The head of BERT.
+    pub fn new(weights: &Weights) -> Self {
+        Self::named(weights, Family::Bert, "cls.predictions.transform", "cls.predictions.bias")
+    }
+
+    /// The head of ELECTRA's generator.
+    pub fn of_generator(weights: &Weights) -> Self {
+        Self::named(weights, Family::Generator, "generator_predictions", "generator_lm_head.bias")
+    }
+
+    fn named(weights: &Weights, family: Family, transform: &str, bias: &str) -> Self {
         let words = format!("{}.word_embeddings.weight", family.embeddings());
         Self {
-            transform: Linear::new(weights, transform),
-            norm: LayerNorm::new(weights, norm),
+            transform: Linear::new(weights, &format!("{transform}.dense")),
+            norm: LayerNorm::new(weights, &format!("{transform}.LayerNorm")),
             decoder: Linear { weight: weights.matrix(&words), bias: weights.leaf(bias) },
         }
     }
@@ -128,12 +128,12 @@ impl Detector {
 pub struct Classifier {
     dense: Linear,
     output: Linear,
-    family: Family,
+    family: TextFamily,
     dropout: f64,
 }
 
 impl Classifier {
-    pub fn new(weights: &Weights, family: Family, model: &Model) -> Self {
+    pub fn new(weights: &Weights, family: TextFamily, model: &Model) -> Self {
         let (dense, output) = classifier_names(family);
         Self {
             dense: Linear::new(weights, dense),
@@ -143,7 +143,7 @@ impl Classifier {
         }
     }
 
-    pub const fn family(&self) -> Family {
+    pub const fn family(&self) -> TextFamily {
         self.family
     }
 
@@ -153,9 +153,8 @@ impl Classifier {
         // [B, S, H] -> [B, H]: the token [CLS]
         let first = hidden.select(1, 0);
         let pooled = match self.family {
-            Family::Bert => self.dense.forward(&first).tanh(),
-            Family::Electra | Family::Generator => self.dense.forward(&dropped(0, &first)).gelu("none"),
-            Family::Patches | Family::Pixels => unreachable!("GLUE is text"),
+            TextFamily::Bert => self.dense.forward(&first).tanh(),
+            TextFamily::Electra => self.dense.forward(&dropped(0, &first)).gelu("none"),
         };
         self.output.forward(&dropped(1, &pooled))
     }

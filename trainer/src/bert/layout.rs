@@ -1,35 +1,26 @@
 //! Which weights a model has: published names, shapes and starting values, in groups that are trained together.
 //!
 //! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`, replaced-token detection
-//! those of `ElectraFor...`. Images have no published twin: the blocks' names are BERT's under another prefix.
+//! those of `ElectraFor...`. Models of images have no published counterpart: their blocks have BERT's names under another
+//! prefix.
 
-use recipe::{Electra, Images, Model, Norm, Pretrain, Sublayer};
+use recipe::{Electra, Mlm, Model, Norm, Sublayer};
 
-/// Whose names the encoder's weights have.
+/// Decides the names of an encoder's weights, and what comes before its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Bert,
     Electra,
-    /// ELECTRA's generator. Its embeddings are the model's.
+    /// The generator of ELECTRA, which shares the embeddings of the model.
     Generator,
-    /// Images in patches.
+    /// Images as patches.
     Patches,
-    /// Images, intensity by intensity.
+    /// Images as intensities.
     Pixels,
 }
 
 impl Family {
-    /// The family of the encoder that `recipe` trains.
-    pub const fn of(recipe: &Pretrain) -> Self {
-        match recipe.images {
-            Some(Images::Classifier { .. }) => Self::Patches,
-            Some(Images::Pixels { .. }) => Self::Pixels,
-            None if recipe.objective.electra.is_some() => Self::Electra,
-            None => Self::Bert,
-        }
-    }
-
-    /// Whether a token sees none that comes later.
+    /// True if no token attends to a later one.
     pub(super) const fn is_causal(self) -> bool {
         matches!(self, Self::Pixels)
     }
@@ -53,7 +44,7 @@ impl Family {
         }
     }
 
-    /// The number of an encoder's first dropout site; its others follow.
+    /// The number of the encoder's first dropout site; its other sites follow.
     pub(super) const fn first_site(self) -> u32 {
         match self {
             Self::Bert | Self::Electra | Self::Patches | Self::Pixels => 0,
@@ -61,11 +52,11 @@ impl Family {
         }
     }
 
-    /// The number, in [`groups`], of the first sublayer of the encoder beside or of `model`.
+    /// The index in [`groups`] of the encoder's first sublayer.
     pub(super) const fn first_group(self, model: &Model) -> usize {
         match self {
             Self::Bert | Self::Electra | Self::Patches | Self::Pixels => 1,
-            // As deep as the model, whose sublayers come first.
+            // The generator is as deep as the model, whose sublayers come first.
             Self::Generator => 1 + 2 * model.blocks as usize,
         }
     }
@@ -75,23 +66,37 @@ impl Family {
     }
 }
 
-/// The number of the first dropout site of what stands on the encoder.
+/// The families of text that can be fine-tuned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFamily {
+    Bert,
+    Electra,
+}
+
+impl TextFamily {
+    /// The family of a model that is pre-trained with `objective`.
+    pub const fn of(objective: &Mlm) -> Self {
+        if objective.electra.is_some() { Self::Electra } else { Self::Bert }
+    }
+}
+
+impl From<TextFamily> for Family {
+    fn from(family: TextFamily) -> Self {
+        match family {
+            TextFamily::Bert => Self::Bert,
+            TextFamily::Electra => Self::Electra,
+        }
+    }
+}
+
+/// The number of the first dropout site in the heads.
 pub(super) const HEAD_SITE: u32 = 1 << 17;
 
-/// What stands on the encoder.
+/// What a model predicts with, on top of its encoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Head {
-    Mlm {
-        next_sentence: bool,
-    },
-    /// The detector of replaced tokens, and beside it the whole generator.
-    Electra(Electra),
-    /// For so many classes, or 1 for a score, in the way of the encoder's family.
-    Classifier {
-        outputs: usize,
-        family: Family,
-    },
-    /// The class of an image, from its first token; patches have so many values.
+    Text(TextHead),
+    /// The class of an image, from its first token. `values` is the number of values in a patch.
     Patches {
         values: u32,
         classes: u32,
@@ -102,30 +107,58 @@ pub enum Head {
     },
 }
 
-impl Head {
-    /// The plain MLM head.
-    pub const MLM: Head = Head::Mlm { next_sentence: false };
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TextHead {
+    Mlm {
+        next_sentence: bool,
+    },
+    /// The detector of replaced tokens, and beside it the whole generator.
+    Electra(Electra),
+    /// The classifier that a family uses in fine-tuning; a score has one output.
+    Classifier {
+        outputs: usize,
+        family: TextFamily,
+    },
+}
 
-    /// The head of the objective of `recipe`, which is of text.
-    pub fn of(recipe: &Pretrain) -> Self {
-        match recipe.objective.electra {
-            Some(electra) => Self::Electra(electra),
-            None => Self::Mlm { next_sentence: recipe.objective.next_sentence },
-        }
+impl From<TextHead> for Head {
+    fn from(head: TextHead) -> Self {
+        Self::Text(head)
     }
+}
 
-    pub(super) const fn family(self) -> Family {
+impl Head {
+    pub(super) fn family(self) -> Family {
         match self {
-            Self::Mlm { .. } => Family::Bert,
-            Self::Electra(_) => Family::Electra,
-            Self::Classifier { family, .. } => family,
+            Self::Text(head) => head.family().into(),
             Self::Patches { .. } => Family::Patches,
             Self::Pixels { .. } => Family::Pixels,
         }
     }
 }
 
-/// From what a weight starts.
+impl TextHead {
+    /// The plain MLM head.
+    pub const MLM: TextHead = TextHead::Mlm { next_sentence: false };
+
+    /// The head that `objective` trains.
+    pub fn of(objective: &Mlm) -> Self {
+        match objective.electra {
+            Some(electra) => Self::Electra(electra),
+            None => Self::Mlm { next_sentence: objective.next_sentence },
+        }
+    }
+
+    pub(super) const fn family(self) -> TextFamily {
+        match self {
+            Self::Mlm { .. } => TextFamily::Bert,
+            Self::Electra(_) => TextFamily::Electra,
+            Self::Classifier { family, .. } => family,
+        }
+    }
+}
+
+/// Where a weight gets its starting values from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// Truncated normal, from the `init` seed.
@@ -136,35 +169,34 @@ pub(super) enum Start {
     Ones,
 }
 
-/// A weight to be.
 #[derive(Debug)]
-pub(super) struct Planned {
-    /// Published names of its parts, which lie one after the other along the first dimension. Most have one part.
-    pub(super) parts: Vec<String>,
+pub(super) struct WeightLayout {
+    /// Published names of its parts, which follow each other along the first dimension. Most weights have one part.
+    pub(super) names: Vec<String>,
     pub(super) shape: Vec<i64>,
     pub(super) start: Start,
 }
 
-/// A group to be: weights that are open or closed together.
+/// Weights that are open or closed together.
 #[derive(Debug)]
-pub(super) struct PlannedGroup {
-    /// Which draws its starting values come from. Goes with what the group is and not with where it stands, so that models
+pub(super) struct GroupLayout {
+    /// Selects the draws of the starting values. It depends on what the group is and not on its position, so that two models
     /// that differ in one place agree in all others.
     pub(super) number: u64,
-    pub(super) weights: Vec<Planned>,
+    pub(super) weights: Vec<WeightLayout>,
 }
 
-/// The weights outside the sublayers first, then those of each sublayer in forward order; after them, where there is a
-/// generator, those of its sublayers. Within a group, matrices come before vectors, so that what AdamW decays is one
-/// piece.
-pub(super) fn groups(model: &Model, vocabulary: u32, head: Head) -> Vec<PlannedGroup> {
-    let mut groups = vec![PlannedGroup { number: 0, weights: outside(model, i64::from(vocabulary), head) }];
+/// The weights outside the sublayers first, then those of each sublayer in forward order, then those of the generator's
+/// sublayers if there is a generator. Within a group, matrices come before vectors, so that AdamW decays one contiguous
+/// range. `vocabulary` is the number of rows in the word embedding; images have none.
+pub(super) fn groups(model: &Model, vocabulary: u32, head: Head) -> Vec<GroupLayout> {
+    let mut groups = vec![GroupLayout { number: 0, weights: outside(model, vocabulary.into(), head) }];
     groups.extend(sublayers(model, head.family(), 1));
-    if let Head::Electra(electra) = head {
+    if let Head::Text(TextHead::Electra(electra)) = head {
         groups.extend(sublayers(&electra.generator(model), Family::Generator, 1 << 32));
     }
     for group in &mut groups {
-        group.weights.sort_by_key(|planned| planned.shape.len() < 2);
+        group.weights.sort_by_key(|weight| weight.shape.len() < 2);
     }
     groups
 }
@@ -181,87 +213,51 @@ pub(super) fn places(model: &Model) -> impl Iterator<Item = (u32, Sublayer)> {
     })
 }
 
-fn sublayers(model: &Model, family: Family, first: u64) -> impl Iterator<Item = PlannedGroup> {
+fn sublayers(model: &Model, family: Family, first: u64) -> impl Iterator<Item = GroupLayout> {
     places(model).map(move |(block, half)| {
         let number = first + 2 * u64::from(block) + u64::from(half == Sublayer::FeedForward);
-        PlannedGroup { number, weights: sublayer(model, &family.block(block), half) }
+        GroupLayout { number, weights: sublayer(model, &family.block(block), half) }
     })
 }
 
-fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<Planned> {
-    let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
-    let family = head.family();
-    let embeddings = family.embeddings();
-    let table = |what: &str, rows: i64| matrix(&format!("{embeddings}.{what}.weight"), [rows, e], Start::Normal);
-    let mut list = Vec::new();
+/// The weights outside the sublayers: embeddings, both ends of the encoder, head. Their order decides their starting values.
+fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<WeightLayout> {
+    let mut list = embeddings(model, vocabulary, head);
+    list.extend(encoder_ends(model, head.family()));
     match head {
-        Head::Patches { values, .. } => {
-            list.push(matrix(&format!("{embeddings}.{CLASS_TOKEN}"), [1, e], Start::Normal));
-            list.extend(linear(&format!("{embeddings}.{PROJECTION}"), e, i64::from(values), Start::Normal));
-            list.push(table("position_embeddings", model.positions.into()));
+        Head::Text(head) => list.extend(text_head(model, vocabulary, head)),
+        Head::Patches { classes: outputs, .. } | Head::Pixels { levels: outputs } => {
+            list.extend(linear(LABEL_HEAD, outputs.into(), model.hidden.into(), Start::Normal));
         }
-        // The start token comes after the levels.
-        Head::Pixels { levels } => {
-            list.push(table("word_embeddings", i64::from(levels) + 1));
-            list.push(table("position_embeddings", model.positions.into()));
-        }
-        Head::Mlm { .. } | Head::Electra(_) | Head::Classifier { .. } => {
-            list.push(table("word_embeddings", vocabulary));
-            list.push(table("position_embeddings", model.positions.into()));
-            list.push(table("token_type_embeddings", 2));
-        }
-    }
-    if model.embedding_norm {
-        list.extend(layer_norm(&format!("{embeddings}.LayerNorm"), e));
-    }
-    list.extend(around(model, family));
-    match head {
-        Head::Mlm { next_sentence } => {
-            list.extend(linear("cls.predictions.transform.dense", h, h, Start::Normal));
-            list.extend(layer_norm("cls.predictions.transform.LayerNorm", h));
-            list.push(vector("cls.predictions.bias", vocabulary, Start::Zeros));
-            if next_sentence {
-                list.extend(linear("bert.pooler.dense", h, h, Start::Normal));
-                list.extend(linear("cls.seq_relationship", 2, h, Start::Normal));
-            }
-        }
-        Head::Electra(electra) => {
-            list.extend(linear("discriminator_predictions.dense", h, h, Start::Normal));
-            list.extend(linear("discriminator_predictions.dense_prediction", 1, h, Start::Normal));
-            let generator = electra.generator(model);
-            list.extend(around(&generator, Family::Generator));
-            list.extend(linear("generator_predictions.dense", e, i64::from(generator.hidden), Start::Normal));
-            list.extend(layer_norm("generator_predictions.LayerNorm", e));
-            list.push(vector("generator_lm_head.bias", vocabulary, Start::Zeros));
-        }
-        Head::Classifier { outputs, family } => {
-            let (dense, output) = classifier_names(family);
-            list.extend(linear(dense, h, h, Start::HeadNormal));
-            list.extend(linear(output, outputs as i64, h, Start::HeadNormal));
-        }
-        Head::Patches { classes, .. } => list.extend(linear(LABEL_HEAD, classes.into(), h, Start::Normal)),
-        Head::Pixels { levels } => list.extend(linear(LABEL_HEAD, levels.into(), h, Start::Normal)),
     }
     list
 }
 
-/// Published names of the two matrices of a classifier of text.
-pub(super) fn classifier_names(family: Family) -> (&'static str, &'static str) {
-    match family {
-        Family::Bert => ("bert.pooler.dense", "classifier"),
-        Family::Electra | Family::Generator => ("classifier.dense", "classifier.out_proj"),
-        Family::Patches | Family::Pixels => unreachable!("GLUE is text"),
+fn embeddings(model: &Model, vocabulary: i64, head: Head) -> Vec<WeightLayout> {
+    let (e, prefix) = (i64::from(model.embedding_width()), head.family().embeddings());
+    let table = |name: &str, rows: i64| matrix(&format!("{prefix}.{name}.weight"), [rows, e], Start::Normal);
+    let positions = table("position_embeddings", model.positions.into());
+    let mut list = Vec::new();
+    match head {
+        Head::Text(_) => {
+            list.extend([table("word_embeddings", vocabulary), positions, table("token_type_embeddings", 2)]);
+        }
+        Head::Patches { values, .. } => {
+            list.push(matrix(&format!("{prefix}.{CLASS_TOKEN}"), [1, e], Start::Normal));
+            list.extend(linear(&format!("{prefix}.{PROJECTION}"), e, i64::from(values), Start::Normal));
+            list.push(positions);
+        }
+        // The row of the start token follows those of the levels.
+        Head::Pixels { levels } => list.extend([table("word_embeddings", i64::from(levels) + 1), positions]),
     }
+    if model.embedding_norm {
+        list.extend(layer_norm(&format!("{prefix}.LayerNorm"), e));
+    }
+    list
 }
 
-/// Names in the embeddings of patches, as in Hugging Face's `ViTModel`.
-pub(super) const CLASS_TOKEN: &str = "cls_token";
-pub(super) const PROJECTION: &str = "patch_embeddings.projection";
-/// What says the class of an image, or the level of an intensity.
-pub(super) const LABEL_HEAD: &str = "classifier";
-
 /// What an encoder has before its first sublayer and after its last.
-fn around(model: &Model, family: Family) -> Vec<Planned> {
+fn encoder_ends(model: &Model, family: Family) -> Vec<WeightLayout> {
     let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
     let mut list = Vec::new();
     if h != e {
@@ -273,16 +269,61 @@ fn around(model: &Model, family: Family) -> Vec<Planned> {
     list
 }
 
-fn sublayer(model: &Model, prefix: &str, half: Sublayer) -> Vec<Planned> {
+fn text_head(model: &Model, vocabulary: i64, head: TextHead) -> Vec<WeightLayout> {
+    let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
+    let mut list = Vec::new();
+    match head {
+        TextHead::Mlm { next_sentence } => {
+            list.extend(linear("cls.predictions.transform.dense", h, h, Start::Normal));
+            list.extend(layer_norm("cls.predictions.transform.LayerNorm", h));
+            list.push(vector("cls.predictions.bias", vocabulary, Start::Zeros));
+            if next_sentence {
+                list.extend(linear("bert.pooler.dense", h, h, Start::Normal));
+                list.extend(linear("cls.seq_relationship", 2, h, Start::Normal));
+            }
+        }
+        TextHead::Electra(electra) => {
+            list.extend(linear("discriminator_predictions.dense", h, h, Start::Normal));
+            list.extend(linear("discriminator_predictions.dense_prediction", 1, h, Start::Normal));
+            let generator = electra.generator(model);
+            list.extend(encoder_ends(&generator, Family::Generator));
+            list.extend(linear("generator_predictions.dense", e, i64::from(generator.hidden), Start::Normal));
+            list.extend(layer_norm("generator_predictions.LayerNorm", e));
+            list.push(vector("generator_lm_head.bias", vocabulary, Start::Zeros));
+        }
+        TextHead::Classifier { outputs, family } => {
+            let (dense, output) = classifier_names(family);
+            list.extend(linear(dense, h, h, Start::HeadNormal));
+            list.extend(linear(output, outputs as i64, h, Start::HeadNormal));
+        }
+    }
+    list
+}
+
+/// Published names of the two matrices of a classifier.
+pub(super) const fn classifier_names(family: TextFamily) -> (&'static str, &'static str) {
+    match family {
+        TextFamily::Bert => ("bert.pooler.dense", "classifier"),
+        TextFamily::Electra => ("classifier.dense", "classifier.out_proj"),
+    }
+}
+
+/// Names in the embeddings of patches, as in Hugging Face's `ViTModel`.
+pub(super) const CLASS_TOKEN: &str = "cls_token";
+pub(super) const PROJECTION: &str = "patch_embeddings.projection";
+/// Name of the head that predicts the class of an image or the level of an intensity.
+pub(super) const LABEL_HEAD: &str = "classifier";
+
+fn sublayer(model: &Model, prefix: &str, half: Sublayer) -> Vec<WeightLayout> {
     let (h, i) = (i64::from(model.hidden), i64::from(model.intermediate));
     let mut list = Vec::new();
     match half {
         Sublayer::Attention => {
-            let qkv = |what: &str| {
-                ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}.{what}")).to_vec()
+            let qkv = |kind: &str| {
+                ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}.{kind}")).to_vec()
             };
-            list.push(Planned { parts: qkv("weight"), shape: vec![3 * h, h], start: Start::Normal });
-            list.push(Planned { parts: qkv("bias"), shape: vec![3 * h], start: Start::Zeros });
+            list.push(WeightLayout { names: qkv("weight"), shape: vec![3 * h, h], start: Start::Normal });
+            list.push(WeightLayout { names: qkv("bias"), shape: vec![3 * h], start: Start::Zeros });
             list.extend(linear(&format!("{prefix}.attention.output.dense"), h, h, Start::Normal));
         }
         Sublayer::FeedForward => {
@@ -294,7 +335,7 @@ fn sublayer(model: &Model, prefix: &str, half: Sublayer) -> Vec<Planned> {
     list
 }
 
-/// Published name of the LayerNorm that belongs to a half of a block.
+/// Published name of the LayerNorm of a half of a block.
 pub(super) const fn norm_name(norm: Norm, half: Sublayer) -> &'static str {
     match (norm, half) {
         (Norm::Post, Sublayer::Attention) => "attention.output.LayerNorm",
@@ -304,21 +345,21 @@ pub(super) const fn norm_name(norm: Norm, half: Sublayer) -> &'static str {
     }
 }
 
-fn linear(name: &str, outputs: i64, inputs: i64, start: Start) -> [Planned; 2] {
+fn linear(name: &str, outputs: i64, inputs: i64, start: Start) -> [WeightLayout; 2] {
     [
         matrix(&format!("{name}.weight"), [outputs, inputs], start),
         vector(&format!("{name}.bias"), outputs, Start::Zeros),
     ]
 }
 
-fn layer_norm(name: &str, width: i64) -> [Planned; 2] {
+fn layer_norm(name: &str, width: i64) -> [WeightLayout; 2] {
     [vector(&format!("{name}.weight"), width, Start::Ones), vector(&format!("{name}.bias"), width, Start::Zeros)]
 }
 
-fn matrix(name: &str, shape: [i64; 2], start: Start) -> Planned {
-    Planned { parts: vec![name.into()], shape: shape.to_vec(), start }
+fn matrix(name: &str, shape: [i64; 2], start: Start) -> WeightLayout {
+    WeightLayout { names: vec![name.into()], shape: shape.to_vec(), start }
 }
 
-fn vector(name: &str, width: i64, start: Start) -> Planned {
-    Planned { parts: vec![name.into()], shape: vec![width], start }
+fn vector(name: &str, width: i64, start: Start) -> WeightLayout {
+    WeightLayout { names: vec![name.into()], shape: vec![width], start }
 }

@@ -20,5 +20,5 @@ pub mod weights;
 pub use encoder::Encoder;
 pub use heads::{Classifier, Detector, LabelHead, MlmHead, NextSentenceHead};
 pub use input::Input;
-pub use layout::{Family, Head};
+pub use layout::{Family, Head, TextFamily, TextHead};
 pub use weights::Weights;

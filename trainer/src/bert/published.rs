@@ -5,14 +5,14 @@ use recipe::published::LAMINA;
 use recipe::{ImageShape, Images, Model, Norm};
 use serde_json::{Value, json};
 
-use super::layout::{Family, Head};
+use super::layout::{TextFamily, TextHead};
 
 /// The configuration of the published architecture that computes the same function: `bert` for Post-LN, `megatron-bert`
 /// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. What has no
 /// published twin goes by a name that transformers refuses, since loading it as one of these would silently leave
 /// something out; [`recipe::published`] reads `lamina-bert` again.
-pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value {
-    let electra = head.family() == Family::Electra;
+pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> Value {
+    let electra = head.family() == TextFamily::Electra;
     let (model_type, family) = match (model.norm, model.embedding_norm) {
         (Norm::Post, _) if electra && model.order.is_none() => ("electra", "Electra"),
         _ if electra => ("lamina-electra", "LaminaElectra"),
@@ -22,10 +22,9 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: Head) -> Value
         (Norm::Pre, true) => (LAMINA, "LaminaBert"),
     };
     let head = match head {
-        Head::Mlm { next_sentence: false } => "ForMaskedLM",
-        Head::Mlm { next_sentence: true } | Head::Electra(_) => "ForPreTraining",
-        Head::Classifier { .. } => "ForSequenceClassification",
-        Head::Patches { .. } | Head::Pixels { .. } => unreachable!("of images, there is `image_config`"),
+        TextHead::Mlm { next_sentence: false } => "ForMaskedLM",
+        TextHead::Mlm { next_sentence: true } | TextHead::Electra(_) => "ForPreTraining",
+        TextHead::Classifier { .. } => "ForSequenceClassification",
     };
     let mut config = json!({
         "architectures": [format!("{family}{head}")],
@@ -104,10 +103,10 @@ mod tests {
             for order in &orders {
                 let model = Model { embedding_norm, order: order.clone(), ..Model::of_size(size, norm) };
                 let written = |head| config(&model, 100, 0, head).to_string();
-                let read = Config::read(written(Head::Mlm { next_sentence: false }).as_bytes()).unwrap();
+                let read = Config::read(written(TextHead::MLM).as_bytes()).unwrap();
                 assert_eq!((read.model, read.vocabulary), (model.clone(), 100));
                 let electra =
-                    Config::read(written(Head::Electra(recipe::objective::Electra::default())).as_bytes()).unwrap_err();
+                    Config::read(written(TextHead::Electra(recipe::Electra::default())).as_bytes()).unwrap_err();
                 assert!(electra.contains("-electra\" is not known") || electra.contains("\"electra\""), "{electra}");
             }
         }

@@ -114,7 +114,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::bert::Head;
+    use crate::bert::TextHead;
     use crate::bert::weights::Group;
     use crate::recompute::Tape;
 
@@ -123,7 +123,7 @@ mod tests {
         let size = Size { blocks: 1, hidden: 12, heads: 3, intermediate: 20 };
         for norm in [Norm::Pre, Norm::Post] {
             let model = Model::of_size(size, norm);
-            let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+            let weights = Weights::new(&model, 30, TextHead::MLM, &Seeds::default(), Device::Cpu);
             let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));
             let mask = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(7).lt(5).view([5, 1, 1, 7]);
             for half in [Half::Attention, Half::FeedForward] {
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn sequences_to_which_a_gate_is_closed_are_not_computed() {
         let model = Model::of_size(Size { blocks: 1, hidden: 12, heads: 3, intermediate: 20 }, Norm::Pre);
-        let weights = Weights::new(&model, 30, Head::MLM, &Seeds::default(), Device::Cpu);
+        let weights = Weights::new(&model, 30, TextHead::MLM, &Seeds::default(), Device::Cpu);
         let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));
         let rows = Tensor::from_slice(&[1i64, 4]);
         let some = x.full_like(f64::NAN).index_copy(0, &rows, &x.index_select(0, &rows));

@@ -10,7 +10,7 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Gate, Model, Precision, Purpose, Seeds};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::layout::{self, Head, Planned, PlannedGroup, Start};
+use super::layout::{self, GroupLayout, Head, Start, WeightLayout};
 use crate::kernel::{Matrix, Sink};
 
 #[derive(Debug)]
@@ -37,19 +37,19 @@ pub struct Group {
 
 #[derive(Debug)]
 struct Weight {
-    planned: Planned,
-    /// Where it begins in the group's buffer.
+    layout: WeightLayout,
+    /// Index of its first element in the group's buffer.
     offset: i64,
-    /// A view into the group's buffer, of the planned shape.
+    /// A view into the group's buffer.
     leaf: Tensor,
 }
 
 impl Weights {
     /// Weights at their starting values: matrices from a truncated normal, biases 0, LayerNorm 1 and 0. Each matrix has
     /// draws of its own, so models that differ in one place agree in all others.
-    pub fn new(model: &Model, vocabulary: u32, head: Head, seeds: &Seeds, device: Device) -> Self {
-        let plan = layout::groups(model, vocabulary, head);
-        let groups = plan.into_iter().map(|group| Group::new(group, seeds, device)).collect();
+    pub fn new(model: &Model, vocabulary: u32, head: impl Into<Head>, seeds: &Seeds, device: Device) -> Self {
+        let layouts = layout::groups(model, vocabulary, head.into());
+        let groups = layouts.into_iter().map(|group| Group::new(group, seeds, device)).collect();
         Self { groups }
     }
 
@@ -142,7 +142,7 @@ impl Weights {
 
     /// The group of that name, and the weight's place in it.
     fn find(&self, name: &str) -> (&Group, usize) {
-        let place = |group: &Group| group.weights.iter().position(|weight| weight.planned.parts[0] == name);
+        let place = |group: &Group| group.weights.iter().position(|weight| weight.layout.names[0] == name);
         match self.groups.iter().find_map(|group| Some((group, place(group)?))) {
             Some(found) => found,
             None => unreachable!("the layout has no weight {name}"),
@@ -164,15 +164,15 @@ impl Weight {
 }
 
 impl Group {
-    fn new(PlannedGroup { number, weights: plan }: PlannedGroup, seeds: &Seeds, device: Device) -> Self {
-        let size = |planned: &Planned| planned.shape.iter().product::<i64>();
-        let matrices = plan.iter().filter(|planned| planned.shape.len() > 1).map(size).sum();
-        let mut start = Vec::with_capacity(plan.iter().map(size).sum::<i64>() as usize);
-        let mut offsets = Vec::with_capacity(plan.len());
-        for (index, planned) in (0u64..).zip(&plan) {
+    fn new(GroupLayout { number, weights: layouts }: GroupLayout, seeds: &Seeds, device: Device) -> Self {
+        let size = |layout: &WeightLayout| layout.shape.iter().product::<i64>();
+        let matrices = layouts.iter().filter(|layout| layout.shape.len() > 1).map(size).sum();
+        let mut start = Vec::with_capacity(layouts.iter().map(size).sum::<i64>() as usize);
+        let mut offsets = Vec::with_capacity(layouts.len());
+        for (index, layout) in (0u64..).zip(&layouts) {
             offsets.push(start.len() as i64);
-            let elements = size(planned) as usize;
-            match planned.start {
+            let elements = size(layout) as usize;
+            match layout.start {
                 Start::Zeros => start.resize(start.len() + elements, 0.0),
                 Start::Ones => start.resize(start.len() + elements, 1.0),
                 Start::Normal => truncated_normal(&mut start, elements, seeds.init, Purpose::Init, number, index),
@@ -180,12 +180,12 @@ impl Group {
             }
         }
         let values = Tensor::from_slice(&start).to_device(device);
-        let weights: Vec<Weight> = plan
+        let weights: Vec<Weight> = layouts
             .into_iter()
             .zip(offsets)
-            .map(|(planned, offset)| {
-                let view = values.narrow(0, offset, size(&planned)).view(&planned.shape[..]);
-                Weight { leaf: view.detach().set_requires_grad(true), planned, offset }
+            .map(|(layout, offset)| {
+                let view = values.narrow(0, offset, size(&layout)).view(&layout.shape[..]);
+                Weight { leaf: view.detach().set_requires_grad(true), layout, offset }
             })
             .collect();
         // Nothing of it is touched before a backward pass writes to it.
@@ -288,11 +288,11 @@ impl Group {
     pub fn named(&self, buffer: &Tensor) -> Vec<(String, Tensor)> {
         let mut list = Vec::new();
         for weight in &self.weights {
-            let (parts, shape) = (&weight.planned.parts, &weight.planned.shape);
+            let WeightLayout { names, shape, .. } = &weight.layout;
             let mut part_shape = shape.clone();
-            part_shape[0] /= parts.len() as i64;
+            part_shape[0] /= names.len() as i64;
             let elements = part_shape.iter().product::<i64>();
-            for (part, name) in (0..).zip(parts) {
+            for (part, name) in (0..).zip(names) {
                 let view = buffer.narrow(0, weight.offset + part * elements, elements).view(&part_shape[..]);
                 list.push((name.clone(), view));
             }

@@ -22,32 +22,6 @@ pub fn epoch_batches(lengths: &[u32], batch: u32, seed: u64, epoch: u64) -> Vec<
     turns.into_iter().map(|turn| batches[turn as usize].to_vec()).collect()
 }
 
-/// Sequences, and what is to be predicted at some of their tokens.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct PretrainBatch {
-    /// What is shown of the tokens, as ids, `[batch * length]`, row by row; empty where images are shown in patches.
-    pub ids: Vec<i64>,
-    /// Of images in patches: the intensities of all patches, `[batch * (length - 1) * values of a patch]`. The class token
-    /// comes before them.
-    pub patches: Vec<f32>,
-    /// Flat indexes, ascending, of the tokens that `labels` are about; empty where they are about every token.
-    pub positions: Vec<i64>,
-    /// The masked id, the class or the level at each of `positions`.
-    pub labels: Vec<i64>,
-    /// Where sequences are pairs: the segment of each token, `[batch * length]`.
-    pub types: Vec<i64>,
-    /// Where sequences are pairs: 0 for one that belongs together, 1 for one that does not, `[batch]`.
-    pub apart: Vec<i64>,
-}
-
-impl PretrainBatch {
-    /// The number of sequences, each of `length` tokens.
-    pub fn sequences(&self, length: usize) -> usize {
-        // An image in patches has one label.
-        if self.patches.is_empty() { self.ids.len() / length } else { self.labels.len() }
-    }
-}
-
 /// Examples padded to the longest of them; each field but `labels` is `[rows * length]`, row by row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {

@@ -3,35 +3,38 @@
 use images::ImageSet;
 use recipe::ImageShape;
 
-use super::batch::PretrainBatch;
+use super::pretrain_batch::{PatchBatch, PixelBatch, PretrainBatch};
 
-/// The images of `set`, which have this shape, at `rows`, as `rule` has them learned.
+/// The images of `set` at `rows` as `rule` has them learned. All images have this `shape`.
 pub fn batch(
     set: &ImageSet,
     shape: ImageShape,
     rows: impl IntoIterator<Item = usize>,
     rule: recipe::Images,
 ) -> PretrainBatch {
-    let mut batch = PretrainBatch::default();
-    for (place, row) in (0..).zip(rows) {
-        let (values, class) = set.image(row);
-        match rule {
-            recipe::Images::Classifier { patch } => {
-                push_patches(&mut batch.patches, values, shape, patch as usize);
-                let length = rule.tokens(shape).unwrap_or_default() as i64;
-                batch.positions.push(place * length);
-                batch.labels.push(i64::from(class));
+    match rule {
+        recipe::Images::Classifier { patch } => {
+            let mut batch = PatchBatch::default();
+            for row in rows {
+                let (values, class) = set.image(row);
+                push_patches(&mut batch.values, values, shape, patch as usize);
+                batch.classes.push(i64::from(class));
             }
-            recipe::Images::Pixels { levels } => {
-                let level = |&value: &u8| i64::from(u32::from(value) * levels / 256);
-                // Shown are the start token, whose id follows the levels, and all levels but the last.
+            PretrainBatch::Patches(batch)
+        }
+        recipe::Images::Pixels { levels } => {
+            let mut batch = PixelBatch::default();
+            let level = |&value: &u8| i64::from(u32::from(value) * levels / 256);
+            for row in rows {
+                let (values, _) = set.image(row);
+                // The id of the start token follows the levels.
                 batch.ids.push(i64::from(levels));
                 batch.ids.extend(values[..values.len() - 1].iter().map(level));
-                batch.labels.extend(values.iter().map(level));
+                batch.levels.extend(values.iter().map(level));
             }
+            PretrainBatch::Pixels(batch)
         }
     }
-    batch
 }
 
 /// Appends the patches of an image `[height, width, channels]`, row by row, each as `[channels, patch, patch]`, the order of
@@ -65,13 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn intensities_are_shown_one_place_late() {
+    fn intensities_are_shifted_by_one_token() {
         let shape = ImageShape { height: 2, width: 2, channels: 1 };
         let set = ImageSet::new(vec![0, 63, 64, 255], vec![1]);
-        let batch = super::batch(&set, shape, [0], recipe::Images::Pixels { levels: 4 });
-        assert_eq!((batch.ids, batch.labels), (vec![4, 0, 0, 1], vec![0, 0, 1, 3]));
-        let batch = super::batch(&set, shape, [0, 0], recipe::Images::Classifier { patch: 1 });
-        assert_eq!((batch.positions, batch.labels), (vec![0, 5], vec![1, 1]));
-        assert_eq!(batch.patches.len(), 8);
+        let pixels = batch(&set, shape, [0], recipe::Images::Pixels { levels: 4 });
+        assert_eq!(pixels, PretrainBatch::Pixels(PixelBatch { ids: vec![4, 0, 0, 1], levels: vec![0, 0, 1, 3] }));
+        let patches = batch(&set, shape, [0, 0], recipe::Images::Classifier { patch: 1 });
+        assert_eq!((&patches.patches().classes[..], patches.patches().values.len()), (&[1, 1][..], 8));
     }
 }

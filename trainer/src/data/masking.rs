@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use recipe::Mlm;
 use recipe::seeds::{Purpose, below, generator, permutation, uniform};
 
-use super::batch::PretrainBatch;
+use super::pretrain_batch::{MaskedBatch, PairBatch, PretrainBatch};
 use super::tokens::Sequences;
 use super::vocabulary::Vocabulary;
 
@@ -71,8 +71,8 @@ impl Order {
     }
 }
 
-/// A part of the training batch of `step`: its `rows`, of which the first stands at `place` in the whole batch. Masked by
-/// the trial's data `seed`.
+/// A micro-batch of the training batch of `step`: its `rows`, the first of which is number `place` of the whole batch. `seed`
+/// is the trial's data seed.
 pub fn masked_batch(
     sequences: &Sequences,
     rows: &[u32],
@@ -81,21 +81,32 @@ pub fn masked_batch(
     seed: u64,
     step: u64,
 ) -> PretrainBatch {
-    let mut batch = PretrainBatch::default();
-    for (place, &row) in (place as u64..).zip(rows) {
-        batch.push(sequences, row as usize, masking, generator(seed, Purpose::Mask, step, place));
-    }
-    batch
+    let draws = |(place, &row): (u64, &u32)| (row as usize, generator(seed, Purpose::Mask, step, place));
+    batch(sequences, (place as u64..).zip(rows).map(draws), masking)
 }
 
-/// A batch of held-out sequences. What is masked depends on the sequence alone: the same at every step, in every trial and
-/// for every batch size.
+/// A batch of held-out sequences. The masked tokens depend on the sequence alone: they are the same at every step, in every
+/// trial and for every batch size.
 pub fn validation_batch(sequences: &Sequences, rows: Range<usize>, masking: &Masking<'_>) -> PretrainBatch {
-    let mut batch = PretrainBatch::default();
-    for row in rows {
-        batch.push(sequences, row, masking, generator(VALIDATION_SEED, Purpose::Mask, 0, row as u64));
+    let draws = |row| (row, generator(VALIDATION_SEED, Purpose::Mask, 0, row as u64));
+    batch(sequences, rows.map(draws), masking)
+}
+
+/// The sequences of `rows`, each masked with its own draws.
+fn batch(
+    sequences: &Sequences,
+    rows: impl Iterator<Item = (usize, ChaCha8Rng)>,
+    masking: &Masking<'_>,
+) -> PretrainBatch {
+    if masking.pairs {
+        let mut batch = PairBatch::default();
+        rows.for_each(|(row, draws)| batch.push(sequences, row, masking, draws));
+        PretrainBatch::Pairs(batch)
+    } else {
+        let mut batch = MaskedBatch::default();
+        rows.for_each(|(row, draws)| batch.push(sequences.sequence(row), masking, draws));
+        PretrainBatch::Masked(batch)
     }
-    batch
 }
 
 /// Tokens to restore in a sequence of `length` ids, two of which are its `[CLS]` and last `[SEP]`. The same for every
@@ -104,24 +115,23 @@ pub fn masked_per_sequence(length: usize, rate: f64) -> usize {
     ((rate * length.saturating_sub(2) as f64).round() as usize).max(1)
 }
 
-impl PretrainBatch {
+impl PairBatch {
+    /// Appends a pair whose first segment is the start of sequence `row`.
     fn push(&mut self, sequences: &Sequences, row: usize, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
-        if masking.pairs {
-            let apart = uniform(&mut draws) < 0.5;
-            let other = if apart { another(row, sequences.sequences(), &mut draws) } else { row };
-            let (first, second) = (sequences.sequence(row), sequences.sequence(other));
-            let length = first.len();
-            let pair = pair(first.collect(), second, i64::from(masking.vocabulary.sep()));
-            self.types.extend((0..length).map(|at| i64::from(at >= first_segment(length))));
-            self.apart.push(i64::from(apart));
-            self.push_masked(pair.into_iter(), masking, draws);
-        } else {
-            self.push_masked(sequences.sequence(row), masking, draws);
-        }
+        let apart = uniform(&mut draws) < 0.5;
+        let other = if apart { another(row, sequences.sequences(), &mut draws) } else { row };
+        let (first, second) = (sequences.sequence(row), sequences.sequence(other));
+        let length = first.len();
+        let pair = pair(first.collect(), second, i64::from(masking.vocabulary.sep()));
+        self.types.extend((0..length).map(|at| i64::from(at >= first_segment(length))));
+        self.apart.push(i64::from(apart));
+        self.masked.push(pair.into_iter(), masking, draws);
     }
+}
 
-    /// Appends one sequence. Where it has fewer ordinary tokens than are to be masked, all of them are.
-    fn push_masked(&mut self, sequence: impl Iterator<Item = i64>, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
+impl MaskedBatch {
+    /// Appends one sequence. If it has fewer ordinary tokens than should be masked, all of them are masked.
+    fn push(&mut self, sequence: impl Iterator<Item = i64>, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
         let (start, vocabulary) = (self.ids.len(), masking.vocabulary);
         self.ids.extend(sequence);
         let mut ordinary: Vec<usize> =
@@ -190,10 +200,10 @@ mod tests {
         [vocabulary.cls()].into_iter().chain(inside).chain([vocabulary.sep()]).map(i64::from).collect()
     }
 
-    fn masked(length: usize, objective: &Mlm, seed: u64, step: u64) -> PretrainBatch {
-        let mut batch = PretrainBatch::default();
+    fn masked(length: usize, objective: &Mlm, seed: u64, step: u64) -> MaskedBatch {
+        let mut batch = MaskedBatch::default();
         let draws = generator(seed, Purpose::Mask, step, 0);
-        batch.push_masked(sequence(length).into_iter(), &Masking::new(objective, objective.rate, &small()), draws);
+        batch.push(sequence(length).into_iter(), &Masking::new(objective, objective.rate, &small()), draws);
         batch
     }
 
@@ -288,14 +298,14 @@ mod tests {
     #[test]
     fn a_sequence_without_words_is_left_alone() {
         let vocabulary = small();
-        let mut batch = PretrainBatch::default();
+        let mut batch = MaskedBatch::default();
         let ids = [vocabulary.cls(), vocabulary.unknown(), vocabulary.sep()].map(i64::from);
-        batch.push_masked(
+        batch.push(
             ids.into_iter(),
             &Masking::new(&Mlm::default(), 0.15, &vocabulary),
             generator(0, Purpose::Mask, 0, 0),
         );
-        assert_eq!(batch, PretrainBatch { ids: ids.to_vec(), ..PretrainBatch::default() });
+        assert_eq!(batch, MaskedBatch { ids: ids.to_vec(), ..MaskedBatch::default() });
     }
 
     #[test]

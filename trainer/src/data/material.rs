@@ -6,9 +6,9 @@ use std::sync::Arc;
 use images::Images;
 use recipe::{Mlm, Pretrain};
 
-use super::batch::PretrainBatch;
 use super::images::batch;
 use super::masking::{Masking, masked_batch, validation_batch};
+use super::pretrain_batch::PretrainBatch;
 use super::tokens::Shards;
 use super::vocabulary::Vocabulary;
 
@@ -44,7 +44,7 @@ impl Material {
 
     /// A part of the training batch of `step`: its `rows`, of which the first stands at `place` in the whole batch. What is
     /// masked of text, by `masking` and its `rate`, is drawn from the trial's data `seed`.
-    pub fn part(&self, masking: &Mlm, rows: &[u32], place: usize, seed: u64, step: u64) -> PretrainBatch {
+    pub fn micro_batch(&self, masking: &Mlm, rows: &[u32], place: usize, seed: u64, step: u64) -> PretrainBatch {
         match self {
             Self::Text(shards) => {
                 let masking = Masking::new(masking, masking.rate, &shards.vocabulary);

@@ -1,16 +1,16 @@
-//! Text and images in, batches of numbers out. No tensors: everything here is plain numbers.
+//! Text and images in, batches of plain numbers out: nothing here knows of tensors.
 //!
 //! | module | from | to |
 //! |---|---|---|
-//! | [`corpus`] | files of text | documents |
+//! | [`corpus`] | text files | documents |
 //! | [`vocabulary`] | `vocab.txt`, or a corpus | WordPiece ids |
 //! | [`tokens`] | a corpus and a vocabulary | packed sequences on disk |
-//! | [`masking`] | packed sequences and a step | a masked batch |
-//! | [`images`] | images | batches of them |
-//! | [`material`] | text or images | what a pre-training is shown |
+//! | [`masking`] | packed sequences and a step | masked batches |
+//! | [`images`] | images | batches of patches or intensities |
+//! | [`material`] | text or images | the batches of a pre-training |
 //! | [`glue`] | the official files of a task | examples |
 //! | [`batch`] | examples and an epoch | padded batches |
-//! | [`ahead`] | what makes a batch | the same, in a thread of its own |
+//! | [`ahead`] | a function that makes a batch | the same function, one batch ahead in its own thread |
 
 pub mod ahead;
 pub mod batch;
@@ -22,6 +22,7 @@ pub mod masking;
 pub mod material;
 mod pack;
 mod pipeline;
+pub mod pretrain_batch;
 pub mod tokens;
 pub mod vocabulary;
 

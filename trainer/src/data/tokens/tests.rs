@@ -267,6 +267,7 @@ fn a_batch_is_masked_row_by_row_and_validation_alike_in_any_batch() {
     let masking = Masking::new(&objective, objective.rate, vocabulary);
     let rows = Order::new(4, train.sequences() as u32).batch_rows(8, 11);
     let batch = masked_batch(train, &rows, 0, &masking, 4, 11);
+    let batch = batch.masked();
     assert_eq!(batch.ids.len(), 8 * LENGTH as usize);
     assert_eq!(batch.positions.len(), 8 * masked_per_sequence(LENGTH as usize, objective.rate));
     let mut restored = batch.ids.clone();
@@ -275,9 +276,9 @@ fn a_batch_is_masked_row_by_row_and_validation_alike_in_any_batch() {
     }
     let original: Vec<i64> = rows.iter().flat_map(|&row| train.sequence(row as usize)).collect();
     assert_eq!(restored, original);
-    assert_ne!(batch.positions, masked_batch(train, &rows, 0, &masking, 4, 12).positions);
-    assert_ne!(batch.positions, masked_batch(train, &rows, 0, &masking, 5, 11).positions);
+    assert_ne!(batch.positions, masked_batch(train, &rows, 0, &masking, 4, 12).masked().positions);
+    assert_ne!(batch.positions, masked_batch(train, &rows, 0, &masking, 5, 11).masked().positions);
 
-    let valid = |rows| validation_batch(&shards.valid, rows, &masking).ids;
+    let valid = |rows| validation_batch(&shards.valid, rows, &masking).masked().ids.clone();
     assert_eq!(valid(0..6), [valid(0..1), valid(1..4), valid(4..6)].concat());
 }

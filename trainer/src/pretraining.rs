@@ -1,20 +1,22 @@
-//! Stage `pretrain`: an objective on packed text, or on images.
+//! Pre-training as the loop sees it: an objective on packed text, or on images.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use recipe::report::BlockState;
 use recipe::{Gate, Images, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
-use crate::bert::{Head, Weights, published};
+use crate::bert::{Encoder, Head, TextHead, Weights, published};
 use crate::block_states::block_states;
 use crate::data::ahead::Ahead;
-use crate::data::batch::PretrainBatch;
 use crate::data::masking::Order;
 use crate::data::material::Material;
+use crate::data::pretrain_batch::PretrainBatch;
 use crate::data::vocabulary::Vocabulary;
+use crate::evaluation::Evaluation;
 use crate::kernel::Noise;
-use crate::objective::{Objective, Part, Replacement};
+use crate::objective::{MicroBatch, Objective, ReplacementKey, objective};
 use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
@@ -22,51 +24,51 @@ pub struct Pretraining {
     recipe: Pretrain,
     seeds: Seeds,
     material: Material,
-    batches: Ahead<Asked, Vec<PretrainBatch>>,
-    /// The parts of the step that was last asked for; a cache and no state.
-    parts: Option<(u64, Vec<PretrainBatch>)>,
+    /// Makes the micro-batches of a step.
+    batches: Ahead<BatchKey, Vec<PretrainBatch>>,
+    /// The micro-batches of the last step that was looked up. They are only a cache: a function of the step.
+    latest: Option<(u64, Rc<[PretrainBatch]>)>,
     weights: Weights,
-    objective: Objective,
+    objective: Box<dyn Objective>,
 }
 
-/// What the batch of a step depends on.
+/// Identifies the batch of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Asked {
+struct BatchKey {
     step: u64,
-    /// Masking rate.
-    rate: f64,
+    masking_rate: f64,
 }
 
-/// Makes the micro-batches of steps.
-fn batches(recipe: &Pretrain, seed: u64, material: Material) -> Ahead<Asked, Vec<PretrainBatch>> {
+fn batches(recipe: &Pretrain, seed: u64, material: Material) -> Ahead<BatchKey, Vec<PretrainBatch>> {
     let (objective, batch) = (recipe.objective, recipe.batch);
     let size = (batch / recipe.micro_batches) as usize;
     let mut order = Order::new(seed, material.train_sequences() as u32);
-    Ahead::new(move |Asked { step, rate }| {
+    Ahead::new(move |BatchKey { step, masking_rate }| {
         let rows = order.batch_rows(batch, step);
-        let masking = Mlm { rate, ..objective };
-        let part = |(index, rows): (usize, &[u32])| material.part(&masking, rows, index * size, seed, step);
-        rows.chunks(size).enumerate().map(part).collect()
+        let masking = Mlm { rate: masking_rate, ..objective };
+        let micro_batch =
+            |(index, rows): (usize, &[u32])| material.micro_batch(&masking, rows, index * size, seed, step);
+        rows.chunks(size).enumerate().map(micro_batch).collect()
     })
 }
 
 impl Pretraining {
-    /// With weights at their starting values. `material` is what the recipe reads, text or images.
+    /// A model with weights at their starting values, and the text or images that it learns from.
     pub fn new(recipe: Pretrain, seeds: Seeds, material: impl Into<Material>, device: Device) -> Self {
         let material = material.into();
         let rows = material.vocabulary().map_or(0, |words| words.size());
         Self::with_rows(recipe, seeds, material, rows, device)
     }
 
-    /// With that many rows in the word embedding, at least one for each token of the vocabulary.
+    /// The same with `rows` rows in the word embedding, at least one for each token of the vocabulary.
     pub fn with_rows(recipe: Pretrain, seeds: Seeds, material: Material, rows: u32, device: Device) -> Self {
         let padding = material.vocabulary().map_or(-1, |words| i64::from(words.pad()));
         let weights = Weights::new(&recipe.model, rows, head(&recipe, &material), &seeds, device)
             .with_precision(recipe.precision);
         Self {
             batches: batches(&recipe, seeds.data, material.clone()),
-            objective: Objective::new(&recipe, &weights, padding, device),
-            parts: None,
+            objective: objective(&recipe, &weights, padding, device),
+            latest: None,
             recipe,
             seeds,
             material,
@@ -78,31 +80,36 @@ impl Pretraining {
         &self.recipe
     }
 
-    pub fn objective(&self) -> &Objective {
-        &self.objective
+    pub fn objective(&self) -> &dyn Objective {
+        &*self.objective
     }
 
-    pub fn objective_mut(&mut self) -> &mut Objective {
-        &mut self.objective
+    pub fn encoder_mut(&mut self) -> &mut Encoder {
+        self.objective.encoder_mut()
     }
 
-    /// The micro-batches of a step.
-    fn parts(&mut self, moment: &Moment) -> &[PretrainBatch] {
-        let cached = self.parts.take().filter(|(step, _)| *step == moment.step);
-        let parts = cached.unwrap_or_else(|| {
-            let asked = Asked { step: moment.step, rate: self.recipe.objective.rate_at(moment) };
-            let next = Moment::of_step(moment.step + 1, self.recipe.steps);
-            // How far a budget in seconds has come by the next step is not known yet; the rate may not depend on it.
-            let next = Asked { step: next.step, rate: self.recipe.objective.rate_at(&next) };
-            (moment.step, self.batches.get(asked, (next.step < self.recipe.steps).then_some(next)))
-        });
-        &self.parts.insert(parts).1
+    /// The micro-batches of the step at `moment`.
+    fn micro_batches_at(&mut self, moment: &Moment) -> Rc<[PretrainBatch]> {
+        if let Some((step, batches)) = &self.latest
+            && *step == moment.step
+        {
+            return Rc::clone(batches);
+        }
+        let key = BatchKey { step: moment.step, masking_rate: self.recipe.objective.rate_at(moment) };
+        // With a budget in seconds, the share that is used up by the next step is not known yet. This guess may then be wrong,
+        // and the batch is made again if its masking rate depends on the share.
+        let next = Moment::of_step(moment.step + 1, self.recipe.steps);
+        let next = BatchKey { step: next.step, masking_rate: self.recipe.objective.rate_at(&next) };
+        let batches: Rc<[PretrainBatch]> =
+            self.batches.get(key, (next.step < self.recipe.steps).then_some(next)).into();
+        self.latest = Some((moment.step, Rc::clone(&batches)));
+        batches
     }
 
     /// What each open block does on the held-out sequences; `gates` is as in [`Training::evaluate`].
     pub fn block_states(&self, gates: &[Gate]) -> Vec<BlockState> {
         let batches: Vec<PretrainBatch> = self.held_out().collect();
-        block_states(&self.objective, &self.weights, &batches, self.recipe.length as usize, gates)
+        block_states(self.objective(), &self.weights, &batches, self.recipe.length as usize, gates)
     }
 
     /// Held-out batches, the same for every trial of the same data.
@@ -152,26 +159,25 @@ impl Training for Pretraining {
     }
 
     fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
-        let part = Part {
-            labels: self.parts(moment).iter().map(|part| part.labels.len()).sum(),
-            parts: self.recipe.micro_batches,
+        let batches = self.micro_batches_at(moment);
+        let part = MicroBatch {
+            labels: batches.iter().map(PretrainBatch::label_count).sum(),
+            count: self.recipe.micro_batches,
             noise: Some(Noise::new(self.seeds.dropout, moment.step, micro_batch)),
-            draws: Replacement { seed: self.seeds.data, step: moment.step, part: micro_batch.into() },
+            replacements: ReplacementKey { seed: self.seeds.data, step: moment.step, micro_batch: micro_batch.into() },
         };
-        let (objective, Some((_, batches))) = (&self.objective, &self.parts) else {
-            unreachable!("the parts were asked for")
-        };
-        objective.loss(&batches[micro_batch as usize], gates, &part, self.recipe.recompute.then_some(tape))
+        let tape = self.recipe.recompute.then_some(tape);
+        self.objective.loss(&batches[micro_batch as usize], gates, &part, tape)
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {
         steps.is_multiple_of(self.recipe.validate_every)
     }
 
-    fn evaluate(&mut self, gates: &[Gate]) -> Vec<(String, f64)> {
-        let mut evaluation = self.objective.evaluate(self.held_out(), gates);
+    fn evaluate(&mut self, gates: &[Gate]) -> Evaluation {
+        let mut evaluation = self.objective.evaluate(&mut self.held_out(), gates);
         if self.recipe.probe {
-            evaluation.extend(self.block_states(gates).iter().flat_map(BlockState::points));
+            evaluation.values.extend(self.block_states(gates).iter().flat_map(BlockState::points));
         }
         evaluation
     }
@@ -201,17 +207,17 @@ impl Training for Pretraining {
         match &self.material {
             Material::Text(shards) => {
                 let vocabulary = &shards.vocabulary;
-                published::config(model, vocabulary.size(), vocabulary.pad(), Head::of(&self.recipe))
+                published::config(model, vocabulary.size(), vocabulary.pad(), TextHead::of(&self.recipe.objective))
             }
             Material::Images { images, rule } => published::image_config(model, images.shape, *rule, images.classes),
         }
     }
 }
 
-/// The head of `recipe`'s objective on that material.
+/// The head that the objective of `recipe` needs.
 fn head(recipe: &Pretrain, material: &Material) -> Head {
     match material {
-        Material::Text(_) => Head::of(recipe),
+        Material::Text(_) => TextHead::of(&recipe.objective).into(),
         Material::Images { images, rule: Images::Classifier { patch } } => {
             Head::Patches { values: images.shape.channels * patch * patch, classes: images.classes }
         }
@@ -261,8 +267,8 @@ pub(crate) mod tests {
     fn a_block_that_has_not_grown_yet_has_no_points() {
         let mut training = small(json!({"probe": true}));
         for blocks in [1, 2, 3] {
-            let gates = [vec![Gate::OPEN; 2 * blocks], vec![Gate::CLOSED; 6 - 2 * blocks]].concat();
-            let found = training.evaluate(&gates);
+            let gates = Gate::full_depth(blocks as u32, 3);
+            let found = training.evaluate(&gates).values;
             let told: Vec<&str> = found.iter().filter_map(|(name, _)| name.strip_suffix("_cosine")).collect();
             assert_eq!(told, ["block_1", "block_2", "block_3"][..blocks]);
             assert_eq!(found.len(), 1 + 3 * blocks, "{found:?}");
@@ -280,8 +286,8 @@ pub(crate) mod tests {
         assert_eq!(Mlm { rate_end: None, ..objective }.rate_at(&Moment::of_step(7, 10)), 0.5);
         // Of 22 tokens of each sequence: 0.5, 0.46, 0.3 and 0.14.
         for (step, masked) in [(0, 11), (1, 10), (5, 7), (9, 3)] {
-            let parts = training.parts(&Moment::of_step(step, 10));
-            let labels: Vec<usize> = parts.iter().map(|part| part.labels.len()).collect();
+            let batches = training.micro_batches_at(&Moment::of_step(step, 10));
+            let labels: Vec<usize> = batches.iter().map(PretrainBatch::label_count).collect();
             assert_eq!(labels, [2 * masked, 2 * masked], "step {step}");
         }
     }

@@ -1,4 +1,4 @@
-//! Stage `finetune`: one GLUE task from a checkpoint, every block that is kept of it open.
+//! Fine-tuning as the loop sees it: one GLUE task from a checkpoint, at full depth.
 
 use std::path::Path;
 
@@ -7,12 +7,13 @@ use recipe::task::TestSet;
 use recipe::{Finetune, Gate, Model, Moment, Seeds, finetune};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
-use crate::bert::{Classifier, Encoder, Head, Input, Weights, published};
+use crate::bert::{Classifier, Encoder, Input, TextHead, Weights, published};
 use crate::data::ahead::Ahead;
 use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
 use crate::data::vocabulary::Vocabulary;
 use crate::device::upload;
+use crate::evaluation::Evaluation;
 use crate::failure::TrainerError;
 use crate::kernel::Noise;
 use crate::metrics;
@@ -53,7 +54,7 @@ impl Finetuning {
         let mut glue = Glue::read(glue, recipe.task, vocabulary, recipe.length)?;
         let selection = recipe.selection.map_or_else(Vec::new, |share| set_apart(&mut glue.train, share));
         let model = recipe.model();
-        let head = Head::Classifier { outputs: recipe.task.outputs(), family: *family };
+        let head = TextHead::Classifier { outputs: recipe.task.outputs(), family: *family };
         let weights = Weights::new(&model, *rows, head, &seeds, device).with_precision(recipe.precision);
         origin.restore(&weights, &recipe.from, recipe.keep)?;
         let train = std::mem::take(&mut glue.train);
@@ -169,19 +170,21 @@ impl Training for Finetuning {
         steps.is_multiple_of(self.steps_per_epoch)
     }
 
-    /// The task's metrics on dev, as `dev_<metric>`; their mean on the part set apart, as `selection_score`.
-    fn evaluate(&mut self, _gates: &[Gate]) -> Vec<(String, f64)> {
+    /// The task's metrics on dev, as `dev_<metric>`, and the score on the selection part, as `selection_score`. The headline is
+    /// the mean of the metrics on dev.
+    fn evaluate(&mut self, _gates: &[Gate]) -> Evaluation {
         let task = self.recipe.task;
-        let mut found = Vec::new();
+        let mut values = Vec::new();
         for (suffix, examples) in self.glue.dev_parts() {
-            let (values, _) = metrics::score(task, &self.predictions(examples), &labels(examples));
-            found.extend(values.into_iter().map(|(name, value)| (format!("{DEV}{name}{suffix}"), value)));
+            let (metrics, _) = metrics::score(task, &self.predictions(examples), &labels(examples));
+            values.extend(metrics.into_iter().map(|(name, value)| (format!("{DEV}{name}{suffix}"), value)));
         }
+        let headline = values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64;
         if !self.selection.is_empty() {
             let (_, score) = metrics::score(task, &self.predictions(&self.selection), &labels(&self.selection));
-            found.push((SELECTION.to_owned(), score));
+            values.push((SELECTION.to_owned(), score));
         }
-        found
+        Evaluation { headline, values }
     }
 
     fn leaves_checkpoint(&self) -> bool {
@@ -205,7 +208,7 @@ impl Training for Finetuning {
     }
 
     fn config(&self) -> serde_json::Value {
-        let head = Head::Classifier { outputs: self.recipe.task.outputs(), family: self.head.family() };
+        let head = TextHead::Classifier { outputs: self.recipe.task.outputs(), family: self.head.family() };
         published::config(&self.model, self.rows, self.vocabulary.pad(), head)
     }
 }
@@ -394,7 +397,7 @@ mod tests {
                     expected.extend(values.into_iter().map(|(name, value)| (format!("dev_{name}{suffix}"), value)));
                 }
             }
-            let found = training.evaluate(&gates);
+            let found = training.evaluate(&gates).values;
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {
                 assert!(

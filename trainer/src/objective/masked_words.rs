@@ -1,0 +1,59 @@
+//! Masked language modelling (Devlin et al. 2019): the model restores the masked tokens of a text.
+
+use recipe::{Gate, Model};
+use tch::{Tensor, no_grad};
+
+use super::{Mean, MicroBatch, Objective, Upload, evaluation};
+use crate::bert::encoder::at;
+use crate::bert::{Encoder, Family, Input, MlmHead, Weights};
+use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};
+use crate::evaluation::Evaluation;
+use crate::recompute::Tape;
+
+#[derive(Debug)]
+pub struct MaskedWords {
+    encoder: Encoder,
+    head: MlmHead,
+    upload: Upload,
+}
+
+impl MaskedWords {
+    pub fn new(weights: &Weights, model: &Model, padding: i64, upload: Upload) -> Self {
+        Self { encoder: Encoder::new(weights, Family::Bert, model, padding), head: MlmHead::new(weights), upload }
+    }
+}
+
+impl Objective for MaskedWords {
+    fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    fn encoder_mut(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+
+    fn input(&self, batch: &PretrainBatch) -> Input {
+        Input::packed(self.upload.sequences(&batch.masked().ids), None)
+    }
+
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+        let MaskedBatch { positions, labels, .. } = batch.masked();
+        let (positions, labels) = (self.upload.numbers(positions), self.upload.numbers(labels));
+        let tokens = self.encoder.forward_at(&self.input(batch), gates, &positions, part.noise.as_ref(), tape);
+        self.head.loss(&tokens, &labels, part.per_label())
+    }
+
+    fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {
+        let mut loss = Mean::default();
+        for batch in batches {
+            let MaskedBatch { positions, labels, .. } = batch.masked();
+            let sum = no_grad(|| {
+                let hidden = self.encoder.forward(&self.input(&batch), gates, None);
+                let tokens = at(&hidden, &self.upload.numbers(positions));
+                self.head.loss(&tokens, &self.upload.numbers(labels), 1.0)
+            });
+            loss.add(&sum, labels.len());
+        }
+        evaluation(loss.value(), [])
+    }
+}
