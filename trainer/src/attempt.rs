@@ -19,8 +19,8 @@ use crate::options::Options;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended<T> {
     Finished(T),
-    /// It was told to stop. The next attempt continues from the checkpoint of `step`, or starts again at step 0 if the work
-    /// writes no checkpoints.
+    /// It was told to stop. The next attempt continues from the checkpoint of `step`, or starts again at step 0 if the
+    /// work writes no checkpoints.
     Interrupted {
         step: u64,
     },

@@ -10,8 +10,8 @@ use crate::data::pretrain_batch::PretrainBatch;
 use crate::objective::{MicroBatch, Objective, ReplacementKey};
 use crate::recompute::Tape;
 
-/// The state of each open block, in the mean over the tokens of `batches`, sequences of `length` tokens. `gates` opens the
-/// first blocks, without scale, and closes those that do not exist yet.
+/// The state of each open block, in the mean over the tokens of `batches`, sequences of `length` tokens. `gates` opens
+/// the first blocks, without scale, and closes those that do not exist yet.
 pub fn block_states(
     objective: &dyn Objective,
     weights: &Weights,
@@ -43,7 +43,7 @@ pub fn block_states(
                 place += 1;
             };
             let input = objective.input(batch);
-            let _ = objective.encoder().forward_seen(&input, gates, &mut look);
+            let _ = objective.encoder().forward_observed(&input, gates, &mut look);
         });
         tokens += batch.sequences(length) * length;
     }

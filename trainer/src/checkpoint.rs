@@ -1,7 +1,7 @@
-//! A complete, resumable picture of a trial at a step.
+//! Checkpoints on disk: a complete, resumable picture of a trial at a step.
 //!
-//! A folder is written under a temporary name, synced and renamed; its manifest holds the digest of each file. So a
-//! folder under its final name is complete, and a changed byte in it is found.
+//! A folder is written under a temporary name, synced and renamed, and its manifest holds the digest of each file. So a
+//! folder under its final name is complete, and a changed byte is found.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,41 +30,43 @@ pub const CONFIG: &str = "config.json";
 pub const VOCABULARY: &str = "vocab.txt";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// Why a file that is not in the manifest is not used.
+/// Message for a file that is not used because the manifest does not list it.
 const UNLISTED: &str = "is not listed in the manifest";
-/// The newest may be the one that a crash of the machine damaged.
+/// Number of checkpoints that are left on disk: a crash of the machine may have damaged the newest.
 const KEPT: usize = 2;
 
-/// What a run carries along, besides weights and moments. Nothing random is in it: draws are functions of the step.
+/// What a resumed run needs besides weights and moments. It holds no random state, because draws are functions of the
+/// step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     pub fingerprint: String,
     pub seeds: Seeds,
-    /// Optimiser updates made.
+    /// Number of optimiser updates so far.
     pub step: u64,
-    /// Blocks that the model has so far; all of them where it does not grow.
+    /// Number of blocks that the model has so far; all blocks if it does not grow.
     pub blocks: u32,
-    /// Exponential mean of the training loss, and the lowest that it has been; where divergence is watched for.
+    /// Moving average of the training loss, if divergence is checked.
     pub smoothed_loss: Option<f64>,
+    /// Lowest value of `smoothed_loss` so far.
     pub lowest_loss: Option<f64>,
-    /// Wall time of training steps only, over all attempts.
+    /// Wall time of the training steps alone, over all attempts.
     pub trained_seconds: f64,
     /// Hex sha256 chained over (step, loss bits) of every step so far.
     pub chain: String,
-    /// Updates that each group of weights took part in.
+    /// Number of updates of each group of weights.
     pub updates: Vec<u64>,
 }
 
 impl State {
-    /// Takes the loss of a step in.
+    /// Adds the loss of a step to the moving average.
     ///
     /// # Errors
-    /// When the smoothed loss is more than `margin` nats above the lowest that it has been.
-    pub fn watch(&mut self, loss: f64, margin: f64) -> Result<(), TrainerError> {
-        /// Of the mean so far; the rest is the new loss.
-        const KEPT: f64 = 0.95;
-        let smoothed = self.smoothed_loss.map_or(loss, |mean| KEPT * mean + (1.0 - KEPT) * loss);
+    /// `Diverged` if the average is more than `margin` nats above its lowest value.
+    pub fn check_divergence(&mut self, loss: f64, margin: f64) -> Result<(), TrainerError> {
+        /// Weight of the average so far; the new loss has the rest.
+        const DECAY: f64 = 0.95;
+        let smoothed = self.smoothed_loss.map_or(loss, |mean| DECAY * mean + (1.0 - DECAY) * loss);
         let lowest = self.lowest_loss.map_or(smoothed, |lowest| lowest.min(smoothed));
         (self.smoothed_loss, self.lowest_loss) = (Some(smoothed), Some(lowest));
         if smoothed > lowest + margin {
@@ -74,29 +76,29 @@ impl State {
     }
 }
 
-/// What a checkpoint is made from.
+/// The contents of a checkpoint.
 pub struct Contents<'a> {
     pub state: &'a State,
     pub weights: &'a Weights,
     pub optimizer: &'a Optimizer,
     pub config: &'a serde_json::Value,
-    /// Of a model of text.
+    /// None for a model of images.
     pub vocabulary: Option<&'a Vocabulary>,
 }
 
-/// A checkpoint that is on disk.
+/// A checkpoint that was written.
 #[derive(Debug)]
 pub struct Saved {
-    /// Relative to `--out`.
+    /// Path of the folder, relative to `--out`.
     pub folder: String,
-    /// Hex sha256 of its manifest.
+    /// Hex sha256 of the manifest.
     pub manifest: String,
 }
 
-/// Writes a checkpoint under `out` and drops all but the last two.
+/// Writes a checkpoint under `out` and removes all but the last two.
 ///
 /// # Errors
-/// A failed write, which leaves the earlier checkpoints as they were.
+/// A failed write, which leaves the earlier checkpoints unchanged.
 pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> {
     let root = out.join(FOLDER);
     let name = format!("step-{:012}", contents.state.step);
@@ -113,10 +115,10 @@ pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> 
     }
     let vocabulary = contents.vocabulary.map(|_| VOCABULARY);
     let files = [MODEL, CONFIG].into_iter().chain(vocabulary).chain([OPTIMIZER, STATE]);
-    let files = files.map(|file| sealed(&temporary, file)).collect::<Result<_, _>>()?;
+    let files = files.map(|file| sync_and_digest(&temporary, file)).collect::<Result<_, _>>()?;
     let manifest = Manifest { fingerprint: contents.state.fingerprint.clone(), step: contents.state.step, files };
     write_json(&temporary.join(MANIFEST), &manifest)?;
-    let manifest = sealed(&temporary, MANIFEST)?.sha256;
+    let manifest = sync_and_digest(&temporary, MANIFEST)?.sha256;
     sync(&temporary)?;
     remove_folder(&folder)?;
     fs::rename(&temporary, &folder).map_err(TrainerError::io(&folder))?;
@@ -138,7 +140,7 @@ pub fn newest(out: &Path) -> Result<Option<PathBuf>, TrainerError> {
     Ok(folders(out)?.pop())
 }
 
-/// A checkpoint whose files were found to be those of its manifest.
+/// A checkpoint whose files match its manifest.
 #[derive(Debug)]
 pub struct Verified {
     folder: PathBuf,
@@ -148,7 +150,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Opens a checkpoint to go on from: checks the digest of every file; of the vocabulary, where it has one.
+    /// Opens a checkpoint to continue from, and checks the digest of every file.
     ///
     /// # Errors
     /// `CorruptCheckpoint` that names the file.
@@ -156,7 +158,7 @@ impl Verified {
         Self::check(folder, &[MODEL, CONFIG, OPTIMIZER, STATE])
     }
 
-    /// Opens a checkpoint to fine-tune from or to look into: checks the files that this reads, and needs no others.
+    /// Opens a checkpoint to fine-tune from or to probe. Only the files of the model have to be there.
     ///
     /// # Errors
     /// `CorruptCheckpoint` that names the file.
@@ -176,7 +178,7 @@ impl Verified {
             let (sha256, bytes) = digest(&path).map_err(|e| TrainerError::corrupt(&path, e.to_string()))?;
             if (bytes, &sha256) != (listed.bytes, &listed.sha256) {
                 let why = format!(
-                    "{bytes} bytes with sha256 {sha256}, where the manifest says {} with {}",
+                    "has {bytes} bytes with sha256 {sha256}, but the manifest lists {} bytes with {}",
                     listed.bytes, listed.sha256
                 );
                 return Err(TrainerError::corrupt(path, why));
@@ -189,7 +191,7 @@ impl Verified {
     /// The vocabulary of a model of text.
     ///
     /// # Errors
-    /// `CorruptCheckpoint` where there is none; bad data where it is broken.
+    /// `CorruptCheckpoint` if there is none; bad data if it is broken.
     pub fn vocabulary(&self) -> Result<Vocabulary, TrainerError> {
         let path = self.file(VOCABULARY);
         if !self.manifest.files.iter().any(|file| file.name == VOCABULARY) {
@@ -198,10 +200,10 @@ impl Verified {
         Ok(Vocabulary::read(&path)?)
     }
 
-    /// Fills the weights of the very model that the checkpoint holds, head and all.
+    /// Fills all `weights`, the head included, from the checkpoint of the same model.
     ///
     /// # Errors
-    /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
+    /// `CorruptCheckpoint` that names the weight that is missing or has another shape.
     pub fn restore_model(&self, weights: &Weights) -> Result<(), TrainerError> {
         fill(&self.file(MODEL), weights.named())?;
         weights.refresh();
@@ -212,12 +214,15 @@ impl Verified {
         self.folder.join(name)
     }
 
-    /// The state, which has to be one of this recipe with these seeds.
+    /// The state of a run.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` if it belongs to another recipe or has other seeds.
     pub fn state(&self, fingerprint: &str, seeds: &Seeds) -> Result<State, TrainerError> {
         let path = self.file(STATE);
         let state: State = read_json(&path)?;
         if state.fingerprint != fingerprint {
-            let why = format!("is of the recipe {}, not of {fingerprint}", state.fingerprint);
+            let why = format!("belongs to the recipe {}, not to {fingerprint}", state.fingerprint);
             return Err(TrainerError::corrupt(path, why));
         }
         if state.seeds != *seeds {
@@ -226,11 +231,19 @@ impl Verified {
         Ok(state)
     }
 
-    /// Fills weights and moments with those of the checkpoint.
+    /// Fills weights and moments from the checkpoint.
+    ///
+    /// # Errors
+    /// `CorruptCheckpoint` if one is missing or has another shape.
     pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut Optimizer) -> Result<(), TrainerError> {
         let path = self.file(OPTIMIZER);
         if state.updates.len() != optimizer.moments().len() {
-            return Err(TrainerError::corrupt(self.file(STATE), "counts another number of blocks"));
+            let why = format!(
+                "counts the updates of {} groups of weights, but the model has {}",
+                state.updates.len(),
+                optimizer.moments().len()
+            );
+            return Err(TrainerError::corrupt(self.file(STATE), why));
         }
         for (moments, &updates) in optimizer.moments_mut().iter_mut().zip(&state.updates) {
             moments.updates = updates;
@@ -312,7 +325,7 @@ fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(), T
         let shape = tensor.size().into_iter().map(|size| size as usize).collect();
         (name, Stored { tensor, shape })
     });
-    // What Hugging Face's loader asks for.
+    // The loader of Hugging Face requires this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     serialize_to_file(stored, Some(metadata), path).map_err(|error| match error {
         SafeTensorError::IoError(source) => TrainerError::io(path)(source),
@@ -320,10 +333,10 @@ fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(), T
     })
 }
 
-/// Names of the tensors in the file.
+/// Names of the tensors in a safetensors file.
 ///
 /// # Errors
-/// `CorruptCheckpoint`.
+/// `CorruptCheckpoint` if the file is missing or broken.
 pub fn names(path: &Path) -> Result<BTreeSet<String>, TrainerError> {
     let corrupt = |why: String| TrainerError::corrupt(path, why);
     let bytes = fs::read(path).map_err(|e| corrupt(e.to_string()))?;
@@ -331,10 +344,10 @@ pub fn names(path: &Path) -> Result<BTreeSet<String>, TrainerError> {
     Ok(stored.names().into_iter().map(str::to_owned).collect())
 }
 
-/// Fills each of `targets` from the tensor of that name in the file, which may have half the precision.
+/// Fills each of `targets` from the tensor of its name in the file, which may be float32, float16 or bfloat16.
 ///
 /// # Errors
-/// `CorruptCheckpoint` that names the tensor which is missing or has another shape.
+/// `CorruptCheckpoint` that names the tensor that is missing or has another shape.
 pub fn fill(path: &Path, targets: impl IntoIterator<Item = (String, Tensor)>) -> Result<(), TrainerError> {
     let bytes = fs::read(path).map_err(TrainerError::io(path))?;
     let stored = SafeTensors::deserialize(&bytes).map_err(|e| TrainerError::corrupt(path, e.to_string()))?;
@@ -371,8 +384,8 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainerError> {
     serde_json::from_slice(&text).map_err(|e| TrainerError::corrupt(path, e.to_string()))
 }
 
-/// Syncs a file that was written and digests what is in it now.
-fn sealed(folder: &Path, name: &str) -> Result<ManifestFile, TrainerError> {
+/// Syncs a file that was written, and computes its digest from what is on disk.
+fn sync_and_digest(folder: &Path, name: &str) -> Result<ManifestFile, TrainerError> {
     let path = folder.join(name);
     sync(&path)?;
     let (sha256, bytes) = digest(&path).map_err(TrainerError::io(&path))?;

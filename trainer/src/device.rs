@@ -1,4 +1,4 @@
-//! Where the tensors live, and the facts about it that a result can depend on.
+//! The device that holds the tensors, and everything about it that a result can depend on.
 
 use std::num::NonZero;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ const LIBTORCH_VERSION: &str = env!("LAMINA_LIBTORCH_VERSION");
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The first GPU, or the CPU where there is none.
+    /// The first GPU, or the CPU if there is none.
     Auto,
     Cpu,
     Cuda(usize),
@@ -34,29 +34,29 @@ impl FromStr for Choice {
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| "expected auto, cpu or cuda:N".into()),
+                .ok_or_else(|| "not a device: use auto, cpu or cuda:N".into()),
         }
     }
 }
 
 impl Choice {
     /// # Errors
-    /// When that GPU is not there.
+    /// `Usage` if there is no such GPU.
     pub fn device(self) -> Result<Device, TrainerError> {
         let gpus = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
         match self {
             Self::Auto if gpus > 0 => Ok(Device::Cuda(0)),
             Self::Auto | Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(index) if index < gpus => Ok(Device::Cuda(index)),
-            Self::Cuda(index) => {
-                Err(TrainerError::Usage(format!("--device cuda:{index}: libtorch sees {gpus} GPUs on this machine")))
-            }
+            Self::Cuda(index) => Err(TrainerError::Usage(format!(
+                "--device cuda:{index}: this machine has {gpus} GPUs that libtorch can use"
+            ))),
         }
     }
 }
 
-/// Pins libtorch to so many threads (default: all that this process may use) and gives the number back. The order of
-/// summation depends on it, so it is part of what a result depends on.
+/// Makes libtorch use `threads` threads (by default all that this process may use), and returns their number. A result
+/// depends on it, because the order of summation does.
 pub fn pin_threads(threads: Option<NonZero<u32>>) -> u32 {
     let threads = threads.map_or_else(|| available_parallelism().map_or(1, |n| n.get() as u32), NonZero::get);
     tch::set_num_threads(threads as i32);
@@ -64,14 +64,14 @@ pub fn pin_threads(threads: Option<NonZero<u32>>) -> u32 {
     threads
 }
 
-/// `values` as a tensor on `device`. The host does not wait for what a GPU still has to do.
+/// `values` as a tensor on `device`. The host does not wait for the work that a GPU still has to do.
 pub(crate) fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
     Tensor::from_slice(values).to_device_(device, T::KIND, true, false)
 }
 
-/// Stands in for the function of the same name in the MKL that is inside libtorch, which asks whether the processor is
-/// Intel's before it looks at what the processor can do: on any other it takes kernels without AVX-512, at a third of the
-/// speed. With this answer it goes by the features alone. The build script makes every binary export it.
+/// Replaces the function of the same name in the MKL inside libtorch. That one returns 0 on a processor that is not
+/// Intel's, and MKL then uses kernels without AVX-512, at a third of the speed. With this answer, MKL decides by the
+/// processor's features alone. The build script makes every binary export this function.
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "the name must be the C one")]
 pub extern "C" fn mkl_serv_intel_cpu_true() -> i32 {
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_is_read_as_it_is_written() {
+    fn a_device_is_parsed_or_refused() {
         assert_eq!("auto".parse(), Ok(Choice::Auto));
         assert_eq!("cuda:3".parse(), Ok(Choice::Cuda(3)));
         for wrong in ["gpu", "cuda:", "cuda:-1", ""] {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_is_not_there_is_named() {
+    fn the_error_names_a_gpu_that_does_not_exist() {
         let error = Choice::Cuda(99).device().unwrap_err().to_string();
         assert!(error.contains("cuda:99"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! What the outside hears: JSON lines on a pipe, a progress bar on a terminal.
+//! Emits events: as JSON lines on a pipe, as a progress bar on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use recipe::event::Point;
 
 use crate::failure::TrainerError;
 
-/// At most so often does it say where it stands.
+/// Least time between two progress events.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 pub struct Emitter {
     sink: Sink,
     /// Points that no event has carried yet.
     pending: Vec<Point>,
-    /// When it last said where it stands.
-    said: Option<Instant>,
+    /// Time of the last progress event.
+    last_progress: Option<Instant>,
 }
 
 enum Sink {
@@ -26,7 +26,7 @@ enum Sink {
 }
 
 impl Emitter {
-    /// Lines or a bar, by what stdout is.
+    /// A progress bar if stdout is a terminal, otherwise JSON lines.
     pub fn stdout() -> Self {
         if io::stdout().is_terminal() { Self::new(Sink::Bar(bar())) } else { Self::lines(Box::new(io::stdout())) }
     }
@@ -37,10 +37,10 @@ impl Emitter {
     }
 
     fn new(sink: Sink) -> Self {
-        Self { sink, pending: Vec::new(), said: None }
+        Self { sink, pending: Vec::new(), last_progress: None }
     }
 
-    /// Says `event` at once.
+    /// Emits `event` at once.
     pub fn emit(&mut self, event: &Event) -> Result<(), TrainerError> {
         match &mut self.sink {
             Sink::Lines(out) => {
@@ -53,40 +53,40 @@ impl Emitter {
         Ok(())
     }
 
-    /// Work before the first step; said at most a few times a second, and always when it is done.
+    /// Emits the progress of work that is not a training step: at most a few times a second, and always at its end.
     pub fn preparing(&mut self, what: &str, done: u64, total: u64) -> Result<(), TrainerError> {
-        if done < total && self.said_lately() {
+        if done < total && self.is_too_soon() {
             return Ok(());
         }
-        self.said = Some(Instant::now());
+        self.last_progress = Some(Instant::now());
         self.emit(&Event::Preparing { what: what.to_owned(), done, total })
     }
 
-    /// Keeps `points` for the next progress event.
-    pub fn keep(&mut self, points: impl IntoIterator<Item = Point>) {
+    /// Adds `points` to the next progress event.
+    pub fn queue(&mut self, points: impl IntoIterator<Item = Point>) {
         self.pending.extend(points);
     }
 
-    /// Where training stands, with the points kept since the last time; said at most a few times a second.
+    /// Emits the progress of training with the queued points, at most a few times a second.
     pub fn progress(&mut self, step: u64, total_steps: u64, trained_seconds: f64) -> Result<(), TrainerError> {
-        if self.said_lately() { Ok(()) } else { self.progress_now(step, total_steps, trained_seconds) }
+        if self.is_too_soon() { Ok(()) } else { self.progress_now(step, total_steps, trained_seconds) }
     }
 
-    /// As [`Emitter::progress`], however short the last time is ago.
+    /// Emits the progress of training with the queued points, at once.
     pub fn progress_now(&mut self, step: u64, total_steps: u64, trained_seconds: f64) -> Result<(), TrainerError> {
-        self.said = Some(Instant::now());
+        self.last_progress = Some(Instant::now());
         let points = std::mem::take(&mut self.pending);
         self.emit(&Event::Progress { step, total_steps, trained_seconds, points })
     }
 
-    fn said_lately(&self) -> bool {
-        self.said.is_some_and(|said| said.elapsed() < PROGRESS_EVERY)
+    fn is_too_soon(&self) -> bool {
+        self.last_progress.is_some_and(|last| last.elapsed() < PROGRESS_EVERY)
     }
 }
 
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    // The template is a constant that indicatif accepts; were it refused, the default style would do.
+    // The template is a constant that indicatif accepts. If it were refused, the default style would do.
     if let Ok(style) = ProgressStyle::with_template("{msg:20} {wide_bar} {pos}/{len} {elapsed}, {eta} left") {
         bar.set_style(style);
     }
@@ -94,21 +94,21 @@ fn bar() -> ProgressBar {
 }
 
 fn draw(bar: &ProgressBar, event: &Event) {
-    let place = |what: &str, done: u64, total: u64| {
+    let show = |message: &str, done: u64, total: u64| {
         bar.set_length(total);
         bar.set_position(done);
-        bar.set_message(what.to_owned());
+        bar.set_message(message.to_owned());
     };
     match event {
         Event::Started { total_steps, resumed_from, .. } => {
-            place("starting", resumed_from.unwrap_or(0), *total_steps);
+            show("starting", resumed_from.unwrap_or(0), *total_steps);
             bar.reset_eta();
         }
-        Event::Preparing { what, done, total } => place(what, *done, *total),
+        Event::Preparing { what, done, total } => show(what, *done, *total),
         Event::Progress { step, total_steps, points, .. } => {
             let loss = points.iter().rev().find(|point| point.name == "train_loss");
             let message = loss.map_or_else(|| bar.message(), |point| format!("loss {:.4}", point.value));
-            place(&message, *step, *total_steps);
+            show(&message, *step, *total_steps);
         }
         Event::Evaluated { step, points, .. } => {
             let scores: Vec<_> = points.iter().map(|point| format!("{} {:.4}", point.name, point.value)).collect();
@@ -117,14 +117,14 @@ fn draw(bar: &ProgressBar, event: &Event) {
         Event::Checkpointed { step, folder, .. } => bar.println(format!("step {step}: checkpoint in {folder}")),
         Event::Finished { report } => {
             bar.finish();
-            // A report is plain data; should it not print, report.json still has it.
+            // If the report cannot be printed, report.json still has it.
             println!("{}", serde_json::to_string_pretty(report).unwrap_or_default());
         }
-        // main says why on stderr, with or without a terminal.
+        // `main` writes the reason to stderr, with or without a terminal.
         Event::Failed { .. } => bar.abandon(),
         Event::Interrupted { step } => {
             bar.abandon();
-            eprintln!("interrupted after step {step}; go on with --resume");
+            eprintln!("interrupted after step {step}; continue with --resume");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can end an attempt early, and which [`Failure`] the outside is told.
+//! The errors that end an attempt early, and the [`Failure`] that is reported for each.
 
 use std::any::Any;
 use std::io;
@@ -18,26 +18,29 @@ pub enum TrainerError {
     RecipeSyntax { path: PathBuf, source: serde_json::Error },
     #[error("{}: {}", path.display(), listed(problems))]
     InvalidRecipe { path: PathBuf, problems: Vec<Problem> },
-    /// Flags and recipe do not fit together.
+    /// The flags do not fit the recipe or each other.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
     Data(#[from] DataError),
     #[error("the loss of step {step} is {loss}: try a lower learning rate or a longer warm-up")]
     NonFiniteLoss { step: u64, loss: f64 },
-    #[error("the loss has diverged: smoothed, it is {smoothed:.3} after step {step}, and was {lowest:.3} once")]
+    #[error(
+        "the loss has diverged: its moving average is {smoothed:.3} after step {step}, and was {lowest:.3} at its lowest; \
+         try a lower learning rate or a longer warm-up"
+    )]
     Diverged { step: u64, smoothed: f64, lowest: f64 },
     #[error("{}: {why}", path.display())]
     CorruptCheckpoint { path: PathBuf, why: String },
-    #[error("cannot be written as JSON: {0}")]
+    #[error("a value cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// libtorch's own words.
+    /// The message of libtorch.
     #[error("{0}")]
     Torch(String),
 }
 
 impl TrainerError {
-    /// For `map_err`: names the file that an operation was about.
+    /// For `map_err`: adds the path of the file.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
@@ -47,7 +50,7 @@ impl TrainerError {
         Self::CorruptCheckpoint { path: path.into(), why: why.into() }
     }
 
-    /// A checkpoint that is whole, and not what a recipe can start from.
+    /// The error for an intact checkpoint that the recipe cannot start from.
     pub(crate) fn unsuited(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::InvalidRecipe {
             path: path.into(),
@@ -57,7 +60,7 @@ impl TrainerError {
 }
 
 impl TrainerError {
-    /// What the outside is told that it is.
+    /// The kind of failure that is reported.
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             TrainerError::Data(error) => error.kind(),
@@ -90,22 +93,22 @@ impl From<TrainerError> for Failure {
     }
 }
 
-/// Runs `work`; a panic becomes an error. tch's operators panic with libtorch's message, and their `Result` twins would
-/// put a question mark behind every box of the model; a panic ends the attempt either way.
+/// Runs `work` and turns a panic into an error. tch's operators panic with libtorch's message; their variants that
+/// return a `Result` would need a question mark after every operation of the model, and the attempt ends either way.
 pub fn caught<T>(work: impl FnOnce() -> Result<T, TrainerError>) -> Result<T, TrainerError> {
-    // Nothing that `work` touched is used again after a panic, so it cannot be seen half-changed.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(TrainerError::Torch(first_line(&said(&panic)))))
+    // Nothing that `work` touched is used again after a panic, so nobody sees it half-changed.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(TrainerError::Torch(first_line(&message(&panic)))))
 }
 
-fn said(panic: &Box<dyn Any + Send>) -> String {
+fn message(panic: &Box<dyn Any + Send>) -> String {
     match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(text), _) => text.clone(),
         (_, Some(text)) => (*text).to_owned(),
-        _ => "a panic without words".to_owned(),
+        _ => "a panic without a message".to_owned(),
     }
 }
 
-/// libtorch appends a C++ stack trace, which is for the log and not for the message.
+/// The first line of a message of libtorch, without the C++ stack trace that follows it.
 fn first_line(text: &str) -> String {
     let text = text.split_once("Torch(\"").map_or(text, |(_, inner)| inner);
     text.split("\\n").next().unwrap_or(text).lines().next().unwrap_or_default().trim_end_matches("\")").to_owned()
@@ -113,10 +116,10 @@ fn first_line(text: &str) -> String {
 
 fn torch_kind(text: &str) -> FailureKind {
     let text = text.to_lowercase();
-    let holds = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if holds(&["out of memory", "not enough memory", "can't allocate memory"]) {
+    let contains = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    if contains(&["out of memory", "not enough memory", "can't allocate memory"]) {
         FailureKind::OutOfMemory
-    } else if holds(&["cuda error", "cublas", "cudnn", "cusolver", "device-side assert"]) {
+    } else if contains(&["cuda error", "cublas", "cudnn", "cusolver", "device-side assert"]) {
         FailureKind::DeviceFault
     } else {
         FailureKind::Internal
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allocation_that_libtorch_refuses_is_out_of_memory() {
+    fn a_refused_allocation_is_out_of_memory() {
         let failed = caught(|| {
             let _ = tch::Tensor::zeros([1 << 60], (tch::Kind::Float, tch::Device::Cpu));
             Ok(())
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_and_a_device_fault_are_told_apart_from_defects() {
+    fn a_full_disk_and_a_device_fault_are_not_reported_as_internal() {
         let kind = |error| Failure::from(error).kind;
         let io = |code| TrainerError::io("checkpoints/x")(io::Error::from_raw_os_error(code));
         assert_eq!(kind(io(libc::ENOSPC)), FailureKind::DiskFull);

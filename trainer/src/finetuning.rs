@@ -23,18 +23,19 @@ use crate::train::{Budget, Training};
 
 pub struct Finetuning {
     recipe: Finetune,
-    /// What is trained: the checkpoint's model, or what is kept of it.
+    /// The model of the checkpoint with the blocks that the recipe keeps.
     model: Model,
     seeds: Seeds,
     vocabulary: Vocabulary,
-    /// Rows of the word embedding.
+    /// Number of rows in the word embedding.
     rows: u32,
     glue: Glue,
     steps_per_epoch: u64,
+    /// Makes the training batch of a step.
     batches: Ahead<u64, Batch>,
-    /// The part of train that is not trained on.
+    /// Examples of the training file that are set apart for selection.
     selection: Vec<Example>,
-    /// Test files that the data have, by what the server wants of them.
+    /// The test files that exist, each with what the GLUE server expects of it.
     tests: Vec<(&'static TestSet, Vec<Example>)>,
     weights: Weights,
     encoder: Encoder,
@@ -43,10 +44,11 @@ pub struct Finetuning {
 }
 
 impl Finetuning {
-    /// With the encoder of the checkpoint in the folder `from` and a fresh head; reads the task's files under `glue`.
+    /// Starts with the encoder of the checkpoint in the folder `from` and a fresh head, and reads the task's files
+    /// under `glue`.
     ///
     /// # Errors
-    /// A checkpoint that is corrupt or not the one of `recipe.from`; bad GLUE files.
+    /// A checkpoint that is corrupt or is not the one of `recipe.from`; bad GLUE files.
     pub fn new(recipe: Finetune, seeds: Seeds, from: &Path, glue: &Path, device: Device) -> Result<Self, TrainerError> {
         let origin = Origin::open(&recipe.from, from)?;
         let Origin { vocabulary, rows, family, .. } = &origin;
@@ -76,7 +78,7 @@ impl Finetuning {
         })
     }
 
-    /// Score of always answering the most frequent class of dev.
+    /// The score of always predicting the most frequent class of dev.
     pub fn majority_score(&self) -> f64 {
         let scores: Vec<f64> = self
             .glue
@@ -86,8 +88,7 @@ impl Finetuning {
         scores.iter().sum::<f64>() / scores.len() as f64
     }
 
-    /// The answers to each test file that the data have, as the server wants them: a header, then a number and an answer
-    /// on each line.
+    /// The answers to each test file that exists, in the format of the GLUE server.
     pub fn answers(&self) -> Vec<(&'static TestSet, String)> {
         let text = |examples: &[Example]| metrics::answers(self.recipe.task, &self.predictions(examples));
         self.tests.iter().map(|(set, examples)| (*set, text(examples))).collect()
@@ -98,7 +99,7 @@ impl Finetuning {
         self.batches.get(step, (step + 1 < self.budget().steps).then_some(step + 1))
     }
 
-    /// `[B, outputs]`.
+    /// The output of the head, `[B, outputs]`.
     fn logits(&self, batch: &Batch, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
         let shape = [batch.rows as i64, batch.length as i64];
         let on_device = |values: &[i64]| upload(values, self.device).view(shape);
@@ -108,7 +109,7 @@ impl Finetuning {
 
     /// One number per example: the class with the largest logit, or the score itself.
     fn predictions(&self, examples: &[Example]) -> Vec<f64> {
-        // Sorted by length, so that little is padding.
+        // Examples of similar length share a batch, so that there is little padding.
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by_key(|&row| examples[row].ids.len());
         let gates = Gate::full_depth(self.model.blocks, self.model.blocks);
@@ -170,8 +171,8 @@ impl Training for Finetuning {
         steps.is_multiple_of(self.steps_per_epoch)
     }
 
-    /// The task's metrics on dev, as `dev_<metric>`, and the score on the selection part, as `selection_score`. The headline is
-    /// the mean of the metrics on dev.
+    /// The task's metrics on dev, as `dev_<metric>`, and the score on the selection part, as `selection_score`. The
+    /// headline is the mean of the metrics on dev.
     fn evaluate(&mut self, _gates: &[Gate]) -> Evaluation {
         let task = self.recipe.task;
         let mut values = Vec::new();
@@ -213,12 +214,12 @@ impl Training for Finetuning {
     }
 }
 
-/// Prefix of a metric that was measured on dev.
+/// Prefix of the metrics on dev.
 pub const DEV: &str = "dev_";
-/// The score on the part of train that was set apart.
+/// Name of the score on the examples that were set apart from the training file.
 pub const SELECTION: &str = "selection_score";
 
-/// Makes the training batches of steps.
+/// Makes the training batch of a step.
 fn batches(train: Vec<Example>, batch: u32, pad: u32, seed: u64) -> Ahead<u64, Batch> {
     let lengths: Vec<u32> = train.iter().map(|example| example.ids.len() as u32).collect();
     let epoch_of = move |epoch: u64| (epoch, epoch_batches(&lengths, batch, seed, epoch));
@@ -233,7 +234,7 @@ fn batches(train: Vec<Example>, batch: u32, pad: u32, seed: u64) -> Ahead<u64, B
     })
 }
 
-/// Takes a share of `examples` out. Which ones is a function of their number and nothing else.
+/// Moves a share of `examples` to the returned list. The choice depends only on the number of examples.
 fn set_apart(examples: &mut Vec<Example>, share: f64) -> Vec<Example> {
     let count = finetune::set_apart(examples.len() as u64, share) as usize;
     let mut chosen = vec![false; examples.len()];
@@ -261,7 +262,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_set_apart_is_chosen_by_the_number_of_examples_alone(count in 2usize..500, share in 0.01f64..0.5) {
+        fn the_examples_set_apart_depend_only_on_the_number_of_examples(count in 2usize..500, share in 0.01f64..0.5) {
             let numbered = |offset: u32| -> Vec<Example> {
                 (0..count as u32).map(|id| Example { ids: vec![id + offset], second: 0, label: 0.0 }).collect()
             };
@@ -280,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Texts of a task's files, no two of them alike.
+    /// A text for a task's files; different numbers give different texts.
     fn sentence(number: usize) -> String {
         (0..3 + number % 4)
             .map(|place| ["abc", "d", "fe", "hgh", "ba"][(number * 3 + place * (number + 2)) % 5])
@@ -288,7 +289,7 @@ mod tests {
             .join(" ")
     }
 
-    /// A file of `task` with as many lines, whose texts are numbered from `first`: with labels, or with numbers under the name
+    /// A file of a task with texts from number `first` on. Its last column has labels, or line numbers under the name
     /// `index`.
     fn file(row: &Row, index: Option<&str>, lines: usize, first: usize) -> String {
         let name = |column: Column| match column {
@@ -312,8 +313,8 @@ mod tests {
         head + &(0..lines).map(|n| format!("{}\t{}\n", text(n), last(n))).collect::<String>()
     }
 
-    /// With the checkpoint that transformers saved, on every file that there is of `row`'s task.
-    fn tuning(row: &Row) -> Finetuning {
+    /// A fine-tune from the checkpoint that transformers saved, with every file that the task of `row` can have.
+    fn finetuning(row: &Row) -> Finetuning {
         let glue = tempfile::tempdir().unwrap();
         let write = |path: &str, text: String| {
             let path = glue.path().join(path);
@@ -337,7 +338,7 @@ mod tests {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published/bert");
         let recipe = serde_json::from_value(recipe).unwrap();
         let training = Finetuning::new(recipe, Seeds::default(), &from, glue.path(), Device::Cpu).unwrap();
-        // A head that spreads its answers around 2.5.
+        // The head is changed so that its answers spread around 2.5.
         no_grad(|| {
             let dev: Vec<&Example> = training.glue.dev.iter().collect();
             let logits = training.logits(&collate(&dev, training.vocabulary.pad()), &Gate::full_depth(2, 2), None);
@@ -351,10 +352,10 @@ mod tests {
     }
 
     #[test]
-    fn each_of_the_nine_tasks_has_its_outputs_its_loss_its_scores_and_its_answers() {
+    fn each_of_the_nine_tasks_has_the_right_outputs_loss_scores_and_answers() {
         let mut files = 0;
         for row in Task::rows() {
-            let (task, mut training) = (row.task, tuning(row));
+            let (task, mut training) = (row.task, finetuning(row));
             let gates = Gate::full_depth(2, 2);
             let outputs = match task {
                 Task::StsB => 1,
@@ -376,7 +377,7 @@ mod tests {
             let loss = training.loss(&Moment::of_step(0, 3), 0, &gates, &mut Tape::default()).double_value(&[]);
             assert!((loss - expected).abs() < 1e-5 * expected, "{}: {loss}, expected {expected}", row.name);
 
-            // Each example by itself, in its order.
+            // Each example in a batch of its own, in the order of the file.
             let pad = training.vocabulary.pad();
             let alone = |training: &Finetuning, examples: &[Example]| -> Vec<f64> {
                 let answer = |example: &Example| {
@@ -390,10 +391,10 @@ mod tests {
             for (part, suffix) in [(&training.glue.dev, ""), (&training.glue.mismatched, "_mismatched")] {
                 assert_eq!(part.is_empty(), !suffix.is_empty() && task != Task::Mnli);
                 if !part.is_empty() {
-                    let said = alone(&training, part);
-                    assert!(said.iter().any(|answer| *answer != said[0]), "{}: {said:?}", row.name);
+                    let answers = alone(&training, part);
+                    assert!(answers.iter().any(|answer| *answer != answers[0]), "{}: {answers:?}", row.name);
                     let truth: Vec<f64> = part.iter().map(|example| f64::from(example.label)).collect();
-                    let (values, _) = metrics::score(task, &said, &truth);
+                    let (values, _) = metrics::score(task, &answers, &truth);
                     expected.extend(values.into_iter().map(|(name, value)| (format!("dev_{name}{suffix}"), value)));
                 }
             }
@@ -424,6 +425,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(files, 11, "as many as the server wants");
+        assert_eq!(files, 11, "the GLUE server expects eleven files");
     }
 }

@@ -15,8 +15,8 @@ pub fn gpu_model(index: usize) -> Option<String> {
     field(&fs::read_to_string(folders.get(index)?.join("information")).ok()?, "Model")
 }
 
-/// Bytes of main memory that this process may still use: what the system has available, and at most what the control group's
-/// limit leaves. None if neither is known.
+/// Bytes of main memory that this process may still use: what the system has available, and at most what the control
+/// group's limit leaves. None if neither is known.
 pub fn available_memory() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable"));
     let kibibytes = meminfo.and_then(|value| value.split(' ').next()?.parse::<u64>().ok());

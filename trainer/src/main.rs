@@ -1,4 +1,4 @@
-//! `lamina-trainer`: one attempt of one trial, as a process of its own.
+//! `lamina-trainer`: one attempt of one trial, in its own process.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Carry out one trial: time, pre-train or fine-tune, as its recipe says
+    /// Carry out one trial: pre-train, fine-tune, time or probe, as its recipe says
     ///
-    /// Events go to stdout, as JSON lines, or as a progress bar on a terminal; the log goes to stderr. SIGTERM writes a
-    /// checkpoint at the next step boundary and leaves with status 75; any other end that is no success has the status
-    /// of its failure: 65 bad data, 70 internal, 71 out of memory, 72 device fault, 74 disk full, 76 non-finite loss,
+    /// Events go to stdout as JSON lines, or as a progress bar on a terminal. The log goes to stderr. On SIGTERM, the
+    /// trainer writes a checkpoint at the next step boundary and exits with status 75. If the trial fails, the exit
+    /// status tells why: 65 bad data, 70 internal, 71 out of memory, 72 device fault, 74 disk full, 76 non-finite loss,
     /// 77 corrupt checkpoint, 78 invalid recipe, 80 diverged.
     Run(Options),
 }
@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let code = ExitCode::from(failure.kind.exit_code());
             eprintln!("{}: {}", failure.kind.name(), failure.message);
             if let Err(error) = emitter.emit(&Event::Failed { failure }) {
-                eprintln!("the failure could not be reported: {error}");
+                eprintln!("the failed event could not be written: {error}");
             }
             Ok(code)
         }

@@ -81,8 +81,8 @@ pub fn state_bytes(training: &impl Training, optimizer: &Optimizer) -> u64 {
     training.weights().bytes() + optimizer.bytes()
 }
 
-/// Sequences in the largest batch of `recipe` whose fullest step takes at most `limit` bytes, the state included; 0 if not
-/// even the smallest batch fits. Each candidate is tried with one step on the device.
+/// Sequences in the largest batch of `recipe` whose fullest step takes at most `limit` bytes, the state included; 0 if
+/// not even the smallest batch fits. Each candidate is tried with one step on the device.
 ///
 /// # Errors
 /// Any failure of a step except running out of memory.
@@ -153,7 +153,8 @@ impl StepBytes {
 struct Search {
     most: u32,
     limit: u64,
-    /// Also try a size that is expected not to fit. A GPU refuses such a step; on a CPU, the system would kill the process.
+    /// Also try a size that is expected not to fit. A GPU refuses such a step; on a CPU, the system would kill the
+    /// process.
     bold: bool,
     /// The largest size that fits and the smallest that does not, so far.
     low: u32,

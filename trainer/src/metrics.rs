@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use recipe::Task;
 use recipe::task::{Metric, Target};
 
-/// Each metric of `task` by name, and their mean, which is the task's score. Fractions, not per cent.
+/// Each metric of `task` by name, and their mean, which is the task's score. All are fractions, not per cent.
 ///
-/// A class stands for itself (`1.0` is class 1). One prediction per label.
+/// `predictions` and `labels` have the same length; class 1 is `1.0`.
 pub fn score(task: Task, predictions: &[f64], labels: &[f64]) -> (BTreeMap<String, f64>, f64) {
     let metrics = task.row().metrics;
     let values: BTreeMap<String, f64> =
@@ -16,8 +16,8 @@ pub fn score(task: Task, predictions: &[f64], labels: &[f64]) -> (BTreeMap<Strin
     (values, mean)
 }
 
-/// The score of always answering the most frequent class of `labels` (the lower one of two equally frequent); 0 for a
-/// regression task, where a constant correlates with nothing.
+/// The score of a classifier that always predicts the most frequent class of `labels`, or the lower one of two equally
+/// frequent classes. 0 for a regression task, because a constant correlates with nothing.
 pub fn majority_score(task: Task, labels: &[f64]) -> f64 {
     let Target::Classes(classes) = task.row().target else { return 0.0 };
     let count = |class: &usize| labels.iter().filter(|label| **label == *class as f64).count();
@@ -25,8 +25,8 @@ pub fn majority_score(task: Task, labels: &[f64]) -> f64 {
     score(task, &vec![majority as f64; labels.len()], labels).1
 }
 
-/// A file of a submission to the GLUE server: a header, then on each line the number of an example, from 0, and its
-/// answer: the text of a label, or a score within its range, with three decimals.
+/// The text of a file that is submitted to the GLUE server. After a header, each line has the number of an example,
+/// from 0, and its answer: the name of a class, or a score within its range, with three decimals.
 pub fn answers(task: Task, predictions: &[f64]) -> String {
     let answer = |prediction: f64| match task.row().target {
         Target::Classes(classes) => classes[prediction as usize].to_owned(),
@@ -46,19 +46,19 @@ fn value(metric: Metric, predictions: &[f64], labels: &[f64]) -> f64 {
     }
 }
 
-/// Share of predictions that equal their label; 0 where there are none.
+/// Share of predictions that equal their label; 0 if there are none.
 pub fn accuracy(predictions: &[f64], labels: &[f64]) -> f64 {
     ratio(count(predictions, labels, |guess, truth| guess == truth), labels.len() as f64)
 }
 
-/// Harmonic mean of precision and recall of class 1: `2 TP / (2 TP + FP + FN)`; 0 where class 1 occurs nowhere.
+/// Harmonic mean of precision and recall of class 1: `2 TP / (2 TP + FP + FN)`; 0 if class 1 occurs nowhere.
 pub fn f1(predictions: &[f64], labels: &[f64]) -> f64 {
     let hits = count(predictions, labels, |guess, truth| guess == 1.0 && truth == 1.0);
     let misses = count(predictions, labels, |guess, truth| (guess == 1.0) != (truth == 1.0));
     ratio(2.0 * hits, 2.0 * hits + misses)
 }
 
-/// Matthews' correlation for any number of classes (Gorodkin 2004); 0 where predictions or labels are all alike.
+/// Matthews' correlation for any number of classes (Gorodkin 2004); 0 if all predictions or all labels are equal.
 pub fn matthews(predictions: &[f64], labels: &[f64]) -> f64 {
     let total = labels.len() as f64;
     let correct = count(predictions, labels, |guess, truth| guess == truth);
@@ -71,14 +71,14 @@ pub fn matthews(predictions: &[f64], labels: &[f64]) -> f64 {
     ratio(covariance, spread.sqrt())
 }
 
-/// Pearson's linear correlation; 0 where one side is constant.
+/// Pearson's linear correlation; 0 if one side is constant.
 pub fn pearson(predictions: &[f64], labels: &[f64]) -> f64 {
     let (a, b) = (centred(predictions), centred(labels));
     let product = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
     ratio(product(&a, &b), product(&a, &a).sqrt() * product(&b, &b).sqrt()).clamp(-1.0, 1.0)
 }
 
-/// Spearman's rank correlation; equal values share their mean rank; 0 where one side is constant.
+/// Spearman's rank correlation. Equal values share their mean rank; 0 if one side is constant.
 pub fn spearman(predictions: &[f64], labels: &[f64]) -> f64 {
     if predictions.iter().chain(labels).any(|value| value.is_nan()) {
         return f64::NAN;
@@ -100,7 +100,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 }
 
 fn centred(values: &[f64]) -> Vec<f64> {
-    // The mean of equal values need not be that value in floating point; a constant has to come out as exact zeros.
+    // In floating point, the mean of equal values need not be that value, but a constant has to give exact zeros.
     if values.windows(2).all(|pair| pair[0] == pair[1]) {
         return vec![0.0; values.len()];
     }
@@ -112,7 +112,7 @@ fn count(predictions: &[f64], labels: &[f64], holds: impl Fn(f64, f64) -> bool) 
     predictions.iter().zip(labels).filter(|(guess, truth)| holds(**guess, **truth)).count() as f64
 }
 
-/// Occurrences by value. Classes are whole numbers, whose bits are equal when they are.
+/// Occurrences of each class, by the bits of its number. Classes are whole numbers, so equal classes have equal bits.
 fn histogram(classes: &[f64]) -> BTreeMap<u64, f64> {
     let mut counts = BTreeMap::new();
     classes.iter().for_each(|class| *counts.entry(class.to_bits()).or_insert(0.0) += 1.0);
@@ -162,19 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn the_majority_guess_scores_what_a_constant_classifier_does() {
+    fn the_majority_score_is_that_of_a_constant_classifier() {
         let labels = [0.0, 1.0, 1.0, 1.0];
         assert_eq!(majority_score(Task::Rte, &labels), 0.75);
         assert_eq!(majority_score(Task::Cola, &labels), 0.0);
         assert_eq!(majority_score(Task::Mrpc, &labels), (0.75 + 6.0 / 7.0) / 2.0);
         assert_eq!(majority_score(Task::StsB, &[0.5, 3.0]), 0.0);
         assert_eq!(majority_score(Task::Mnli, &[2.0, 2.0, 0.0, 1.0]), 0.5);
-        // Two classes are equally frequent: the lower is guessed, so class 1 is never found.
+        // Two classes are equally frequent: the lower one is predicted, so class 1 is never found.
         assert_eq!(majority_score(Task::Mrpc, &[0.0, 1.0]), 0.25);
     }
 
     #[test]
-    fn what_is_undefined_is_zero_and_what_is_not_a_number_stays_so() {
+    fn an_undefined_metric_is_zero_and_nan_stays_nan() {
         assert_eq!(pearson(&[0.1, 0.1, 0.1], &[1.0, 2.0, 3.0]), 0.0);
         assert_eq!(spearman(&[0.1, 0.2, 0.3], &[4.0, 4.0, 4.0]), 0.0);
         assert_eq!(f1(&[0.0, 0.0], &[0.0, 0.0]), 0.0);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_in_the_words_of_the_task() {
+    fn answers_have_the_names_and_the_range_of_the_task() {
         assert_eq!(answers(Task::Rte, &[1.0, 0.0]), "index\tprediction\n0\tnot_entailment\n1\tentailment\n");
         assert_eq!(answers(Task::Mnli, &[2.0]), "index\tprediction\n0\tneutral\n");
         assert_eq!(answers(Task::Wnli, &[1.0]), "index\tprediction\n0\t1\n");

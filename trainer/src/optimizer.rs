@@ -8,25 +8,25 @@ use crate::bert::Weights;
 use crate::bert::weights::{Group, bytes};
 use crate::kernel::{self, Adam, Buffers};
 
-/// State of the optimiser. A group that was closed at a step keeps moments and step count as they were.
+/// The rule of the update and its state. A step leaves the moments and the update count of a closed group unchanged.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
     moments: Vec<Moments>,
-    /// As long as the longest group; empty where an update is one pass over the buffers.
+    /// Working memory for LAMB, as long as the longest group. Undefined with AdamW, which is one pass over the buffers.
     scratch: Tensor,
-    /// What the gradients of this step are to be multiplied with, a scalar on the device.
+    /// The clipping factor of this step's gradients, a scalar on the device. None without clipping.
     factor: Option<Tensor>,
 }
 
 /// Moments of one group's gradient.
 #[derive(Debug)]
 pub struct Moments {
-    /// Mean of the gradient, `[elements]`.
+    /// Moving average of the gradient, `[elements]`.
     pub first: Tensor,
-    /// Mean of its square, `[elements]`.
+    /// Moving average of its square, `[elements]`.
     pub second: Tensor,
-    /// Updates that this group took part in, for the bias correction.
+    /// Number of updates of this group, for the bias correction.
     pub updates: u64,
 }
 
@@ -46,16 +46,17 @@ impl Optimizer {
         }
     }
 
-    /// Clips the gradients of this step. Returns their global norm before that, a scalar on the device, where it stays: the
-    /// host never waits for it. What [`Group::gradient`] gives stays as it is: it is the update that sees clipped gradients.
+    /// Computes the clipping factor of this step, and returns the global norm of the gradients before clipping. Both
+    /// are scalars that stay on the device, so the host does not wait. The gradients themselves are not changed: the
+    /// update applies the factor.
     pub fn clip(&mut self, weights: &Weights) -> Tensor {
         no_grad(|| {
-            let held = weights.groups().iter().filter(|group| group.has_gradient()).map(Group::gradient);
-            let (here, there): (Vec<_>, Vec<_>) = held.partition(|buffer| buffer.device() == Device::Cpu);
-            let norm = if there.is_empty() {
-                Tensor::from(here.into_iter().map(kernel::square_sum).sum::<f64>().sqrt())
+            let gradients = weights.groups().iter().filter(|group| group.has_gradient()).map(Group::gradient);
+            let (on_cpu, on_gpu): (Vec<_>, Vec<_>) = gradients.partition(|buffer| buffer.device() == Device::Cpu);
+            let norm = if on_gpu.is_empty() {
+                Tensor::from(on_cpu.into_iter().map(kernel::square_sum).sum::<f64>().sqrt())
             } else {
-                Tensor::stack(&there.into_iter().map(Tensor::norm).collect::<Vec<_>>(), 0).norm()
+                Tensor::stack(&on_gpu.into_iter().map(Tensor::norm).collect::<Vec<_>>(), 0).norm()
             };
             let factor = |largest: f64| ((&norm + 1e-6).reciprocal() * largest).clamp_max(1.0);
             self.factor = self.rule.clip_norm.map(factor);
@@ -63,8 +64,8 @@ impl Optimizer {
         })
     }
 
-    /// Moves the weights that have a gradient of this step, which ends it. The others stay or are only decayed, as the rule
-    /// says.
+    /// Updates the weights that have a gradient, and discards the gradient. The rule decides if the other weights are
+    /// decayed or stay unchanged.
     pub fn update(&mut self, weights: &mut Weights, rate: f64) {
         no_grad(|| {
             for (index, group) in weights.groups_mut().iter_mut().enumerate() {
@@ -88,7 +89,7 @@ impl Optimizer {
         self.factor = None;
     }
 
-    /// With the clip, in one pass.
+    /// AdamW with the clipping, in one pass over the buffers.
     fn adam(&mut self, index: usize, group: &mut Group, rate: f64) {
         let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
         let decayed = self.decayed(group);
@@ -99,7 +100,7 @@ impl Optimizer {
         rule.update(Buffers { values, first, second, gradient, half }, self.factor.as_ref(), decayed);
     }
 
-    /// How many elements at the front of a group's buffer are decayed.
+    /// Number of elements at the front of a group's buffer that are decayed.
     fn decayed(&self, group: &Group) -> i64 {
         match self.rule.decay_on {
             _ if self.rule.weight_decay <= 0.0 => 0,
@@ -143,28 +144,28 @@ impl Optimizer {
         }
         // w <- w - rate |w|/|u| u, weight by weight
         for ((_, mut weight), (_, step)) in group.named(group.buffer()).into_iter().zip(group.named(&scratch)) {
-            let (norm, of_step) = (weight.norm(), step.norm());
-            // A weight that is still zero, or a step that is: the plain step. Stays on the device.
-            let trust =
-                (&norm / &of_step).where_self(&norm.greater(0.0).logical_and(&of_step.greater(0.0)), &norm.ones_like());
+            let (weight_norm, step_norm) = (weight.norm(), step.norm());
+            // If the weight or the step is zero, the trust ratio is 1. The comparison stays on the device.
+            let are_positive = weight_norm.greater(0.0).logical_and(&step_norm.greater(0.0));
+            let trust = (&weight_norm / &step_norm).where_self(&are_positive, &weight_norm.ones_like());
             let _ = weight.g_sub_(&(step * (trust * rate)));
         }
     }
 
-    /// Bytes of the moments.
+    /// Bytes of the moments and the working memory.
     pub fn bytes(&self) -> u64 {
         let moments = self.moments.iter().flat_map(|moments| [&moments.first, &moments.second]);
         moments.chain([&self.scratch]).map(bytes).sum()
     }
 
-    /// Gives the group at `to` the moments of the one at `from`, of the same layout.
+    /// Copies the moments of the group `from` to the group `to`, which has the same layout.
     pub(crate) fn copy_group(&mut self, from: usize, to: usize) {
         let source = &self.moments[from];
         let moments = Moments { first: source.first.copy(), second: source.second.copy(), updates: source.updates };
         self.moments[to] = moments;
     }
 
-    /// Starts all moments again from zero.
+    /// Sets all moments to zero.
     pub(crate) fn reset(&mut self) {
         for moments in &mut self.moments {
             let _ = moments.first.zero_();
@@ -173,12 +174,12 @@ impl Optimizer {
         }
     }
 
-    /// Moments of each group, in the order of [`Weights::groups`].
+    /// The moments of each group, in the order of [`Weights::groups`].
     pub fn moments(&self) -> &[Moments] {
         &self.moments
     }
 
-    /// Mutable access to the moments, for a resumed run.
+    /// Mutable access to the moments, to restore a checkpoint.
     pub(crate) fn moments_mut(&mut self) -> &mut [Moments] {
         &mut self.moments
     }
@@ -193,21 +194,21 @@ mod tests {
     use crate::bert::TextHead;
     use crate::recompute::Tape;
 
-    /// A weight with its moments, moved by hand.
-    struct Hand {
+    /// A weight with its moments, updated by the formulas of the test.
+    struct Reference {
         group: usize,
         value: Tensor,
         first: Tensor,
         second: Tensor,
     }
 
-    fn together(of: &[Hand], group: usize, part: fn(&Hand) -> &Tensor) -> Tensor {
-        let parts = of.iter().filter(|hand| hand.group == group).map(|hand| part(hand).flatten(0, -1));
+    fn concatenated(references: &[Reference], group: usize, part: fn(&Reference) -> &Tensor) -> Tensor {
+        let parts = references.iter().filter(|weight| weight.group == group).map(|weight| part(weight).flatten(0, -1));
         Tensor::cat(&parts.collect::<Vec<_>>(), 0)
     }
 
     #[test]
-    fn an_update_clips_by_the_norm_of_all_and_decays_matrices_and_closed_blocks_where_it_should() {
+    fn an_update_clips_by_the_global_norm_and_decays_what_the_rule_says() {
         const RATE: f64 = 0.01;
         const OPEN: [bool; 5] = [true, true, true, false, false];
         for algorithm in [Algorithm::AdamW, Algorithm::Lamb] {
@@ -218,31 +219,31 @@ mod tests {
                 let model = Model::of_size(Size { blocks: 2, hidden: 6, heads: 2, intermediate: 10 }, Norm::Pre);
                 let mut weights = Weights::new(&model, 20, TextHead::MLM, &Seeds::default(), Device::Cpu);
                 let mut optimizer = Optimizer::new(rule, &weights);
-                // By published name: LAMB takes query, key and value each by itself.
+                // By published name, since LAMB updates query, key and value separately.
                 let named = |(group, values): (usize, Tensor)| {
                     let parts = weights.groups()[group].named(&values).into_iter();
                     parts.map(move |(_, part)| (group, part.copy())).collect::<Vec<_>>()
                 };
                 let buffers = weights.groups().iter().map(|group| group.buffer().shallow_clone()).enumerate();
-                let hand = |(group, value): (usize, Tensor)| Hand {
+                let reference = |(group, value): (usize, Tensor)| Reference {
                     group,
                     first: value.zeros_like(),
                     second: value.zeros_like(),
                     value,
                 };
-                let mut hands: Vec<Hand> = buffers.flat_map(named).map(hand).collect();
+                let mut references: Vec<Reference> = buffers.flat_map(named).map(reference).collect();
                 // The first gradient is clipped, the second is not.
                 for (updates, size) in [(1, 3.0), (2, 1e-3)] {
                     let drawn: Vec<Tensor> =
                         weights.groups().iter().map(|group| group.buffer().randn_like() * size).collect();
                     let mut parts = Vec::new();
-                    for (group, by) in
-                        weights.groups().iter().zip(&drawn).zip(OPEN).filter_map(|(of, open)| open.then_some(of))
-                    {
+                    let groups = weights.groups().iter().zip(&drawn).zip(OPEN);
+                    for (group, gradient) in groups.filter_map(|(group, open)| open.then_some(group)) {
                         let mut offset = 0;
                         for leaf in group.leaves() {
                             let elements = leaf.numel() as i64;
-                            parts.push((leaf.flatten(0, -1) * by.narrow(0, offset, elements)).sum(Kind::Float));
+                            let gradient = gradient.narrow(0, offset, elements);
+                            parts.push((leaf.flatten(0, -1) * gradient).sum(Kind::Float));
                             offset += elements;
                         }
                     }
@@ -251,33 +252,33 @@ mod tests {
                         weights.groups()[group].named(values).into_iter().map(|(_, part)| part).collect::<Vec<_>>()
                     };
                     let gradients: Vec<Tensor> = drawn.iter().enumerate().flat_map(named).collect();
-                    let open = || hands.iter().zip(&gradients).filter(|(hand, _)| OPEN[hand.group]);
+                    let open = || references.iter().zip(&gradients).filter(|(weight, _)| OPEN[weight.group]);
                     let norm = open().map(|(_, g)| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt();
                     assert_eq!(norm > 0.5, updates == 1);
-                    let said = optimizer.clip(&weights).double_value(&[]);
-                    assert!((said - norm).abs() < 1e-5 * norm, "{what}: {said}, expected {norm}");
+                    let found = optimizer.clip(&weights).double_value(&[]);
+                    assert!((found - norm).abs() < 1e-5 * norm, "{what}: {found}, expected {norm}");
                     optimizer.update(&mut weights, RATE);
 
-                    for (hand, gradient) in hands.iter_mut().zip(&gradients) {
-                        let decay = if hand.value.dim() > 1 { 0.1 } else { 0.0 };
-                        if !OPEN[hand.group] {
+                    for (weight, gradient) in references.iter_mut().zip(&gradients) {
+                        let decay = if weight.value.dim() > 1 { 0.1 } else { 0.0 };
+                        if !OPEN[weight.group] {
                             if closed_blocks == ClosedBlocks::Decay {
-                                hand.value = &hand.value * (1.0 - RATE * decay);
+                                weight.value = &weight.value * (1.0 - RATE * decay);
                             }
                             continue;
                         }
                         let g = gradient * (0.5 / norm).min(1.0);
-                        hand.first = &hand.first * 0.9 + &g * 0.1;
-                        hand.second = &hand.second * 0.999 + g.square() * 0.001;
-                        let root = (&hand.second / (1.0 - 0.999f64.powi(updates))).sqrt();
-                        let step = &hand.first / (1.0 - 0.9f64.powi(updates)) / (root + 1e-8);
-                        hand.value = match algorithm {
-                            Algorithm::AdamW => &hand.value * (1.0 - RATE * decay) - step * RATE,
+                        weight.first = &weight.first * 0.9 + &g * 0.1;
+                        weight.second = &weight.second * 0.999 + g.square() * 0.001;
+                        let root = (&weight.second / (1.0 - 0.999f64.powi(updates))).sqrt();
+                        let step = &weight.first / (1.0 - 0.9f64.powi(updates)) / (root + 1e-8);
+                        weight.value = match algorithm {
+                            Algorithm::AdamW => &weight.value * (1.0 - RATE * decay) - step * RATE,
                             Algorithm::Lamb => {
-                                let step = step + &hand.value * decay;
-                                let norm = hand.value.norm().double_value(&[]);
+                                let step = step + &weight.value * decay;
+                                let norm = weight.value.norm().double_value(&[]);
                                 let trust = if norm > 0.0 { norm / step.norm().double_value(&[]) } else { 1.0 };
-                                &hand.value - step * (trust * RATE)
+                                &weight.value - step * (trust * RATE)
                             }
                         };
                     }
@@ -285,10 +286,10 @@ mod tests {
                         let moments = &optimizer.moments()[number];
                         assert_eq!(moments.updates, if OPEN[number] { updates as u64 } else { 0 }, "{what}");
                         let found = [group.buffer(), &moments.first, &moments.second];
-                        let parts: [fn(&Hand) -> &Tensor; 3] =
-                            [|hand| &hand.value, |hand| &hand.first, |hand| &hand.second];
+                        let parts: [fn(&Reference) -> &Tensor; 3] =
+                            [|weight| &weight.value, |weight| &weight.first, |weight| &weight.second];
                         for (found, part) in found.into_iter().zip(parts) {
-                            let expected = together(&hands, number, part);
+                            let expected = concatenated(&references, number, part);
                             let error = (found - &expected).abs().max().double_value(&[]);
                             let largest = expected.abs().max().double_value(&[]);
                             assert!(error <= 1e-5 * largest, "{what}, group {number}: {error} of {largest}");

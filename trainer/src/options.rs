@@ -12,7 +12,8 @@ use crate::failure::TrainerError;
 /// What to train, where the data are and where to write.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// What to train: a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing" | "probe", ...}, "seeds": {...}}
+    /// What to train: a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing" | "probe", ...}, "seeds":
+    /// {...}}
     #[arg(long, value_name = "FILE")]
     pub recipe: PathBuf,
     /// Folder for checkpoints and report.json
@@ -21,8 +22,9 @@ pub struct Options {
     /// Continue from the newest checkpoint in --out, or start at step 0 if there is none
     #[arg(long)]
     pub resume: bool,
-    /// Text to pre-train on: a file, or a folder of .txt, .txt.xz, .txt.gz or .txt.zst files, with one paragraph per line
-    /// and a blank line between documents. For a recipe with images: the folder of their IDX (MNIST) or CIFAR-10/100 files
+    /// Text to pre-train on: a file, or a folder of .txt, .txt.xz, .txt.gz or .txt.zst files, with one paragraph per
+    /// line and a blank line between documents. For a recipe with images: the folder of their IDX (MNIST) or
+    /// CIFAR-10/100 files
     #[arg(long, value_name = "PATH")]
     pub corpus: Option<PathBuf>,
     /// vocab.txt, one WordPiece per line; required unless the recipe trains a vocabulary or learns from images

@@ -1,4 +1,5 @@
-//! The checkpoint that a fine-tune starts from, or a probe looks into: one that was made here, or a published one in Hugging Face's layout.
+//! The checkpoint that a fine-tune starts from or that is probed: written by a pre-train trial, or published in Hugging
+//! Face's layout.
 
 use std::fs;
 use std::io;
@@ -12,30 +13,34 @@ use crate::checkpoint::{self, Verified};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
 
-/// A checkpoint that was found to be the one that the recipe names.
+/// A checkpoint that was found to be the one in the recipe.
 pub struct Origin {
     folder: PathBuf,
     pub vocabulary: Vocabulary,
-    /// Rows of the word embedding: as many as the vocabulary has tokens, or more.
+    /// Number of rows in the word embedding: at least one for each token of the vocabulary.
     pub rows: u32,
     pub family: TextFamily,
     pooler: Pooler,
 }
 
-/// Whether the first layer of the classifier was trained before.
+/// The origin of the pooler, the first layer of the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooler {
+    /// Pre-training did not train it: it keeps its starting values.
     Fresh,
+    /// Pre-training has trained it: it is restored.
     Trained,
-    /// As the file has it.
-    IfThere,
+    /// It is restored if the file has it.
+    IfStored,
 }
 
 impl Origin {
+    /// Opens the checkpoint `source` in `folder`.
+    ///
     /// # Errors
-    /// `CorruptCheckpoint` for a file that is missing or broken, or of a checkpoint that was made here and is not that of
-    /// `source`. `InvalidRecipe` for a published one that describes another model than `source` does, or one that is not
-    /// implemented: its files are as they were published, and trying again would not change them.
+    /// `CorruptCheckpoint` if a file is missing or broken, or if a pre-train trial of another recipe wrote it.
+    /// `InvalidRecipe` if a published checkpoint holds another model than `source` says, or one that is not
+    /// implemented: its files are as they were published, so a retry would not help.
     pub fn open(source: &Source, folder: &Path) -> Result<Self, TrainerError> {
         match source {
             Source::Pretrained(recipe) => Self::pretrained(recipe, folder),
@@ -50,7 +55,7 @@ impl Origin {
             rows: vocabulary.size(),
             vocabulary,
             family: TextFamily::of(&recipe.objective),
-            // Next-sentence prediction has trained it.
+            // Next-sentence prediction trains the pooler.
             pooler: if recipe.objective.next_sentence { Pooler::Trained } else { Pooler::Fresh },
         })
     }
@@ -68,7 +73,7 @@ impl Origin {
         let Model { dropout, attention_dropout, .. } = published.model;
         let found = Model { dropout, attention_dropout, ..config.model };
         if found != published.model {
-            let why = format!("describes {found:?}, where the recipe has {:?}", published.model);
+            let why = format!("describes {found:?}, but the recipe has {:?}", published.model);
             return Err(TrainerError::unsuited(path, why));
         }
         Ok(Self {
@@ -76,14 +81,15 @@ impl Origin {
             vocabulary,
             rows: config.vocabulary,
             family: TextFamily::Bert,
-            pooler: Pooler::IfThere,
+            pooler: Pooler::IfStored,
         })
     }
 
-    /// Fills the weights of a model of the blocks that are kept of `source`, all but those of a fresh head.
+    /// Fills `weights`, those of a model with the blocks that `keep` selects from `source`. A fresh head keeps its
+    /// starting values.
     ///
     /// # Errors
-    /// `CorruptCheckpoint` that names the weight which is missing or has another shape.
+    /// `CorruptCheckpoint` that names the weight that is missing or has another shape.
     pub fn restore(&self, weights: &Weights, source: &Source, keep: Keep) -> Result<(), TrainerError> {
         let kept: Vec<u32> = keep.kept(source.model().blocks).collect();
         let path = self.folder.join(MODEL);
@@ -97,10 +103,10 @@ impl Origin {
                     && match self.pooler {
                         Pooler::Fresh => true,
                         Pooler::Trained => false,
-                        Pooler::IfThere => !candidates.iter().any(is_stored),
+                        Pooler::IfStored => !candidates.iter().any(is_stored),
                     });
             if !fresh {
-                // Where there is none, the error is about the first.
+                // If none is stored, the error names the first.
                 let found = candidates.iter().find(|name| is_stored(name)).unwrap_or(&candidates[0]);
                 targets.push((found.clone(), target));
             }
@@ -111,21 +117,22 @@ impl Origin {
     }
 }
 
-/// The checkpoint that `recipe` left in `folder`.
+/// The checkpoint in `folder`, which a trial of `recipe` wrote.
 ///
 /// # Errors
-/// `CorruptCheckpoint` for a file that is missing or broken, or when it is of another recipe.
+/// `CorruptCheckpoint` if a file is missing or broken, or if it belongs to another recipe.
 pub fn made_here(recipe: &Pretrain, folder: &Path) -> Result<Verified, TrainerError> {
     let checkpoint = Verified::open_model(folder)?;
     let expected = Recipe::Pretrain(recipe.clone()).fingerprint();
     if checkpoint.manifest.fingerprint != expected.as_str() {
-        let why = format!("is of the recipe {}, not of {expected}", checkpoint.manifest.fingerprint);
+        let why = format!("belongs to the recipe {}, not to {expected}", checkpoint.manifest.fingerprint);
         return Err(TrainerError::corrupt(folder, why));
     }
     Ok(checkpoint)
 }
 
-/// The name in the checkpoint of what goes by `name` in a model whose blocks are the checkpoint's `kept` ones.
+/// The name in the checkpoint of the weight that is called `name` in a model with only the `kept` blocks (from 1) of
+/// it.
 fn source_name(name: &str, kept: &[u32]) -> String {
     const LAYER: &str = ".layer.";
     let renumbered = name.split_once(LAYER).and_then(|(before, after)| {
@@ -136,8 +143,8 @@ fn source_name(name: &str, kept: &[u32]) -> String {
     renumbered.unwrap_or_else(|| name.to_owned())
 }
 
-/// The names that a weight may go by. Published files lack the prefix when they hold a bare encoder, and the oldest say
-/// gamma and beta.
+/// The names that a weight may have. Published files of a bare encoder lack the prefix, and the oldest files call the
+/// weights of LayerNorm gamma and beta.
 fn candidates(name: &str, source: &Source) -> Vec<String> {
     let mut names = vec![name.to_owned()];
     if let Source::Published(_) = source {

@@ -96,8 +96,8 @@ impl Pretraining {
             return Rc::clone(batches);
         }
         let key = BatchKey { step: moment.step, masking_rate: self.recipe.objective.rate_at(moment) };
-        // With a budget in seconds, the share that is used up by the next step is not known yet. This guess may then be wrong,
-        // and the batch is made again if its masking rate depends on the share.
+        // With a budget in seconds, the share that is used up by the next step is not known yet. This guess may then be
+        // wrong, and the batch is made again if its masking rate depends on the share.
         let next = Moment::of_step(moment.step + 1, self.recipe.steps);
         let next = BatchKey { step: next.step, masking_rate: self.recipe.objective.rate_at(&next) };
         let batches: Rc<[PretrainBatch]> =
@@ -112,7 +112,7 @@ impl Pretraining {
         block_states(self.objective(), &self.weights, &batches, self.recipe.length as usize, gates)
     }
 
-    /// Held-out batches, the same for every trial of the same data.
+    /// The held-out batches, which are the same in every trial with the same data.
     pub fn held_out(&self) -> impl Iterator<Item = PretrainBatch> {
         let sequences = self.material.valid_sequences().min(self.recipe.validation_sequences as usize);
         let batch = self.recipe.batch as usize;
@@ -235,8 +235,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::data::tokens::{Shards, VocabularySource};
 
-    /// A small model on a little text, in float32 and without dropout; its recipe has the fields of `change` in place of
-    /// its own.
+    /// A small model on a little text, in float32 and without dropout. `change` replaces fields of its recipe.
     pub(crate) fn small(change: Value) -> Pretraining {
         let mut recipe = json!({
             "model": {"blocks": 3, "hidden": 12, "heads": 3, "intermediate": 20, "positions": 32, "norm": "pre",
@@ -259,7 +258,7 @@ pub(crate) mod tests {
         let source = VocabularySource::Trained { size: 60 };
         let shards =
             Shards::build_or_open(&path, &source, folder.path(), recipe.held_out, recipe.length, &mut |_, _, _| ());
-        // What is mapped of the files outlives their names.
+        // The mapped files stay readable after the folder is removed.
         Pretraining::new(recipe, Seeds::default(), Arc::new(shards.unwrap()), Device::Cpu)
     }
 
@@ -269,8 +268,8 @@ pub(crate) mod tests {
         for blocks in [1, 2, 3] {
             let gates = Gate::full_depth(blocks as u32, 3);
             let found = training.evaluate(&gates).values;
-            let told: Vec<&str> = found.iter().filter_map(|(name, _)| name.strip_suffix("_cosine")).collect();
-            assert_eq!(told, ["block_1", "block_2", "block_3"][..blocks]);
+            let named: Vec<&str> = found.iter().filter_map(|(name, _)| name.strip_suffix("_cosine")).collect();
+            assert_eq!(named, ["block_1", "block_2", "block_3"][..blocks]);
             assert_eq!(found.len(), 1 + 3 * blocks, "{found:?}");
         }
     }
@@ -284,7 +283,7 @@ pub(crate) mod tests {
             assert!((rate(share) - expected).abs() < 1e-12, "{share}: {}", rate(share));
         }
         assert_eq!(Mlm { rate_end: None, ..objective }.rate_at(&Moment::of_step(7, 10)), 0.5);
-        // Of 22 tokens of each sequence: 0.5, 0.46, 0.3 and 0.14.
+        // Each sequence has 22 tokens, of which a share of 0.5, 0.46, 0.3 and 0.14 is masked.
         for (step, masked) in [(0, 11), (1, 10), (5, 7), (9, 3)] {
             let batches = training.micro_batches_at(&Moment::of_step(step, 10));
             let labels: Vec<usize> = batches.iter().map(PretrainBatch::label_count).collect();

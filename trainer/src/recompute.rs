@@ -1,54 +1,56 @@
-//! Activation recomputation (Chen et al. 2016): a sublayer's intermediate values are made again in the backward pass
-//! instead of kept from the forward pass.
+//! Activation recomputation (Chen et al. 2016): a sublayer's intermediate values are computed again in the backward
+//! pass instead of being kept from the forward pass.
 //!
-//! What is kept of a sublayer is its input. Since dropout is drawn from (seed, step, site), the second pass is the first
-//! one again, bit for bit; and since a closed sublayer records nothing, layer drop saves both.
+//! Only the input of a sublayer is kept. Dropout is drawn from (seed, step, site), so the second pass equals the first
+//! bit for bit. A closed sublayer records nothing, so layer drop saves its memory and its recomputation.
 
 use tch::{Kind, Tensor, no_grad};
 
 use crate::bert::Weights;
 
-/// How a step's sublayers are to be differentiated, in forward order. Empty where everything stands in one graph.
+/// The pieces of a forward pass that are differentiated one by one, in forward order. Empty if one graph holds
+/// everything.
 #[derive(Default)]
 pub struct Tape {
     pieces: Vec<Piece>,
 }
 
-/// A part of the forward pass that is differentiated by itself.
 struct Piece {
-    /// Where the graph of what follows ends: the piece's output as a leaf.
+    /// The piece's output as a leaf, at which the graph of the next piece ends.
     output: Tensor,
-    how: How,
+    source: Source,
 }
 
-enum How {
-    /// The output with the graph that leads to it.
+/// Where the graph of a piece comes from.
+enum Source {
+    /// The output with its graph is kept.
     Kept(Tensor),
-    /// From the leaf `input`, with the weights of a group.
-    Again { input: Tensor, group: usize, run: Box<dyn Fn(&Tensor) -> Tensor> },
+    /// `run` computes the output again from the leaf `input`, with the weights of a group.
+    Recomputed { input: Tensor, group: usize, run: Box<dyn Fn(&Tensor) -> Tensor> },
 }
 
 impl Tape {
-    /// Cuts the graph behind `x`: what is made of the result is differentiated first, then `x`.
+    /// Cuts the graph after `x`: whatever is computed from the result is differentiated first, and `x` afterwards.
     pub fn cut(&mut self, x: Tensor) -> Tensor {
-        self.push(x.detach(), How::Kept(x))
+        self.push(x.detach(), Source::Kept(x))
     }
 
-    /// `run(x)` without keeping what it makes on the way. `x` comes from [`Tape::cut`] or from here; `run` has the weights
-    /// of `group` and gives the same each time.
-    pub fn again(&mut self, x: Tensor, group: usize, run: impl Fn(&Tensor) -> Tensor + 'static) -> Tensor {
+    /// `run(x)`, whose intermediate values are not kept. `x` comes from [`Tape::cut`] or from here; `run` uses the
+    /// weights of `group` only, and returns the same each time.
+    pub fn recompute(&mut self, x: Tensor, group: usize, run: impl Fn(&Tensor) -> Tensor + 'static) -> Tensor {
         let output = no_grad(|| run(&x));
-        self.push(output, How::Again { input: x, group, run: Box::new(run) })
+        self.push(output, Source::Recomputed { input: x, group, run: Box::new(run) })
     }
 
-    fn push(&mut self, output: Tensor, how: How) -> Tensor {
+    fn push(&mut self, output: Tensor, source: Source) -> Tensor {
         let output = output.set_requires_grad(true);
-        self.pieces.push(Piece { output: output.shallow_clone(), how });
+        self.pieces.push(Piece { output: output.shallow_clone(), source });
         output
     }
 
-    /// Differentiates `loss`, a scalar, by the weights of the `open` groups (one flag per group) and by no others: closed
-    /// sublayers have no gradient, not a zero one. Adds to what earlier passes of this step have found.
+    /// Differentiates `loss`, a scalar, by the weights of the `open` groups (one flag per group) only: a closed
+    /// sublayer has no gradient, rather than a gradient of zero. Adds to the gradients of earlier micro-batches of this
+    /// step.
     pub fn differentiate(self, weights: &Weights, loss: &Tensor, open: &[bool]) {
         let groups: Vec<usize> = (0..open.len()).filter(|&group| open[group]).collect();
         let outputs: Vec<&Tensor> = self.pieces.iter().map(|piece| &piece.output).collect();
@@ -60,25 +62,26 @@ impl Tape {
             }
             // The sum of y * dy has the gradient dy by y.
             let seed = |y: &Tensor| (y * &gradient).sum(Kind::Float);
-            match piece.how {
-                How::Kept(y) => {
+            match piece.source {
+                Source::Kept(y) => {
                     backward(&seed(&y), &[], weights, &groups);
                 }
-                How::Again { input, group, run } => {
+                Source::Recomputed { input, group, run } => {
                     let mut into = backward(&seed(&run(&input)), &[&input], weights, &[group]);
                     // The input is the output of the piece before.
                     gradients[index - 1] = into.remove(0);
                 }
             }
         }
-        // Not only those that the graph gave a part of back: a matrix's may have gone straight to its place.
+        // Groups for which the graph returned nothing are included: operators write a matrix's gradient straight to its
+        // place.
         for group in weights.groups().iter().filter(|group| group.has_gradient()) {
             group.whole_gradient();
         }
     }
 }
 
-/// The gradients of the scalar `loss` by `leaves`; those by the weights of `groups` are added to what these have.
+/// Returns the gradients of the scalar `loss` by `leaves`, and adds its gradients by the weights of `groups` to theirs.
 fn backward(loss: &Tensor, leaves: &[&Tensor], weights: &Weights, groups: &[usize]) -> Vec<Tensor> {
     let of_groups = groups.iter().flat_map(|&group| weights.groups()[group].leaves());
     let targets: Vec<&Tensor> = leaves.iter().copied().chain(of_groups).collect();
@@ -101,9 +104,9 @@ mod tests {
     use crate::kernel;
     use crate::optimizer::Optimizer;
 
-    /// Of the two products below, the graph gives no gradient back: both go straight to their place.
+    /// The graph returns no gradient for the two products below: both are written straight to their place.
     #[test]
-    fn a_group_of_which_only_a_product_was_used_is_updated() {
+    fn a_group_of_which_only_one_matrix_was_used_is_updated() {
         let model = Model::of_size(Size { blocks: 2, hidden: 6, heads: 2, intermediate: 10 }, Norm::Pre);
         let mut weights = Weights::new(&model, 20, TextHead::MLM, &Seeds::default(), Device::Cpu);
         let name = |block: u32| format!("bert.encoder.layer.{block}.intermediate.dense.weight");

@@ -1,10 +1,10 @@
-//! Durations of work on a device.
+//! Measures the duration of work on a device.
 
 use std::time::Instant;
 
 use tch::{Cuda, Device};
 
-/// Runs from [`Stopwatch::start`] on. A GPU works behind the host's back, so both ends wait until it is done.
+/// Runs from [`Stopwatch::start`] on. A GPU works asynchronously, so starting and reading both wait until it is done.
 #[derive(Debug)]
 pub struct Stopwatch {
     device: Device,

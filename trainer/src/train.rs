@@ -1,4 +1,4 @@
-//! The loop. The only file that counts steps.
+//! The training loop. It is the only file that counts steps.
 
 use std::num::NonZero;
 use std::time::Instant;
@@ -19,78 +19,80 @@ use crate::optimizer::Optimizer;
 use crate::recompute::Tape;
 use crate::stopwatch::Stopwatch;
 
-/// A run keeps about so many values of each curve.
+/// A run emits about this many points of each curve.
 const POINTS_PER_CURVE: u64 = 1000;
 
-/// What a stage brings to the loop. Everything that varies with the step is a function of it.
+/// What the loop trains. Everything that varies over a run is a function of the moment, so that a resumed run repeats
+/// it.
 pub trait Training {
     fn budget(&self) -> Budget;
 
     fn learning_rate(&self, moment: &Moment) -> f64;
 
-    /// Which sublayers are open, in forward order.
+    /// One gate per sublayer, in forward order.
     fn gates(&self, moment: &Moment, micro_batch: u32) -> Vec<Gate>;
 
-    /// theta(t), where blocks are dropped at all.
+    /// theta(t); None without layer drop.
     fn theta(&self, moment: &Moment) -> Option<f64>;
 
-    /// Parts of a step whose gradients are added up.
+    /// Number of micro-batches in a step, whose gradients are added up.
     fn micro_batches(&self) -> u32 {
         1
     }
 
-    /// Sequences in a micro-batch.
+    /// Number of sequences in a micro-batch.
     fn batch(&self) -> u32;
 
-    /// Blocks of the whole model.
+    /// Number of blocks in the fully grown model.
     fn blocks(&self) -> u32;
 
-    /// How a model that starts shallow gets there.
+    /// The growth of a model that starts shallow.
     fn growth(&self) -> Option<&Growth> {
         None
     }
 
-    /// Nats above its lowest at which the smoothed loss has diverged.
+    /// Nats above its lowest value at which the smoothed loss counts as diverged. None: divergence is not checked.
     fn divergence(&self) -> Option<f64> {
         None
     }
 
-    /// The loss of a micro-batch, a scalar with its graph, of which `tape` records what is to be made again. Over a step's
-    /// micro-batches it sums to the mean over its batch.
+    /// The loss of a micro-batch, a scalar with its graph. Over the micro-batches of a step it sums to the mean over
+    /// the batch. What the backward pass should recompute is recorded on `tape`.
     fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor;
 
-    /// Whether an evaluation is due after so many steps; after the last one it always is.
+    /// True if an evaluation is due after `steps` steps. After the last step there is always one.
     fn evaluates_after(&self, steps: u64) -> bool;
 
-    /// Named numbers on held-out data, without dropout. `gates` opens every block that is there, without scale.
+    /// Evaluates the model on held-out data, without dropout. `gates` opens every block that exists so far, without
+    /// scale.
     fn evaluate(&mut self, gates: &[Gate]) -> Evaluation;
 
-    /// Whether the last checkpoint is for others to go on from.
+    /// True if the last checkpoint is a result of the trial.
     fn leaves_checkpoint(&self) -> bool;
 
     fn weights(&self) -> &Weights;
     fn weights_mut(&mut self) -> &mut Weights;
     fn optimizer(&self) -> recipe::Optimizer;
-    /// Of text.
+    /// None for images.
     fn vocabulary(&self) -> Option<&Vocabulary>;
-    /// `config.json` of a checkpoint.
+    /// The content of `config.json` in a checkpoint.
     fn config(&self) -> serde_json::Value;
 }
 
-/// How long a run goes on.
+/// How long a run takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
-    /// Optimiser updates; the most, where the budget is counted in seconds.
+    /// Number of optimiser updates; with a budget in seconds, the largest number.
     pub steps: u64,
-    /// Training time.
+    /// Seconds of training, if the budget is counted in seconds.
     pub seconds: Option<f64>,
 }
 
 impl Budget {
-    /// The next step's place, when `step` updates have taken `trained_seconds`.
+    /// The moment of the next step, after `step` updates that have taken `trained_seconds`.
     fn moment(&self, step: u64, trained_seconds: f64) -> Moment {
         let Some(seconds) = self.seconds else { return Moment::of_step(step, self.steps) };
-        // Before the first step, nothing is known of the pace.
+        // Before the first step, the pace is unknown.
         let pace = if step == 0 { 0.0 } else { trained_seconds / step as f64 };
         Moment { step, share: trained_seconds / seconds, width: (pace / seconds).max(1e-9) }
     }
@@ -99,7 +101,7 @@ impl Budget {
         moment.step >= self.steps || moment.share >= 1.0
     }
 
-    /// Steps in all: the budget's, or what its seconds are good for at the pace so far.
+    /// Expected number of steps of the whole run. With a budget in seconds, it is extrapolated from the pace so far.
     fn expected_steps(&self, moment: &Moment) -> u64 {
         match self.seconds {
             Some(_) if moment.share > 0.0 => ((moment.step as f64 / moment.share).ceil() as u64).min(self.steps),
@@ -108,7 +110,7 @@ impl Budget {
         .max(moment.step)
     }
 
-    /// Whether a tenth of a budget in seconds ended with the step between these two moments.
+    /// True if the step between these two moments completed a tenth of a budget in seconds.
     fn ends_tenth(&self, before: &Moment, after: &Moment) -> bool {
         self.seconds.is_some() && (before.share * 10.0).floor() < (after.share * 10.0).floor()
     }
@@ -124,10 +126,10 @@ pub struct Trained {
     pub last: String,
 }
 
-/// Trains from the start or from `attempt.resumed` to the end of the budget.
+/// Trains from step 0 or from `attempt.resumed` to the end of the budget.
 ///
 /// # Errors
-/// A loss that is no finite number, a corrupt checkpoint, a failed write.
+/// A loss that is not finite or has diverged, a corrupt checkpoint, a failed write.
 pub fn train(
     training: &mut impl Training,
     attempt: &Attempt<'_>,
@@ -152,7 +154,7 @@ pub fn train(
         }
         state.chain = chained(&state.chain, state.step, update.loss);
         if let Some(margin) = training.divergence() {
-            state.watch(update.loss, margin)?;
+            state.check_divergence(update.loss, margin)?;
         }
         let rate = training.learning_rate(&moment);
         let theta = training.theta(&moment);
@@ -162,7 +164,7 @@ pub fn train(
         let before = std::mem::replace(&mut moment, budget.moment(state.step, state.trained_seconds));
         let (total, finished) = (budget.expected_steps(&moment), budget.is_used_up(&moment));
         if finished || is_point(state.step, total) {
-            emitter.keep(points(&update, rate, theta, &mut pace, &state));
+            emitter.queue(points(&update, rate, theta, &mut pace, &state));
         }
         emitter.progress(state.step, total, state.trained_seconds)?;
 
@@ -183,7 +185,7 @@ pub fn train(
     emitter.progress_now(state.step, state.step, state.trained_seconds)?;
     let evaluation = match evaluation {
         Some(evaluation) => evaluation,
-        // It was resumed from its last checkpoint.
+        // The run was resumed from the checkpoint after its last step.
         None => evaluate(training, &state, emitter)?,
     };
     let last = last.filter(|_| training.leaves_checkpoint());
@@ -191,14 +193,14 @@ pub fn train(
     Ok(Ended::Finished(Trained { state, evaluation, last }))
 }
 
-/// What one optimiser update did.
+/// The result of one optimiser update.
 #[derive(Debug)]
 pub struct Update {
     /// Mean loss over the batch, before the update.
     pub loss: f64,
     /// Global norm of the gradient before clipping, a scalar on the device.
     pub gradient_norm: Tensor,
-    /// Blocks' worth of work that was done, as [`recipe::gate::open_blocks`] counts it; the mean over micro-batches.
+    /// Open blocks as [`recipe::gate::open_blocks`] counts them; the mean over micro-batches.
     pub open_blocks: f64,
 }
 
@@ -218,12 +220,12 @@ pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &
     let gradient_norm = optimizer.clip(training.weights());
     let rate = training.learning_rate(moment);
     optimizer.update(training.weights_mut(), rate);
-    // Last, when the whole step is on its way: reading waits for a GPU.
+    // Reading the loss waits for the GPU, so it comes after the whole step has been queued.
     let loss = losses.iter().map(|loss| loss.double_value(&[])).sum();
     Update { loss, gradient_norm, open_blocks }
 }
 
-/// Adds the blocks that are due at `moment`.
+/// Adds the blocks that the growth rule asks for at `moment`.
 fn grow(training: &mut impl Training, optimizer: &mut Optimizer, state: &mut State, moment: &Moment) {
     let blocks = training.blocks();
     let Some(growth) = training.growth().cloned() else { return };
@@ -269,7 +271,8 @@ fn start(
     })
 }
 
-/// The digest chain after `step` with this loss: equal chains, equal runs.
+/// The next link of the digest chain, after `step` with this loss. Two runs with equal chains had equal losses at every
+/// step.
 fn chained(chain: &str, step: u64, loss: f64) -> String {
     let mut hash = Sha256::new();
     hash.update(chain);
@@ -278,7 +281,8 @@ fn chained(chain: &str, step: u64, loss: f64) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Thins a long run's curves. Depends on the step alone, so that a resumed run gives the same points.
+/// True if the curves get a point after `step`; long runs are thinned. It depends on the step alone, so that a resumed
+/// run gives the same points.
 fn is_point(step: u64, total: u64) -> bool {
     step == total || step.is_multiple_of(total.div_ceil(POINTS_PER_CURVE))
 }
@@ -311,7 +315,7 @@ fn points(update: &Update, rate: f64, theta: Option<f64>, pace: &mut Pace, state
         ("gradient_norm", Some(update.gradient_norm.double_value(&[]))),
         ("step_seconds", pace.take()),
     ];
-    // JSON has no infinity; a gradient norm that is none shows up as a non-finite loss at the next step.
+    // JSON has no infinity. A gradient norm that is not finite leads to a non-finite loss at the next step.
     let finite = values.into_iter().filter_map(|(name, value)| Some((name, value.filter(|v| v.is_finite())?)));
     finite.map(|(name, value)| point(name, value, state)).collect()
 }
@@ -333,7 +337,8 @@ fn save(
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
 ) -> Result<Saved, TrainerError> {
-    // A point is out before the checkpoint that makes a resumed run skip its step.
+    // The points of a step are emitted before its checkpoint, because a run that resumes from it does not repeat the
+    // step.
     let moment = training.budget().moment(state.step, state.trained_seconds);
     emitter.progress_now(state.step, training.budget().expected_steps(&moment), state.trained_seconds)?;
     state.updates = optimizer.moments().iter().map(|moments| moments.updates).collect();
@@ -372,22 +377,22 @@ mod tests {
     use crate::pretraining::tests::small;
 
     /// A group's values, moments and number of updates.
-    type Picture = ([Tensor; 3], u64);
+    type GroupState = ([Tensor; 3], u64);
 
-    fn picture(training: &impl Training, optimizer: &Optimizer) -> Vec<Picture> {
+    fn group_states(training: &impl Training, optimizer: &Optimizer) -> Vec<GroupState> {
         let groups = training.weights().groups().iter().zip(optimizer.moments());
         let of = |buffers: [&Tensor; 3], updates: u64| (buffers.map(Tensor::copy), updates);
         groups.map(|(group, m)| of([group.buffer(), &m.first, &m.second], m.updates)).collect()
     }
 
     #[test]
-    fn blocks_that_are_added_start_from_what_the_recipe_says_and_the_others_stay_as_they_are() {
+    fn added_blocks_start_as_the_recipe_says_and_the_others_stay_unchanged() {
         for (new, kept) in [("copy", "keep"), ("copy", "reset"), ("fresh", "keep"), ("fresh", "reset")] {
             let stages = json!([{"blocks": 2, "until": 0.5}]);
             let growth = json!({"stages": stages, "new": new, "optimizer": kept});
             let model =
                 json!({"blocks": 5, "hidden": 12, "heads": 3, "intermediate": 20, "positions": 32, "norm": "pre"});
-            // In bfloat16 too, whose values follow.
+            // With bfloat16, the copies of the values have to follow.
             let recipe = json!({"model": model, "growth": growth, "steps": 6, "precision": "bfloat16"});
             let mut training = small(recipe);
             let mut optimizer = Optimizer::new(training.optimizer(), training.weights());
@@ -402,19 +407,20 @@ mod tests {
                 stop: &AtomicBool::new(false),
             };
             let mut state = start(&mut training, &mut optimizer, &attempt).unwrap();
-            let first = picture(&training, &optimizer);
+            let first = group_states(&training, &optimizer);
             for step in 0..3 {
                 let moment = Moment::of_step(step, 6);
                 grow(&mut training, &mut optimizer, &mut state, &moment);
                 assert_eq!(state.blocks, 2, "{new}, {kept}, step {step}");
                 update(&mut training, &mut optimizer, &moment);
             }
-            let before = picture(&training, &optimizer);
+            let before = group_states(&training, &optimizer);
             let zeros = before.iter().map(|([values, ..], _)| values.zeros_like()).collect::<Vec<_>>();
             grow(&mut training, &mut optimizer, &mut state, &Moment::of_step(3, 6));
             assert_eq!(state.blocks, 5);
-            let after = picture(&training, &optimizer);
-            // What lies outside, and the halves of blocks 1 and 2; blocks 3, 4 and 5 are copies of 1, 2 and 1.
+            let after = group_states(&training, &optimizer);
+            // The group outside the blocks and the halves of blocks 1 and 2; blocks 3, 4 and 5 are copies of 1, 2 and
+            // 1.
             let sources = [0, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2];
             for (group, source) in sources.into_iter().enumerate() {
                 let what = format!("{new}, {kept}, group {group}");
@@ -428,13 +434,13 @@ mod tests {
                     let expected = if has_moments { &before[source].0[moment] } else { &zeros[group] };
                     assert_eq!(&after[group].0[moment], expected, "{what}, moment {moment}");
                 }
-                assert!(before[source].0[1].abs().max().double_value(&[]) > 0.0, "{what}: there was something to keep");
+                assert!(before[source].0[1].abs().max().double_value(&[]) > 0.0, "{what}: there were moments to keep");
                 let (_, half, _) = training.weights_mut().groups_mut()[group].buffers();
                 assert_eq!(*half.unwrap(), after[group].0[0].to_kind(Kind::BFloat16), "{what}");
             }
-            // A copy moves on by itself.
+            // From now on, every group is updated, the copies too.
             update(&mut training, &mut optimizer, &Moment::of_step(3, 6));
-            let last = picture(&training, &optimizer);
+            let last = group_states(&training, &optimizer);
             assert!(last.iter().zip(&after).all(|(last, after)| last.0[0] != after.0[0] && last.1 == after.1 + 1));
         }
     }

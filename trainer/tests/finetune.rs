@@ -1,6 +1,6 @@
-//! Fine-tuning from outside: from which checkpoint, on which part of train, with which answers to the test files.
+//! Fine-tuning with the program: which checkpoint it starts from, which examples it trains on, how it answers the test files.
 
-#[expect(dead_code, reason = "a part of it is for the tests of resuming")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use std::collections::HashMap;
@@ -17,15 +17,15 @@ use sha2::{Digest, Sha256};
 const LAYER: &str = ".layer.";
 
 #[test]
-fn a_share_of_train_is_set_apart_and_scored() {
-    let tuning = Tuning::new();
-    let plain = tuning.run("plain", &finetune(pretrain(5), 2)).succeeded().report();
+fn a_share_of_the_training_file_is_set_apart_and_scored() {
+    let bench = FinetuneBench::new();
+    let plain = bench.run("plain", &finetune(pretrain(5), 2)).succeeded().report();
     assert_eq!((plain["steps"].as_u64(), plain.get("selection_score")), (Some(24), None));
     let mut recipe = finetune(pretrain(5), 2);
     recipe["selection"] = json!(0.2);
-    let run = tuning.run("selects", &recipe).succeeded();
+    let run = bench.run("selects", &recipe).succeeded();
     let report = run.report();
-    // 9 of 45 lines are set apart: 36 are left, 4 a step.
+    // 9 of the 45 lines are set apart. The other 36 are 9 steps of 4 lines in each of the 2 epochs.
     assert_eq!(report["steps"], 18);
     let (_, last) = *run.points("selection_score").last().unwrap();
     assert_eq!(report["selection_score"].as_f64(), Some(f64::from_bits(last)));
@@ -33,61 +33,61 @@ fn a_share_of_train_is_set_apart_and_scored() {
 }
 
 #[test]
-fn kept_blocks_are_those_of_the_checkpoint() {
-    let tuning = Tuning::new();
+fn kept_blocks_have_the_weights_of_the_checkpoint() {
+    let bench = FinetuneBench::new();
     for (keep, blocks) in
         [(json!("every_other"), &[0, 2][..]), (json!({"first": 2}), &[0, 1]), (json!("all"), &[0, 1, 2])]
     {
         let mut recipe = finetune(pretrain(5), 1);
         recipe["keep"] = keep;
-        let pruned = tuning.run(&format!("pruned-{blocks:?}"), &recipe).succeeded();
-        // The same model, written down as a checkpoint of its own.
-        let folder = tuning.published(&format!("hand-{blocks:?}"), |name| {
+        let pruned = bench.run(&format!("pruned-{blocks:?}"), &recipe).succeeded();
+        // The same blocks, stored as a checkpoint of their own.
+        let folder = bench.published(&format!("hand-{blocks:?}"), |name| {
             let Some((before, after)) = name.split_once(LAYER) else { return Some(name.to_owned()) };
             let (number, rest) = after.split_once('.').unwrap();
             let place = blocks.iter().position(|block| block.to_string() == number)?;
             Some(format!("{before}{LAYER}{place}.{rest}"))
         });
         write_config(&folder, "num_hidden_layers", json!(blocks.len()));
-        let by_hand = tuning.run_from("by-hand", &folder, &published(blocks.len()));
+        let by_hand = bench.run_from("by-hand", &folder, &published(blocks.len()));
         assert_eq!(pruned.points("train_loss"), by_hand.succeeded().points("train_loss"), "{blocks:?}");
         assert!(!pruned.points("train_loss").is_empty());
     }
     let mut recipe = finetune(pretrain(5), 1);
     recipe["keep"] = json!({"first": 4});
-    let refused = tuning.run("too-many", &recipe);
+    let refused = bench.run("too-many", &recipe);
     assert_eq!(refused.failure().kind, FailureKind::InvalidRecipe);
     assert!(refused.failure().message.contains("/recipe/keep: the first 4 blocks"), "{:?}", refused.failure());
 }
 
 #[test]
-fn a_published_checkpoint_gives_the_run_that_its_weights_give_under_any_of_their_names() {
+fn a_published_checkpoint_gives_the_same_run_with_any_of_the_published_names() {
     type Rename = dyn Fn(&str) -> Option<String>;
-    let tuning = Tuning::new();
-    let expected = tuning.run("here", &finetune(pretrain(5), 1)).succeeded().points("train_loss");
+    let bench = FinetuneBench::new();
+    let expected = bench.run("here", &finetune(pretrain(5), 1)).succeeded().points("train_loss");
     let bare = |name: &str| Some(name.strip_prefix("bert.").unwrap_or(name).to_owned());
     let old = |name: &str| {
         Some(name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
     };
     let names: [(&str, &Rename); 3] = [("prefixed", &|name| Some(name.to_owned())), ("bare", &bare), ("old", &old)];
-    for (what, rename) in names {
-        let folder = tuning.published(what, rename);
+    for (name, rename) in names {
+        let folder = bench.published(name, rename);
         assert!(!folder.join("manifest.json").exists());
-        let run = tuning.run_from(&format!("from-{what}"), &folder, &published(3)).succeeded();
-        assert_eq!(run.points("train_loss"), expected, "{what}");
+        let run = bench.run_from(&format!("from-{name}"), &folder, &published(3)).succeeded();
+        assert_eq!(run.points("train_loss"), expected, "{name}");
     }
 }
 
 #[test]
-fn a_published_checkpoint_that_does_not_fit_is_refused_by_what_is_wrong_and_nothing_is_written() {
+fn an_unsuitable_published_checkpoint_is_refused_with_the_reason_and_nothing_is_written() {
     type Damage = dyn Fn(&Path);
-    let tuning = Tuning::new();
+    let bench = FinetuneBench::new();
     let same = |name: &str| Some(name.to_owned());
     let damages: [(&str, &Damage, &str); 8] = [
         ("type", &|folder| write_config(folder, "model_type", json!("roberta")), r#"the model_type "roberta""#),
         ("act", &|folder| write_config(folder, "hidden_act", json!("relu")), "hidden_act is relu"),
         ("shape", &|folder| write_config(folder, "vocab_size", json!(300)), "word_embeddings.weight is F32"),
-        ("size", &|folder| write_config(folder, "num_hidden_layers", json!(2)), "where the recipe has"),
+        ("size", &|folder| write_config(folder, "num_hidden_layers", json!(2)), "but the recipe has"),
         ("json", &|folder| fs::write(folder.join("config.json"), b"{").unwrap(), "config.json"),
         ("gone", &|folder| fs::remove_file(folder.join("config.json")).unwrap(), "config.json"),
         ("weights", &|folder| fs::write(folder.join("model.safetensors"), b"x").unwrap(), "model.safetensors"),
@@ -98,32 +98,32 @@ fn a_published_checkpoint_that_does_not_fit_is_refused_by_what_is_wrong_and_noth
         ),
     ];
     let refused = |what: &str, folder: &Path, why: &str| {
-        let run = tuning.run_from(&format!("refused-{what}"), folder, &published(3));
-        // What is as it was published stays so: it makes no sense to try again.
+        let run = bench.run_from(&format!("refused-{what}"), folder, &published(3));
+        // A broken file may be whole at the next attempt; an unsuitable one stays as it was published.
         let broken = ["shape", "gone", "weights", "missing"].contains(&what);
         let kind = if broken { FailureKind::CorruptCheckpoint } else { FailureKind::InvalidRecipe };
         assert_eq!(run.failure().kind, kind, "{what}");
         assert!(run.failure().message.contains(why), "{what}: {:?}", run.failure());
-        let out = tuning.bench.path(&format!("refused-{what}"));
+        let out = bench.files.path(&format!("refused-{what}"));
         assert_eq!(fs::read_dir(out).unwrap().count(), 0, "{what}");
     };
     for (what, damage, why) in damages {
-        let folder = tuning.published(what, same);
+        let folder = bench.published(what, same);
         damage(&folder);
         refused(what, &folder, why);
     }
-    let folder = tuning.published("missing", |name| (!name.ends_with("1.output.dense.bias")).then(|| name.to_owned()));
+    let folder = bench.published("missing", |name| (!name.ends_with("1.output.dense.bias")).then(|| name.to_owned()));
     refused("missing", &folder, "bert.encoder.layer.1.output.dense.bias");
 }
 
 #[test]
-fn test_files_are_answered_in_the_servers_format() {
-    let tuning = Tuning::new();
+fn test_files_are_answered_in_the_format_of_the_glue_server() {
+    let bench = FinetuneBench::new();
     let test = "index\tsentence1\tsentence2\n0\tba de\tfi\n1\tgo\tka le\n2\tmi no\tpu\n";
-    let path = tuning.bench.path("glue/RTE/test.tsv");
+    let path = bench.files.path("glue/RTE/test.tsv");
     fs::write(&path, test).unwrap();
-    let report = tuning.run("answers", &finetune(pretrain(5), 1)).succeeded().report();
-    let text = fs::read_to_string(tuning.bench.path("answers/predictions/RTE.tsv")).unwrap();
+    let report = bench.run("answers", &finetune(pretrain(5), 1)).succeeded().report();
+    let text = fs::read_to_string(bench.files.path("answers/predictions/RTE.tsv")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((lines.len(), lines[0]), (4, "index\tprediction"));
     for (index, line) in lines[1..].iter().enumerate() {
@@ -136,18 +136,18 @@ fn test_files_are_answered_in_the_servers_format() {
     assert_eq!(report["predictions"], expected);
 
     fs::write(&path, test.replace("\n1\t", "\n7\t")).unwrap();
-    let refused = tuning.run("misnumbered", &finetune(pretrain(5), 1));
+    let refused = bench.run("misnumbered", &finetune(pretrain(5), 1));
     assert_eq!(refused.failure().kind, FailureKind::BadData);
     assert!(
-        refused.failure().message.ends_with(r#"line 3: numbered "7", where 1 is expected"#),
+        refused.failure().message.ends_with(r#"line 3: its number is "7", but 1 is expected"#),
         "{:?}",
         refused.failure()
     );
 }
 
 #[test]
-fn mnli_is_scored_on_both_of_its_dev_files_and_answers_its_two_test_files_and_ax() {
-    let tuning = Tuning::new();
+fn mnli_scores_both_dev_files_and_answers_both_test_files_and_ax() {
+    let bench = FinetuneBench::new();
     let words = ["ba de", "fi", "go ka le", "mi no", "pu ra"];
     let text = |n: usize| format!("{}\t{}", words[n % 5], words[n * n % 5]);
     let labelled = |lines: usize| -> String {
@@ -166,16 +166,16 @@ fn mnli_is_scored_on_both_of_its_dev_files_and_answers_its_two_test_files_and_ax
         ("MNLI/test_mismatched.tsv", tested(4)),
         ("diagnostic/diagnostic.tsv", tested(5)),
     ] {
-        let path = tuning.bench.path("glue").join(path);
+        let path = bench.files.path("glue").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
     let mut recipe = finetune(pretrain(5), 1);
     recipe["task"] = json!("mnli");
-    let report = tuning.run("mnli", &recipe).succeeded().report();
+    let report = bench.run("mnli", &recipe).succeeded().report();
     let [matched, mismatched] =
         ["accuracy", "accuracy_mismatched"].map(|name| report["metrics"][name].as_f64().unwrap());
-    // Whole numbers of 7 and of 11 lines.
+    // An accuracy is a whole number of lines, of 7 and of 11.
     for (lines, accuracy) in [(7.0, matched), (11.0, mismatched)] {
         assert!((accuracy * lines - f64::round(accuracy * lines)).abs() < 1e-9, "{accuracy} of {lines} lines");
     }
@@ -187,17 +187,17 @@ fn mnli_is_scored_on_both_of_its_dev_files_and_answers_its_two_test_files_and_ax
     assert!(files.eq(expected.iter().map(|(name, rows)| (name, rows))), "{report}");
 }
 
-/// A checkpoint of five steps to fine-tune from.
-struct Tuning {
-    bench: Bench,
+/// A bench with a checkpoint of five steps to fine-tune from.
+struct FinetuneBench {
+    files: Bench,
     checkpoint: PathBuf,
 }
 
-impl Tuning {
+impl FinetuneBench {
     fn new() -> Self {
-        let bench = Bench::new();
-        finish(&mut bench.command("from", "from", &spec(pretrain(5)))).succeeded();
-        Self { checkpoint: bench.checkpoint("from"), bench }
+        let files = Bench::new();
+        finish(&mut files.command("from", "from", &spec(pretrain(5)))).succeeded();
+        Self { checkpoint: files.checkpoint("from"), files }
     }
 
     fn run(&self, name: &str, recipe: &Value) -> Exited {
@@ -205,14 +205,14 @@ impl Tuning {
     }
 
     fn run_from(&self, name: &str, from: &Path, recipe: &Value) -> Exited {
-        let _ = fs::remove_dir_all(self.bench.path(name));
-        finish(self.bench.command(name, name, &spec(recipe.clone())).arg("--from").arg(from))
+        let _ = fs::remove_dir_all(self.files.path(name));
+        finish(self.files.command(name, name, &spec(recipe.clone())).arg("--from").arg(from))
     }
 
-    /// The checkpoint as others publish theirs: no manifest, and each weight under what `rename` makes of its name, or left
-    /// out.
+    /// A copy of the checkpoint in the form in which others publish theirs, without a manifest. `rename` gives each weight
+    /// its name, or leaves it out.
     fn published(&self, name: &str, rename: impl Fn(&str) -> Option<String>) -> PathBuf {
-        let folder = self.bench.path(name);
+        let folder = self.files.path(name);
         fs::create_dir(&folder).unwrap();
         for file in ["config.json", "vocab.txt"] {
             fs::copy(self.checkpoint.join(file), folder.join(file)).unwrap();

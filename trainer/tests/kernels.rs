@@ -10,8 +10,8 @@ use trainer::kernel::{self, Adam, Attention, Buffers, Dropout, Matrix, Noise, Si
 /// Which kernels are in use is a matter of the process.
 static CHOICE: Mutex<()> = Mutex::new(());
 
-/// Runs `operator` on copies of `inputs` with libtorch's operators and with each set of kernels; outputs and gradients may
-/// differ by `tolerance`, as norm of the difference over norm.
+/// Runs `operator` on copies of `inputs` with libtorch's operators and with each set of kernels; outputs and gradients
+/// may differ by `tolerance`, as norm of the difference over norm.
 fn agree(inputs: &[Tensor], tolerance: f64, operator: impl Fn(&[Tensor]) -> Vec<Tensor>) {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let run = |set: &str| -> Option<Vec<Tensor>> {
@@ -120,8 +120,8 @@ fn embed_gives_rows_and_leaves_padding_without_a_gradient() {
     }
 }
 
-/// One weight that three operators use: what they leave in its place is what the graph would have given back, and a second
-/// pass adds to it.
+/// One weight that three operators use: what they leave in its place is what the graph would have given back, and a
+/// second pass adds to it.
 #[test]
 fn gradients_are_added_up_in_their_place() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());

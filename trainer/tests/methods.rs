@@ -1,14 +1,14 @@
-//! Every method of the paper and its reviewers through the program: each learns, and each, killed and resumed, ends as if
-//! it never was.
+//! Runs the program with every method of the paper and its reviewers: each learns, and a run that was killed and resumed
+//! ends like an uninterrupted one.
 
-#[expect(dead_code, reason = "a part of it is for other tests")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use program::{Bench, Exited, Running, changed, finish, learned, pretrain, spec};
 use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
 
-/// What each method changes in the plain recipe of `program::pretrain`, whose own layer drop is the paper's.
+/// The changes that each method makes to the recipe of `program::pretrain`, which has the layer drop of the paper.
 fn methods() -> Vec<(&'static str, Value)> {
     let drop = |settings: Value| json!({"layer_drop": settings});
     let grown = |new: &str, optimizer: &str| {
@@ -64,14 +64,14 @@ fn every_method_learns() {
 }
 
 #[test]
-fn every_method_killed_and_resumed_ends_as_if_it_never_was() {
+fn every_method_killed_and_resumed_ends_like_an_uninterrupted_run() {
     const STEPS: u64 = 20;
     let bench = Bench::new();
     for (name, change) in methods() {
         let spec = spec(recipe(&change, STEPS));
         let [whole, broken] = ["whole", "broken"].map(|what| format!("{name}-{what}"));
         let uninterrupted = finish(&mut bench.command(name, &whole, &spec)).succeeded();
-        // After the sixth and the twelfth step: where a model that grows has just grown.
+        // After the sixth and the twelfth step, a growing model has just grown.
         for after in [6, 12] {
             let mut running =
                 Running::start(bench.command(name, &broken, &spec).args(["--resume", "--checkpoint-seconds", "0"]));
@@ -87,7 +87,7 @@ fn every_method_killed_and_resumed_ends_as_if_it_never_was() {
 }
 
 #[test]
-fn a_fixed_number_of_blocks_is_open_where_that_is_asked_for() {
+fn systematic_sampling_bounds_the_number_of_open_blocks() {
     let bench = Bench::new();
     let open = |name: &str, sampler: &str| {
         let change = json!({"layer_drop": {"schedule": "constant", "theta_limit": 0.4, "sampler": sampler}});
@@ -96,7 +96,7 @@ fn a_fixed_number_of_blocks_is_open_where_that_is_asked_for() {
         assert_eq!(open.len(), 60);
         open
     };
-    // 0.8 + 0.6 + 0.4 of three blocks.
+    // The keep probabilities 0.8, 0.6 and 0.4 add up to 1.8 open blocks.
     let systematic = open("systematic", "systematic");
     assert!(systematic.iter().all(|&open| open == 1.0 || open == 2.0), "{systematic:?}");
     let independent = open("independent", "independent");
@@ -104,7 +104,7 @@ fn a_fixed_number_of_blocks_is_open_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_model_that_grows_does_so_at_its_shares_of_the_budget() {
+fn a_growing_model_adds_its_blocks_at_the_given_shares_of_the_budget() {
     let bench = Bench::new();
     let (_, change) = methods().into_iter().find(|(name, _)| *name == "stacked").unwrap();
     let run = finish(&mut bench.command("grow", "grow", &spec(recipe(&change, 20)))).succeeded();
@@ -129,7 +129,7 @@ fn micro_batches_give_the_losses_of_the_whole_batch() {
 }
 
 #[test]
-fn a_budget_in_seconds_ends_when_it_is_used_up_with_every_schedule_decayed() {
+fn a_budget_in_seconds_ends_on_time_with_every_schedule_at_its_end() {
     let bench = Bench::new();
     let change = json!({"seconds": 1.0, "steps": 1_000_000, "validate_every": 1_000_000,
                         "layer_drop": {"schedule": "linear"}});
@@ -139,16 +139,16 @@ fn a_budget_in_seconds_ends_when_it_is_used_up_with_every_schedule_decayed() {
     let longest = values(&run, "step_seconds").into_iter().fold(0.0, f64::max);
     assert!(trained >= 1.0, "{trained}");
     assert!(report["steps"].as_u64().unwrap() < 1_000_000);
-    // The last step began before the end, with rate and theta that had nearly come to theirs.
+    // The last step began before the end of the budget, so its learning rate and theta are close to their last values.
     let share_left = 2.0 * (longest + trained - 1.0);
     let (rate, theta) = (values(&run, "learning_rate"), values(&run, "theta"));
     assert!(rate[rate.len() - 1] <= 3e-3 * share_left + 1e-9, "{rate:?}");
     assert!(theta[theta.len() - 1] <= 0.5 + share_left, "{theta:?}");
-    assert!(run.points("validation_loss").len() >= 2, "each tenth of the budget that ends between two steps");
+    assert!(run.points("validation_loss").len() >= 2, "there is a validation at the tenths of the budget");
 }
 
 #[test]
-fn a_run_that_diverges_is_ended_where_that_is_asked_for() {
+fn a_diverging_run_is_ended_if_the_recipe_sets_a_margin() {
     let bench = Bench::new();
     let change = json!({"divergence": 0.2, "layer_drop": null, "optimizer": {"clip_norm": null},
                         "learning_rate": {"peak": 1.0, "warmup": 0.0}});
@@ -158,7 +158,7 @@ fn a_run_that_diverges_is_ended_where_that_is_asked_for() {
 }
 
 #[test]
-fn options_that_make_no_sense_together_are_refused_at_their_place() {
+fn settings_that_exclude_each_other_are_refused_at_their_pointer() {
     let bench = Bench::new();
     let stages = json!([{"blocks": 1, "until": 0.5}]);
     for (change, pointer) in [

@@ -1,6 +1,6 @@
-//! Five mistakes of the code that was released with progressive layer dropping, and that none of them is made here.
+//! Five mistakes in the code that was released with progressive layer dropping, with a test for each that it is not made here.
 
-#[expect(dead_code, reason = "a part of it is for other tests")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use program::{Bench, Exited, finetune, finish, learned, pretrain, spec};
@@ -13,7 +13,7 @@ use trainer::recompute::Tape;
 
 const STEPS: u64 = 4000;
 
-/// There, a gate is drawn with the keep probability of one block and scaled with that of the next.
+/// The released code draws a gate with the keep probability of one block and scales it with that of the next.
 #[test]
 fn mistake_1_a_branch_is_scaled_by_the_probability_that_its_gate_was_drawn_with() {
     let recipe = layer_dropped(json!({"schedule": "constant", "theta_limit": 0.5}), 1);
@@ -31,9 +31,9 @@ fn mistake_1_a_branch_is_scaled_by_the_probability_that_its_gate_was_drawn_with(
     }
 }
 
-/// There, gates are drawn in each forward pass, so that the micro-batches of a step train different sub-networks.
+/// The released code draws gates in each forward pass, so that the micro-batches of a step train different sub-networks.
 #[test]
-fn mistake_2_all_micro_batches_of_a_step_go_through_one_sub_network() {
+fn mistake_2_all_micro_batches_of_a_step_train_the_same_sub_network() {
     let recipe = layer_dropped(json!({"theta_limit": 0.5}), 5);
     let gates = |step: u64, part: u32| recipe.gates(&Moment::of_step(step, STEPS), part, 7);
     let mut closed = 0;
@@ -47,7 +47,7 @@ fn mistake_2_all_micro_batches_of_a_step_go_through_one_sub_network() {
     assert!(closed > 0);
 }
 
-/// There, blocks are silently no longer dropped with activation checkpointing, nor with the fused kernel.
+/// With activation checkpointing or the fused kernel, the released code silently drops no blocks.
 #[test]
 fn mistake_3_recomputation_and_fused_kernels_leave_layer_drop_on() {
     let bench = Bench::new();
@@ -62,16 +62,16 @@ fn mistake_3_recomputation_and_fused_kernels_leave_layer_drop_on() {
             let run = finish(&mut bench.command(&out, &out, &spec(recipe))).succeeded();
             (values(&run, "open_blocks"), values(&run, "train_loss"), learned(&bench.checkpoint(&out)))
         };
-        let (kept, again) = (run(false), run(true));
+        let (kept, recomputed) = (run(false), run(true));
         let mean = kept.0.iter().map(|&bits| f64::from_bits(bits)).sum::<f64>() / kept.0.len() as f64;
         assert!(mean < 2.7, "{name}: {mean} of 3 blocks are open");
-        assert_eq!(kept.0, again.0, "{name}");
-        assert_eq!(kept.1, again.1, "{name}");
-        assert!(kept.2 == again.2, "{name}: the same weights and moments, bit for bit");
+        assert_eq!(kept.0, recomputed.0, "{name}");
+        assert_eq!(kept.1, recomputed.1, "{name}");
+        assert!(kept.2 == recomputed.2, "{name}: the same weights and moments, bit for bit");
     }
 }
 
-/// There, the script for GLUE puts a random number in place of the seed.
+/// The GLUE script of the released code replaces the seed by a random number.
 #[test]
 fn mistake_4_a_fine_tune_is_a_function_of_its_seeds() {
     let bench = Bench::new();
@@ -90,25 +90,25 @@ fn mistake_4_a_fine_tune_is_a_function_of_its_seeds() {
     assert_ne!(run("other", 12), first);
 }
 
-/// There, neither pre-training nor fine-tuning corrects the bias of Adam's moments.
+/// The released code corrects the bias of Adam's moments neither in pre-training nor in fine-tuning.
 #[test]
 fn mistake_5_adam_corrects_its_bias_from_the_first_step_on() {
     const RATE: f64 = 1e-3;
     let size = Size { blocks: 1, hidden: 8, heads: 2, intermediate: 12 };
-    // The only rule there is: no recipe, of neither stage, can switch it off.
+    // This is the only rule: no recipe can switch the correction off.
     let rule = Rule { weight_decay: 0.0, clip_norm: None, ..Rule::default() };
     let mut weights = Weights::new(&Model::of_size(size, Norm::Pre), 20, TextHead::MLM, &Seeds::default(), Device::Cpu);
     let mut optimizer = Optimizer::new(rule, &weights);
     let name = "bert.encoder.layer.0.output.dense.weight";
     let before = weights.named()[name].copy();
     for step in 1..=3 {
-        // The gradient of each weight is 2, at every step.
+        // The gradient of each weight is 2 at every step.
         let loss = weights.groups().iter().flat_map(|group| group.leaves()).map(|leaf| leaf.sum(Kind::Float) * 2.0);
         let loss = loss.reduce(|a, b| a + b).unwrap();
         Tape::default().differentiate(&weights, &loss, &weights.open(&[Gate::OPEN, Gate::OPEN]));
         let _ = optimizer.clip(&weights);
         optimizer.update(&mut weights, RATE);
-        // Both moments, corrected, are those of a constant: every step is of the whole rate.
+        // The corrected moments are those of a constant, so every step moves a weight by the whole rate.
         let moved = (&before - &weights.named()[name]) / RATE;
         let off = (moved - f64::from(step)).abs().max().double_value(&[]);
         assert!(off < 1e-3, "after step {step}: {off}");

@@ -1,5 +1,5 @@
-//! The model against Hugging Face's, on tensors that its own code made (`fixtures/README.md`): float32, sizes that all
-//! differ, so that a swapped axis cannot pass.
+//! Compares the model with Hugging Face's, on tensors that transformers computed (`fixtures/README.md`). Everything is
+//! float32, and all sizes differ, so that a swapped axis cannot pass.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use trainer::recompute::Tape;
 const BLOCKS: usize = 5;
 /// Largest norm of a difference over the norm of the expected tensor.
 const TOLERANCE: f64 = 1e-5;
-/// Hugging Face leaves the `[PAD]` row of the word embedding without a gradient from below.
+/// In Hugging Face's models, the `[PAD]` row of the word embedding gets no gradient from the embeddings.
 const PADDING: i64 = 0;
 
 #[test]
@@ -77,19 +77,19 @@ fn lamb_moves_each_weight_by_its_own_norm_along_adamws_step() {
 #[test]
 fn micro_batches_add_up_to_the_gradient_of_the_batch() {
     let case = Case::open("bert_pre_ln", Norm::Pre);
-    // Sublayer 3 is open to the first part alone.
+    // Sublayer 3 is open in the first part only.
     let mut closed = open();
     closed[3] = Gate::CLOSED;
     let whole = case.gradients(&case.forward(&open()).loss, &open());
-    let apart = case.gradients(&case.forward(&closed).loss, &closed);
+    let partial = case.gradients(&case.forward(&closed).loss, &closed);
     for gates in [open(), closed] {
         let loss = case.forward(&gates).loss * 0.5;
         Tape::default().differentiate(&case.weights, &loss, &case.weights.open(&gates));
     }
     for (name, found) in case.held(&open()) {
-        let of_second = apart.get(&name).map_or_else(|| whole[&name].zeros_like(), Tensor::shallow_clone);
-        let expected = (&whole[&name] + of_second) * 0.5;
-        // The gradient of a key's bias is zero but for rounding.
+        let second = partial.get(&name).map_or_else(|| whole[&name].zeros_like(), Tensor::shallow_clone);
+        let expected = (&whole[&name] + second) * 0.5;
+        // The gradient of a key's bias is zero except for rounding.
         if !name.ends_with("key.bias") {
             close(&name, &found, &expected);
         }
@@ -97,7 +97,7 @@ fn micro_batches_add_up_to_the_gradient_of_the_batch() {
 }
 
 #[test]
-fn closed_blocks_and_scaled_branches_give_the_losses_and_gradients_of_the_papers_block() {
+fn closed_blocks_and_scaled_branches_compute_the_block_of_the_paper() {
     let mut case = Case::open("bert_pre_ln", Norm::Pre);
     case.expected = tensors("pld_gated");
     let gates = case.gates();
@@ -122,7 +122,7 @@ fn a_closed_block_runs_no_forward_and_no_backward() {
     let gates = Case { expected: tensors("pld_gated"), ..Case::open("bert_pre_ln", Norm::Pre) }.gates();
     let before = case.forward(&gates);
     let gradients = case.gradients(&before.loss, &gates);
-    // Whatever touches a weight that is not a number becomes not a number.
+    // Whatever uses a weight that is NaN becomes NaN.
     for (name, mut weight) in case.weights.named() {
         if name.contains("layer.1.") || name.contains("layer.4.") {
             let _ = no_grad(|| weight.fill_(f64::NAN));
@@ -133,11 +133,11 @@ fn a_closed_block_runs_no_forward_and_no_backward() {
     for (name, gradient) in case.gradients(&after.loss, &gates) {
         assert_eq!(gradient, gradients[&name], "{name}");
     }
-    assert!(!case.forward(&open()).loss.double_value(&[]).is_finite(), "an open block would have been seen");
+    assert!(!case.forward(&open()).loss.double_value(&[]).is_finite(), "an open block uses these weights");
 }
 
 #[test]
-fn when_every_block_is_closed_the_embeddings_come_through() {
+fn with_every_block_closed_the_output_is_the_embeddings() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let hidden = case.forward(&vec![Gate { rows: Rows::None, scale: 2.0 }; 2 * BLOCKS]).hidden;
@@ -147,7 +147,7 @@ fn when_every_block_is_closed_the_embeddings_come_through() {
 }
 
 #[test]
-fn open_gates_at_keep_probability_one_are_the_plain_encoder_bit_for_bit() {
+fn gates_with_keep_probability_one_give_the_plain_encoder_bit_for_bit() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let ask = Ask { seed: 3, step: 700, micro_batch: 0, batch: 13 };
@@ -159,7 +159,7 @@ fn open_gates_at_keep_probability_one_are_the_plain_encoder_bit_for_bit() {
 }
 
 #[test]
-fn a_sequence_alone_is_the_sequence_in_a_padded_batch() {
+fn a_sequence_alone_gives_the_same_as_in_a_padded_batch() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let [ids, types, mask] = ["ids", "token_types", "attention_mask"].map(|what| &case.inputs[what]);
@@ -174,14 +174,14 @@ fn a_sequence_alone_is_the_sequence_in_a_padded_batch() {
     }
 }
 
-/// Also where gates are drawn per sequence: an open unit then works on a batch of its own.
+/// Gates that are drawn per sequence are tested too: an open sublayer then works on some sequences of the batch.
 #[test]
-fn a_sequence_alone_is_the_sequence_in_a_packed_batch_whatever_its_gates_are() {
+fn a_sequence_alone_gives_the_same_as_in_a_packed_batch_with_any_gates() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
         let ids = &case.inputs["ids"];
         let rows = ids.size()[0] as u32;
-        // A sublayer is open to most rows, another part of them each; with a scale of its own.
+        // Each sublayer is open to most rows, not to the same ones, and has its own scale.
         let is_open = |place: usize, row: u32| !row.is_multiple_of(place as u32 + 2);
         let scale = |place: usize| 1.0 + place as f64 / 10.0;
         let gate = |place: usize| {
@@ -295,8 +295,8 @@ impl Case {
         for (name, gradient) in gradients {
             let expected = &self.expected[&format!("grad.{name}")];
             match name.strip_suffix("key.bias") {
-                // A bias on every key shifts all scores of a query alike, which softmax does not see: the exact gradient is
-                // zero, and both implementations hold nothing but rounding of the query's.
+                // A bias on every key shifts all scores of a query by the same amount, which softmax ignores. So
+                // the exact gradient is zero, and both implementations have only rounding errors of the query's.
                 Some(prefix) => {
                     let rounding = TOLERANCE * norm(&gradients[&format!("{prefix}query.bias")]);
                     assert!(norm(gradient) < rounding && norm(expected) < rounding, "{name}");
@@ -321,12 +321,12 @@ impl Case {
         open.into_iter().zip(keep).flat_map(gate).collect()
     }
 
-    /// The loss over the labelled positions, as in training: the head sees no others.
+    /// The loss over the labelled positions only, as in training.
     fn forward(&self, gates: &[Gate]) -> Forward {
         let mut hidden = Vec::new();
-        let mut seen = |state: &Tensor| hidden.push(state.detach());
-        let last = self.encoder.forward_seen(&self.input(), gates, &mut seen);
-        // The embeddings, and every second half.
+        let mut observe = |state: &Tensor| hidden.push(state.detach());
+        let last = self.encoder.forward_observed(&self.input(), gates, &mut observe);
+        // The output of the embeddings, then of every second sublayer.
         let hidden = hidden.into_iter().step_by(2).collect();
         let labels = self.inputs["labels"].flatten(0, -1);
         let loss = match &self.head {
@@ -364,7 +364,7 @@ impl Case {
         held
     }
 
-    /// What the groups hold that `gates` open, by published name.
+    /// The gradients that the groups opened by `gates` hold, by published name.
     fn held(&self, gates: &[Gate]) -> BTreeMap<String, Tensor> {
         let open = self.weights.open(gates);
         let groups = self.weights.groups().iter().zip(open).filter(|(_, open)| *open);

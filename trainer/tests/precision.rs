@@ -1,4 +1,4 @@
-//! bfloat16 against float32: the loss and every gradient of one step, and where some training leads.
+//! Compares bfloat16 with float32: the loss and every gradient of one step, and the loss after some training.
 
 use recipe::{Gate, Model, Norm, Optimizer as Rule, Precision, Seeds, Size};
 use tch::{Device, Kind, Tensor};
@@ -31,7 +31,7 @@ impl Case {
         }
     }
 
-    /// The loss at `step`, whose gradients are left with the weights: each token's label is its own id, at every third.
+    /// The loss at `step`; the weights hold its gradients afterwards. Every third token is predicted, and its label is its id.
     fn differentiated(&self, step: u64) -> f64 {
         let numbers = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu));
         let ids = (numbers(B * S) * (7 + step as i64)).remainder(i64::from(VOCABULARY)).view([B, S]);
@@ -50,9 +50,9 @@ impl Case {
     }
 }
 
-/// With equal dropout, since its draws do not depend on the precision.
+/// The dropout is equal, since its draws do not depend on the precision.
 #[test]
-fn loss_and_gradients_are_those_of_float32_within_the_precision() {
+fn loss_and_gradients_equal_those_of_float32_within_the_precision() {
     for norm in [Norm::Pre, Norm::Post] {
         let [single, half] = [Precision::Float32, Precision::Bfloat16].map(|precision| Case::new(precision, norm));
         let (expected, found) = (single.differentiated(0), half.differentiated(0));
@@ -67,7 +67,7 @@ fn loss_and_gradients_are_those_of_float32_within_the_precision() {
 }
 
 #[test]
-fn training_gets_as_far() {
+fn training_in_bfloat16_reaches_the_loss_of_float32() {
     let [single, half] = [Precision::Float32, Precision::Bfloat16].map(|precision| {
         let mut case = Case::new(precision, Norm::Pre);
         let mut last = 0.0;

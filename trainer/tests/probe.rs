@@ -1,6 +1,6 @@
-//! What a probe says of each block, and what a timing says of memory.
+//! What a probe reports about each block, and what a timing reports about memory.
 
-#[expect(dead_code, reason = "a part of it is for other tests")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use std::collections::BTreeSet;
@@ -25,13 +25,13 @@ use trainer::stages::probe::probe;
 use trainer::train::Training;
 
 #[test]
-fn a_block_that_does_nothing_is_found_and_not_missed() {
+fn a_probe_finds_the_block_that_does_nothing() {
     let bench = Bench::new();
     for change in [json!({}), json!({"electra": {"divisor": 2}}), json!({"next_sentence": true})] {
         let mut recipe = pretrain(5);
         recipe["objective"] = change;
         let mut training = training(&bench, recipe);
-        // Block 2 adds nothing to the stream: what its halves end with is zero.
+        // Block 2 adds nothing: the output projections of both its halves are zero.
         for (name, mut value) in training.weights().named() {
             let ends = [".layer.1.attention.output.dense", ".layer.1.output.dense"];
             if ends.iter().any(|end| name.contains(end)) && !name.starts_with("generator") {
@@ -40,9 +40,9 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
         }
         let from = Box::new(training.recipe().clone());
         let rule = Probe { from, published: None, from_seeds: Seeds::default(), sequences: 8, shuffles: 3 };
-        let mut said = Vec::new();
+        let mut progress = Vec::new();
         let ended = probe(&mut training, &rule, 1, 5, |done, total| {
-            said.push((done, total));
+            progress.push((done, total));
             Ok(ControlFlow::Continue(()))
         });
         let Ok(Ended::Finished(report)) = ended else { panic!("{ended:?}") };
@@ -55,16 +55,16 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
             assert!(found.state.cosine < 1.0 && found.state.distance > 0.0, "{found:?}");
             assert!(found.removed_loss != loss, "{found:?} of {loss}");
         }
-        // Changing places with an idle neighbour changes nothing; the last block has none behind it.
+        // Changing places with an idle neighbour changes nothing. The last block has no neighbour behind it.
         let swapped: Vec<Option<f64>> = report.blocks.iter().map(|block| block.swapped_loss).collect();
         assert!((swapped[0].unwrap() - loss).abs() < 1e-6 && (swapped[1].unwrap() - loss).abs() < 1e-6, "{swapped:?}");
         assert_eq!(swapped[2], None);
-        // An order of three blocks of which one is idle is either as it was or the other two the other way round.
+        // With one idle block of three, an order is the original one or has the other two blocks swapped.
         assert_eq!(report.shuffled_losses.len(), 3);
         let outcomes: BTreeSet<i64> = report.shuffled_losses.iter().map(|loss| (loss * 1e4).round() as i64).collect();
         assert!(outcomes.len() <= 2, "{outcomes:?}");
-        assert_eq!((said.last(), said.len()), (Some(&(9, 9)), 9));
-        // It can be broken off at each of its parts.
+        assert_eq!((progress.last(), progress.len()), (Some(&(9, 9)), 9));
+        // It can be interrupted after each of its losses.
         for last in 1..=9 {
             let mut measured = 0;
             let ended = probe(&mut training, &rule, 1, 5, |done, _| {
@@ -78,17 +78,17 @@ fn a_block_that_does_nothing_is_found_and_not_missed() {
 }
 
 #[test]
-fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
+fn a_probe_compares_the_losses_of_models_with_removed_swapped_and_shuffled_blocks() {
     const SEED: u64 = 7;
     let bench = Bench::new();
     let mut whole = training(&bench, pretrain(5));
     for (name, mut value) in whole.weights().named() {
-        // So far from where they start, that the order counts.
+        // The weights are made so large that the order matters.
         if name.contains(".layer.") && name.ends_with("dense.weight") {
             let _ = no_grad(|| value.g_mul_scalar_(20.0));
         }
     }
-    // The loss of a model of its own, whose blocks are these.
+    // The loss of a separate model that is built from these blocks.
     let loss_of = |blocks: &[u32]| {
         let mut recipe = pretrain(5);
         recipe["model"]["blocks"] = json!(blocks.len());
@@ -119,19 +119,19 @@ fn a_lesion_is_the_model_with_its_blocks_in_that_order() {
         assert!((found - expected).abs() < 1e-6, "{index}: {found}, expected {expected}");
     }
     for other in &expected[1..] {
-        assert!((other - expected[0]).abs() > 1e-4, "{expected:?}: no two are alike");
+        assert!((other - expected[0]).abs() > 1e-4, "{expected:?}: each order changes the loss");
     }
     for (found, expected) in report.shuffled_losses.iter().zip(&shuffled) {
         assert!((found - expected).abs() < 1e-6, "{:?}, expected {shuffled:?}", report.shuffled_losses);
     }
     assert!(shuffled.iter().any(|loss| (loss - expected[0]).abs() > 1e-4), "{shuffled:?}");
     assert_eq!((found.len(), report.shuffled_losses.len()), (6, 4));
-    // Afterwards it is the model that it was.
+    // Afterwards, the model is unchanged.
     assert_eq!(whole.evaluate(&[Gate::OPEN; 6]).headline, report.validation_loss);
 }
 
 #[test]
-fn a_model_that_has_not_grown_to_its_end_is_probed_in_the_blocks_that_it_has() {
+fn only_the_existing_blocks_of_a_growing_model_are_probed() {
     let bench = Bench::new();
     let mut recipe = pretrain(10);
     recipe["layer_drop"] = json!(null);
@@ -154,7 +154,7 @@ fn a_model_that_has_not_grown_to_its_end_is_probed_in_the_blocks_that_it_has() {
 }
 
 #[test]
-fn a_gradient_norm_is_that_of_the_mean_loss() {
+fn the_gradient_norm_of_a_block_is_that_of_the_mean_loss() {
     let bench = Bench::new();
     let training = training(&bench, pretrain(5));
     let gates = vec![Gate::OPEN; 6];
@@ -175,7 +175,7 @@ fn a_gradient_norm_is_that_of_the_mean_loss() {
 }
 
 #[test]
-fn a_checkpoint_is_probed_by_the_program_and_no_other_than_the_one_that_is_named() {
+fn the_program_probes_the_checkpoint_of_the_recipe_and_refuses_another() {
     let bench = Bench::new();
     let mut recipe = pretrain(10);
     recipe["validation_sequences"] = json!(16);
@@ -207,7 +207,7 @@ fn a_checkpoint_is_probed_by_the_program_and_no_other_than_the_one_that_is_named
 }
 
 #[test]
-fn a_published_checkpoint_is_probed_as_one_that_was_made_here_is() {
+fn a_published_checkpoint_gives_the_same_probe_as_one_of_a_pretrain_trial() {
     let bench = Bench::new();
     let recipe = without_stage(changed(pretrain(5), &json!({"layer_drop": null})));
     finish(&mut bench.command("pretrain", "pretrain", &spec(pretrain(5)))).succeeded();
@@ -229,16 +229,16 @@ fn a_published_checkpoint_is_probed_as_one_that_was_made_here_is() {
     expected["step"] = json!(0);
     assert_eq!(report, expected);
 
-    // With more rows of embeddings than tokens, as transformers saved it.
+    // A checkpoint that transformers saved, with more rows in the embeddings than tokens.
     let theirs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published/bert");
     let model = json!({"blocks": 2, "hidden": 32, "heads": 4, "intermediate": 37, "positions": 40, "norm": "post"});
     let padded = changed(published.clone(), &json!({"from": {"model": model}}));
     let report = run("theirs", &theirs, padded).succeeded().report();
     assert_eq!(report["blocks"].as_array().unwrap().len(), 2);
-    // A fresh model of 29 rows is at ln 29; the small one was never trained.
+    // The checkpoint was never trained, so its loss is about ln 29, for 29 rows.
     assert!((report["validation_loss"].as_f64().unwrap() - f64::ln(29.0)).abs() < 0.5, "{report}");
 
-    for (name, change, said) in [
+    for (name, change, message) in [
         ("model", json!({"from": {"model": {"blocks": 2}}}), "describes"),
         ("head", json!({"from": {"objective": {"next_sentence": true}}}), "/recipe/published"),
         (
@@ -250,12 +250,12 @@ fn a_published_checkpoint_is_probed_as_one_that_was_made_here_is() {
         let refused = run(name, &folder, changed(published.clone(), &change));
         let failure = refused.failure();
         assert_eq!(failure.kind, FailureKind::InvalidRecipe, "{failure:?}");
-        assert!(failure.message.contains(said) || refused.log.contains(said), "{failure:?}");
+        assert!(failure.message.contains(message) || refused.log.contains(message), "{failure:?}");
     }
 }
 
 #[test]
-fn memory_is_that_of_the_open_sublayers_and_less_with_recomputation() {
+fn memory_grows_with_the_open_sublayers_and_is_less_with_recomputation() {
     let bench = Bench::new();
     let timed = |out: &str, changes: &[Value], largest: Value| {
         let arm = |(index, change): (usize, &Value)| {
@@ -276,7 +276,7 @@ fn memory_is_that_of_the_open_sublayers_and_less_with_recomputation() {
     let arms = timed("memory", &[json!({}), json!({"recompute": true}), json!({"precision": "bfloat16"})], json!(null));
     let elements = training(&bench, pretrain(5)).weights().elements() as u64;
     let memory = |arm: usize, field: &str| arms[arm]["memory"][field].as_u64().unwrap();
-    // Weights, their gradient and its two moments.
+    // Float32 weights, their gradient and its two moments; with bfloat16, a copy of the weights.
     assert_eq!(memory(0, "state_bytes"), 16 * elements);
     assert_eq!(memory(2, "state_bytes"), 18 * elements);
     assert!(memory(1, "peak_bytes") < memory(0, "peak_bytes"), "{arms}");
@@ -298,7 +298,7 @@ fn memory_is_that_of_the_open_sublayers_and_less_with_recomputation() {
         arms[0]["memory"]["peak_bytes"].as_u64().unwrap()
     };
     assert!(batch > 5 && peak(batch) <= limit, "{batch}: {} of {limit}", peak(batch));
-    assert!(peak(batch + 1) > limit, "{batch}: {} of {limit} is taken by one more", peak(batch + 1));
+    assert!(peak(batch + 1) > limit, "{batch}: one more takes {} of {limit}", peak(batch + 1));
     assert_eq!(timed("none", &[plain], json!({"limit_bytes": 1}))[0]["largest_batch"], 0);
 }
 

@@ -1,6 +1,6 @@
-//! Killed and resumed equals uninterrupted, bit for bit, with dropout and layer drop on.
+//! A run that was killed and resumed equals an uninterrupted one, bit for bit, with dropout and layer drop.
 
-#[expect(dead_code, reason = "a part of it is for other tests")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use recipe::{Event, FailureKind};
 const STEPS: u64 = 60;
 
 #[test]
-fn a_pretrain_killed_at_random_steps_ends_as_if_it_never_was() {
+fn a_pretrain_killed_at_random_steps_ends_like_an_uninterrupted_run() {
     let bench = Bench::new();
     let spec = spec(pretrain(STEPS));
     let whole = finish(bench.command("whole", "whole", &spec).args(["--checkpoint-seconds", "60"])).succeeded();
@@ -31,7 +31,7 @@ fn a_pretrain_killed_at_random_steps_ends_as_if_it_never_was() {
 }
 
 #[test]
-fn a_finetune_killed_at_random_steps_ends_as_if_it_never_was() {
+fn a_finetune_killed_at_random_steps_ends_like_an_uninterrupted_run() {
     let bench = Bench::new();
     let from = pretrain(5);
     finish(&mut bench.command("from", "from", &spec(from.clone()))).succeeded();
@@ -42,14 +42,14 @@ fn a_finetune_killed_at_random_steps_ends_as_if_it_never_was() {
         command.arg("--from").arg(&from_folder);
         command
     };
-    // 45 examples in batches of 4: 12 steps an epoch.
+    // 45 examples in batches of 4 are 12 steps per epoch.
     let whole = finish(&mut command("whole")).succeeded();
     let broken = killed_and_resumed(48, || command("broken"));
 
     same_points(&whole, &broken);
     let (mut whole, mut broken) = (whole.report(), broken.last().unwrap().report());
     for report in [&mut whole, &mut broken] {
-        // The digest covers every loss, the final weights and their moments. Only the time may differ.
+        // The digest covers every loss, the final weights and their moments. Only the duration may differ.
         report["trained_seconds"].take();
     }
     assert_eq!(whole, broken);
@@ -57,7 +57,7 @@ fn a_finetune_killed_at_random_steps_ends_as_if_it_never_was() {
 }
 
 #[test]
-fn asked_to_stop_it_leaves_a_checkpoint_and_goes_on_from_it() {
+fn after_sigterm_a_run_continues_from_the_checkpoint_that_it_wrote() {
     let bench = Bench::new();
     let spec = spec(pretrain(400));
     let whole = finish(&mut bench.command("whole", "whole", &spec)).succeeded();
@@ -80,7 +80,7 @@ fn asked_to_stop_it_leaves_a_checkpoint_and_goes_on_from_it() {
 }
 
 #[test]
-fn a_changed_byte_in_any_file_of_a_checkpoint_is_a_failure_that_names_it() {
+fn a_changed_byte_in_any_file_of_a_checkpoint_is_a_failure_that_names_the_file() {
     let bench = Bench::new();
     let spec = spec(pretrain(3));
     let whole = finish(&mut bench.command("run", "run", &spec)).succeeded();
@@ -96,16 +96,16 @@ fn a_changed_byte_in_any_file_of_a_checkpoint_is_a_failure_that_names_it() {
         let refused = finish(bench.command("run", "run", &spec).arg("--resume"));
         assert_eq!(refused.failure().kind, FailureKind::CorruptCheckpoint, "{file}");
         assert!(refused.failure().message.contains(file), "{:?}", refused.failure());
-        assert!(fs::read(&path).unwrap() == bytes, "{file} stays as it was found");
+        assert!(fs::read(&path).unwrap() == bytes, "{file} is left unchanged");
         fs::write(&path, sound).unwrap();
     }
-    // Sound again, the finished run says the same as before.
+    // With the original files, the finished run gives the same report as before.
     let again = finish(bench.command("run", "run", &spec).arg("--resume")).succeeded();
     assert_eq!(again.report(), whole.report());
 }
 
 #[test]
-fn a_checkpoint_of_other_seeds_or_another_recipe_is_not_gone_on_from() {
+fn a_run_does_not_continue_from_a_checkpoint_of_other_seeds_or_another_recipe() {
     let bench = Bench::new();
     finish(&mut bench.command("run", "run", &spec(pretrain(3)))).succeeded();
     let mut seeds = spec(pretrain(3));
@@ -117,7 +117,7 @@ fn a_checkpoint_of_other_seeds_or_another_recipe_is_not_gone_on_from() {
 }
 
 #[test]
-fn the_last_two_checkpoints_are_kept_and_no_temporary_folder() {
+fn only_the_last_two_checkpoints_are_left_on_disk() {
     let bench = Bench::new();
     let run = finish(bench.command("run", "run", &spec(pretrain(5))).args(["--checkpoint-seconds", "0"])).succeeded();
     let saved = run.events.iter().filter(|event| matches!(event, Event::Checkpointed { .. })).count();
@@ -128,13 +128,13 @@ fn the_last_two_checkpoints_are_kept_and_no_temporary_folder() {
     assert_eq!(left, ["step-000000000004", "step-000000000005"]);
 }
 
-/// Runs `command` with a checkpoint after every step, kills it twice with SIGKILL soon after a random step's checkpoint,
-/// and lets it end. Gives back all three attempts.
+/// Runs `command` with a checkpoint after every step, kills it twice with SIGKILL soon after the checkpoint of a random
+/// step, and lets it end. Returns all three attempts.
 fn killed_and_resumed(steps: u64, command: impl Fn() -> Command) -> Vec<Exited> {
     let mut attempts = Vec::new();
     let mut from = 0;
     for _ in 0..2 {
-        // Some steps are left to a later attempt.
+        // Some steps remain for the next attempt.
         let after = from + 1 + RandomState::new().hash_one(from) % ((steps - from) / 2);
         let mut running = Running::start(command().args(["--resume", "--checkpoint-seconds", "0"]));
         let reached = running.until(|event| matches!(event, Event::Checkpointed { step, .. } if *step >= after));
@@ -150,7 +150,7 @@ fn killed_and_resumed(steps: u64, command: impl Fn() -> Command) -> Vec<Exited> 
     attempts
 }
 
-/// Every point of the broken attempts is the uninterrupted run's, and together they have them all.
+/// Checks that the attempts together have the points of the uninterrupted run, and no others.
 fn same_points(whole: &Exited, broken: &[Exited]) {
     for name in ["train_loss", "gradient_norm", "open_blocks", "theta", "validation_loss", "dev_accuracy"] {
         let expected: BTreeMap<u64, u64> = whole.points(name).into_iter().collect();

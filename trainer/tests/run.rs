@@ -1,6 +1,6 @@
-//! `lamina-trainer run` from outside: what it says, what it refuses, what it leaves.
+//! `lamina-trainer run` as a process: its events, its errors and the files that it writes.
 
-#[expect(dead_code, reason = "a part of it is for the tests of resuming")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use std::fs;
@@ -12,7 +12,7 @@ use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
 
 #[test]
-fn a_pretrain_learns_and_leaves_report_and_checkpoint() {
+fn a_pretrain_learns_and_writes_a_report_and_a_checkpoint() {
     let bench = Bench::new();
     let mut recipe = pretrain(300);
     recipe["learning_rate"]["peak"] = json!(3e-3);
@@ -25,7 +25,7 @@ fn a_pretrain_learns_and_leaves_report_and_checkpoint() {
     assert!(losses[29] < losses[0] - 0.3, "{losses:?}");
     let open: Vec<f64> = run.points("open_blocks").into_iter().map(|(_, bits)| f64::from_bits(bits)).collect();
     assert_eq!(open.len(), 300);
-    // theta falls to 0.5: block 3 of 3 is closed at half of the steps.
+    // Theta falls to 0.5, so block 3 of 3 is closed at half of the steps.
     assert!(open.iter().any(|&open| open < 3.0) && open.contains(&3.0));
 
     let report = run.report();
@@ -44,7 +44,7 @@ fn a_pretrain_learns_and_leaves_report_and_checkpoint() {
 }
 
 #[test]
-fn equal_seeds_give_equal_runs_and_each_seed_counts() {
+fn equal_seeds_give_equal_runs_and_each_seed_changes_the_run() {
     let bench = Bench::new();
     let digest =
         |name: &str, spec: &Value| finish(&mut bench.command(name, name, spec)).succeeded().report()["digest"].clone();
@@ -69,14 +69,14 @@ fn a_finetune_starts_from_the_checkpoint_and_scores_dev_after_each_epoch() {
     assert_eq!(tuned.points("dev_accuracy").iter().map(|(step, _)| *step).collect::<Vec<_>>(), [12, 24]);
     let report = tuned.report();
     assert_eq!(report["score"], report["metrics"]["accuracy"]);
-    // 21 dev lines, 11 of them "entailment".
+    // 11 of the 21 dev lines are labelled "entailment".
     assert_eq!(report["majority_score"].as_f64(), Some(11.0 / 21.0));
 
     let mut other = from;
     other["steps"] = json!(6);
     let refused = run(&spec(finetune(other, 2)));
     assert_eq!(refused.failure().kind, FailureKind::CorruptCheckpoint);
-    assert!(refused.failure().message.contains("is of the recipe"), "{:?}", refused.failure());
+    assert!(refused.failure().message.contains("belongs to the recipe"), "{:?}", refused.failure());
 
     let mut bytes = fs::read(checkpoint.join("model.safetensors")).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -104,13 +104,13 @@ fn a_timing_reports_every_timed_step_of_every_arm() {
         let by_open = arm["by_open"].as_array().unwrap();
         assert_eq!(by_open.iter().map(|row| row["steps"].as_u64().unwrap()).sum::<u64>(), 12);
         let seconds: f64 = by_open.iter().map(|row| row["seconds"].as_f64().unwrap()).sum();
-        assert!((seconds - 4.0 * turns.iter().sum::<f64>()).abs() < 1e-9, "turns and rows are the same steps");
+        assert!((seconds - 4.0 * turns.iter().sum::<f64>()).abs() < 1e-9, "turns and rows count the same steps");
         assert_eq!(by_open.len() == 1, name == "plain", "{by_open:?}");
     }
 }
 
 #[test]
-fn a_recipe_is_refused_with_every_problem_at_its_pointer() {
+fn an_invalid_recipe_is_refused_with_every_problem_at_its_pointer() {
     let bench = Bench::new();
     let mut recipe = pretrain(0);
     recipe["layer_drop"]["theta_limit"] = json!(2);
@@ -120,7 +120,7 @@ fn a_recipe_is_refused_with_every_problem_at_its_pointer() {
     for part in ["bad.json", "/recipe/steps: 0 steps", "/recipe/layer_drop/theta_limit: 2"] {
         assert!(failure.message.contains(part), "{part} in {failure:?}");
     }
-    assert!(!bench.path("bad").exists(), "nothing was made");
+    assert!(!bench.path("bad").exists(), "nothing was written");
 
     let mut unknown = pretrain(5);
     unknown["theta"] = json!(0.5);
@@ -130,7 +130,7 @@ fn a_recipe_is_refused_with_every_problem_at_its_pointer() {
 }
 
 #[test]
-fn a_missing_input_is_named() {
+fn an_error_names_every_missing_input() {
     let bench = Bench::new();
     fs::write(bench.path("tune.json"), spec(finetune(pretrain(5), 1)).to_string()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lamina-trainer"));
@@ -141,7 +141,7 @@ fn a_missing_input_is_named() {
 }
 
 #[test]
-fn bad_data_is_told_from_a_bad_recipe() {
+fn bad_data_is_not_reported_as_a_bad_recipe() {
     let bench = Bench::new();
     fs::write(bench.path("text.txt"), "").unwrap();
     let refused = finish(&mut bench.command("empty", "empty", &spec(pretrain(5))));
@@ -150,34 +150,34 @@ fn bad_data_is_told_from_a_bad_recipe() {
 }
 
 #[test]
-fn a_truncated_shard_is_named_and_left_alone_and_nothing_is_trained_on_the_rest() {
+fn a_truncated_file_of_the_corpus_is_an_error_that_names_it_and_nothing_is_trained() {
     let bench = Bench::new();
     let text = fs::read(bench.path("text.txt")).unwrap();
     let mut packed = Vec::new();
     xz2::read::XzEncoder::new(&text[..], 6).read_to_end(&mut packed).unwrap();
-    // Where the other tests have a file, a folder: one shard is whole, the other breaks off.
+    // The corpus is a folder with two files, of which the first is whole and the second is truncated.
     fs::remove_file(bench.path("text.txt")).unwrap();
     fs::create_dir(bench.path("text.txt")).unwrap();
-    let shard = |name: &str| bench.path("text.txt").join(name);
-    fs::write(shard("a.txt.xz"), &packed).unwrap();
+    let file = |name: &str| bench.path("text.txt").join(name);
+    fs::write(file("a.txt.xz"), &packed).unwrap();
     for kept in [packed.len() / 2, packed.len() - 1] {
-        fs::write(shard("b.txt.xz"), &packed[..kept]).unwrap();
+        fs::write(file("b.txt.xz"), &packed[..kept]).unwrap();
         let ended = finish(&mut bench.command("cut", "cut", &spec(pretrain(5))));
         assert_eq!(ended.code, Some(65));
         assert_eq!(ended.failure().kind, FailureKind::BadData);
-        let said = &ended.failure().message;
-        assert!(said.contains("b.txt.xz, line ") && said.contains("the compressed file is damaged"), "{said}");
-        assert_eq!(fs::read(shard("b.txt.xz")).unwrap(), packed[..kept]);
+        let message = &ended.failure().message;
+        assert!(message.contains("b.txt.xz, line ") && message.contains("the compressed file is damaged"), "{message}");
+        assert_eq!(fs::read(file("b.txt.xz")).unwrap(), packed[..kept]);
         assert!(!bench.path("cut/checkpoints").exists());
         let cached = fs::read_dir(bench.path("cache")).unwrap().map(|entry| entry.unwrap().path());
-        assert_eq!(cached.filter(|path| path.is_dir()).count(), 0, "no tokens of a part of the text");
+        assert_eq!(cached.filter(|path| path.is_dir()).count(), 0, "the text that could be read leaves no tokens");
     }
-    fs::write(shard("b.txt.xz"), &packed).unwrap();
+    fs::write(file("b.txt.xz"), &packed).unwrap();
     finish(&mut bench.command("cut", "cut", &spec(pretrain(5)))).succeeded();
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_run_at_its_step() {
+fn a_loss_that_is_not_finite_ends_the_run_at_its_step() {
     let bench = Bench::new();
     let mut recipe = pretrain(200);
     recipe["learning_rate"] = json!({"peak": 10.0, "warmup": 0.0});
@@ -189,7 +189,7 @@ fn a_loss_that_is_no_number_ends_the_run_at_its_step() {
 }
 
 #[test]
-fn a_full_disk_under_its_events_ends_it_as_disk_full() {
+fn a_full_disk_under_stdout_is_reported_as_disk_full() {
     let bench = Bench::new();
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let status = bench.command("full", "full", &spec(pretrain(5))).stdout(full).stderr(Stdio::null()).status().unwrap();
@@ -197,8 +197,8 @@ fn a_full_disk_under_its_events_ends_it_as_disk_full() {
 }
 
 #[test]
-fn a_full_disk_under_its_checkpoints_ends_it_as_disk_full_and_keeps_the_last_complete_one() {
-    // A disk of one MiB, in a mount namespace of its own: two checkpoints fit, a third does not.
+fn a_full_disk_under_the_checkpoints_is_reported_and_the_last_complete_checkpoint_is_usable() {
+    // The disk has one MiB and is mounted in its own namespace: two checkpoints fit, a third does not.
     const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=1m none "$1" || exit 99; disk=$1; copy=$2; shift 2
         "$@"; status=$?; cp -r "$disk/." "$copy"; exit $status"#;
     let namespace = ["--user", "--map-root-user", "--mount"];
@@ -226,7 +226,7 @@ fn a_full_disk_under_its_checkpoints_ends_it_as_disk_full_and_keeps_the_last_com
 }
 
 #[test]
-fn memory_that_runs_out_in_a_step_ends_it_as_out_of_memory() {
+fn a_step_that_runs_out_of_memory_is_reported_as_out_of_memory() {
     let bench = Bench::new();
     let mut recipe = pretrain(2);
     // The attention weights of one block alone, [B, A, S, S] in float32, are 32 GiB.
@@ -235,7 +235,7 @@ fn memory_that_runs_out_in_a_step_ends_it_as_out_of_memory() {
     recipe["length"] = json!(64);
     let trainer = bench.command("huge", "huge", &spec(recipe));
     let mut command = Command::new("sh");
-    // In KiB of address space: enough for the libraries, the data and the batch.
+    // The limit, in KiB of address space, is enough for the libraries, the data and the batch.
     command.args(["-c", r#"ulimit -v 8000000 && exec "$@""#, "sh"]).arg(trainer.get_program()).args(trainer.get_args());
     let ended = finish(&mut command);
     assert_eq!(ended.failure().kind, FailureKind::OutOfMemory, "{:?}", ended.failure());

@@ -1,6 +1,6 @@
-//! What the trainer saves is, to Hugging Face's transformers, the model that it was: checkpoints of pre-training and of
-//! fine-tuning give the logits that transformers computed from their folders (`fixtures/saved.py`). And the other way round:
-//! what transformers saves is the model that it was to a fine-tune (`fixtures/published.py`).
+//! Checkpoints are the same model to the trainer and to Hugging Face's transformers. Those of pre-training and fine-tuning
+//! give the logits that transformers computed from their folders (`fixtures/saved.py`), and a fine-tune from a checkpoint
+//! that transformers saved computes what transformers computed (`fixtures/published.py`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,22 +18,22 @@ const TOLERANCE: f64 = 1e-5;
 const SIZE: Size = Size { blocks: 3, hidden: 24, heads: 4, intermediate: 37 };
 
 #[test]
-fn transformers_bert_gives_the_trainers_logits() {
+fn bert_gives_the_logits_of_transformers() {
     agrees("bert", &model(Norm::Post), TextFamily::Bert, TextHead::MLM);
 }
 
 #[test]
-fn transformers_megatron_bert_gives_the_trainers_logits() {
+fn megatron_bert_gives_the_logits_of_transformers() {
     agrees("megatron-bert", &model(Norm::Pre), TextFamily::Bert, TextHead::MLM);
 }
 
 #[test]
-fn transformers_electra_gives_the_trainers_logits() {
+fn electra_gives_the_logits_of_transformers() {
     agrees("electra", &model(Norm::Post), TextFamily::Electra, TextHead::Electra(Electra::default()));
 }
 
 #[test]
-fn a_fine_tune_from_what_transformers_saved_has_its_hidden_states_and_logits() {
+fn a_checkpoint_that_transformers_saved_gives_its_hidden_states_and_logits() {
     for (name, norm) in [("bert", Norm::Post), ("megatron-bert", Norm::Pre)] {
         let folder = fixture("published").join(name);
         let size = Size { blocks: 2, hidden: 32, heads: 4, intermediate: 37 };
@@ -55,7 +55,7 @@ fn a_fine_tune_from_what_transformers_saved_has_its_hidden_states_and_logits() {
                 let logits = no_grad(|| logits(&case, &weights, &model, TextFamily::Bert, head, 0));
                 close(&format!("{name}, logits"), &logits, &case["logits"]);
             }
-            // A model for masked words has neither.
+            // A model for masked words has neither of these heads, so they keep their starting values.
             let untrained = |name: &String| ["classifier.", "bert.pooler."].iter().any(|head| name.starts_with(head));
             let start = fresh().named();
             for (weight, values) in weights.named().iter().filter(|(name, _)| untrained(name)) {
@@ -69,7 +69,7 @@ fn model(norm: Norm) -> Model {
     Model { positions: 48, embedding_norm: norm == Norm::Post, ..Model::of_size(SIZE, norm) }
 }
 
-/// Holds both checkpoints of one architecture against transformers, the pre-trained one with the head `pretrained`.
+/// Compares both checkpoints of one architecture with transformers; the pre-trained one has the head `pretrained`.
 fn agrees(name: &str, model: &Model, family: TextFamily, pretrained: TextHead) {
     for (stage, head) in [("pretrained", pretrained), ("finetuned", TextHead::Classifier { outputs: 2, family })] {
         let folder = fixture("saved").join(format!("{name}-{stage}"));
@@ -81,7 +81,7 @@ fn agrees(name: &str, model: &Model, family: TextFamily, pretrained: TextHead) {
 
         let weights = Weights::new(model, words, head, &Seeds::default(), Device::Cpu);
         let stored = tensors(&folder.join("model.safetensors"));
-        assert!(weights.named().keys().eq(stored.keys()), "{name}, {stage}: every weight, and no other");
+        assert!(weights.named().keys().eq(stored.keys()), "{name}, {stage}: the file has every weight, and no other");
         for (weight, mut values) in weights.named() {
             assert_eq!(values.size(), stored[&weight].size(), "{weight}");
             no_grad(|| values.copy_(&stored[&weight]));
@@ -92,7 +92,7 @@ fn agrees(name: &str, model: &Model, family: TextFamily, pretrained: TextHead) {
     }
 }
 
-/// Of every position, or of every sequence for a classifier; dropout is off.
+/// Logits of every position, or of every sequence for a classifier, without dropout.
 fn logits(
     case: &BTreeMap<String, Tensor>,
     weights: &Weights,
@@ -112,7 +112,7 @@ fn logits(
     }
 }
 
-/// The last hidden state; dropout is off.
+/// The last hidden state, without dropout.
 fn hidden(
     case: &BTreeMap<String, Tensor>,
     weights: &Weights,

@@ -1,6 +1,7 @@
-//! Layer drop on images: a classifier and a pixel model, with the blocks, gates, schedules, probes and checkpoints of BERT.
+//! Layer drop on images: a classifier and a pixel model, with the blocks, gates, schedules, probes and checkpoints of
+//! BERT.
 
-#[expect(dead_code, reason = "a part of it is for other tests")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod program;
 
 use std::fs;
@@ -73,7 +74,7 @@ fn methods() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// More of them, which only learn: their killed runs are those of text.
+/// Further methods that are only tested for learning. Killing and resuming them is tested with text.
 fn more_methods() -> Vec<(&'static str, Value)> {
     let drop = |settings: Value| json!({"layer_drop": settings});
     let stages = json!([{"blocks": 1, "until": 0.3}, {"blocks": 2, "until": 0.6}]);
@@ -106,10 +107,10 @@ fn both_models_learn_with_every_method() {
             assert_eq!(losses.len(), 12);
             assert!(losses[11] < losses[0] - 0.1, "{name}: {losses:?}");
             if kind == "classifier" {
-                // By chance: one third. The class token learns of the patches through the blocks alone.
+                // Chance would give one third. Information reaches the class token only through the blocks.
                 assert!(accuracies[11] > 0.8, "{name}: {accuracies:?}");
             } else {
-                // Less than the four levels would cost that know of no others.
+                // Without the intensities before it, each of the four levels would cost ln 4.
                 assert!(losses[11] < 4f64.ln() / 2.0, "{name}: {losses:?}");
                 assert!(accuracies.is_empty());
             }
@@ -118,7 +119,7 @@ fn both_models_learn_with_every_method() {
 }
 
 #[test]
-fn killed_twice_and_resumed_both_models_end_as_if_they_never_were() {
+fn killed_twice_and_resumed_both_models_end_like_uninterrupted_runs() {
     const STEPS: u64 = 20;
     let bench = bench();
     for kind in KINDS {
@@ -162,9 +163,9 @@ fn a_closed_block_runs_nothing() {
             let mut tape = Tape::default();
             training.loss(&moment, 0, gates, &mut tape).double_value(&[])
         };
-        assert!(loss(&gates).is_nan(), "{kind}: open, its weights count");
+        assert!(loss(&gates).is_nan(), "{kind}: the weights of an open block are used");
         (gates[2], gates[3]) = (Gate::CLOSED, Gate::CLOSED);
-        assert!(loss(&gates).is_finite(), "{kind}: closed, they do not");
+        assert!(loss(&gates).is_finite(), "{kind}: the weights of a closed block are not");
     }
 }
 
@@ -183,7 +184,7 @@ fn recomputation_changes_no_loss() {
 }
 
 #[test]
-fn no_intensity_is_predicted_by_itself_or_a_later_one() {
+fn an_intensity_is_predicted_only_from_those_before_it() {
     let bench = bench();
     for change in [json!({}), json!({"model": {"norm": "post"}}), json!({"precision": "bfloat16"})] {
         let training = training(&bench, recipe("pixels", &change, 10));
@@ -213,7 +214,7 @@ fn no_intensity_is_predicted_by_itself_or_a_later_one() {
 }
 
 #[test]
-fn the_class_token_sees_every_patch() {
+fn the_class_depends_on_every_patch_of_its_image_only() {
     let bench = bench();
     let training = training(&bench, recipe("classifier", &json!({}), 10));
     let held_out = training.held_out().next().unwrap();
@@ -276,7 +277,7 @@ fn both_models_are_timed_against_each_other() {
 fn cifar_is_learned() {
     let bench = Bench::new();
     fs::create_dir(bench.path("images")).unwrap();
-    // Of class 0 is what is red, of class 1 what is green, of class 2 what is blue.
+    // Class 0 is red, class 1 is green and class 2 is blue.
     let record = |image: u64| {
         let mut draws = generator(3, Purpose::Shuffle, image, 0);
         let class = image % 3;
@@ -294,7 +295,7 @@ fn cifar_is_learned() {
 }
 
 #[test]
-fn a_broken_file_is_bad_data_by_its_name_and_stays_as_it_is() {
+fn a_broken_file_is_bad_data_that_names_it_and_is_left_unchanged() {
     let bench = bench();
     let path = bench.path("images/train-images-idx3-ubyte");
     let sound = fs::read(&path).unwrap();
@@ -306,7 +307,7 @@ fn a_broken_file_is_bad_data_by_its_name_and_stays_as_it_is() {
         assert!(fs::read(&path).unwrap() == bytes);
         assert!(!bench.path("broken/checkpoints").exists());
     }
-    // All of one class.
+    // All images are of one class.
     fs::write(&path, &sound).unwrap();
     for (part, count) in [("train", 150), ("t10k", 45)] {
         let labels = bench.path(&format!("images/{part}-labels-idx1-ubyte"));
@@ -318,7 +319,7 @@ fn a_broken_file_is_bad_data_by_its_name_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_makes_no_sense_with_images_is_refused_at_its_place() {
+fn settings_that_do_not_apply_to_images_are_refused_at_their_pointer() {
     let bench = bench();
     let trained = json!({"kind": "trained", "size": 200});
     let mut cases = vec![
@@ -330,7 +331,7 @@ fn what_makes_no_sense_with_images_is_refused_at_its_place() {
         (recipe("classifier", &json!({"images": {"patch": 0}}), 5), "/recipe/images/patch"),
         (recipe("pixels", &json!({"images": {"levels": 257}}), 5), "/recipe/images/levels"),
         (recipe("pixels", &json!({"length": 65}), 5), "/recipe/length: 65 tokens: 2 to the model's 64 positions"),
-        // Only the images themselves say these.
+        // These can be found only when the images are read.
         (
             recipe("classifier", &json!({"length": 16}), 5),
             "/recipe/length: 16 tokens: images of 8 x 8 x 1 make sequences of 17",
@@ -346,7 +347,7 @@ fn what_makes_no_sense_with_images_is_refused_at_its_place() {
         let refused = finish(command.arg("--from").arg("/nowhere"));
         assert_eq!(refused.failure().kind, FailureKind::InvalidRecipe, "{:?}", refused.failure());
         assert!(refused.failure().message.contains(pointer), "{pointer} in {:?}", refused.failure());
-        assert!(!bench.path("odd/checkpoints").exists(), "nothing was made");
+        assert!(!bench.path("odd/checkpoints").exists(), "nothing was written");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Multi-head self-attention: every token looks at every token that is no padding; in a causal one, at none that comes
-//! later.
+//! Multi-head self-attention. A token attends to every token that is not padding; with causal attention, to no later
+//! one.
 
 use recipe::Model;
 use tch::Tensor;
@@ -22,7 +22,7 @@ impl Attention {
     /// `block` is the published prefix, such as `bert.encoder.layer.0`.
     pub(super) fn new(weights: &Weights, block: &str, model: &Model, causal: bool) -> Self {
         Self {
-            // The fused weight goes by the name of its first part.
+            // The fused weight has the name of its first part.
             qkv: Linear::new(weights, &format!("{block}.attention.self.query")),
             output: Linear::new(weights, &format!("{block}.attention.output.dense")),
             heads: i64::from(model.heads),
@@ -31,8 +31,9 @@ impl Attention {
         }
     }
 
-    /// `x` `[B, S, H]` to `[B, S, H]`, and what it goes through last; `mask` `[B, S]`, true at tokens, false at padding;
-    /// `dropout` says what a rate means here.
+    /// `x` `[B, S, H]` to the mixed values `[B, S, H]`, and the output projection, which the caller applies to them.
+    /// `mask` `[B, S]` is true at tokens and false at padding. `dropout` turns the rate of the attention weights into
+    /// their dropout.
     pub(super) fn forward(
         &self,
         x: &Tensor,

@@ -1,10 +1,11 @@
-//! Dropout where no other pass takes it along.
+//! Dropout as an operation of its own. In the sublayers it is part of a fused operator.
 
 use tch::{Kind, Tensor};
 
 use crate::kernel::{self, Dropout};
 
-/// Each element of the float32 `x` is kept with probability 1 - rate and divided by it.
+/// Keeps each element of the float32 `x` with probability 1 - rate and divides it by that; without `dropout`, keeps
+/// all.
 pub(super) fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Tensor {
     let Some(dropout) = dropout else { return x.shallow_clone() };
     let width = x.size().last().copied().unwrap_or(1);

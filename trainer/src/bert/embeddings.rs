@@ -1,4 +1,4 @@
-//! Words, positions and segments.
+//! The embeddings of token sequences: words, positions and segments.
 
 use recipe::Model;
 use tch::Tensor;
@@ -12,24 +12,25 @@ use crate::kernel::{self, Matrix, Noise};
 
 #[derive(Debug)]
 pub struct Embeddings {
-    /// `[V, E]`, shared with the decoder of the MLM head; E is H where ELECTRA does not narrow it.
+    /// `[V, E]`, shared with the decoder of the MLM head. E is H, unless the recipe of ELECTRA narrows it.
     words: Matrix,
     /// `[positions, E]`
     positions: Tensor,
-    /// `[2, E]`; the intensities of an image have no segments.
+    /// `[2, E]`; images have no segments.
     types: Option<Tensor>,
     norm: Option<LayerNorm>,
     dropout: f64,
-    /// Its dropout site.
+    /// The dropout site of the embeddings.
     site: u32,
-    /// The id of `[PAD]`, whose row gets no gradient from here, as in the published models; -1 where there is none.
+    /// The id of `[PAD]`, or -1 if there is none. Its row gets no gradient from the embeddings, as in the published
+    /// models.
     padding: i64,
 }
 
 impl Embeddings {
     pub(super) fn new(weights: &Weights, family: Family, model: &Model, padding: i64) -> Self {
         let prefix = family.embeddings();
-        let leaf = |what: &str| weights.leaf(&format!("{prefix}.{what}.weight"));
+        let leaf = |name: &str| weights.leaf(&format!("{prefix}.{name}.weight"));
         Self {
             words: weights.matrix(&format!("{prefix}.word_embeddings.weight")),
             positions: leaf("position_embeddings"),
@@ -44,7 +45,8 @@ impl Embeddings {
     /// `[B, S]` ids to `[B, S, E]`.
     pub(super) fn forward(&self, input: &Input, noise: Option<&Noise>) -> Tensor {
         let length = input.shown.size()[1];
-        // The position and first-segment rows are the same for every sequence: summed once as [S, E], then broadcast.
+        // The rows of the positions and of the first segment are the same for every sequence: they are summed once, as
+        // [S, E], and broadcast.
         let places = self.positions.narrow(0, 0, length);
         let places = match (&self.types, &input.types) {
             (None, _) => places,

@@ -1,4 +1,4 @@
-//! Embeddings, sublayers, and the last LayerNorm of Pre-LN.
+//! The encoder: embeddings, sublayers, and the last LayerNorm of Pre-LN.
 
 use std::rc::Rc;
 
@@ -25,19 +25,19 @@ enum Front {
 #[derive(Debug)]
 pub struct Encoder {
     front: Front,
-    /// From the embeddings' width to the encoder's, where these differ.
+    /// From the embeddings' width to the encoder's, if they differ.
     project: Option<Linear>,
     sublayers: Vec<Rc<Sublayer>>,
-    /// The group of weights of the first sublayer; the others follow.
+    /// Index of the first sublayer's group of weights; those of the other sublayers follow.
     first_group: usize,
-    /// The places of the sublayers that are gone through, in forward order.
+    /// Places of the sublayers that a forward pass uses, in forward order.
     order: Vec<usize>,
-    /// Pre-LN leaves its sum unnormalised; one more LayerNorm ends the stack.
+    /// Pre-LN leaves the sum of its branches unnormalised, so one more LayerNorm ends the stack.
     norm: Option<LayerNorm>,
 }
 
 impl Encoder {
-    /// `padding` is the id of `[PAD]`, -1 where there is none.
+    /// `padding` is the id of `[PAD]`, or -1 if there is none.
     pub fn new(weights: &Weights, family: impl Into<Family>, model: &Model, padding: i64) -> Self {
         let family = family.into();
         let prefix = family.prefix();
@@ -61,19 +61,23 @@ impl Encoder {
         }
     }
 
-    /// Goes through the sublayers at the places `order` (from 0) alone from here on, in that order.
+    /// From now on, a forward pass uses only the sublayers at the places `order` (from 0), in that order.
+    ///
+    /// # Panics
+    /// If there is no sublayer at one of the places.
     pub fn set_order(&mut self, order: Vec<usize>) {
         assert!(order.iter().all(|&place| place < self.sublayers.len()), "{order:?}");
         self.order = order;
     }
 
-    /// Last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; without
-    /// `noise`, nothing is dropped.
+    /// The last hidden state, `[B, S, H]`. `gates` holds one gate per sublayer, in forward order; without `noise`,
+    /// nothing is dropped out.
     pub fn forward(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>) -> Tensor {
         self.forward_recorded(input, gates, noise, None)
     }
 
-    /// As [`Encoder::forward`]; with a `tape`, what open sublayers make on the way is not kept but made again.
+    /// The same as [`Encoder::forward`]. With a `tape`, the intermediate values of open sublayers are not kept: the
+    /// backward pass recomputes them.
     pub fn forward_recorded(
         &self,
         input: &Input,
@@ -81,27 +85,28 @@ impl Encoder {
         noise: Option<&Noise>,
         mut tape: Option<&mut Tape>,
     ) -> Tensor {
-        let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
+        let mut x = self.embed(input, gates, noise, tape.as_deref_mut());
         for &place in &self.order {
-            x = self.through(place, x, input, &gates[place], noise, tape.as_deref_mut());
+            x = self.apply(place, x, input, &gates[place], noise, tape.as_deref_mut());
         }
-        self.normed(x)
+        self.normalise(x)
     }
 
-    /// As [`Encoder::forward`] without noise; shows `seen` what goes into the first sublayer and then the output of each,
-    /// before the last LayerNorm.
-    pub fn forward_seen(&self, input: &Input, gates: &[Gate], seen: &mut dyn FnMut(&Tensor)) -> Tensor {
-        let mut x = self.embedded(input, gates, None, None);
-        seen(&x);
+    /// The same as [`Encoder::forward`] without noise. `observe` gets the input of the first sublayer, then the output
+    /// of each sublayer.
+    pub fn forward_observed(&self, input: &Input, gates: &[Gate], observe: &mut dyn FnMut(&Tensor)) -> Tensor {
+        let mut x = self.embed(input, gates, None, None);
+        observe(&x);
         for &place in &self.order {
-            x = self.through(place, x, input, &gates[place], None, None);
-            seen(&x);
+            x = self.apply(place, x, input, &gates[place], None, None);
+            observe(&x);
         }
-        self.normed(x)
+        self.normalise(x)
     }
 
-    /// [`Encoder::forward_recorded`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`. What no token at
-    /// them depends on is not computed: the last open sublayer, where it is a feed-forward one, sees these tokens alone.
+    /// The rows of [`Encoder::forward_recorded`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`.
+    /// If the last open sublayer is a feed-forward one, it computes these tokens only, since each token passes it on
+    /// its own.
     pub fn forward_at(
         &self,
         input: &Input,
@@ -110,23 +115,24 @@ impl Encoder {
         noise: Option<&Noise>,
         mut tape: Option<&mut Tape>,
     ) -> Tensor {
-        let mut x = self.embedded(input, gates, noise, tape.as_deref_mut());
+        let mut x = self.embed(input, gates, noise, tape.as_deref_mut());
         let last = self.order.iter().rev().copied().find(|&place| gates[place].is_open());
-        let alone = last.filter(|&last| self.sublayers[last].is_token_wise() && matches!(gates[last].rows, Rows::All));
+        let partial =
+            last.filter(|&last| self.sublayers[last].is_token_wise() && matches!(gates[last].rows, Rows::All));
         for &place in &self.order {
             let gate = &gates[place];
-            if Some(place) == alone {
-                // So few tokens are not worth a second pass, and what follows the tape's last piece is in one graph.
-                x = self.through(place, at(&x, positions), input, gate, noise, None);
+            if Some(place) == partial {
+                // The tape needs no entry: so few tokens cost little memory, and the loss follows in the same graph.
+                x = self.apply(place, at(&x, positions), input, gate, noise, None);
             } else {
-                x = self.through(place, x, input, gate, noise, tape.as_deref_mut());
+                x = self.apply(place, x, input, gate, noise, tape.as_deref_mut());
             }
         }
-        self.normed(if alone.is_some() { x } else { at(&x, positions) })
+        self.normalise(if partial.is_some() { x } else { at(&x, positions) })
     }
 
-    /// What comes out of the sublayer at `place`.
-    fn through(
+    /// The output of the sublayer at `place` for the input `x`.
+    fn apply(
         &self,
         place: usize,
         x: Tensor,
@@ -141,15 +147,15 @@ impl Encoder {
             Some(tape) => {
                 let sublayer = Rc::clone(&self.sublayers[place]);
                 let (mask, gate, noise) = (mask.map(Tensor::shallow_clone), gate.clone(), noise.copied());
-                tape.again(x, self.first_group + place, move |x| {
+                tape.recompute(x, self.first_group + place, move |x| {
                     sublayer.forward(x.shallow_clone(), mask.as_ref(), &gate, noise.as_ref())
                 })
             }
         }
     }
 
-    /// What goes into the first sublayer, `[B, S, H]`.
-    fn embedded(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>, tape: Option<&mut Tape>) -> Tensor {
+    /// The input of the first sublayer, `[B, S, H]`.
+    fn embed(&self, input: &Input, gates: &[Gate], noise: Option<&Noise>, tape: Option<&mut Tape>) -> Tensor {
         assert_eq!(gates.len(), self.sublayers.len(), "one gate per sublayer");
         let x = match &self.front {
             Front::Words(embeddings) => embeddings.forward(input, noise),
@@ -165,7 +171,7 @@ impl Encoder {
         }
     }
 
-    fn normed(&self, x: Tensor) -> Tensor {
+    fn normalise(&self, x: Tensor) -> Tensor {
         match &self.norm {
             Some(norm) => norm.forward(&x),
             None => x,
@@ -187,7 +193,7 @@ mod tests {
     use crate::bert::TextHead;
 
     #[test]
-    fn at_some_positions_it_says_what_it_says_at_all_and_has_the_same_gradients() {
+    fn selected_positions_match_the_full_output_and_gradients() {
         let size = Size { blocks: 2, hidden: 12, heads: 3, intermediate: 20 };
         let (all, none) = (|| Gate { rows: Rows::All, scale: 1.5 }, || Gate { rows: Rows::None, scale: 1.5 });
         let some = || Gate { rows: Rows::Some(vec![0, 3]), scale: 1.5 };
@@ -224,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_of_sublayers_is_gone_through_as_it_is_written() {
+    fn sublayers_follow_each_other_in_the_order_of_the_model() {
         use recipe::Sublayer::{Attention as A, FeedForward as F};
         let size = Size { blocks: 4, hidden: 12, heads: 3, intermediate: 20 };
         let written = [(0, A), (1, A), (0, F), (1, F), (2, F), (2, A), (3, A), (3, F)];
@@ -233,26 +239,26 @@ mod tests {
             assert_eq!(places(&model).collect::<Vec<_>>(), written);
             let weights = Weights::new(&model, 30, TextHead::MLM, &Seeds::default(), Device::Cpu);
             for (group, (block, half)) in weights.groups()[1..].iter().zip(written) {
-                // So far from where they start, that the order counts.
+                // The weights are made so large that the order matters.
                 let _ = no_grad(|| group.buffer().narrow(0, 0, group.matrices()).g_mul_scalar_(20.0));
-                let what = if half == A { "attention.self.query" } else { "intermediate.dense" };
+                let matrix = if half == A { "attention.self.query" } else { "intermediate.dense" };
                 let (name, _) = &group.named(group.buffer())[0];
-                assert_eq!(*name, format!("bert.encoder.layer.{block}.{what}.weight"));
+                assert_eq!(*name, format!("bert.encoder.layer.{block}.{matrix}.weight"));
             }
             let encoder = Encoder::new(&weights, Family::Bert, &model, 0);
             let ids = Tensor::arange(5 * 7, (Kind::Int64, Device::Cpu)).remainder(30).view([5, 7]);
             let input = Input::packed(ids, None);
             let by_hand = |order: &[(u32, recipe::Sublayer)]| {
-                let through = |x: Tensor, &place: &(u32, recipe::Sublayer)| {
+                let apply = |x: Tensor, &place: &(u32, recipe::Sublayer)| {
                     Sublayer::new(&weights, Family::Bert, place, &model, 0).forward(x, None, &Gate::OPEN, None)
                 };
-                encoder.normed(order.iter().fold(encoder.embedded(&input, &[Gate::OPEN; 8], None, None), through))
+                encoder.normalise(order.iter().fold(encoder.embed(&input, &[Gate::OPEN; 8], None, None), apply))
             };
             let found = encoder.forward(&input, &[Gate::OPEN; 8], None);
             assert_eq!(found, by_hand(&written), "{norm:?}");
             let plain: Vec<_> = (0..4).flat_map(|block| [(block, A), (block, F)]).collect();
-            assert!((found - by_hand(&plain)).abs().max().double_value(&[]) > 0.01, "{norm:?}: the order counts");
-            // The gate at a place is that of the sublayer which stands there.
+            assert!((found - by_hand(&plain)).abs().max().double_value(&[]) > 0.01, "{norm:?}: the order matters");
+            // Gate 4 belongs to the fifth sublayer in the order of the model.
             let mut gates = [Gate::OPEN; 8].to_vec();
             gates[4] = Gate::CLOSED;
             let found = encoder.forward(&input, &gates, None);

@@ -1,4 +1,5 @@
-//! What stands on the encoder: the heads of the pre-training objectives; pooler and classifier in fine-tuning.
+//! What a model predicts with, on top of its encoder: the heads of the pre-training objectives, and the classifier of
+//! fine-tuning.
 
 use recipe::Model;
 use tch::{Kind, Tensor};
@@ -13,7 +14,7 @@ use crate::kernel::{self, Noise};
 /// Predicts the token at each masked position. Its decoder is the word embedding, transposed.
 #[derive(Debug)]
 pub struct MlmHead {
-    transform: Linear,
+    dense: Linear,
     norm: LayerNorm,
     decoder: Linear,
 }
@@ -32,34 +33,35 @@ impl MlmHead {
     fn named(weights: &Weights, family: Family, transform: &str, bias: &str) -> Self {
         let words = format!("{}.word_embeddings.weight", family.embeddings());
         Self {
-            transform: Linear::new(weights, &format!("{transform}.dense")),
+            dense: Linear::new(weights, &format!("{transform}.dense")),
             norm: LayerNorm::new(weights, &format!("{transform}.LayerNorm")),
             decoder: Linear { weight: weights.matrix(&words), bias: weights.leaf(bias) },
         }
     }
 
-    /// Logits `[M, V]` at `positions` `[M]`, int64 indexes into the `B * S` tokens of `hidden` `[B, S, H]`. The other
-    /// positions cost nothing: over a vocabulary of 30,000 they would cost more than a narrow encoder.
+    /// Logits `[M, V]` at `positions` `[M]`, int64 indexes into the `B * S` tokens of `hidden` `[B, S, H]`. The logits
+    /// of the other positions are not computed: with a vocabulary of 30,000 they would cost more than a narrow encoder.
     pub fn forward(&self, hidden: &Tensor, positions: &Tensor) -> Tensor {
-        let logits = self.decoder.product(&self.transformed(&at(hidden, positions)));
+        let logits = self.decoder.product(&self.transform(&at(hidden, positions)));
         logits.to_kind(Kind::Float) + &self.decoder.bias
     }
 
-    /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at the tokens `masked` `[M, H]`, without
-    /// keeping their logits.
+    /// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, at the tokens `masked` `[M, H]`,
+    /// without keeping their logits.
     pub fn loss(&self, masked: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
         let Linear { weight, bias } = &self.decoder;
-        kernel::likelihood(&self.transformed(masked), weight, bias, labels, scale)
+        kernel::likelihood(&self.transform(masked), weight, bias, labels, scale)
     }
 
-    /// What goes into the decoder, `[M, H]`.
-    fn transformed(&self, masked: &Tensor) -> Tensor {
-        let transformed = kernel::gelu(&self.transform.product(&self.norm.narrowed(masked)), &self.transform.bias);
-        self.norm.fork(&transformed.to_kind(Kind::Float)).0
+    /// The input of the decoder, `[M, E]`.
+    fn transform(&self, masked: &Tensor) -> Tensor {
+        let dense = self.dense.product(&self.norm.product_input(masked));
+        let dense = kernel::gelu(&dense, &self.dense.bias).to_kind(Kind::Float);
+        self.norm.split_residual(&dense).0
     }
 }
 
-/// Says the class of an image by its first token, or the level of each intensity.
+/// Predicts the class of an image from its first token, or the level of each intensity.
 #[derive(Debug)]
 pub struct LabelHead {
     /// `[K, H]`
@@ -84,7 +86,7 @@ impl LabelHead {
     }
 }
 
-/// Says of a pair whether its second half is another text's (Devlin et al. 2019).
+/// Predicts for a pair of texts if the second follows the first (Devlin et al. 2019).
 #[derive(Debug)]
 pub struct NextSentenceHead {
     pooler: Linear,
@@ -96,13 +98,13 @@ impl NextSentenceHead {
         Self { pooler: Linear::new(weights, "bert.pooler.dense"), output: Linear::new(weights, "cls.seq_relationship") }
     }
 
-    /// `hidden` `[B, S, H]` to logits `[B, 2]`: 0 for a pair that belongs together, 1 for one that does not.
+    /// `hidden` `[B, S, H]` to logits `[B, 2]`: class 0 if the second text follows the first, class 1 if it does not.
     pub fn forward(&self, hidden: &Tensor) -> Tensor {
         self.output.forward(&self.pooler.forward(&hidden.select(1, 0)).tanh())
     }
 }
 
-/// Says of each token whether it was replaced (Clark et al. 2020).
+/// Predicts for each token if it was replaced (Clark et al. 2020).
 #[derive(Debug)]
 pub struct Detector {
     dense: Linear,
@@ -123,7 +125,7 @@ impl Detector {
     }
 }
 
-/// Scores a whole sequence by its first token.
+/// Classifies or scores a whole sequence by its first token.
 #[derive(Debug)]
 pub struct Classifier {
     dense: Linear,
@@ -147,10 +149,10 @@ impl Classifier {
         self.family
     }
 
-    /// `hidden` `[B, S, H]` to `[B, outputs]`; without `noise`, nothing is dropped.
+    /// `hidden` `[B, S, H]` to `[B, outputs]`; without `noise`, nothing is dropped out.
     pub fn forward(&self, hidden: &Tensor, noise: Option<&Noise>) -> Tensor {
-        let dropped = |place: u32, x: &Tensor| dropout(x, noise.map(|noise| noise.at(HEAD_SITE + place, self.dropout)));
-        // [B, S, H] -> [B, H]: the token [CLS]
+        let dropped = |site: u32, x: &Tensor| dropout(x, noise.map(|noise| noise.at(HEAD_SITE + site, self.dropout)));
+        // [B, S, H] -> [B, H]: the token [CLS].
         let first = hidden.select(1, 0);
         let pooled = match self.family {
             TextFamily::Bert => self.dense.forward(&first).tanh(),

@@ -1,20 +1,20 @@
-//! What an encoder is given.
+//! The input of an encoder.
 
 use tch::{Kind, Tensor};
 
 /// A batch of sequences.
 #[derive(Debug)]
 pub struct Input {
-    /// Token ids `[B, S]`, int64; of images in patches, their values `[B, S - 1, D]`, float32.
+    /// Token ids `[B, S]`, int64; for images in patches, the values of the patches `[B, S - 1, D]`, float32.
     pub shown: Tensor,
-    /// `[B, S]`, int64: the segment of each token; absent where all are of the first.
+    /// `[B, S]`, int64: the segment of each token. None if all tokens belong to the first segment.
     pub types: Option<Tensor>,
-    /// `[B, S]`, true at tokens, false at padding; absent where there is no padding.
+    /// `[B, S]`, true at tokens, false at padding. None if there is no padding.
     pub(super) mask: Option<Tensor>,
 }
 
 impl Input {
-    /// Sequences without padding; `types` `[B, S]`, int64, where they have two segments.
+    /// Sequences without padding; `types` `[B, S]`, int64, if they have two segments.
     pub fn packed(ids: Tensor, types: Option<Tensor>) -> Self {
         Self { shown: ids, types, mask: None }
     }

@@ -1,8 +1,8 @@
 //! Which weights a model has: published names, shapes and starting values, in groups that are trained together.
 //!
-//! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`, replaced-token detection
-//! those of `ElectraFor...`. Models of images have no published counterpart: their blocks have BERT's names under another
-//! prefix.
+//! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`, replaced-token
+//! detection those of `ElectraFor...`. Models of images have no published counterpart: their blocks have BERT's names
+//! under another prefix.
 
 use recipe::{Electra, Mlm, Model, Norm, Sublayer};
 
@@ -180,8 +180,8 @@ pub(super) struct WeightLayout {
 /// Weights that are open or closed together.
 #[derive(Debug)]
 pub(super) struct GroupLayout {
-    /// Selects the draws of the starting values. It depends on what the group is and not on its position, so that two models
-    /// that differ in one place agree in all others.
+    /// Selects the draws of the starting values. It depends on what the group is and not on its position, so that two
+    /// models that differ in one place agree in all others.
     pub(super) number: u64,
     pub(super) weights: Vec<WeightLayout>,
 }
@@ -220,7 +220,8 @@ fn sublayers(model: &Model, family: Family, first: u64) -> impl Iterator<Item = 
     })
 }
 
-/// The weights outside the sublayers: embeddings, both ends of the encoder, head. Their order decides their starting values.
+/// The weights outside the sublayers: embeddings, both ends of the encoder, head. Their order decides their starting
+/// values.
 fn outside(model: &Model, vocabulary: i64, head: Head) -> Vec<WeightLayout> {
     let mut list = embeddings(model, vocabulary, head);
     list.extend(encoder_ends(model, head.family()));

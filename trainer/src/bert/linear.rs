@@ -1,4 +1,4 @@
-//! The two boxes that everything else is made of.
+//! The two layers that everything else is made of: a linear map and a LayerNorm.
 
 use recipe::model::LAYER_NORM_EPSILON;
 use tch::{Kind, Tensor};
@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::weights::Weights;
 use crate::kernel::{self, Matrix};
 
-/// x W^T + b.
+/// `x W^T + b`
 #[derive(Debug)]
 pub(super) struct Linear {
     /// `[out, in]`
@@ -16,7 +16,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// `name` is the published one, without `.weight` and `.bias`.
+    /// `name` is the published name without `.weight` and `.bias`.
     pub(super) fn new(weights: &Weights, name: &str) -> Self {
         Self { weight: weights.matrix(&format!("{name}.weight")), bias: weights.leaf(&format!("{name}.bias")) }
     }
@@ -26,7 +26,7 @@ impl Linear {
         x.linear(&self.weight.value, Some(&self.bias))
     }
 
-    /// Without the bias, which the next pass adds: `[.., in]` to `[.., out]`, in the type of `x`.
+    /// The product without the bias, which the next operator adds: `[.., in]` to `[.., out]`, in the type of `x`.
     pub(super) fn product(&self, x: &Tensor) -> Tensor {
         kernel::multiply(x, &self.weight)
     }
@@ -39,12 +39,12 @@ pub(super) struct LayerNorm {
     weight: Tensor,
     /// `[H]`
     bias: Tensor,
-    /// What is normed goes into products in bfloat16.
+    /// True if matrix products take bfloat16.
     half: bool,
 }
 
 impl LayerNorm {
-    /// `name` is the published one, without `.weight` and `.bias`.
+    /// `name` is the published name without `.weight` and `.bias`.
     pub(super) fn new(weights: &Weights, name: &str) -> Self {
         let weight = format!("{name}.weight");
         Self { weight: weights.leaf(&weight), bias: weights.leaf(&format!("{name}.bias")), half: weights.is_half() }
@@ -55,13 +55,14 @@ impl LayerNorm {
         kernel::norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON, false).0
     }
 
-    /// What goes into products, and `x` for the branch around them.
-    pub(super) fn fork(&self, x: &Tensor) -> (Tensor, Tensor) {
+    /// The normalised `x` in the type that products take, and `x` itself for the residual path. Through these two
+    /// outputs, both gradients of `x` come back in one pass.
+    pub(super) fn split_residual(&self, x: &Tensor) -> (Tensor, Tensor) {
         kernel::norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON, self.half)
     }
 
-    /// `x` as it goes into products.
-    pub(super) fn narrowed(&self, x: &Tensor) -> Tensor {
+    /// `x` in the type that products take.
+    pub(super) fn product_input(&self, x: &Tensor) -> Tensor {
         if self.half { x.to_kind(Kind::BFloat16) } else { x.shallow_clone() }
     }
 }

@@ -1,8 +1,8 @@
-//! BERT in forward order: embeddings, attention and feed-forward sublayers, heads. Of images, only the embeddings and the
-//! heads are others.
+//! BERT in forward order: embeddings, attention and feed-forward sublayers, heads. Models of images differ only in
+//! their embeddings and heads.
 //!
-//! Shapes in comments: `B` sequences, `S` tokens in each, `H` hidden width, `A` heads, `D = H/A`, `I` intermediate width,
-//! `V` vocabulary, `M` masked positions.
+//! Shapes in comments: `B` sequences, `S` tokens in each, `H` hidden width, `A` heads, `D = H/A`, `I` intermediate
+//! width, `V` vocabulary, `M` masked positions.
 
 pub mod attention;
 mod dropout;

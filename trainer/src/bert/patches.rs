@@ -1,4 +1,4 @@
-//! Patches, positions and the class token (Dosovitskiy et al. 2021, equation 1).
+//! The embeddings of images: patches, positions and the class token (Dosovitskiy et al. 2021, equation 1).
 
 use recipe::Model;
 use tch::Tensor;
@@ -13,13 +13,13 @@ use crate::kernel::Noise;
 pub struct PatchEmbeddings {
     /// `[1, H]`
     class_token: Tensor,
-    /// `[H, D]`, of patches with D values.
+    /// `[H, D]` for patches with D values.
     projection: Linear,
     /// `[positions, H]`
     positions: Tensor,
     norm: Option<LayerNorm>,
     dropout: f64,
-    /// Its dropout site.
+    /// The dropout site of the embeddings.
     site: u32,
 }
 
@@ -57,9 +57,9 @@ mod tests {
     use super::*;
     use crate::bert::Head;
 
-    /// Two patches of two values, width 3, by hand: x W^T + b + p, and c + p for the class token.
+    /// Two patches of two values, width 3, computed by hand: x W^T + b + p for a patch, c + p for the class token.
     #[test]
-    fn a_patch_is_projected_and_gets_its_place() {
+    fn a_patch_is_projected_and_its_position_is_added() {
         let size = Size { blocks: 1, hidden: 3, heads: 1, intermediate: 4 };
         let model = Model { positions: 4, embedding_norm: false, ..Model::of_size(size, Norm::Pre) };
         let weights = Weights::new(&model, 0, Head::Patches { values: 2, classes: 2 }, &Seeds::default(), Device::Cpu);
@@ -75,9 +75,9 @@ mod tests {
         let found = PatchEmbeddings::new(&weights, &model).forward(&patches, None);
         let expected = [
             [1.5, 0.0, 3.0],
-            // (1 - 2, -1 - 0.5, -3) + bias + place
+            // (1 - 2, -1 - 0.5, -3) + bias + position
             [-1.0 + 0.1 + 10.0, -1.5 + 0.2 + 20.0, -3.0 + 0.3 + 30.0],
-            // (0.5 + 0.5, -0.5 + 0.125, 0.75) + bias + place
+            // (0.5 + 0.5, -0.5 + 0.125, 0.75) + bias + position
             [1.0 + 0.1 - 5.0, -0.375 + 0.2 - 6.0, 0.75 + 0.3 - 7.0],
         ];
         let expected: Vec<f32> = expected.into_iter().flatten().collect();

@@ -1,4 +1,4 @@
-//! `config.json`, so that a checkpoint's folder opens in Hugging Face's transformers.
+//! Writes `config.json`, so that the folder of a checkpoint opens in Hugging Face's transformers.
 
 use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
 use recipe::published::LAMINA;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::layout::{TextFamily, TextHead};
 
 /// The configuration of the published architecture that computes the same function: `bert` for Post-LN, `megatron-bert`
-/// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. What has no
-/// published twin goes by a name that transformers refuses, since loading it as one of these would silently leave
-/// something out; [`recipe::published`] reads `lamina-bert` again.
+/// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. A model
+/// without a published counterpart gets a model type that transformers refuses, because loading it as one of these
+/// would silently ignore a part of it. [`recipe::published`] can read `lamina-bert`.
 pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> Value {
     let electra = head.family() == TextFamily::Electra;
     let (model_type, family) = match (model.norm, model.embedding_norm) {
@@ -54,8 +54,8 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> V
     config
 }
 
-/// The configuration of a model of images of `shape`. No published architecture computes the same: Hugging Face's `ViTModel`
-/// names its blocks otherwise and knows Pre-LN alone.
+/// The configuration of a model of images of `shape`. No published architecture computes the same function: Hugging
+/// Face's `ViTModel` has other names for its blocks, and Pre-LN only.
 pub fn image_config(model: &Model, shape: ImageShape, rule: Images, classes: u32) -> Value {
     let mut config = json!({
         "image_size": [shape.height, shape.width],
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_of_a_model_is_read_again_or_refused() {
+    fn a_written_configuration_is_read_back_or_refused() {
         let size = Size { blocks: 3, hidden: 32, heads: 2, intermediate: 64 };
         let orders = [None, Some("ssfsff".to_owned())];
         for (norm, embedding_norm) in [(Norm::Post, true), (Norm::Pre, true), (Norm::Pre, false)] {

@@ -1,4 +1,4 @@
-//! One half of a block, switchable (Zhang & He 2020, section 3).
+//! One half of a block, with the gate that switches it (Zhang & He 2020, section 3).
 
 use recipe::{Gate, Model, Norm, Rows, Sublayer as Half};
 use tch::Tensor;
@@ -16,11 +16,11 @@ pub struct Sublayer {
     norm: LayerNorm,
     body: Body,
     dropout: f64,
-    /// Its first dropout site; it has [`SITES`].
+    /// The first of its [`SITES`] dropout sites.
     site: u32,
 }
 
-/// Dropout sites of a sublayer: its branch, its attention weights.
+/// Number of dropout sites in a sublayer: its branch, its attention weights.
 pub(super) const SITES: u32 = 2;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ enum Body {
 }
 
 impl Sublayer {
-    /// The `half` of the `block` (from 0) of a family's encoder. `site` is its first dropout site.
+    /// One half of a block (from 0) in the encoder of a family. `site` is its first dropout site.
     pub(super) fn new(weights: &Weights, family: Family, (block, half): (u32, Half), model: &Model, site: u32) -> Self {
         let prefix = &family.block(block);
         Self {
@@ -45,39 +45,42 @@ impl Sublayer {
         }
     }
 
-    /// Whether a token goes through on its own, whatever the others are.
+    /// True if the output at a token depends on that token alone.
     pub(super) fn is_token_wise(&self) -> bool {
         matches!(self.body, Body::FeedForward(_))
     }
 
-    /// `x` `[B, S, H]` to `[B, S, H]`; `mask` as in [`Attention`]. A closed gate gives `x` back and runs nothing; one that
-    /// is open to some sequences runs on these alone. Without `noise`, nothing is dropped.
+    /// `x` `[B, S, H]` to `[B, S, H]`; `mask` is as in [`Attention`]. If the gate is closed, nothing runs and `x` is
+    /// returned; if it is open to some sequences, the sublayer runs on these only. Without `noise`, nothing is dropped
+    /// out.
     pub(super) fn forward(&self, x: Tensor, mask: Option<&Tensor>, gate: &Gate, noise: Option<&Noise>) -> Tensor {
         match &gate.rows {
             Rows::None => x,
-            Rows::All => self.opened(&x, mask, gate.scale, noise),
+            Rows::All => self.forward_open(&x, mask, gate.scale, noise),
             Rows::Some(rows) => {
                 let rows: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
                 let rows = upload(&rows, x.device());
                 let mask = mask.map(|mask| mask.index_select(0, &rows));
-                let opened = self.opened(&x.index_select(0, &rows), mask.as_ref(), gate.scale, noise);
-                x.index_copy(0, &rows, &opened)
+                let selected_rows = x.index_select(0, &rows);
+                let output = self.forward_open(&selected_rows, mask.as_ref(), gate.scale, noise);
+                x.index_copy(0, &rows, &output)
             }
         }
     }
 
     /// Pre-LN: `x + F(LN x) scale`. Post-LN: `LN(x + F(x) scale)`.
-    fn opened(&self, x: &Tensor, mask: Option<&Tensor>, scale: f64, noise: Option<&Noise>) -> Tensor {
+    fn forward_open(&self, x: &Tensor, mask: Option<&Tensor>, scale: f64, noise: Option<&Noise>) -> Tensor {
         let dropout = |site: u32, rate: f64| noise.map_or(Dropout::NONE, |noise| noise.at(self.site + site, rate));
-        let (y, around) = match self.placement {
-            Norm::Pre => self.norm.fork(x),
-            Norm::Post => (self.norm.narrowed(x), x.shallow_clone()),
+        let (y, residual) = match self.placement {
+            Norm::Pre => self.norm.split_residual(x),
+            Norm::Post => (self.norm.product_input(x), x.shallow_clone()),
         };
-        let (y, last) = match &self.body {
+        let (y, output_projection) = match &self.body {
             Body::Attention(attention) => attention.forward(&y, mask, |rate| dropout(1, rate)),
             Body::FeedForward(feed_forward) => feed_forward.forward(&y),
         };
-        let sum = kernel::drop(&last.product(&y), &last.bias, &around, dropout(0, self.dropout), scale);
+        let branch = output_projection.product(&y);
+        let sum = kernel::drop(&branch, &output_projection.bias, &residual, dropout(0, self.dropout), scale);
         match self.placement {
             Norm::Pre => sum,
             Norm::Post => self.norm.forward(&sum),
@@ -85,7 +88,7 @@ impl Sublayer {
     }
 }
 
-/// W2 gelu(W1 x), with the exact GELU.
+/// `W2 gelu(W1 x)`, with the exact GELU.
 #[derive(Debug)]
 struct FeedForward {
     /// `[I, H]`
@@ -102,7 +105,7 @@ impl FeedForward {
         }
     }
 
-    /// `[B, S, H]` to `[B, S, I]`, and what it goes through last.
+    /// `[B, S, H]` to `[B, S, I]`, and the output projection, which the caller applies to it.
     fn forward(&self, x: &Tensor) -> (Tensor, &Linear) {
         (kernel::gelu(&self.widen.product(x), &self.widen.bias), &self.narrow)
     }
@@ -119,7 +122,7 @@ mod tests {
     use crate::recompute::Tape;
 
     #[test]
-    fn a_gate_that_is_open_to_some_sequences_leaves_the_others_as_they_are() {
+    fn a_gate_that_is_open_to_some_sequences_leaves_the_others_unchanged() {
         let size = Size { blocks: 1, hidden: 12, heads: 3, intermediate: 20 };
         for norm in [Norm::Pre, Norm::Post] {
             let model = Model::of_size(size, norm);
@@ -140,10 +143,10 @@ mod tests {
         }
     }
 
-    /// What is multiplied by zero stays what it is where it is no number: sequences that were computed and then left out would
-    /// show up in the gradients.
+    /// Zero times NaN is NaN: had the other sequences been computed and then masked out, their NaN would reach the
+    /// gradients.
     #[test]
-    fn sequences_to_which_a_gate_is_closed_are_not_computed() {
+    fn a_gate_that_is_open_to_some_sequences_computes_no_others() {
         let model = Model::of_size(Size { blocks: 1, hidden: 12, heads: 3, intermediate: 20 }, Norm::Pre);
         let weights = Weights::new(&model, 30, TextHead::MLM, &Seeds::default(), Device::Cpu);
         let x = Tensor::randn([5, 7, 12], (Kind::Float, Device::Cpu));

@@ -1,7 +1,8 @@
 //! The weights of a model, in one flat buffer per group, under their published names.
 //!
-//! Every weight is a leaf of the graph that looks into its group's buffer. The optimiser, the checkpoint and the clip work
-//! on whole buffers; the model sees matrices. Gradients have buffers of the same layout, which the backward pass writes to.
+//! Every weight is a leaf of the graph and a view into its group's buffer. The optimiser, the checkpoints and the
+//! clipping work on whole buffers; the model uses the views. Gradients have buffers of the same layout, which the
+//! backward pass writes to.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use crate::kernel::{Matrix, Sink};
 
 #[derive(Debug)]
 pub struct Weights {
-    /// The weights outside the sublayers, then those of each sublayer in forward order; after them a generator's.
+    /// The weights outside the sublayers, then those of each sublayer in forward order, then those of a generator's
+    /// sublayers.
     groups: Vec<Group>,
 }
 
@@ -24,13 +26,13 @@ pub struct Weights {
 pub struct Group {
     /// `[elements]`, float32.
     values: Tensor,
-    /// `[elements]`, the values in bfloat16, where the model computes in it.
+    /// `[elements]`, the values in bfloat16, if the model computes in bfloat16.
     half: Option<Tensor>,
-    /// `[elements]`, float32: what a step's backward passes add up. Nothing is there of a weight that is not `written`.
+    /// `[elements]`, float32: the sum over the backward passes of a step. Undefined for a weight that is not `written`.
     gradient: Tensor,
-    /// `[weights]`, uint8, on the CPU.
+    /// `[weights]`, uint8, on the CPU: 1 if the gradient of the weight has been written in this step.
     written: Tensor,
-    /// So many elements at the front belong to matrices.
+    /// Number of elements at the front of the buffer that belong to matrices.
     matrices: i64,
     weights: Vec<Weight>,
 }
@@ -45,15 +47,15 @@ struct Weight {
 }
 
 impl Weights {
-    /// Weights at their starting values: matrices from a truncated normal, biases 0, LayerNorm 1 and 0. Each matrix has
-    /// draws of its own, so models that differ in one place agree in all others.
+    /// Weights at their starting values: truncated normal for matrices, 0 for biases, 1 and 0 for LayerNorm. Each
+    /// matrix has its own draws, so that two models that differ in one place agree in all others.
     pub fn new(model: &Model, vocabulary: u32, head: impl Into<Head>, seeds: &Seeds, device: Device) -> Self {
         let layouts = layout::groups(model, vocabulary, head.into());
         let groups = layouts.into_iter().map(|group| Group::new(group, seeds, device)).collect();
         Self { groups }
     }
 
-    /// Has a model that is made from here on compute in `precision`.
+    /// Models that are built from these weights compute in `precision`.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         for group in &mut self.groups {
             group.half = (precision == Precision::Bfloat16).then(|| group.values.to_kind(Kind::BFloat16));
@@ -61,12 +63,13 @@ impl Weights {
         self
     }
 
-    /// Follows values that were written from outside the optimiser.
+    /// Updates the bfloat16 copies after the values were written by anything but the optimiser.
     pub(crate) fn refresh(&self) {
         self.groups.iter().for_each(Group::refresh);
     }
 
-    /// The weights outside the sublayers, then those of each sublayer in forward order; after them a generator's.
+    /// The weights outside the sublayers, then those of each sublayer in forward order, then those of a generator's
+    /// sublayers.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
@@ -76,19 +79,19 @@ impl Weights {
         &mut self.groups
     }
 
-    /// The groups that take part in a step: those of open sublayers, and always what lies outside them. A generator's
-    /// sublayers go with the model's.
+    /// For each group, true if it takes part in a step: those of open sublayers, and always the group outside them. A
+    /// generator has the gates of the model.
     pub fn open(&self, gates: &[Gate]) -> Vec<bool> {
         let sublayers = gates.iter().map(Gate::is_open).cycle().take(self.groups.len() - 1);
         std::iter::once(true).chain(sublayers).collect()
     }
 
-    /// The groups of the two halves of `block` (from 0), in a model of the usual order without a generator.
+    /// The groups of both halves of `block` (from 0), in a model with the usual order of sublayers and no generator.
     pub(crate) fn groups_of_block(block: u32) -> [usize; 2] {
         [1, 2].map(|half| 2 * block as usize + half)
     }
 
-    /// Gives the group at `to` the values of the one at `from`, of the same layout.
+    /// Copies the values of the group `from` to the group `to`, which has the same layout.
     pub(crate) fn copy_group(&mut self, from: usize, to: usize) {
         let source = self.groups[from].values.shallow_clone();
         overwrite(&mut self.groups[to].values, &source);
@@ -100,7 +103,7 @@ impl Weights {
         self.groups.iter().flat_map(|group| group.named(&group.values)).collect()
     }
 
-    /// Bytes of the values in all their types, and of the gradients.
+    /// Bytes of the values, of their bfloat16 copies and of the gradients.
     pub fn bytes(&self) -> u64 {
         let buffers =
             |group: &Group| [&group.values, &group.gradient].into_iter().chain(&group.half).map(bytes).sum::<u64>();
@@ -112,16 +115,19 @@ impl Weights {
         self.groups.iter().map(Group::elements).sum()
     }
 
-    /// The leaf of the weight whose first part goes by `name`.
+    /// The leaf of the weight whose first part has this `name`.
     ///
     /// # Panics
-    /// When there is none: model and layout disagree.
+    /// If there is no such weight, because model and layout disagree.
     pub(super) fn leaf(&self, name: &str) -> Tensor {
         let (group, index) = self.find(name);
         group.weights[index].leaf.shallow_clone()
     }
 
-    /// The same with what products need: in bfloat16, where the model computes in it, and the place for its gradient.
+    /// The same weight with what products need: its bfloat16 copy, if there is one, and the place for its gradient.
+    ///
+    /// # Panics
+    /// If there is no such weight.
     pub(crate) fn matrix(&self, name: &str) -> Matrix {
         let (group, index) = self.find(name);
         let weight = &group.weights[index];
@@ -135,28 +141,28 @@ impl Weights {
         }
     }
 
-    /// Whether products are in bfloat16.
+    /// True if matrix products are in bfloat16.
     pub(super) fn is_half(&self) -> bool {
         self.groups.iter().all(|group| group.half.is_some())
     }
 
-    /// The group of that name, and the weight's place in it.
+    /// The group that holds the weight of that name, and the weight's index in it.
     fn find(&self, name: &str) -> (&Group, usize) {
-        let place = |group: &Group| group.weights.iter().position(|weight| weight.layout.names[0] == name);
-        match self.groups.iter().find_map(|group| Some((group, place(group)?))) {
+        let index = |group: &Group| group.weights.iter().position(|weight| weight.layout.names[0] == name);
+        match self.groups.iter().find_map(|group| Some((group, index(group)?))) {
             Some(found) => found,
-            None => unreachable!("the layout has no weight {name}"),
+            None => panic!("the layout has no weight {name}"),
         }
     }
 }
 
-/// Bytes of a tensor's elements; none where it is undefined.
+/// Bytes of a tensor's elements; 0 if the tensor is undefined.
 pub(crate) fn bytes(tensor: &Tensor) -> u64 {
     if tensor.defined() { (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64 } else { 0 }
 }
 
 impl Weight {
-    /// Its part of a `buffer` that is laid out like its group.
+    /// The part of `buffer` that belongs to this weight; `buffer` has the layout of its group.
     fn view(&self, buffer: &Tensor) -> Tensor {
         let shape = self.leaf.size();
         buffer.narrow(0, self.offset, shape.iter().product()).view(&shape[..])
@@ -188,7 +194,7 @@ impl Group {
                 Weight { leaf: view.detach().set_requires_grad(true), layout, offset }
             })
             .collect();
-        // Nothing of it is touched before a backward pass writes to it.
+        // Its memory is first touched when a backward pass writes to it.
         let gradient = Tensor::empty_like(&values);
         let written = Tensor::zeros([weights.len() as i64], (Kind::Uint8, Device::Cpu));
         Self { values, half: None, gradient, written, matrices, weights }
@@ -203,8 +209,8 @@ impl Group {
         self.weights.iter().map(|weight| &weight.leaf)
     }
 
-    /// Adds gradients that the graph gave back, one for each leaf, undefined where there is none or where the backward pass
-    /// has left it in the buffer itself.
+    /// Adds the gradients that the graph returned, one for each leaf. A gradient is undefined if the weight has none,
+    /// or if the backward pass has written it to the buffer itself.
     pub(crate) fn add_gradients(&self, parts: impl Iterator<Item = Tensor>) {
         let mut written = self.written();
         for ((weight, part), written) in self.weights.iter().zip(parts).zip(&mut written) {
@@ -217,8 +223,8 @@ impl Group {
         self.mark(&written);
     }
 
-    /// Zeros for every weight of which there is no gradient, such as those of a head that was not asked. What the backward
-    /// passes have added up, `[elements]`, float32.
+    /// The gradient of the whole group, `[elements]`, float32, after zeros are written for every weight that has none,
+    /// such as those of a head that was not used.
     pub(crate) fn whole_gradient(&self) -> &Tensor {
         let mut written = self.written();
         for (weight, written) in self.weights.iter().zip(&mut written) {
@@ -230,22 +236,22 @@ impl Group {
         &self.gradient
     }
 
-    /// Whether a backward pass has left something of this step.
+    /// True if a backward pass of this step has written a gradient.
     pub fn has_gradient(&self) -> bool {
         self.written().contains(&true)
     }
 
-    /// The gradient, `[elements]`, as the last step that saw the group open left it.
+    /// The gradient, `[elements]`, of the last step in which the group was open.
     pub fn gradient(&self) -> &Tensor {
         &self.gradient
     }
 
-    /// The next backward pass begins a new sum.
+    /// Discards the gradient: the next backward pass begins a new sum.
     pub fn forget_gradient(&self) {
         let _ = self.written.shallow_clone().zero_();
     }
 
-    /// Whether there is a gradient of each weight.
+    /// For each weight, true if it has a gradient.
     fn written(&self) -> Vec<bool> {
         let mut flags = vec![0u8; self.weights.len()];
         self.written.copy_data_u8(&mut flags, self.weights.len());
@@ -257,34 +263,35 @@ impl Group {
         self.written.shallow_clone().copy_(&Tensor::from_slice(&flags));
     }
 
-    /// The whole buffer.
+    /// The buffer of the values.
     pub(crate) fn values(&mut self) -> &mut Tensor {
         &mut self.values
     }
 
-    /// The whole buffer, the same in bfloat16, and the gradient.
+    /// The buffers of the values, of their bfloat16 copies and of the gradient.
     pub(crate) fn buffers(&mut self) -> (&mut Tensor, Option<&mut Tensor>, &Tensor) {
         (&mut self.values, self.half.as_mut(), &self.gradient)
     }
 
-    /// Follows the values in bfloat16.
+    /// Updates the bfloat16 copies.
     pub(crate) fn refresh(&self) {
         if let Some(half) = &self.half {
             no_grad(|| half.shallow_clone().copy_(&self.values));
         }
     }
 
-    /// The whole buffer, to look at.
+    /// Read-only access to the buffer of the values.
     pub(crate) fn buffer(&self) -> &Tensor {
         &self.values
     }
 
-    /// How many elements at the front of the buffer belong to matrices.
+    /// Number of elements at the front of the buffer that belong to matrices.
     pub(crate) fn matrices(&self) -> i64 {
         self.matrices
     }
 
-    /// Views into `buffer`, which is laid out like this group (its values, gradients, moments), by published name.
+    /// Views into `buffer` by published name; `buffer` has the layout of this group, such as its values, gradients or
+    /// moments.
     pub fn named(&self, buffer: &Tensor) -> Vec<(String, Tensor)> {
         let mut list = Vec::new();
         for weight in &self.weights {
@@ -317,7 +324,7 @@ fn truncated_normal(out: &mut Vec<f32>, count: usize, seed: u64, purpose: Purpos
     }
 }
 
-/// Copies `source` over `target`, of the same shape, outside the graph.
+/// Copies `source` over `target`, which has the same shape, outside the graph.
 pub(crate) fn overwrite(target: &mut Tensor, source: &Tensor) {
     no_grad(|| target.copy_(&source.to_kind(Kind::Float)));
 }

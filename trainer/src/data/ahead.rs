@@ -1,14 +1,15 @@
-//! The next batch is made while the model works on this one.
+//! Makes the next batch in a thread of its own while the model trains on this one.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-/// A thread that makes the value of a key, and that of the key that is likely to be asked for next before it is.
+/// A thread that makes the value of a key, and then, before it is requested, the value of the key that is expected
+/// next.
 pub struct Ahead<K, V> {
-    asked: Option<Sender<K>>,
-    made: Receiver<V>,
-    /// What the thread makes, or has made, without having been asked for it yet.
+    requests: Option<Sender<K>>,
+    values: Receiver<V>,
+    /// The expected key whose value the thread makes or has made.
     pending: Option<K>,
     thread: Option<JoinHandle<()>>,
 }
@@ -16,8 +17,8 @@ pub struct Ahead<K, V> {
 impl<K: Copy + PartialEq + Send + 'static, V: Send + 'static> Ahead<K, V> {
     /// `make` must depend on its key alone.
     pub fn new(mut make: impl FnMut(K) -> V + Send + 'static) -> Self {
-        let (asked, keys) = channel();
-        let (out, made) = channel();
+        let (requests, keys) = channel();
+        let (out, values) = channel();
         let work = move || {
             for key in keys {
                 if out.send(make(key)).is_err() {
@@ -25,51 +26,51 @@ impl<K: Copy + PartialEq + Send + 'static, V: Send + 'static> Ahead<K, V> {
                 }
             }
         };
-        Self { asked: Some(asked), made, pending: None, thread: Some(thread::spawn(work)) }
+        Self { requests: Some(requests), values, pending: None, thread: Some(thread::spawn(work)) }
     }
 
-    /// The value of `key`; that of `next` is made from now on.
+    /// The value of `key`. The thread then makes the value of `next`.
     ///
     /// # Panics
-    /// As `make` did.
+    /// With the panic of `make`, if it panicked.
     pub fn get(&mut self, key: K, next: Option<K>) -> V {
         match self.pending.take() {
             Some(pending) if pending == key => {}
             Some(_) => {
                 self.receive();
-                self.ask(key);
+                self.request(key);
             }
-            None => self.ask(key),
+            None => self.request(key),
         }
         let value = self.receive();
         if let Some(next) = next {
-            self.ask(next);
+            self.request(next);
             self.pending = Some(next);
         }
         value
     }
 
-    fn ask(&mut self, key: K) {
-        // Where the thread has ended, receiving says why.
-        let _ = self.asked.as_ref().map(|asked| asked.send(key));
+    fn request(&mut self, key: K) {
+        // If the thread has ended, `receive` finds out why.
+        let _ = self.requests.as_ref().map(|requests| requests.send(key));
     }
 
     fn receive(&mut self) -> V {
-        if let Ok(value) = self.made.recv() {
+        if let Ok(value) = self.values.recv() {
             return value;
         }
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(panic)) => resume_unwind(panic),
-            _ => unreachable!("the thread ends with its questions, or in a panic"),
+            _ => unreachable!("the thread ends when its requests end, or in a panic"),
         }
     }
 }
 
 impl<K, V> Drop for Ahead<K, V> {
     fn drop(&mut self) {
-        self.asked = None;
+        self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was met when its value was asked for; where it was not, nothing is lost.
+            // A panic matters only to a request for its value, and there is none any more.
             let _ = thread.join();
         }
     }
@@ -82,22 +83,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_that_of_its_key_whatever_was_expected() {
+    fn a_request_gets_the_value_of_its_key_even_if_another_was_expected() {
         let made = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&made);
         let mut ahead = Ahead::new(move |key: u64| {
             log.lock().unwrap().push(key);
             key * 10
         });
-        let asked = [(0, Some(1)), (1, Some(2)), (7, Some(8)), (8, None), (9, Some(10))];
-        assert!(asked.iter().all(|&(key, next)| ahead.get(key, next) == key * 10));
+        let requests = [(0, Some(1)), (1, Some(2)), (7, Some(8)), (8, None), (9, Some(10))];
+        assert!(requests.iter().all(|&(key, next)| ahead.get(key, next) == key * 10));
         drop(ahead);
-        assert_eq!(*made.lock().unwrap(), [0, 1, 2, 7, 8, 9, 10], "each once, the wrong guess too");
+        assert_eq!(
+            *made.lock().unwrap(),
+            [0, 1, 2, 7, 8, 9, 10],
+            "each value is made once, that of the wrong guess too"
+        );
     }
 
     #[test]
     #[should_panic(expected = "no such row")]
-    fn a_panic_comes_through() {
+    fn a_panic_reaches_the_request() {
         Ahead::new(|_: u64| -> u64 { panic!("no such row") }).get(3, None);
     }
 }

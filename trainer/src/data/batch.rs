@@ -1,15 +1,15 @@
-//! Which examples go together in fine-tuning, and their padded form.
+//! The batches of fine-tuning: which examples share a batch, and their padded form.
 
 use recipe::seeds::{Purpose, generator, permutation};
 
 use super::glue::Example;
 
-/// Batches whose lengths are sorted together: wide enough that padding nearly vanishes, narrow enough that which
-/// examples meet in a batch still changes from epoch to epoch.
+/// Number of batches whose examples are sorted by length together. It is large enough that padding nearly vanishes, and
+/// small enough that the examples of a batch change from epoch to epoch.
 const BATCHES_PER_BUCKET: usize = 50;
 
-/// The batches of one epoch: every index into `lengths` exactly once, examples of similar length together, both the
-/// examples and the order of the batches shuffled. All batches but one hold `batch` examples. `seed` is the trial's
+/// The batches of one epoch as indexes into `lengths`, each index once. Examples of similar length share a batch;
+/// examples and the order of the batches are shuffled. All batches but one hold `batch` examples. `seed` is the trial's
 /// data seed.
 pub fn epoch_batches(lengths: &[u32], batch: u32, seed: u64, epoch: u64) -> Vec<Vec<u32>> {
     let batch = batch.max(1) as usize;
@@ -18,11 +18,11 @@ pub fn epoch_batches(lengths: &[u32], batch: u32, seed: u64, epoch: u64) -> Vec<
         bucket.sort_by_key(|&example| lengths[example as usize]);
     }
     let batches: Vec<&[u32]> = order.chunks(batch).collect();
-    let turns = permutation(&mut generator(seed, Purpose::Shuffle, epoch, 1), batches.len());
-    turns.into_iter().map(|turn| batches[turn as usize].to_vec()).collect()
+    let shuffled = permutation(&mut generator(seed, Purpose::Shuffle, epoch, 1), batches.len());
+    shuffled.into_iter().map(|batch| batches[batch as usize].to_vec()).collect()
 }
 
-/// Examples padded to the longest of them; each field but `labels` is `[rows * length]`, row by row.
+/// Examples padded to the longest of them. Each field except `labels` is `[rows * length]`, row by row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
     pub ids: Vec<i64>,
@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_epoch_holds_each_example_once_and_the_next_another_order(
+        fn an_epoch_holds_each_example_once_and_each_epoch_has_its_own_order(
             lengths in prop::collection::vec(3u32..128, 0..700), batch in 1u32..40, seed: u64, epoch in 0u64..5,
         ) {
             let batches = epoch_batches(&lengths, batch, seed, epoch);
@@ -78,7 +78,7 @@ mod tests {
         }
 
         #[test]
-        fn a_batch_keeps_every_id_and_pads_the_rest(
+        fn a_batch_holds_every_id_and_pads_the_rest(
             rows in prop::collection::vec((prop::collection::vec(1u32..1000, 1..30), any::<prop::sample::Index>()), 1..9),
         ) {
             let examples: Vec<Example> = rows

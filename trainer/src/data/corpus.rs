@@ -1,4 +1,4 @@
-//! Text files as a stream of documents: one paragraph a line, a blank line between documents.
+//! Text files as a stream of documents: one paragraph per line, a blank line between documents.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -23,27 +23,28 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct Corpus {
     path: PathBuf,
     files: Vec<PathBuf>,
-    /// Size of all files as they are stored, compressed or not.
+    /// Size of all files as stored, compressed or not.
     pub bytes: u64,
 }
 
-/// One document: its lines that are not blank, each ended by `\n`.
+/// The lines of one document, each with a `\n` at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Place in the corpus, from 0.
+    /// Index in the corpus, from 0.
     pub index: u64,
     pub text: String,
 }
 
 impl Document {
-    /// Whether the document belongs to the validation part at this held-out share: an independent draw per document.
+    /// True if the document belongs to the validation part at this held-out share. Each document is drawn
+    /// independently.
     pub fn is_held_out(&self, share: f64) -> bool {
         is_held_out(self.index, share)
     }
 }
 
 impl Corpus {
-    /// A file of any name, or the `.txt`, `.txt.xz`, `.txt.gz` and `.txt.zst` files of a folder, sorted by name.
+    /// Opens a file of any name, or the `.txt`, `.txt.xz`, `.txt.gz` and `.txt.zst` files of a folder, sorted by name.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let mut files = Vec::new();
         if fs::metadata(path).map_err(DataError::io(path))?.is_dir() {
@@ -71,7 +72,7 @@ impl Corpus {
         &self.path
     }
 
-    /// Hex sha256 over the sha256 of each file, in reading order. `progress` gets (bytes done, bytes in all).
+    /// Hex sha256 over the sha256 of each file, in reading order. `progress` gets (bytes done, total bytes).
     pub fn digest(&self, mut progress: impl FnMut(u64, u64)) -> Result<String, DataError> {
         let mut all = Sha256::new();
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -93,7 +94,7 @@ impl Corpus {
         Ok(hex::encode(all.finalize()))
     }
 
-    /// Reads the documents from the first file on. The end of a file ends a document too.
+    /// Reads the documents, starting with the first file. The end of a file also ends a document.
     pub fn documents(&self) -> Documents {
         Documents {
             files: self.files.clone().into_iter(),
@@ -109,7 +110,7 @@ fn is_text(name: &str) -> bool {
     EXTENSIONS.iter().any(|extension| name.strip_suffix(extension).is_some_and(|stem| !stem.is_empty()))
 }
 
-/// Iterator over the documents of a corpus; ends at the first error.
+/// Iterator over the documents of a corpus. It ends at the first error.
 pub struct Documents {
     files: std::vec::IntoIter<PathBuf>,
     open: Option<Lines>,
@@ -119,8 +120,8 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Bytes of the stored files that were read so far; of the same kind as [`Corpus::bytes`]. The counter stays valid
-    /// when the iterator moves to another thread.
+    /// Bytes of the stored files read so far, out of [`Corpus::bytes`]. The counter stays valid when the iterator moves
+    /// to another thread.
     pub fn stored_bytes_read(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.stored_bytes_read)
     }
@@ -180,7 +181,7 @@ impl Lines {
     fn open(path: PathBuf, stored_bytes_read: Arc<AtomicU64>) -> Result<Self, DataError> {
         let file = File::open(&path).map_err(DataError::io(&path))?;
         let mut stored = BufReader::with_capacity(BUFFER_BYTES, Counted { file, read: stored_bytes_read });
-        // The content decides, not the name: a renamed or unpacked file still reads.
+        // The format is taken from the content, so that a renamed or unpacked file can still be read.
         let magic = stored.fill_buf().map_err(DataError::io(&path))?;
         let decoder: Box<dyn Read + Send> = if magic.starts_with(b"\xfd7zXZ\0") {
             Box::new(XzDecoder::new_multi_decoder(stored))
@@ -195,7 +196,7 @@ impl Lines {
         Ok(Self { path, reader, compressed: true, line: 0, buffer: Vec::new() })
     }
 
-    /// The next line without white space around it; empty for a blank line; none at the end.
+    /// The next line without white space around it, empty for a blank line; None at the end of the file.
     fn next(&mut self) -> Result<Option<&str>, DataError> {
         self.buffer.clear();
         let (path, line) = (&self.path, self.line + 1);
@@ -292,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn the_content_says_how_a_file_is_packed_and_its_name_does_not() {
+    fn the_format_of_a_file_is_read_from_its_content_and_not_from_its_name() {
         let expected = texts_of(TEXT.as_bytes()).unwrap();
         for pack in PACKERS {
             assert_eq!(texts_of(&pack(TEXT.as_bytes())).unwrap(), expected);
-            // Archives are often made by joining others.
+            // Archives are often concatenations of others.
             let joined = [pack(TEXT.as_bytes()), pack(b"\nthird"), pack(b" part\n")].concat();
             assert_eq!(texts_of(&joined).unwrap(), [&expected[..], &["third part\n".into()]].concat());
         }
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named_with_file_and_line_and_never_read_as_a_short_file() {
+    fn a_damaged_file_is_an_error_with_file_and_line_and_is_never_read_as_a_short_file() {
         let text: String = (0..20_000).map(|i| format!("line {} of it\n", i * 7919 % 10_007)).collect();
         for pack in PACKERS {
             let packed = pack(text.as_bytes());
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_sees_content_and_order_and_not_names() {
+    fn the_digest_depends_on_content_and_order_and_not_on_names() {
         let digest = |files: &[(&str, &[u8])]| {
             let folder = folder(files);
             let mut last = (0, 0);
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_held_out_share_is_drawn_by_document() {
+    fn documents_are_held_out_in_the_given_share() {
         let held = |share: f64| -> Vec<u64> {
             (0..20_000).filter(|&index| Document { index, text: String::new() }.is_held_out(share)).collect()
         };
@@ -350,7 +351,7 @@ mod tests {
             let expected = 20_000.0 * share;
             assert!((held(share).len() as f64 - expected).abs() < 5.0 * (expected * (1.0 - share)).sqrt());
         }
-        assert_eq!(held(0.02)[..6], PINNED, "a document must never change sides");
+        assert_eq!(held(0.02)[..6], PINNED, "a document must never change its part");
         assert!(held(0.0).is_empty());
     }
 
@@ -359,9 +360,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// However the text is cut into reads, packed and spread over streams, the same documents come out.
+        /// The text is cut into pieces, each of which is compressed as a stream of its own.
         #[test]
-        fn documents_do_not_depend_on_chunks(
+        fn documents_do_not_depend_on_how_the_text_is_split_into_streams(
             paragraphs in prop::collection::vec(prop::collection::vec("[a-zé東 ]{0,12}", 0..4), 0..8),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
             packer in 0usize..3,

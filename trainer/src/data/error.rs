@@ -1,4 +1,4 @@
-//! What can be wrong with data, in words for the person who has to put it right.
+//! What can be wrong with data. The messages are for the person who has to correct the data.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,26 +17,26 @@ pub enum DataError {
     Damaged { path: PathBuf, line: u64, source: io::Error },
     #[error("{}: no .txt, .txt.xz, .txt.gz or .txt.zst file in this folder", path.display())]
     NoFiles { path: PathBuf },
-    #[error("{}: no text in it", path.display())]
+    #[error("{}: there is no text in it", path.display())]
     NoText { path: PathBuf },
     #[error(
-        "{}: {documents} documents, none of them in the {part} part at a held-out share of {held_out}: \
+        "{}: none of the {documents} documents is in the {part} part at a held-out share of {held_out}: \
          add documents or change the share",
         path.display()
     )]
     EmptyPart { path: PathBuf, documents: u64, part: &'static str, held_out: f64 },
     #[error(
-        "{}: the {part} part has {tokens} tokens, fewer than one sequence of {length} holds: \
+        "{}: the {part} part has {tokens} tokens, too few for one sequence of {length}: \
          add text, shorten the sequences or change the held-out share",
         path.display()
     )]
     TooShort { path: PathBuf, part: &'static str, tokens: u64, length: u32 },
-    #[error("{}: the {part} part holds no word of the vocabulary", path.display())]
+    #[error("{}: the {part} part contains no word of the vocabulary", path.display())]
     AllUnknown { path: PathBuf, part: &'static str },
 
     #[error("{}: the vocabulary has no {token}", path.display())]
     MissingToken { path: PathBuf, token: &'static str },
-    #[error("{}, line {line}: the token {token:?} stands on line {first} already", path.display())]
+    #[error("{}, line {line}: the token {token:?} is already on line {first}", path.display())]
     DuplicateToken { path: PathBuf, line: u64, token: String, first: u64 },
     #[error("{}, line {line}: an empty token", path.display())]
     EmptyToken { path: PathBuf, line: u64 },
@@ -45,25 +45,25 @@ pub enum DataError {
 
     #[error("{}: no column {column:?}; the header has {}", path.display(), quoted(found))]
     MissingColumn { path: PathBuf, column: &'static str, found: Vec<String> },
-    #[error("{}, line {line}: {found} columns, where {expected} are expected", path.display())]
+    #[error("{}, line {line}: {found} columns, but {expected} are expected", path.display())]
     ColumnCount { path: PathBuf, line: u64, found: usize, expected: usize },
     #[error("{}, line {line}: unknown label {found:?}; allowed are {}", path.display(), quoted(allowed))]
     Label { path: PathBuf, line: u64, found: String, allowed: &'static [&'static str] },
-    #[error("{}, line {line}: the score {found:?} is no number from {low} to {high}", path.display())]
+    #[error("{}, line {line}: the score {found:?} is not a number from {low} to {high}", path.display())]
     Score { path: PathBuf, line: u64, found: String, low: u8, high: u8 },
-    #[error("{}, line {line}: numbered {found:?}, where {expected} is expected", path.display())]
+    #[error("{}, line {line}: its number is {found:?}, but {expected} is expected", path.display())]
     Index { path: PathBuf, line: u64, found: String, expected: usize },
-    #[error("{}: no examples in it", path.display())]
+    #[error("{}: there are no examples in it", path.display())]
     NoExamples { path: PathBuf },
 
     #[error(transparent)]
     Images(#[from] ImageError),
-    #[error("{}: all images are of one class, and nothing is to be told apart", path.display())]
+    #[error("{}: all images are of one class, but a classifier needs at least two", path.display())]
     OneClass { path: PathBuf },
 }
 
 impl DataError {
-    /// For `map_err`: names the file that an operation was about.
+    /// For `map_err`: adds the path of the file.
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
@@ -71,7 +71,7 @@ impl DataError {
 }
 
 impl DataError {
-    /// What the outside is told that it is.
+    /// The kind of failure that is reported.
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             DataError::Io { source, .. } | DataError::Images(ImageError::Io { source, .. }) => match source.kind() {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_bad_data() {
+    fn a_full_disk_is_not_reported_as_bad_data() {
         let failure = |code| Failure::from(DataError::io("shards/train.ids")(io::Error::from_raw_os_error(code)));
         assert_eq!(failure(libc::ENOSPC).kind, FailureKind::DiskFull);
         assert_eq!(failure(libc::EDQUOT).kind, FailureKind::DiskFull);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_names_file_line_and_what_is_allowed() {
+    fn a_message_names_the_file_the_line_and_the_allowed_labels() {
         let failure = Failure::from(DataError::Label {
             path: "RTE/dev.tsv".into(),
             line: 7,

@@ -1,7 +1,7 @@
-//! GLUE in its official layout: one folder per task, with `train.tsv`, a dev file and test files without labels.
+//! Reads GLUE in its official layout: one folder per task, with `train.tsv`, a dev file and test files without labels.
 //!
-//! Fields are split on TAB and nothing else: a quote is a character like any other. MRPC opens with a byte-order mark,
-//! CoLA has no header, and the columns of MNLI's train and dev files differ, so columns are found by name.
+//! Only TAB separates fields: a quote is a character like any other. MRPC starts with a byte-order mark, CoLA has no
+//! header, and the columns of MNLI's train and dev files differ, so columns are found by name.
 
 use std::fs;
 use std::path::Path;
@@ -17,9 +17,9 @@ use super::vocabulary::{Encoder, Vocabulary};
 pub struct Glue {
     pub train: Vec<Example>,
     pub dev: Vec<Example>,
-    /// The second dev file; empty where the task has none or the data lack it.
+    /// The examples of the second dev file; empty if the task has none or the file is missing.
     pub mismatched: Vec<Example>,
-    /// Broken lines left out of both parts; 0 for every task but QQP.
+    /// Number of truncated lines that were left out; 0 for every task except QQP.
     pub skipped: usize,
 }
 
@@ -28,20 +28,20 @@ pub struct Glue {
 pub struct Example {
     /// `[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`.
     pub ids: Vec<u32>,
-    /// Where the second segment starts in `ids`; their number where there is none.
+    /// Index in `ids` at which the second segment starts, or the number of ids if there is none.
     pub second: usize,
     /// Class number, or the score of a regression task; 0 in a test file.
     pub label: f32,
 }
 
 impl Glue {
-    /// Reads `task` from the GLUE folder `dir`. Inputs hold at most `length` ids; a pair that is longer loses tokens
-    /// from the end of its longer half.
+    /// Reads `task` from the GLUE folder `dir`. Each example has at most `length` ids: a longer pair loses tokens from
+    /// the end of its longer half.
     pub fn read(dir: &Path, task: Task, vocabulary: &Vocabulary, length: u32) -> Result<Self, DataError> {
         Self::read_folder(&dir.join(task.row().folder), task, vocabulary, length)
     }
 
-    /// The same, from the folder that holds the task's files.
+    /// Reads `task` from the folder that holds its files; otherwise the same as [`Glue::read`].
     pub fn read_folder(folder: &Path, task: Task, vocabulary: &Vocabulary, length: u32) -> Result<Self, DataError> {
         let row = task.row();
         let mut encoder = vocabulary.encoder();
@@ -59,12 +59,12 @@ impl Glue {
         Ok(Self { train, dev, mismatched, skipped })
     }
 
-    /// The dev files that are there, each with what its metrics' names end in.
+    /// The examples of each dev file that exists, with the suffix of its metrics' names.
     pub fn dev_parts(&self) -> impl Iterator<Item = (&'static str, &[Example])> {
         [("", &self.dev[..]), ("_mismatched", &self.mismatched[..])].into_iter().filter(|(_, part)| !part.is_empty())
     }
 
-    /// Those test files of `task` that are under the GLUE folder `dir`, in the order in which the server wants them.
+    /// Reads the test files of `task` that exist under the GLUE folder `dir`, in the order of the task's row.
     pub fn read_tests(
         dir: &Path,
         task: Task,
@@ -73,8 +73,8 @@ impl Glue {
     ) -> Result<Vec<(&'static TestSet, Vec<Example>)>, DataError> {
         let mut encoder = vocabulary.encoder();
         let row = task.row();
-        let there = row.tests.iter().filter(|set| dir.join(set.path).exists());
-        there
+        let existing = row.tests.iter().filter(|set| dir.join(set.path).exists());
+        existing
             .map(|set| {
                 let part = Part::read(&dir.join(set.path), &Format::test(row, set), |first, second, label| {
                     example(&mut encoder, first, second, length as usize, label)
@@ -85,44 +85,46 @@ impl Glue {
     }
 }
 
-/// What is read of a file, and where it stands.
+/// The columns that are read from a file.
 struct Format {
     header: bool,
     first: Column,
     second: Option<Column>,
-    last: Last,
-    /// Lines that break off are left out.
-    broken: bool,
+    answer: Answer,
+    /// True if truncated lines are left out instead of being an error.
+    skips_truncated: bool,
 }
 
-/// What a line has besides its texts.
+/// The column that a line has besides its texts.
 #[derive(Clone, Copy)]
-enum Last {
+enum Answer {
     Label(Column, Target),
-    /// Its number, from 0.
+    /// The number of the line, from 0, in a test file.
     Index(Column),
 }
 
 impl Format {
     const fn labelled(row: &Row) -> Self {
-        // The official QQP files have a few lines that break off; every published loader leaves them out.
-        let broken = matches!(row.task, Task::Qqp);
+        // The official QQP files have a few truncated lines, which every published loader leaves out.
+        let skips_truncated = matches!(row.task, Task::Qqp);
         Self {
             header: row.header,
             first: row.first,
             second: row.second,
-            last: Last::Label(row.label, row.target),
-            broken,
+            answer: Answer::Label(row.label, row.target),
+            skips_truncated,
         }
     }
 
-    /// The columns of texts have the names that they have in train; CoLA's, which has no names there, is `sentence`.
+    /// The columns of the texts have the same names as in the training file. CoLA's training file has no names; in its
+    /// test file the column is called `sentence`.
     const fn test(row: &Row, set: &TestSet) -> Self {
         let first = match row.first {
             Column::At(_) => Column::Named("sentence"),
             named => named,
         };
-        Self { header: true, first, second: row.second, last: Last::Index(Column::Named(set.index)), broken: false }
+        let answer = Answer::Index(Column::Named(set.index));
+        Self { header: true, first, second: row.second, answer, skips_truncated: false }
     }
 }
 
@@ -154,7 +156,7 @@ impl Part {
         for (line, number) in lines {
             let fields: Vec<&str> = text(path, line, number)?.split('\t').collect();
             if fields.len() != layout.columns {
-                if format.broken && fields.len() < layout.columns {
+                if format.skips_truncated && fields.len() < layout.columns {
                     part.skipped += 1;
                     continue;
                 }
@@ -165,12 +167,12 @@ impl Part {
                     expected: layout.columns,
                 });
             }
-            let label = match format.last {
-                Last::Label(_, target) => label(path, number, target, fields[layout.last])?,
-                Last::Index(_) => {
+            let label = match format.answer {
+                Answer::Label(_, target) => label(path, number, target, fields[layout.answer])?,
+                Answer::Index(_) => {
                     let index = part.examples.len();
-                    if fields[layout.last].parse() != Ok(index) {
-                        let found = fields[layout.last].to_owned();
+                    if fields[layout.answer].parse() != Ok(index) {
+                        let found = fields[layout.answer].to_owned();
                         return Err(DataError::Index { path: path.into(), line: number, found, expected: index });
                     }
                     0.0
@@ -185,13 +187,13 @@ impl Part {
     }
 }
 
-/// Where the fields of a task stand in the lines of one file.
+/// The indexes of a format's columns in the lines of one file.
 struct Layout {
+    /// Number of columns in a line.
     columns: usize,
     first: usize,
     second: Option<usize>,
-    /// Of the label or the number.
-    last: usize,
+    answer: usize,
 }
 
 impl Layout {
@@ -206,28 +208,28 @@ impl Layout {
         })
     }
 
-    /// Such a file has as many columns as the last of them that is read asks for.
+    /// The layout of a file without header. It ends with the last column that is read.
     fn without_header(path: &Path, format: &Format) -> Result<Self, DataError> {
-        let place = |column| match column {
+        let index = |column| match column {
             Column::At(at) => Ok(at),
             Column::Named(name) => Err(DataError::MissingColumn { path: path.into(), column: name, found: Vec::new() }),
         };
-        let mut layout = Self::new(format, 0, place)?;
-        layout.columns = 1 + layout.first.max(layout.last).max(layout.second.unwrap_or(0));
+        let mut layout = Self::new(format, 0, index)?;
+        layout.columns = 1 + layout.first.max(layout.answer).max(layout.second.unwrap_or(0));
         Ok(layout)
     }
 
     fn new(
         format: &Format,
         columns: usize,
-        place: impl Fn(Column) -> Result<usize, DataError>,
+        index: impl Fn(Column) -> Result<usize, DataError>,
     ) -> Result<Self, DataError> {
-        let (Last::Label(last, _) | Last::Index(last)) = format.last;
+        let (Answer::Label(answer, _) | Answer::Index(answer)) = format.answer;
         Ok(Self {
             columns,
-            first: place(format.first)?,
-            second: format.second.map(&place).transpose()?,
-            last: place(last)?,
+            first: index(format.first)?,
+            second: format.second.map(&index).transpose()?,
+            answer: index(answer)?,
         })
     }
 }
@@ -276,13 +278,13 @@ fn example(
     Ok(Example { ids, second, label })
 }
 
-/// How many tokens of a pair stay, when `room` is all there is: one at a time goes from the longer half, from the
-/// second where both are equal.
+/// Number of tokens that remain of each half of a pair when there is `room` for so many. Tokens are removed from the
+/// longer half, one at a time; from the second half if both have the same length.
 fn truncated(first: usize, second: usize, room: usize) -> (usize, usize) {
     if first + second <= room {
         return (first, second);
     }
-    // Taking from the longer half alone ends either with room left for all of the shorter, or with two equal halves.
+    // Removing from the longer half ends with the shorter half complete, or with two halves of equal length.
     let half = room / 2;
     match (first <= half, second <= half) {
         (true, _) => (first, room - first),
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_byte_order_mark_carriage_returns_and_a_missing_last_newline_are_read_as_they_are_meant() {
+    fn quotes_a_byte_order_mark_carriage_returns_and_a_missing_last_newline_are_accepted() {
         let quoted = "\u{feff}Quality\t#1 String\t#2 String\r\n0\t\"the cat\tsat \"the\" dog\r\n1\t\"\t\"\"";
         let glue = read(Task::Mrpc, quoted.as_bytes()).unwrap();
         assert_eq!(glue.train.iter().map(|e| e.label).collect::<Vec<_>>(), [0.0, 1.0]);
@@ -369,17 +371,17 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_numbers_in_their_range() {
+    fn scores_outside_their_range_are_refused() {
         let line = |score: &str| format!("sentence1\tsentence2\tscore\nthe cat\tthe dog\t{score}\n");
         assert_eq!(read(Task::StsB, line("3.75").as_bytes()).unwrap().train[0].label, 3.75);
         for bad in ["5.1", "-0.1", "nan", "inf", "", "four"] {
             let message = message(Task::StsB, line(bad).as_bytes());
-            assert_eq!(message, format!("/train.tsv, line 2: the score {bad:?} is no number from 0 to 5"));
+            assert_eq!(message, format!("/train.tsv, line 2: the score {bad:?} is not a number from 0 to 5"));
         }
     }
 
     #[test]
-    fn every_fault_is_named_with_its_file_and_line() {
+    fn every_error_names_its_file_and_line() {
         assert_eq!(
             message(Task::Rte, b"index\tsentence1\tlabel\n"),
             r#"/train.tsv: no column "sentence2"; the header has "index", "sentence1", "label""#
@@ -387,19 +389,19 @@ mod tests {
         let rte = |lines: &[u8]| message(Task::Rte, &[b"index\tsentence1\tsentence2\tlabel\n", lines].concat());
         assert_eq!(
             rte(b"0\ta\tb\tentailment\n1\ta\tentailment\n"),
-            "/train.tsv, line 3: 3 columns, where 4 are expected"
+            "/train.tsv, line 3: 3 columns, but 4 are expected"
         );
-        assert_eq!(rte(b"0\ta\tb\tc\tentailment\n"), "/train.tsv, line 2: 5 columns, where 4 are expected");
-        assert_eq!(rte(b"0\ta\tb\tentailment\n\n"), "/train.tsv, line 3: 1 columns, where 4 are expected");
+        assert_eq!(rte(b"0\ta\tb\tc\tentailment\n"), "/train.tsv, line 2: 5 columns, but 4 are expected");
+        assert_eq!(rte(b"0\ta\tb\tentailment\n\n"), "/train.tsv, line 3: 1 columns, but 4 are expected");
         assert_eq!(rte(b"0\ta\t\xc3\x28\tentailment\n"), "/train.tsv, line 2: not UTF-8");
         assert_eq!(
             rte(b"0\ta\tb\tneutral\n"),
             r#"/train.tsv, line 2: unknown label "neutral"; allowed are "entailment", "not_entailment""#
         );
-        assert_eq!(rte(b""), "/train.tsv: no examples in it");
+        assert_eq!(rte(b""), "/train.tsv: there are no examples in it");
         for empty in [&b""[..], b"\xef\xbb\xbf"] {
-            assert_eq!(message(Task::Rte, empty), "/train.tsv: no examples in it");
-            assert_eq!(message(Task::Cola, empty), "/train.tsv: no examples in it");
+            assert_eq!(message(Task::Rte, empty), "/train.tsv: there are no examples in it");
+            assert_eq!(message(Task::Cola, empty), "/train.tsv: there are no examples in it");
         }
         let folder = folder(Task::Rte, good(Task::Rte));
         fs::remove_file(folder.path().join("RTE/dev.tsv")).unwrap();
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_lines_of_qqp_are_left_out_and_counted() {
+    fn truncated_lines_of_qqp_are_left_out_and_counted() {
         let glue = read(Task::Qqp, b"id\tquestion1\tquestion2\tis_duplicate\n0\tthe cat\n1\tthe\tdog\t1\n").unwrap();
         assert_eq!((glue.train.len(), glue.skipped), (1, 1));
     }
@@ -482,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn the_official_test_files_have_as_many_lines_as_the_server_wants_answers() {
+    fn the_official_test_files_have_one_line_for_each_answer_that_the_server_expects() {
         let Some((data, vocabulary)) = real() else { return };
         let mut found = Vec::new();
         for row in Task::rows() {
@@ -491,7 +493,7 @@ mod tests {
                 found.push(set.answers);
             }
         }
-        // QQP's and MNLI's own are not among the data.
+        // The test files of QQP and MNLI are not part of the data.
         assert_eq!(
             found,
             ["CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "AX.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv"]

@@ -1,11 +1,11 @@
-//! Images as sequences, with what is to be predicted of them.
+//! Images as sequences with labels.
 
 use images::ImageSet;
 use recipe::ImageShape;
 
 use super::pretrain_batch::{PatchBatch, PixelBatch, PretrainBatch};
 
-/// The images of `set` at `rows` as `rule` has them learned. All images have this `shape`.
+/// A batch of the images of `set` at `rows`, in the form that `rule` learns from. All images have this `shape`.
 pub fn batch(
     set: &ImageSet,
     shape: ImageShape,
@@ -37,8 +37,8 @@ pub fn batch(
     }
 }
 
-/// Appends the patches of an image `[height, width, channels]`, row by row, each as `[channels, patch, patch]`, the order of
-/// a convolution's weights. Intensities become numbers from -1 to 1.
+/// Appends the patches of an image `[height, width, channels]`, row by row. Each is `[channels, patch, patch]`, the
+/// order of a convolution's weights. Intensities become numbers from -1 to 1.
 fn push_patches(patches: &mut Vec<f32>, values: &[u8], shape: ImageShape, patch: usize) {
     let [height, width, channels] = [shape.height, shape.width, shape.channels].map(|size| size as usize);
     for top in (0..height).step_by(patch) {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_has_its_channels_one_after_the_other() {
+    fn a_patch_lists_its_channels_one_after_the_other() {
         // Two by four pixels of two channels: channel 0 counts from 0, channel 1 from 100.
         let values: Vec<u8> = (0..8).flat_map(|pixel| [pixel, 100 + pixel]).collect();
         let mut patches = Vec::new();

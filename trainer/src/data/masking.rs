@@ -1,6 +1,6 @@
-//! Which sequences form a step's batch, and which of their tokens the model has to restore.
+//! Chooses the sequences of a step's batch, and masks the tokens that the model has to restore.
 //!
-//! Everything is a function of (seed, step), so that a resumed or replayed step sees the same numbers.
+//! Everything is a function of (seed, step), so that a resumed or replayed step gets the same batch.
 
 use std::ops::Range;
 
@@ -12,50 +12,50 @@ use super::pretrain_batch::{MaskedBatch, PairBatch, PretrainBatch};
 use super::tokens::Sequences;
 use super::vocabulary::Vocabulary;
 
-/// Validation is masked alike in every trial, whatever its seeds.
+/// Validation texts are masked with the same draws in every trial.
 const VALIDATION_SEED: u64 = 0x76_616c_6964;
 
-/// How sequences are turned into a batch.
+/// How texts are masked.
 #[derive(Debug, Clone, Copy)]
 pub struct Masking<'a> {
     pub vocabulary: &'a Vocabulary,
-    /// Share of the ordinary tokens that are to be restored.
+    /// Share of the ordinary tokens that are selected, to be restored by the model.
     pub rate: f64,
-    /// Of these, so many become `[MASK]`, so many a random token; the rest stay.
+    /// Share of the selected tokens that become `[MASK]`.
     pub mask: f64,
+    /// Share of the selected tokens that become a random token. The rest stay unchanged.
     pub random: f64,
-    /// Whether sequences are made into pairs.
+    /// True if sequences are made into pairs of texts.
     pub pairs: bool,
 }
 
 impl<'a> Masking<'a> {
-    /// As `objective` has it at `rate`.
+    /// The masking of `objective`, at this `rate`.
     pub fn new(objective: &Mlm, rate: f64, vocabulary: &'a Vocabulary) -> Self {
         Self { vocabulary, rate, mask: objective.mask, random: objective.random, pairs: objective.next_sentence }
     }
 }
 
-/// The order in which a run reads its sequences: one permutation per epoch, each sequence once an epoch.
-///
-/// Holds the permutation of the last epoch that it was asked about; that is a cache and no state.
+/// The order in which a run reads its sequences: one permutation per epoch, each sequence once per epoch.
 #[derive(Debug)]
 pub struct Order {
     seed: u64,
     sequences: u32,
-    epoch: Option<(u64, Vec<u32>)>,
+    /// The last epoch that was looked up, with its permutation. It is only a cache: a function of the epoch.
+    latest: Option<(u64, Vec<u32>)>,
 }
 
 impl Order {
     /// `seed` is the trial's data seed.
     ///
     /// # Panics
-    /// When `sequences` is 0.
+    /// If `sequences` is 0.
     pub fn new(seed: u64, sequences: u32) -> Self {
         assert!(sequences > 0, "an order needs at least one sequence");
-        Self { seed, sequences, epoch: None }
+        Self { seed, sequences, latest: None }
     }
 
-    /// The `batch` sequences of `step` (from 0). A batch may reach over the end of an epoch.
+    /// The `batch` sequences of `step` (from 0). A batch may extend over the end of an epoch.
     pub fn batch_rows(&mut self, batch: u32, step: u64) -> Vec<u32> {
         let sequences = u64::from(self.sequences);
         let first = step * u64::from(batch);
@@ -66,13 +66,13 @@ impl Order {
     fn permutation(&mut self, epoch: u64) -> &[u32] {
         let (seed, sequences) = (self.seed, self.sequences as usize);
         let drawn = || (epoch, permutation(&mut generator(seed, Purpose::Shuffle, epoch, 0), sequences));
-        let cached = self.epoch.take().filter(|(held, _)| *held == epoch);
-        &self.epoch.insert(cached.unwrap_or_else(drawn)).1
+        let cached = self.latest.take().filter(|(latest, _)| *latest == epoch);
+        &self.latest.insert(cached.unwrap_or_else(drawn)).1
     }
 }
 
-/// A micro-batch of the training batch of `step`: its `rows`, the first of which is number `place` of the whole batch. `seed`
-/// is the trial's data seed.
+/// A micro-batch of the training batch of `step`: its `rows`, the first of which is number `place` of the whole batch.
+/// `seed` is the trial's data seed.
 pub fn masked_batch(
     sequences: &Sequences,
     rows: &[u32],
@@ -85,8 +85,8 @@ pub fn masked_batch(
     batch(sequences, (place as u64..).zip(rows).map(draws), masking)
 }
 
-/// A batch of held-out sequences. The masked tokens depend on the sequence alone: they are the same at every step, in every
-/// trial and for every batch size.
+/// A batch of held-out sequences. The masked tokens depend on the sequence alone: they are the same at every step, in
+/// every trial and for every batch size.
 pub fn validation_batch(sequences: &Sequences, rows: Range<usize>, masking: &Masking<'_>) -> PretrainBatch {
     let draws = |row| (row, generator(VALIDATION_SEED, Purpose::Mask, 0, row as u64));
     batch(sequences, rows.map(draws), masking)
@@ -109,8 +109,8 @@ fn batch(
     }
 }
 
-/// Tokens to restore in a sequence of `length` ids, two of which are its `[CLS]` and last `[SEP]`. The same for every
-/// sequence, so that the head's shapes do not change from step to step.
+/// Number of tokens to select in a sequence of `length` ids, two of which are `[CLS]` and the last `[SEP]`. It is the
+/// same for every sequence, so that the shapes in the head do not change from step to step.
 pub fn masked_per_sequence(length: usize, rate: f64) -> usize {
     ((rate * length.saturating_sub(2) as f64).round() as usize).max(1)
 }
@@ -156,24 +156,24 @@ impl MaskedBatch {
     }
 }
 
-/// Tokens of the first segment of a pair, `[CLS]` and its `[SEP]` included.
+/// Number of tokens in the first segment of a pair, `[CLS]` and its `[SEP]` included.
 const fn first_segment(length: usize) -> usize {
     (length - 3) / 2 + 2
 }
 
-/// `[CLS] A [SEP] B [SEP]` out of two packed sequences of one length: the first half of one, and of the other what would
-/// follow it. The last token of the text makes room for the separator.
+/// Makes `[CLS] A [SEP] B [SEP]` from two packed sequences of the same length. A is the first half of `first`; B is
+/// taken from `second`, from the place where A ends. The last token of `second` makes room for the separator.
 fn pair(mut first: Vec<i64>, second: impl Iterator<Item = i64>, separator: i64) -> Vec<i64> {
     let (length, segment) = (first.len(), first_segment(first.len()));
     first.truncate(segment - 1);
     first.push(separator);
-    // A holds all up to here, so B begins with the token after it.
+    // B begins where A ends, so that it continues A if both sequences are the same.
     first.extend(second.skip(segment - 1).take(length - segment - 1));
     first.push(separator);
     first
 }
 
-/// Another row, each alike; the same where there is no other.
+/// A row other than `row`, each with the same probability; `row` itself if there is no other.
 fn another(row: usize, rows: usize, draws: &mut ChaCha8Rng) -> usize {
     if rows < 2 {
         return row;
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::data::vocabulary::tests::small;
 
-    /// A sequence with a separator inside and an unknown word: seven ordinary tokens repeated up to `length`.
+    /// Seven ordinary tokens repeated up to `length`, with a separator and an unknown word inside.
     fn sequence(length: usize) -> Vec<i64> {
         let vocabulary = small();
         let inside = (0..length - 2).map(|at| match at {
@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_count_is_fixed_the_specials_stay_and_the_labels_restore_the_text(
+        fn masking_selects_a_fixed_number_leaves_special_tokens_and_can_be_undone_with_the_labels(
             length in 8usize..200, rate in 0.01f64..0.6, seed: u64, step in 0u64..1 << 40,
         ) {
             let objective = Mlm { rate, ..Mlm::default() };
@@ -238,7 +238,7 @@ mod tests {
                 epoch.sort_unstable();
                 prop_assert!(epoch.into_iter().eq(0..sequences));
             }
-            // Any step alone, in any order, gives what the run in order gave.
+            // A single step, in any order, gives the same rows as the run in order.
             for step in (0..steps).rev() {
                 let first = (step * u64::from(batch)) as usize;
                 let expected = &read[first..first + batch as usize];
@@ -249,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn epochs_and_seeds_differ_in_their_order() {
+    fn each_epoch_and_each_seed_has_its_own_order() {
         let rows = |seed, step| Order::new(seed, 100).batch_rows(100, step);
         assert_ne!(rows(1, 0), rows(1, 1));
         assert_ne!(rows(1, 0), rows(2, 0));
     }
 
-    /// Binomial counts within five standard deviations, over all positions and the three ways to mask.
+    /// Over all positions and the three ways to mask, the counts are within five standard deviations of a binomial.
     #[test]
-    fn the_shares_are_those_of_the_objective() {
+    fn tokens_are_masked_in_the_shares_of_the_objective() {
         const STEPS: u64 = 20_000;
         let (length, vocabulary, objective) = (42, small(), Mlm::default());
         let original = sequence(length);
@@ -281,7 +281,7 @@ mod tests {
             assert!((count as f64 - expected).abs() < 5.0 * spread, "{count} of {trials}, expected {expected}");
         };
         let total = STEPS * per_sequence as u64;
-        // A random token is the original one in one case of their number.
+        // A random token equals the original one with probability 1 / number of ordinary tokens.
         let same = 0.1 / f64::from(vocabulary.size() - 5);
         near(mask, total, 0.8);
         near(random, total, 0.1 - same);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_without_words_is_left_alone() {
+    fn a_sequence_without_ordinary_tokens_stays_unchanged() {
         let vocabulary = small();
         let mut batch = MaskedBatch::default();
         let ids = [vocabulary.cls(), vocabulary.unknown(), vocabulary.sep()].map(i64::from);
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_two_halves_with_a_separator_each() {
-        // [CLS] 1 2 3 4 5 6 7 [SEP] and [CLS] 11 .. 17 [SEP], of nine ids.
+        // [CLS] 1 2 3 4 5 6 7 [SEP] and [CLS] 11 .. 17 [SEP] have nine ids each.
         let text = |from: i64| std::iter::once(0).chain(from..from + 7).chain([99]).collect::<Vec<i64>>();
         assert_eq!(first_segment(9), 5);
         assert_eq!(pair(text(1), text(1).into_iter(), 99), [0, 1, 2, 3, 99, 4, 5, 6, 99]);
@@ -319,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn another_row_is_another(row in 0usize..50, more in 1usize..50, seed: u64) {
+        fn another_row_is_never_the_row_itself(row in 0usize..50, more in 1usize..50, seed: u64) {
             let other = another(row, row + 1 + more, &mut generator(seed, Purpose::Mask, 0, 0));
             prop_assert!(other != row && other < row + 1 + more);
         }

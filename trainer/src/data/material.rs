@@ -1,4 +1,4 @@
-//! What a pre-training learns from, text or images, and the batches that both become.
+//! The material of a pre-training, text or images, and the batches made from it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use super::pretrain_batch::PretrainBatch;
 use super::tokens::Shards;
 use super::vocabulary::Vocabulary;
 
-/// What is learned from.
 #[derive(Debug, Clone)]
 pub enum Material {
     Text(Arc<Shards>),
@@ -26,7 +25,7 @@ impl From<Arc<Shards>> for Material {
 }
 
 impl Material {
-    /// Sequences in the training part.
+    /// Number of sequences in the training part.
     pub fn train_sequences(&self) -> usize {
         match self {
             Self::Text(shards) => shards.train.sequences(),
@@ -34,7 +33,7 @@ impl Material {
         }
     }
 
-    /// Sequences in the validation part.
+    /// Number of sequences in the validation part.
     pub fn valid_sequences(&self) -> usize {
         match self {
             Self::Text(shards) => shards.valid.sequences(),
@@ -42,8 +41,8 @@ impl Material {
         }
     }
 
-    /// A part of the training batch of `step`: its `rows`, of which the first stands at `place` in the whole batch. What is
-    /// masked of text, by `masking` and its `rate`, is drawn from the trial's data `seed`.
+    /// A micro-batch of the training batch of `step`: its `rows`, the first of which is number `place` of the whole
+    /// batch. Text is masked with the rates in `masking`, and draws from the trial's data `seed`.
     pub fn micro_batch(&self, masking: &Mlm, rows: &[u32], place: usize, seed: u64, step: u64) -> PretrainBatch {
         match self {
             Self::Text(shards) => {
@@ -56,7 +55,8 @@ impl Material {
         }
     }
 
-    /// Held-out sequences; of text, masked as in BERT whatever the recipe's own rates, so that losses can be compared.
+    /// A batch of held-out sequences. Text is masked with BERT's rates instead of the recipe's, so that losses can be
+    /// compared.
     pub fn held_out(&self, recipe: &Pretrain, rows: Range<usize>) -> PretrainBatch {
         match self {
             Self::Text(shards) => {
@@ -70,7 +70,7 @@ impl Material {
         }
     }
 
-    /// Of text.
+    /// None for images.
     pub fn vocabulary(&self) -> Option<&Vocabulary> {
         match self {
             Self::Text(shards) => Some(&shards.vocabulary),

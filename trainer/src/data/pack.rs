@@ -1,9 +1,9 @@
-//! Documents laid end to end into sequences of one length, with no padding.
+//! Packs documents end to end into sequences of one length, without padding.
 
 use super::vocabulary::Vocabulary;
 
-/// Cuts a stream of documents into sequences `[CLS] tokens ... [SEP]` of exactly `length` ids. A `[SEP]` also stands
-/// between two documents that meet inside a sequence. What does not fill the last sequence is left over.
+/// Cuts a stream of documents into sequences `[CLS] tokens ... [SEP]` of exactly `length` ids. Another `[SEP]`
+/// separates two documents inside a sequence. Tokens that do not fill the last sequence are dropped.
 #[derive(Debug)]
 pub(super) struct Packer {
     sep: u32,
@@ -17,7 +17,7 @@ impl Packer {
         Self { sep: vocabulary.sep(), length: length.max(3) as usize, sequence: vec![vocabulary.cls()] }
     }
 
-    /// Adds one document; `full` gets each sequence that it completes.
+    /// Adds one document and calls `full` with each sequence that it completes.
     pub(super) fn push<E>(&mut self, document: &[u32], mut full: impl FnMut(&[u32]) -> Result<(), E>) -> Result<(), E> {
         if document.is_empty() {
             return Ok(());
@@ -74,7 +74,7 @@ mod tests {
             packed(&[vec![11, 12, 13], vec![], vec![14, 15, 16, 17, 18, 19], vec![20]], 7),
             [[cls, 11, 12, 13, sep, 14, sep], [cls, 15, 16, 17, 18, 19, sep]]
         );
-        // The separator takes the last place: the next document opens a sequence.
+        // The separator takes the last place, so the next document begins a new sequence.
         assert_eq!(packed(&[vec![11, 12, 13, 14], vec![15]], 7), [[cls, 11, 12, 13, 14, sep, sep]]);
         // A document that ends with its sequence leaves no separator behind.
         assert_eq!(
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_token_is_lost_but_in_the_tail(
+        fn only_tokens_of_the_last_incomplete_sequence_are_lost(
             lengths in prop::collection::vec(0usize..50, 0..30), length in 3u32..40,
         ) {
             let (cls, sep) = (small().cls(), small().sep());
@@ -101,7 +101,7 @@ mod tests {
             let kept: Vec<u32> = sequences.concat().into_iter().filter(|&id| id >= 100).collect();
             prop_assert_eq!(&kept[..], &tokens[..kept.len()]);
             prop_assert!(tokens.len() - kept.len() < length as usize - 2, "the tail would have filled a sequence");
-            // Between two neighbours in a sequence stands a separator exactly where a document ends.
+            // Two neighbours without a separator between them belong to the same document.
             let ends: Vec<u32> = documents.iter().filter_map(|document| document.last().copied()).collect();
             for pair in sequences.iter().flat_map(|sequence| sequence[1..].windows(2)) {
                 if pair[0] >= 100 && pair[1] >= 100 {

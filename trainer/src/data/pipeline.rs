@@ -1,4 +1,4 @@
-//! Documents through all cores and out again in order.
+//! Processes documents on all cores and returns the results in order.
 
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -7,13 +7,14 @@ use std::thread;
 use super::DataError;
 use super::corpus::{Document, Documents};
 
-/// Text in one piece of work: some tens of milliseconds of it, so that threads meet seldom and progress is smooth.
+/// Bytes of text in one batch. A batch takes some tens of milliseconds, so that threads rarely wait for each other and
+/// progress is smooth.
 const BATCH_BYTES: usize = 1 << 20;
-/// Batches that wait in front of and behind each worker.
+/// Number of batches that may wait before and after each worker.
 const WAITING: usize = 2;
 
-/// Runs `work` on batches of `documents` on every core and hands the results to `consume` in the order of the
-/// documents. One thread reads and decompresses; `worker` makes the state of each of the others. The first error ends
+/// Runs a function on batches of `documents` on every core, and calls `consume` with the results in the order of the
+/// documents. One thread reads and decompresses; `worker` makes the function of each other thread. The first error ends
 /// everything.
 pub(super) fn in_order<T, W>(
     documents: Documents,
@@ -36,12 +37,12 @@ where
             scope.spawn(move || apply(worker(), batch_out, result_in));
         }
         let reader = scope.spawn(move || deal(documents, &batches));
-        // Batch n went to worker n modulo their number, so asking round gives the results in order. A channel that has
-        // closed belongs to the first worker without a batch: there is nothing behind it.
+        // Batch n went to worker n modulo the number of workers, so receiving from them in turn gives the results in
+        // order. A closed channel belongs to the first worker without a batch: no results follow.
         for result in results.iter().cycle().map_while(|worker| worker.recv().ok()) {
             consume(result?)?;
         }
-        // Ends the workers, and so the reader, where it is not at the end already.
+        // This ends the workers, and thereby the reader if it is still reading.
         drop(results);
         match reader.join() {
             Ok(read) => read,
@@ -62,7 +63,7 @@ fn apply<T>(
     }
 }
 
-/// Deals the documents out to the workers in turn. A closed channel means that the result is no longer wanted.
+/// Sends batches of documents to the workers in turn. A closed channel means that no more results are needed.
 fn deal(mut documents: Documents, workers: &[SyncSender<Vec<Document>>]) -> Result<(), DataError> {
     for worker in workers.iter().cycle() {
         let (mut batch, mut bytes) = (Vec::new(), 0);

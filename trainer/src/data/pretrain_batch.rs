@@ -24,8 +24,8 @@ pub struct PairBatch {
 /// Images as patches.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PatchBatch {
-    /// Intensities from -1 to 1 of all patches, `[batch * (length - 1) * D]` for patches of D values. The class token, which
-    /// comes first in each sequence, has none.
+    /// Intensities from -1 to 1 of all patches, `[batch * (length - 1) * D]` for patches of D values. The class token,
+    /// which comes first in each sequence, has none.
     pub values: Vec<f32>,
     /// Class of each image, `[batch]`.
     pub classes: Vec<i64>,
@@ -34,7 +34,7 @@ pub struct PatchBatch {
 /// Images as sequences of intensities.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PixelBatch {
-    /// The start token and all levels of the image but the last, `[batch * length]`.
+    /// The start token, then all levels of the image except the last, `[batch * length]`.
     pub ids: Vec<i64>,
     /// The level to predict at each token, `[batch * length]`.
     pub levels: Vec<i64>,

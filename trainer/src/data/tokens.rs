@@ -1,15 +1,16 @@
 //! Token shards: a corpus as packed sequences of ids on disk, built once and shared by every trial that needs them.
 //!
-//! A cache entry is a folder named by the digest of all that it depends on:
+//! A cache entry is a folder named by the digest of everything that it depends on:
 //!
-//!     tokens-<digest>/index.json   what it was made of; size and sha256 of the other files
+//!     tokens-<digest>/index.json   its inputs; size and sha256 of the other files
 //!                     vocab.txt    the vocabulary, given or trained
 //!                     train.ids    sequences of `length` ids, little-endian, 2 or 4 bytes each
 //!                     valid.ids    the same for the held-out documents
 //!
-//! An entry appears by a rename and is never changed, so a mapped file stays as it was. Opening it reads every byte and
-//! compares the digests: that takes about a second per gigabyte, a run reads these bytes anyway, and a flipped bit ends
-//! in a rebuild instead of a wrong result. A damaged entry is no failure: it is only a cache, and the corpus is there.
+//! An entry is created by a rename and never changed, so a mapped file stays valid. Opening an entry reads every byte
+//! and compares the digests. This takes about a second per gigabyte, a run reads these bytes anyway, and a flipped bit
+//! leads to a rebuild instead of a wrong result. A damaged entry is not a failure, because it can be built again from
+//! the corpus.
 
 mod build;
 mod shard;
@@ -28,14 +29,14 @@ use super::vocabulary::Vocabulary;
 pub use shard::Sequences;
 use shard::Shard;
 
-/// Changes whenever equal inputs would give other ids or another layout.
+/// Version of the entries. It changes whenever equal inputs would give other ids or another layout.
 const FORMAT: &str = "lamina tokens 1";
 const LOCK_POLL: Duration = Duration::from_millis(250);
 
-/// What is being done, how far it is, and of how much: in bytes of the stored corpus; 0 of 0 where that is not known.
+/// Called with (name of the work, bytes done, total bytes of the stored corpus); both are 0 if they are unknown.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 
-/// Where the vocabulary comes from.
+/// The origin of the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VocabularySource {
     /// A `vocab.txt`.
@@ -48,12 +49,12 @@ pub enum VocabularySource {
 #[derive(Debug)]
 pub struct Shards {
     pub train: Sequences,
-    /// Of the held-out documents.
+    /// Sequences of the held-out documents.
     pub valid: Sequences,
     pub vocabulary: Vocabulary,
 }
 
-/// `index.json`.
+/// The content of `index.json`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
@@ -64,7 +65,7 @@ struct Index {
     valid: Shard,
 }
 
-/// All that the content of an entry depends on.
+/// Everything that the content of an entry depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Origin {
@@ -77,22 +78,22 @@ struct Origin {
     length: u32,
 }
 
-/// A vocabulary, or what it takes to make one.
+/// A vocabulary that was read, or the size of one that is still to be trained.
 enum Pieces {
     Given(Box<Vocabulary>),
     Trained { size: u32 },
 }
 
-/// Why an entry is not used.
+/// Why an entry cannot be used.
 enum Unusable {
     Missing,
     Damaged(String),
 }
 
 impl Shards {
-    /// Opens the shards of `corpus` in the folder `cache`, and builds them first where there are none: documents split
-    /// into a training and a validation part (share `held_out`), turned into ids by `source` and packed into sequences
-    /// of `length` ids. Two builders of one entry wait for each other.
+    /// Opens the shards of `corpus` in the folder `cache`, and builds them if there are none: the documents are split
+    /// into a training and a validation part (share `held_out`), tokenised with the vocabulary of `source`, and packed
+    /// into sequences of `length` ids. Two processes that build the same entry wait for each other.
     pub fn build_or_open(
         corpus: &Path,
         source: &VocabularySource,
@@ -126,12 +127,12 @@ impl Shards {
         match Self::open(&entry, &origin) {
             Ok(shards) => return Ok(shards),
             Err(Unusable::Missing) => {}
-            Err(Unusable::Damaged(why)) => eprintln!("{}: {why}; building these tokens again", entry.display()),
+            Err(Unusable::Damaged(why)) => eprintln!("{}: {why}; this cache entry is built again", entry.display()),
         }
         build::build(&corpus, pieces, &origin, &entry, progress)?;
         Self::open(&entry, &origin).map_err(|unusable| {
             let why = match unusable {
-                Unusable::Missing => "it vanished after it was built".into(),
+                Unusable::Missing => "it was removed right after it was built".into(),
                 Unusable::Damaged(why) => why,
             };
             DataError::Io { path: entry.clone(), source: std::io::Error::other(why) }
@@ -148,11 +149,11 @@ impl Shards {
         };
         let index: Index = serde_json::from_slice(&index).map_err(|e| Unusable::Damaged(format!("index.json: {e}")))?;
         if index.origin != *origin {
-            return Err(Unusable::Damaged("index.json describes other data".into()));
+            return Err(Unusable::Damaged("index.json lists other inputs".into()));
         }
         let vocabulary = Vocabulary::read(&entry.join("vocab.txt")).map_err(|e| Unusable::Damaged(e.to_string()))?;
         if vocabulary.digest() != index.vocabulary {
-            return Err(Unusable::Damaged("vocab.txt does not have the digest that the index names".into()));
+            return Err(Unusable::Damaged("vocab.txt does not have the digest in index.json".into()));
         }
         let part = |name: &str, shard: &Shard| {
             Sequences::open(&entry.join(name), shard, origin.length)
@@ -172,14 +173,15 @@ impl Origin {
     }
 }
 
-/// Waits until this process alone may build the entry. The lock ends with the returned file, or with the process.
+/// Waits until only this process may build the entry. The lock ends when the returned file is closed or the process
+/// ends.
 fn lock(path: &Path, progress: Progress) -> Result<File, DataError> {
     let file = File::options().create(true).append(true).open(path).map_err(DataError::io(path))?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
-                // Polled, so that whoever watches sees that the process lives while another one builds.
+                // Polling instead of blocking reports progress, so that an agent sees that this process is alive.
                 progress("waiting for tokens", 0, 0);
                 thread::sleep(LOCK_POLL);
             }

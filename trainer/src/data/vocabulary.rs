@@ -1,8 +1,8 @@
-//! WordPiece: the vocabulary, and text to ids as uncased BERT does it.
+//! WordPiece: the vocabulary, and the tokenisation of uncased BERT.
 //!
-//! Text is cleaned, spaced around CJK characters, stripped of accents and lowercased, split at white space and
-//! punctuation, and each word cut into the longest pieces that the vocabulary has. A special token written out in the
-//! text is text: only Lamina itself places `[CLS]`, `[SEP]` and `[MASK]`.
+//! Text is cleaned, spaced around CJK characters, stripped of accents and lowercased, and split at white space and
+//! punctuation; each word is then cut into the longest pieces of the vocabulary. A special token that is written out in
+//! a text is ordinary text: only Lamina itself places `[CLS]`, `[SEP]` and `[MASK]`.
 
 mod train;
 
@@ -23,11 +23,11 @@ use tokenizers::{
 use super::DataError;
 pub(super) use train::{WordCounts, count_words, train};
 
-/// Never masked, never drawn as a replacement, and needed by every vocabulary.
+/// The tokens that every vocabulary must have. They are never masked and never drawn as a replacement.
 pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
-/// Words remembered per encoder (some 100 MB); running text has few others.
-const REMEMBERED_WORDS: usize = 1 << 20;
+/// Number of words that an encoder caches, about 100 MB. Ordinary text has few others.
+const CACHED_WORDS: usize = 1 << 20;
 
 /// A checked vocabulary.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads and checks a `vocab.txt`: one token a line; the line number from 0 is the id.
+    /// Reads and checks a `vocab.txt`: one token per line, whose id is the line number from 0.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let bytes = fs::read(path).map_err(DataError::io(path))?;
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -55,7 +55,7 @@ impl Vocabulary {
         Self::of_text(path, text)
     }
 
-    /// Checks the content of a `vocab.txt`; `path` only names it in errors.
+    /// Checks the content of a `vocab.txt`; `path` is for error messages only.
     pub(super) fn of_text(path: &Path, text: String) -> Result<Self, DataError> {
         let mut ids: AHashMap<String, u32> = AHashMap::new();
         for (token, id) in text.lines().zip(0u32..) {
@@ -80,12 +80,12 @@ impl Vocabulary {
         Ok(Self { text, digest, model, special, special_sorted, size })
     }
 
-    /// Number of tokens; ids are below it.
+    /// Number of tokens; every id is smaller.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// The content of its `vocab.txt`, byte for byte.
+    /// The content of `vocab.txt`, byte for byte.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -115,7 +115,7 @@ impl Vocabulary {
         self.special.contains(&id)
     }
 
-    /// A token drawn evenly from those that are not special; `[MASK]` where there is no other.
+    /// A token drawn uniformly from those that are not special; `[MASK]` if all are special.
     pub fn random_ordinary(&self, draws: &mut impl Rng) -> u32 {
         let ordinary = self.size - self.special.len() as u32;
         if ordinary == 0 {
@@ -126,18 +126,18 @@ impl Vocabulary {
         self.special_sorted.iter().fold(draw, |id, &special| if special <= id { id + 1 } else { id })
     }
 
-    /// An encoder with an empty memory. One per thread.
+    /// An encoder with an empty cache. Each thread needs its own.
     pub fn encoder(&self) -> Encoder<'_> {
-        Encoder { vocabulary: self, remembered: AHashMap::new(), arena: Vec::new() }
+        Encoder { vocabulary: self, cached: AHashMap::new(), arena: Vec::new() }
     }
 }
 
-/// Turns text into ids, and remembers the words that it has met: running text repeats itself, and a look-up is many
-/// times faster than normalising and searching pieces again.
+/// Turns text into ids, and caches the ids of each word: text repeats its words, and a look-up is many times faster
+/// than tokenising a word again.
 pub struct Encoder<'a> {
     vocabulary: &'a Vocabulary,
-    /// Start and end in `arena`.
-    remembered: AHashMap<Box<str>, (u32, u32)>,
+    /// Start and end of each word's ids in `arena`.
+    cached: AHashMap<Box<str>, (u32, u32)>,
     arena: Vec<u32>,
 }
 
@@ -156,7 +156,7 @@ impl<'a> Encoder<'a> {
     /// Appends the ids of `text`.
     pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), DataError> {
         for chunk in chunks(text) {
-            if let Some(&(start, end)) = self.remembered.get(chunk) {
+            if let Some(&(start, end)) = self.cached.get(chunk) {
                 ids.extend_from_slice(&self.arena[start as usize..end as usize]);
                 continue;
             }
@@ -165,18 +165,18 @@ impl<'a> Encoder<'a> {
                 let tokens = self.vocabulary.model.tokenize(&word).map_err(DataError::Tokenizer)?;
                 ids.extend(tokens.iter().map(|token| token.id));
             }
-            if self.remembered.len() < REMEMBERED_WORDS {
+            if self.cached.len() < CACHED_WORDS {
                 let from = self.arena.len() as u32;
                 self.arena.extend_from_slice(&ids[start..]);
-                self.remembered.insert(chunk.into(), (from, self.arena.len() as u32));
+                self.cached.insert(chunk.into(), (from, self.arena.len() as u32));
             }
         }
         Ok(())
     }
 }
 
-/// Splits at the white space that no later step looks across. Normalising and splitting a text chunk by chunk gives the
-/// same words as doing it at once; other control characters are *deleted* by cleaning, so they may not split.
+/// Splits a text at white space, so that tokenising each chunk gives the same words as tokenising the whole text. Other
+/// control characters do not split, because cleaning deletes them and thereby joins what is around them.
 fn chunks(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', '\n', '\t', '\r']).filter(|chunk| !chunk.is_empty())
 }
@@ -186,7 +186,7 @@ fn words(chunk: &str) -> Result<Vec<String>, DataError> {
     if chunk.is_ascii() { Ok(ascii_words(chunk)) } else { unicode_words(chunk) }
 }
 
-/// What the general way comes to for plain ASCII, which most text is, at a tenth of its cost.
+/// The same words as [`unicode_words`] for ASCII, which most text is, at a tenth of the cost.
 fn ascii_words(chunk: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();

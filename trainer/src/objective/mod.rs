@@ -42,12 +42,12 @@ pub trait Objective: Debug {
     /// What the encoder sees of a batch.
     fn input(&self, batch: &PretrainBatch) -> Input;
 
-    /// The loss of a micro-batch, a scalar with its graph. Over all micro-batches of a step it sums to the mean over the
-    /// batch. With a `tape`, the sublayers are recomputed in the backward pass.
+    /// The loss of a micro-batch, a scalar with its graph. Over all micro-batches of a step it sums to the mean over
+    /// the batch. With a `tape`, the sublayers are recomputed in the backward pass.
     fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor;
 
-    /// Means over held-out batches, without dropout. The headline is the loss in nats per masked token, per image, or per
-    /// intensity (a pixel, or one channel of it).
+    /// Means over held-out batches, without dropout. The headline is the loss in nats per masked token, per image, or
+    /// per intensity (a pixel, or one channel of it).
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation;
 }
 
@@ -85,7 +85,8 @@ pub struct MicroBatch {
 }
 
 impl MicroBatch {
-    /// Weight of each label in the mean over the batch. A batch has no labels if its sequences hold only special tokens.
+    /// Weight of each label in the mean over the batch. A batch has no labels if its sequences hold only special
+    /// tokens.
     fn per_label(&self) -> f64 {
         1.0 / self.labels.max(1) as f64
     }

@@ -1,5 +1,5 @@
-//! Replaced-token detection (ELECTRA, Clark et al. 2020): a small generator fills in the masked tokens, and the model detects
-//! which tokens were replaced.
+//! Replaced-token detection (ELECTRA, Clark et al. 2020): a small generator fills in the masked tokens, and the model
+//! detects which tokens were replaced.
 
 use recipe::seeds::{generator, uniform};
 use recipe::{Electra, Gate, Model, Purpose};
@@ -115,8 +115,8 @@ impl Objective for ReplacedTokens {
     }
 }
 
-/// One draw from the softmax of each row of `logits` `[M, V]`: `[M]`, int64. It inverts the cumulative probabilities, so that
-/// a row takes one random number.
+/// One draw from the softmax of each row of `logits` `[M, V]`: `[M]`, int64. It inverts the cumulative probabilities,
+/// so that a row takes one random number.
 pub(super) fn sample(logits: &Tensor, key: ReplacementKey) -> Tensor {
     let mut draws = generator(key.seed, Purpose::Replace, key.step, key.micro_batch);
     let draws: Vec<f32> = (0..logits.size()[0]).map(|_| uniform(&mut draws) as f32).collect();

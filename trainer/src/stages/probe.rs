@@ -83,9 +83,9 @@ fn probed(recipe: &Probe) -> Pretrain {
     Pretrain { validation_sequences: recipe.sequences, ..(*recipe.from).clone() }
 }
 
-/// Probes each block of the checkpoint at `step` on the held-out sequences in `training`, which holds its weights. If the
-/// model was still growing, only the blocks that it had are probed. `seed` draws the shuffled orders. After each measured
-/// loss, `progress` gets (losses measured, losses in total) and decides if the probe goes on.
+/// Probes each block of the checkpoint at `step` on the held-out sequences in `training`, which holds its weights. If
+/// the model was still growing, only the blocks that it had are probed. `seed` draws the shuffled orders. After each
+/// measured loss, `progress` gets (losses measured, losses in total) and decides if the probe goes on.
 ///
 /// # Errors
 /// Those of `progress`.
@@ -125,8 +125,8 @@ pub fn probe(
     }))
 }
 
-/// The orders of blocks whose losses are compared: all `count` blocks; all but one of them, for each; two neighbours swapped,
-/// for each pair; and random orders.
+/// The orders of blocks whose losses are compared: all `count` blocks; all but one of them, for each; two neighbours
+/// swapped, for each pair; and random orders.
 fn orders(count: usize, shuffles: u32, seed: u64) -> Vec<Vec<usize>> {
     let whole: Vec<usize> = (0..count).collect();
     let removed = (0..count).map(|block| whole.iter().copied().filter(|&other| other != block).collect());
@@ -142,8 +142,8 @@ fn orders(count: usize, shuffles: u32, seed: u64) -> Vec<Vec<usize>> {
     std::iter::once(whole.clone()).chain(removed).chain(swapped).chain(shuffled).collect()
 }
 
-/// Number of blocks that had been trained at `step`. With a budget in seconds, a step does not tell how far the model had
-/// grown: it counts as fully grown.
+/// Number of blocks that had been trained at `step`. With a budget in seconds, a step does not tell how far the model
+/// had grown: it counts as fully grown.
 fn blocks_trained(recipe: &Pretrain, step: u64) -> u32 {
     let blocks = recipe.model.blocks;
     let growth = recipe.growth.as_ref().zip(recipe.step_budget());

@@ -1,4 +1,5 @@
-//! Stage `timing`: the arms of a job interleaved on one device, so that a drift of the machine affects all of them alike.
+//! Stage `timing`: the arms of a job interleaved on one device, so that a drift of the machine affects all of them
+//! alike.
 
 use std::collections::BTreeMap;
 
@@ -71,8 +72,8 @@ fn materials(timing: &Timing, options: &Options, emitter: &mut Emitter) -> Resul
     Ok(materials)
 }
 
-/// Times the steps of each arm, in the order A B B A .... A turn begins with `timing.warmup_steps` untimed steps, in which
-/// memory is measured.
+/// Times the steps of each arm, in the order A B B A .... A turn begins with `timing.warmup_steps` untimed steps, in
+/// which memory is measured.
 fn time_arms(
     timing: &Timing,
     materials: &[Material],
@@ -139,9 +140,9 @@ impl TimedArm {
         Self { training, optimizer, turns: Vec::new(), by_open: BTreeMap::new(), memory: MemoryLog::default() }
     }
 
-    /// The place in the arm's schedule of the timed step `index`, counted over all turns. The timed steps are spread evenly:
-    /// step j of n takes gates and rates from step j T / n of a run with T steps. With a budget in seconds they are spread
-    /// over the shares of the budget.
+    /// The place in the arm's schedule of the timed step `index`, counted over all turns. The timed steps are spread
+    /// evenly: step j of n takes gates and rates from step j T / n of a run with T steps. With a budget in seconds they
+    /// are spread over the shares of the budget.
     fn moment(&self, index: u64, timing: &Timing) -> Moment {
         let count = u64::from(timing.rounds) * u64::from(timing.steps_per_turn);
         let steps = self.training.budget().steps;

@@ -1,4 +1,4 @@
-//! `lamina-trainer` as others meet it: a process with files, events and an exit status.
+//! Runs `lamina-trainer` as its users do: a process with files, events and an exit status.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -12,10 +12,10 @@ use recipe::seeds::{Purpose, below, generator};
 use recipe::{Event, Failure};
 use serde_json::{Value, json};
 
-/// Longest time without any event before a test gives up.
+/// A test fails if there is no event for this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A folder with a small generated corpus, GLUE files and recipes; gone when dropped. Images are up to the test.
+/// A temporary folder with a small generated corpus, GLUE files and recipes. A test writes its own images.
 pub(crate) struct Bench {
     root: tempfile::TempDir,
 }
@@ -35,7 +35,7 @@ impl Bench {
         self.root.path().join(name)
     }
 
-    /// Writes `spec` and gives `run` with it and the flags that its stage needs.
+    /// Writes `spec` to a file and returns the command that runs it, with the flags that its stage needs.
     pub(crate) fn command(&self, name: &str, out: &str, spec: &Value) -> Command {
         let recipe = self.path(&format!("{name}.json"));
         fs::write(&recipe, spec.to_string()).unwrap();
@@ -60,7 +60,7 @@ impl Bench {
     }
 }
 
-/// A pre-train recipe with dropout and layer drop on, small enough for a step of a few milliseconds.
+/// A pre-train recipe with dropout and layer drop, so small that a step takes a few milliseconds.
 pub(crate) fn pretrain(steps: u64) -> Value {
     json!({
         "stage": "pretrain",
@@ -91,19 +91,19 @@ pub(crate) fn finetune(from: Value, epochs: u32) -> Value {
     })
 }
 
-/// A pre-train recipe as another recipe holds it.
+/// A pre-train recipe in the form in which another recipe contains it.
 pub(crate) fn without_stage(mut recipe: Value) -> Value {
     recipe.as_object_mut().unwrap().remove("stage");
     recipe
 }
 
-/// `recipe` with what `change` says: null removes a field.
+/// `recipe` with the fields of `change`; null removes a field.
 pub(crate) fn changed(mut recipe: Value, change: &Value) -> Value {
     merge(&mut recipe, change);
     recipe
 }
 
-/// RFC 7396.
+/// Merges as in RFC 7396 (JSON Merge Patch).
 fn merge(target: &mut Value, change: &Value) {
     let (Value::Object(fields), Value::Object(changes)) = (&mut *target, change) else {
         *target = change.clone();
@@ -122,7 +122,7 @@ pub(crate) fn spec(recipe: Value) -> Value {
     json!({"recipe": recipe, "seeds": {"init": 1, "data": 2, "dropout": 3, "gate": 4, "head": 5}})
 }
 
-/// A trainer that runs, and what it has said.
+/// A running trainer and its events so far.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<Event>,
@@ -132,7 +132,7 @@ pub(crate) struct Running {
 /// A trainer that has ended.
 #[derive(Debug)]
 pub(crate) struct Exited {
-    /// `None` when a signal ended it.
+    /// The exit status; None if a signal ended it.
     pub(crate) code: Option<i32>,
     pub(crate) events: Vec<Event>,
     pub(crate) log: String,
@@ -142,12 +142,12 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (said, lines) = channel();
+        let (sender, lines) = channel();
         thread::spawn(move || {
             for line in stdout.lines() {
                 let line = line.unwrap();
                 let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                if said.send(event).is_err() {
+                if sender.send(event).is_err() {
                     return;
                 }
             }
@@ -155,7 +155,7 @@ impl Running {
         Self { child, lines, events: Vec::new() }
     }
 
-    /// Waits until an event is `wanted`; false when it ended without.
+    /// Waits for an event that is `wanted`; false if the trainer ended without one.
     pub(crate) fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> bool {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
@@ -167,7 +167,7 @@ impl Running {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => panic!("silent for {PATIENCE:?} after {:?}", self.events.last()),
+                Err(RecvTimeoutError::Timeout) => panic!("no event for {PATIENCE:?} after {:?}", self.events.last()),
             }
         }
     }
@@ -190,7 +190,7 @@ impl Running {
     }
 }
 
-/// Runs to the end.
+/// Runs the trainer to its end.
 pub(crate) fn finish(command: &mut Command) -> Exited {
     Running::start(command).exited()
 }
@@ -201,7 +201,7 @@ impl Exited {
         self
     }
 
-    /// The failure that it ended with, checked against the exit status.
+    /// The failure that ended the trainer, checked against the exit status.
     pub(crate) fn failure(&self) -> &Failure {
         let Some(Event::Failed { failure }) = self.events.last() else { panic!("no failure: {}", self.log) };
         assert_eq!(self.code, Some(i32::from(failure.kind.exit_code())), "{failure:?}");
@@ -213,7 +213,7 @@ impl Exited {
         serde_json::to_value(report).unwrap()
     }
 
-    /// (step, bits of the value) of each point of that name, as it was said.
+    /// (step, bits of the value) of each point of that name, in the order of the events.
     pub(crate) fn points(&self, name: &str) -> Vec<(u64, u64)> {
         let points = self.events.iter().flat_map(|event| match event {
             Event::Progress { points, .. } | Event::Evaluated { points, .. } => &points[..],
@@ -230,7 +230,7 @@ impl Exited {
     }
 }
 
-/// Documents of a few lines. Words are far from equally frequent, so that there is something to learn.
+/// Documents of two lines. Some words are much more frequent than others, so that there is something to learn.
 fn text(documents: u64) -> String {
     (0..documents).map(|document| format!("{}\n{}\n\n", sentence(document, 0, 40), sentence(document, 1, 25))).collect()
 }
@@ -249,7 +249,7 @@ fn sentence(document: u64, place: u64, words: u64) -> String {
     (0..words).map(|_| syllable().to_owned() + syllable()).collect::<Vec<_>>().join(" ")
 }
 
-/// The files whose content must not depend on how often a run was broken off.
+/// The content of the files that must not depend on how often a run was interrupted.
 pub(crate) fn learned(checkpoint: &Path) -> [Vec<u8>; 2] {
     ["model.safetensors", "optimizer.safetensors"].map(|file| fs::read(checkpoint.join(file)).unwrap())
 }

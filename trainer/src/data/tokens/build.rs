@@ -1,4 +1,4 @@
-//! Building a cache entry: one pass over the corpus for the vocabulary where it is trained, one for the ids.
+//! Builds a cache entry: one pass over the corpus for the vocabulary, if it is trained, and one for the ids.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::data::pack::Packer;
 use crate::data::pipeline::in_order;
 use crate::data::vocabulary::{Vocabulary, WordCounts, count_words, train};
 
-/// Builds the folder `entry`. The caller holds its lock.
+/// Builds the folder `entry`, whose lock the caller holds.
 pub(super) fn build(
     corpus: &Corpus,
     pieces: Pieces,
@@ -59,7 +59,7 @@ fn train_vocabulary(corpus: &Corpus, size: u32, held_out: f64, progress: Progres
     train(corpus.path(), counts, size)
 }
 
-/// The ids of one document, and which part it belongs to.
+/// The ids of one document, and the part that it belongs to.
 struct Tokenized {
     ids: Vec<u32>,
     held_out: bool,
@@ -129,21 +129,22 @@ fn check(corpus: &Corpus, origin: &Origin, part: &'static str, writer: &Writer) 
     Ok(())
 }
 
-/// A folder that is being filled, and is removed again unless it is published: a full disk gets its space back.
+/// A folder that is being filled. Unless it is published, it is removed again, so that a full disk gets its space back.
 struct Partial(PathBuf);
 
 impl Partial {
-    /// What a killed builder left under this name goes first; the lock says that nobody is at work there.
+    /// Creates the folder, after removing what a killed process left under this name. The lock ensures that no other
+    /// process uses it.
     fn create(path: PathBuf) -> Result<Self, DataError> {
         remove(&path)?;
         fs::create_dir(&path).map_err(DataError::io(&path))?;
         Ok(Self(path))
     }
 
-    /// Renames the folder to `entry`, which it replaces.
+    /// Renames the folder to `entry`, and replaces a damaged one.
     fn publish(self, entry: &Path) -> Result<(), DataError> {
         sync_folder(&self.0)?;
-        // Whoever has the damaged entry mapped keeps its files; they go when the last mapping does.
+        // A process that has mapped the damaged entry can still read its files; they are freed with the last mapping.
         remove(entry)?;
         fs::rename(&self.0, entry).map_err(DataError::io(entry))?;
         entry.parent().map_or(Ok(()), sync_folder)

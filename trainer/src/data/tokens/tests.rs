@@ -11,7 +11,7 @@ use crate::data::masking::{Masking, Order, masked_batch, masked_per_sequence, va
 const LENGTH: u32 = 16;
 const HELD_OUT: f64 = 0.2;
 
-/// A folder with a small corpus, a vocabulary that knows it, and room for a cache.
+/// A folder with a small corpus, a vocabulary of its words, and a cache.
 struct Bench {
     folder: TempDir,
 }
@@ -25,7 +25,7 @@ impl Bench {
         bench
     }
 
-    /// Document n says `wn` once, then other words: the first word names it.
+    /// Document n begins with the word `wn`, which occurs in no other document, and goes on with common words.
     fn documents(numbers: std::ops::Range<usize>) -> Vec<String> {
         numbers.map(|n| format!("w{n} {}\n", "w7 w8 w9 ".repeat(3 + n % 5))).collect()
     }
@@ -59,7 +59,7 @@ impl Bench {
         VocabularySource::File(self.path("vocab.txt"))
     }
 
-    /// Opens, and says whether it had to build.
+    /// The shards, and true if they had to be built.
     fn built(&self) -> (Shards, bool) {
         let (shards, seen) = self.open(&self.file(), LENGTH);
         (shards.unwrap(), seen.contains("tokenizing"))
@@ -82,18 +82,18 @@ fn ids(sequences: &Sequences) -> Vec<Vec<i64>> {
 }
 
 #[test]
-fn every_document_is_on_one_side_and_a_second_start_builds_nothing() {
+fn every_document_is_in_one_part_and_a_second_start_builds_nothing() {
     let bench = Bench::new();
     let (shards, built) = bench.built();
     assert!(built);
     assert_eq!((shards.train.length(), shards.valid.length()), (LENGTH as usize, LENGTH as usize));
-    // Word n has id n + 5. Words 7 to 9 are in every document, the others name one.
+    // Word n has id n + 5. Words 7 to 9 are in every document, each other word is in one.
     let names = |sequences| -> BTreeSet<i64> {
         ids(sequences).concat().into_iter().filter(|&id| id >= 5 && !(12..=14).contains(&id)).collect()
     };
     let (train, valid) = (names(&shards.train), names(&shards.valid));
     assert!(train.is_disjoint(&valid));
-    // The last document of each side may lie in its tail, with those before it that fill no sequence.
+    // The last documents of each part may be missing, because they do not fill a sequence.
     assert!((294..=297).contains(&(train.len() + valid.len())), "{} + {}", train.len(), valid.len());
     assert!((30..=90).contains(&valid.len()));
 
@@ -127,7 +127,7 @@ fn a_trained_vocabulary_comes_from_the_training_part_alone_and_is_the_same_each_
     fs::remove_dir_all(bench.path("cache")).unwrap();
     assert_eq!(bench.open(&source, LENGTH).0.unwrap().vocabulary.text(), shards.vocabulary.text());
 
-    // A character that only a held-out document has.
+    // The character z is only in a held-out document.
     let held_out =
         (0..300).find(|&index| crate::data::corpus::Document { index, text: String::new() }.is_held_out(HELD_OUT));
     let mut documents = Bench::documents(0..300);
@@ -176,7 +176,7 @@ fn a_damaged_entry_is_built_again() {
     }
     fs::remove_file(entry.join("valid.ids")).unwrap();
     assert!(bench.built().1);
-    // A mapping outlives the entry that it came from.
+    // A mapping stays valid after its entry is removed.
     drop(shards);
     let (held, _) = bench.built();
     fs::remove_dir_all(&entry).unwrap();
@@ -185,7 +185,7 @@ fn a_damaged_entry_is_built_again() {
 }
 
 #[test]
-fn what_a_killed_builder_left_is_in_nobodys_way() {
+fn a_folder_left_by_a_killed_builder_is_replaced() {
     let bench = Bench::new();
     let entry = {
         bench.built();
@@ -198,7 +198,7 @@ fn what_a_killed_builder_left_is_in_nobodys_way() {
 }
 
 #[test]
-fn two_builders_of_one_entry_share_it() {
+fn several_builders_of_one_entry_build_it_once() {
     let bench = Bench::new();
     let start = Barrier::new(4);
     let opened: Vec<(Shards, bool)> = std::thread::scope(|scope| {
@@ -215,31 +215,31 @@ fn two_builders_of_one_entry_share_it() {
 }
 
 #[test]
-fn bad_text_is_named_and_leaves_no_entry() {
+fn bad_text_is_an_error_with_its_path_and_leaves_no_entry() {
     let bench = Bench::new();
     let corpus = bench.path("corpus.txt");
     let named = |rest: &str| format!("{}{rest}", corpus.display());
 
     bench.write("corpus.txt", " \n\n");
-    assert_eq!(bench.error(LENGTH), named(": no text in it"));
+    assert_eq!(bench.error(LENGTH), named(": there is no text in it"));
     bench.write("corpus.txt", "w1 w2 w3\n");
     assert_eq!(
         bench.error(LENGTH),
         named(
-            ": 1 documents, none of them in the held-out part at a held-out share of 0.2: add documents or change the share"
+            ": none of the 1 documents is in the held-out part at a held-out share of 0.2: add documents or change the share"
         )
     );
     bench.write("corpus.txt", &Bench::documents(0..40).join("\n"));
     let message = bench.error(512);
     assert!(message.starts_with(&named(": the held-out part has ")), "{message}");
     bench.write("corpus.txt", &"东 é x\n\n".repeat(100));
-    assert_eq!(bench.error(8), named(": the training part holds no word of the vocabulary"));
+    assert_eq!(bench.error(8), named(": the training part contains no word of the vocabulary"));
     fs::write(&corpus, b"w1 w2\nw3 \xff\n").unwrap();
     assert_eq!(bench.error(LENGTH), named(", line 2: not UTF-8"));
 }
 
 #[test]
-fn a_full_disk_is_said_to_be_one() {
+fn a_full_disk_is_reported_as_disk_full() {
     let mut writer = Writer::create("/dev/full".into(), 1000).unwrap();
     let error = (0..1 << 17).try_for_each(|_| writer.write(&[1; 16])).unwrap_err();
     assert_eq!(Failure::from(error).kind, FailureKind::DiskFull);
@@ -260,7 +260,7 @@ fn ids_of_a_large_vocabulary_take_four_bytes() {
 }
 
 #[test]
-fn a_batch_is_masked_row_by_row_and_validation_alike_in_any_batch() {
+fn a_batch_is_masked_row_by_row_and_validation_is_masked_the_same_in_any_batch() {
     let bench = Bench::new();
     let (shards, _) = bench.built();
     let (train, vocabulary, objective) = (&shards.train, &shards.vocabulary, Mlm::default());

@@ -9,12 +9,12 @@ use crate::data::corpus::Corpus;
 const SMALL: &str = "[PAD]\nthe\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\ndog\nsat\nun\n##aff\n##able\n,\n.\n\"\n[\n]\ncreme\n\
                      東\n京\nmask\n##s\nis\ncls\n";
 
-/// A vocabulary for tests, with its special tokens where nobody expects them.
+/// A vocabulary for tests, with its special tokens at unusual places.
 pub(in crate::data) fn small() -> Vocabulary {
     Vocabulary::of_text(Path::new("vocab.txt"), SMALL.into()).unwrap()
 }
 
-/// The folder of real data and BERT's vocabulary in it; none, with a word about it, where there is no such folder.
+/// The folder of real data and BERT's vocabulary in it; None, with a message, if there is no such folder.
 pub(in crate::data) fn real() -> Option<(PathBuf, Vocabulary)> {
     let Some(data) = std::env::var_os("LAMINA_DATA").map(PathBuf::from) else {
         eprintln!("skipped: LAMINA_DATA is not set");
@@ -31,20 +31,21 @@ fn tokens(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn text_is_cut_as_uncased_bert_does_it() {
+fn text_is_tokenised_as_by_uncased_bert() {
     assert_eq!(tokens("The cat, the DOG."), ["the", "cat", ",", "the", "dog", "."]);
     assert_eq!(tokens("unaffable cats"), ["un", "##aff", "##able", "cat", "##s"]);
     assert_eq!(tokens("Crème crème"), ["creme", "creme"]);
     assert_eq!(tokens("東京"), ["東", "京"]);
     assert_eq!(tokens("catz dog"), ["[UNK]", "dog"]);
-    // Cleaning deletes control characters, which therefore join; it turns other spaces into spaces, which part.
+    // Cleaning deletes control characters, which joins what is around them, and turns special spaces into ordinary
+    // ones.
     assert_eq!(tokens("c\u{b}a\u{200b}t\u{0}\u{a0}sat\u{2028}sat"), ["cat", "sat", "sat"]);
     assert_eq!(tokens(&"a".repeat(101)), ["[UNK]"]);
     assert_eq!(tokens(" \n\t"), Vec::<String>::new());
 }
 
 #[test]
-fn a_special_token_in_the_text_is_text() {
+fn a_special_token_written_in_the_text_is_ordinary_text() {
     assert_eq!(tokens("[MASK] is [CLS]"), ["[", "mask", "]", "is", "[", "cls", "]"]);
 }
 
@@ -56,7 +57,7 @@ fn a_bad_vocabulary_is_refused_with_its_line() {
     };
     assert_eq!(error(""), "v.txt: the vocabulary has no [PAD]");
     assert_eq!(error("[PAD]\n[UNK]\n[CLS]\n[SEP]\nx\n"), "v.txt: the vocabulary has no [MASK]");
-    assert_eq!(error("[PAD]\nx\ny\nx\n"), r#"v.txt, line 4: the token "x" stands on line 2 already"#);
+    assert_eq!(error("[PAD]\nx\ny\nx\n"), r#"v.txt, line 4: the token "x" is already on line 2"#);
     assert_eq!(error("[PAD]\n\nx\n"), "v.txt, line 2: an empty token");
 
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +69,7 @@ fn a_bad_vocabulary_is_refused_with_its_line() {
 }
 
 #[test]
-fn a_random_token_is_any_that_is_not_special() {
+fn random_tokens_are_uniform_over_those_that_are_not_special() {
     let vocabulary = small();
     let mut draws = generator(1, Purpose::Mask, 0, 0);
     let mut counts = vec![0u32; vocabulary.size() as usize];
@@ -138,7 +139,7 @@ fn trained(text: &str, size: u32) -> Vocabulary {
     train(Path::new("corpus"), counts, size).unwrap()
 }
 
-/// Words with many equally frequent pairs: what makes an unguarded training differ from run to run.
+/// Words with many equally frequent pairs, so that the order in which ties are broken decides the result.
 fn ambiguous_text() -> String {
     let syllables = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "é", "東"];
     let word = |i: usize| [syllables[i % 12], syllables[i / 12 % 12], syllables[i / 144 % 12]].concat();
@@ -149,21 +150,21 @@ fn ambiguous_text() -> String {
 fn training_gives_the_same_file_every_time() {
     let text = ambiguous_text();
     let first = trained(&text, 400);
-    // Each thread, and each map in it, hashes with other keys.
+    // Each thread, and each map in it, hashes with its own keys.
     std::thread::scope(|scope| {
         let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| trained(&text, 400))).collect();
         for run in runs {
             assert_eq!(run.join().unwrap().text(), first.text());
         }
     });
-    // Pinned: another process has to find it too.
+    // The digest is pinned, since another process has to get the same vocabulary.
     assert_eq!((first.size(), first.digest()), (400, TRAINED));
 }
 
 const TRAINED: &str = "006f57a66aa345805b1c0df321c63366227b0f203dd9006ff322115120c647f1";
 
 #[test]
-fn a_trained_vocabulary_is_checked_has_its_alphabet_and_knows_its_text() {
+fn a_trained_vocabulary_has_special_tokens_an_alphabet_and_all_words_of_its_text() {
     let text = ambiguous_text();
     let vocabulary = trained(&text, 400);
     assert!(vocabulary.text().starts_with("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\n"));
@@ -171,7 +172,7 @@ fn a_trained_vocabulary_is_checked_has_its_alphabet_and_knows_its_text() {
     assert!(!ids.contains(&vocabulary.unknown()));
     let alone = trained(&text, 60);
     assert!(alone.encoder().encode(&text).unwrap().len() > ids.len(), "a larger vocabulary needs fewer pieces");
-    // Fewer patterns than asked for: the vocabulary ends where they do.
+    // The text has too few patterns to fill the vocabulary.
     assert!(trained("cat cat", 1000).size() < 20);
 }
 
@@ -187,7 +188,8 @@ fn the_alphabet_leaves_room_for_words() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// The encoder splits, remembers and has a short way for ASCII; the library normalises the whole text at once.
+    /// The encoder splits the text, caches words and treats ASCII separately; the library normalises the whole text at
+    /// once.
     #[test]
     fn the_encoder_equals_the_library_on_any_text(
         pieces in prop::collection::vec(prop_oneof![
@@ -207,6 +209,6 @@ proptest! {
         }
         let mut encoder = vocabulary.encoder();
         prop_assert_eq!(&encoder.encode(&text).unwrap(), &expected);
-        prop_assert_eq!(&encoder.encode(&text).unwrap(), &expected, "remembered");
+        prop_assert_eq!(&encoder.encode(&text).unwrap(), &expected, "from the cache");
     }
 }

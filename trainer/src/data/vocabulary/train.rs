@@ -1,4 +1,4 @@
-//! Training a WordPiece vocabulary: the same corpus gives the same file, on any machine and any number of threads.
+//! Trains a WordPiece vocabulary: the same corpus gives the same file, on any machine and with any number of threads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,9 +10,10 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 
 use super::{DataError, SPECIAL_TOKENS, Vocabulary, chunks, words};
 
-/// Characters with pieces of their own, as in BERT's vocabularies. A word with any other is unknown.
+/// Largest number of characters that get pieces of their own, as in BERT's vocabularies. A word with any other is
+/// unknown.
 const ALPHABET: usize = 1000;
-/// A pair of pieces that occurs once is no pattern.
+/// Least number of times that a pair of pieces has to occur to be merged.
 const LEAST_FREQUENCY: u64 = 2;
 
 pub(in crate::data) type WordCounts = AHashMap<CompactString, u64>;
@@ -29,17 +30,19 @@ pub(in crate::data) fn count_words(text: &str, counts: &mut WordCounts) -> Resul
     Ok(())
 }
 
-/// A vocabulary of at most `size` tokens (fewer where the text has no more patterns). `path` names the corpus in errors.
+/// Trains a vocabulary of at most `size` tokens; it has fewer if no more pairs occur often enough. `path` is the
+/// corpus, for error messages only.
 pub(in crate::data) fn train(path: &Path, mut counts: WordCounts, size: u32) -> Result<Vocabulary, DataError> {
     let alphabet = alphabet(&counts, size as usize);
     counts.retain(|word, _| word.chars().all(|c| alphabet.binary_search(&c).is_ok()));
-    // The trainer counts pairs in 32 bits. A pair cannot occur more often than there are characters.
+    // The trainer counts pairs in 32 bits, so the counts are scaled down. A pair cannot occur more often than there are
+    // characters.
     let characters: u64 = counts.iter().map(|(word, count)| word.chars().count() as u64 * count).sum();
     let scale = characters.div_ceil(i32::MAX as u64).max(1);
     counts.values_mut().for_each(|count| *count = count.div_ceil(scale));
 
-    // Left to itself the trainer numbers the pieces `##c` in the order of a hash map, and numbers break its ties.
-    // Named beforehand, they have fixed numbers, and training is a function of the counts.
+    // The trainer would number the pieces `##c` in the order of a hash map, and it breaks ties by these numbers. Listed
+    // here as special tokens, they have fixed numbers, and training is a function of the counts.
     let pieces = alphabet.iter().flat_map(|c| [c.to_string(), format!("##{c}")]);
     let named = SPECIAL_TOKENS.iter().map(|token| (*token).to_owned()).chain(pieces);
     let trainer = BpeTrainer::builder()
@@ -57,8 +60,8 @@ pub(in crate::data) fn train(path: &Path, mut counts: WordCounts, size: u32) -> 
     Vocabulary::of_text(path, text)
 }
 
-/// The most frequent characters, sorted by code point. They may take up half of the vocabulary at most: each needs a
-/// piece for the start of a word and one for its inside.
+/// The most frequent characters, sorted by code point. Each needs two pieces, one for the start of a word and one for
+/// its inside; together they take up at most half of the vocabulary.
 fn alphabet(counts: &WordCounts, size: usize) -> Vec<char> {
     let mut by_character: AHashMap<char, u64> = AHashMap::new();
     for (word, count) in counts {
