@@ -103,13 +103,11 @@ pub struct Job {
 }
 
 impl Job {
-    /// The facts of the job's report. `trials` are all trials of the job.
+    /// The facts of the job's report, given all trials of the job.
     pub fn facts(&self, trials: Vec<TrialFacts>) -> Facts {
-        let published = self.spec.arms.iter().filter(|arm| !arm.pretrains()).map(|arm| arm.name.clone()).collect();
         let JobSummary { id, name, arms, baseline, .. } = self.summary.clone();
-        let mut facts = Facts::new(id, name, arms, baseline, published);
-        facts.add(trials);
-        facts
+        let published = self.spec.arms.iter().filter(|arm| !arm.pretrains()).map(|arm| arm.name.clone()).collect();
+        Facts { job: id, name, arms, baseline, published, trials }
     }
 }
 

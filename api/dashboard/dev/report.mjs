@@ -1,4 +1,4 @@
-// The report of a made-up job: the shape of scheduler/src/report, with simpler statistics.
+// The report of a made-up job: the shape of scheduler/report, with simpler statistics.
 
 import { BLOCKS, normal, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
 

@@ -8,8 +8,7 @@ use axum::response::Response;
 use protocol::Digest;
 use protocol::id::JobId;
 use recipe::Problem;
-use report::TrialFacts;
-use report::submission::{self, Answers, Entry, Lack};
+use report::submission::{self, Answers, FileError, SubmissionFile};
 use scheduler::artifact::{ArtifactError, Artifacts};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -64,47 +63,44 @@ pub(crate) async fn get(
         let known = job.summary.arms.join(", ");
         return Err(Error::NotFound(format!("arm {:?} in this job; its arms are {known}", query.arm)));
     }
-    let trials = app.store.facts(id).await?;
-    let of_arm: Vec<TrialFacts> =
-        trials.iter().filter(|trial| trial.arm.as_ref() == Some(&query.arm)).cloned().collect();
-    let facts = job.facts(trials);
-    let entries = submission::entries(&facts, &of_arm, &query.arm, query.fill.is_some()).map_err(incomplete)?;
-    let (mut files, mut lacks) = (Vec::with_capacity(entries.len()), Vec::new());
-    for entry in entries {
-        match content(&entry, &app.artifacts).await? {
-            Ok(bytes) => files.push((entry.set.answers, bytes)),
-            Err(lack) => lacks.push(lack),
+    let facts = job.facts(app.store.facts(id).await?);
+    let files = submission::files(&facts, &query.arm, query.fill.is_some()).map_err(incomplete)?;
+    let (mut contents, mut errors) = (Vec::with_capacity(files.len()), Vec::new());
+    for file in files {
+        match content(&file, &app.artifacts).await? {
+            Ok(bytes) => contents.push((file.set.answers, bytes)),
+            Err(error) => errors.push(error),
         }
     }
-    if !lacks.is_empty() {
-        return Err(incomplete(lacks));
+    if !errors.is_empty() {
+        return Err(incomplete(errors));
     }
-    let archive = tokio::task::spawn_blocking(move || archive(&files)).await.map_err(Error::internal)?;
+    let archive = tokio::task::spawn_blocking(move || archive(&contents)).await.map_err(Error::internal)?;
     let mut response = etag::answer(&headers, "application/zip", archive.map_err(Error::internal)?);
     let disposition = HeaderValue::from_static("attachment; filename=\"submission.zip\"");
     response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
     Ok(response)
 }
 
-/// The bytes of a file, or why the server would not read them.
-async fn content(entry: &Entry, artifacts: &Artifacts) -> Result<Result<Vec<u8>, Lack>, Error> {
-    let Answers::Given(file) = &entry.answers else { return Ok(Ok(entry.constant().into_bytes())) };
-    let read = match file.sha256.parse::<Digest>() {
+/// The bytes of a file, or the reason why the server could not read them.
+async fn content(file: &SubmissionFile, artifacts: &Artifacts) -> Result<Result<Vec<u8>, FileError>, Error> {
+    let Answers::Predicted(predictions) = &file.answers else { return Ok(Ok(file.constant().into_bytes())) };
+    let read = match predictions.sha256.parse::<Digest>() {
         Ok(digest) => artifacts.read(&digest).await,
         Err(invalid) => Err(ArtifactError::Name(invalid)),
     };
     match read {
-        Ok(bytes) => Ok(entry.check(&bytes).map(|()| bytes.to_vec())),
+        Ok(bytes) => Ok(file.check(&bytes).map(|()| bytes.to_vec())),
         Err(error @ (ArtifactError::NotFound(_) | ArtifactError::Name(_))) => {
-            Ok(Err(entry.malformed(&error.to_string())))
+            Ok(Err(file.malformed(error.to_string())))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn incomplete(lacks: Vec<Lack>) -> Error {
-    let problem = |lack: Lack| Problem { pointer: format!("/{}", lack.file), message: lack.why.to_string() };
-    Error::IncompleteSubmission(lacks.into_iter().map(problem).collect())
+fn incomplete(errors: Vec<FileError>) -> Error {
+    let problem = |error: FileError| Problem { pointer: format!("/{}", error.file), message: error.kind.to_string() };
+    Error::IncompleteSubmission(errors.into_iter().map(problem).collect())
 }
 
 /// A zip of these files, which depends on nothing but them: every entry has the same time and mode.

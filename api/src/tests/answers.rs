@@ -239,7 +239,7 @@ async fn several_rates_without_a_selection_have_no_answer() {
 async fn answers_to_other_than_the_official_files_are_none() {
     let (server, id) = ended(&["rte"], json!({"seeds": 1}), |_| scored(0.6, None), Some(12)).await;
     let problem = server.get(&address(&id, "&fill=majority")).await.problem(409, "incomplete_submission");
-    let message = "it has 12 answers and the server wants 3000: the data are not the official ones";
+    let message = "the file has 12 answers, the server expects 3000: the test data are not the official ones";
     assert_eq!(problem["problems"], json!([{"pointer": "/RTE.tsv", "message": message}]));
 }
 

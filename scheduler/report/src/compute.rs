@@ -1,27 +1,27 @@
 //! From facts to a report.
 
 use crate::content::Report;
-use crate::facts::Facts;
+use crate::facts::{Facts, TrialStatus};
 use crate::{effects, glue, notes, pretrain, probe, speed};
 
-/// Computes the report.
+/// Computes the report of a job from its facts.
 pub fn report(facts: &Facts) -> Report {
     let speed = speed::speed(facts);
+    let pretrain = pretrain::pretrain(facts, speed.as_ref());
+    let glue = glue::glue(facts);
     let mut report = Report {
         job: facts.job,
         name: facts.name.clone(),
         baseline: facts.baseline.clone(),
-        complete: facts.unfinished.values().all(|count| *count == 0),
-        pretrain: pretrain::pretrain(facts, speed.as_ref()),
-        effects: Vec::new(),
-        speed,
+        complete: facts.trials.iter().all(|trial| trial.status != TrialStatus::Unfinished),
+        effects: effects::effects(facts, &pretrain, speed.as_ref()),
         probes: probe::probes(facts),
-        glue: glue::glue(facts),
-        glue_averages: Vec::new(),
+        glue_averages: glue::averages(&facts.arms, &glue),
+        speed,
+        pretrain,
+        glue,
         notes: Vec::new(),
     };
-    report.effects = effects::effects(facts, &report.pretrain, report.speed.as_ref());
-    report.glue_averages = glue::averages(&facts.arms, &report.glue);
     report.notes = notes::notes(facts, &report);
     report
 }

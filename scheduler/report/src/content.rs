@@ -10,28 +10,34 @@ use crate::pretrain::PretrainArm;
 use crate::probe::ProbeArm;
 use crate::speed::Speed;
 
-/// The answer of a job. A number that the facts do not support is absent, and a note gives the reason.
+/// The report of a job: how its arms differ in speed, validation loss and GLUE scores. Scores and shares are fractions
+/// (0.53, not 53). A number that the trials do not determine is absent, and a note gives the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     pub job: JobId,
+    /// Name of the job.
     pub name: String,
+    /// Name of the arm that the others are compared with.
     pub baseline: String,
-    /// True if no trial is left that could still change the report.
+    /// True if all trials of the job have ended, so that the report no longer changes.
     pub complete: bool,
-    /// Absent until a timing trial has succeeded.
+    /// Time per step. Absent until the timing trial has succeeded.
     pub speed: Option<Speed>,
     /// One row per arm that is pre-trained, in the order of the job.
     pub pretrain: Vec<PretrainArm>,
-    /// The effects of layer drop and of the norm, alone and together, between arms that differ in nothing else.
+    /// Effects of layer drop, of the norm and of both, between arms whose recipes are otherwise equal. Left out if
+    /// every effect is a comparison with the baseline at one learning rate, because `pretrain` and `speed` have these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Effect>,
-    /// One entry per arm whose checkpoints were probed, in the order of the job.
+    /// One entry per arm with a probed checkpoint, in the order of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeArm>,
-    /// One entry per task that has a run, in the order of the GLUE table.
+    /// One entry per GLUE task with a run that has a result: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI.
     pub glue: Vec<GlueReport>,
-    /// One entry per arm and choice of kept blocks that has a score: arms in the order of the job, the deepest first.
+    /// One entry per arm and choice of kept blocks that has a score: arms in the order of the job, then most blocks
+    /// first.
     pub glue_averages: Vec<GlueAverage>,
-    /// What a reader must know before using the numbers: what is missing, what is small, what was left out.
+    /// Sentences that a reader should know before using the numbers: what is missing, rests on few values or was left
+    /// out.
     pub notes: Vec<String>,
 }

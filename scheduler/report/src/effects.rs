@@ -1,5 +1,7 @@
-//! What layer drop does alone, and what the norm does: arms that differ in nothing else, at one learning rate and each at its
-//! best. The headline of Pre-LN with layer drop against Post-LN without is both together.
+//! Effects of layer drop and of the norm, each alone: comparisons of arms whose pre-training recipes are otherwise
+//! equal.
+//!
+//! The usual headline, Pre-LN with layer drop against Post-LN without it, is the two effects together.
 
 use recipe::{LearningRate, Norm, Pretrain};
 use serde::{Deserialize, Serialize};
@@ -10,65 +12,93 @@ use crate::facts::Facts;
 use crate::pretrain::PretrainArm;
 use crate::speed::Speed;
 
-/// In what two arms may differ.
+/// A setting that an effect is the effect of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Factor {
-    /// Pre-LN against Post-LN.
+    /// Pre-LN in place of Post-LN.
     Norm,
-    /// Layer drop against none.
+    /// Layer drop in place of none.
     LayerDrop,
 }
 
-/// An arm against one from which it differs in `factors` alone.
+/// An arm against another one whose pre-training recipe differs in `factors` and at most in the learning rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Effect {
+    /// The settings that `arm` has and `against` has not.
     pub factors: Vec<Factor>,
     pub arm: String,
+    /// Name of the arm that `arm` is compared with.
     pub against: String,
-    /// Peaks of the two.
+    /// Peak learning rates of `arm` and of `against`.
     pub learning_rates: [f64; 2],
-    /// Whether each of them has, of the arms that differ from it in the learning rate alone and of which no seed diverged, the
-    /// lowest mean validation loss. Two at one rate that are both the best of theirs stand here once.
+    /// False if the two arms have one learning rate. True if each has the best rate among the arms that differ from it
+    /// in the learning rate alone, and the two rates differ. The best rate has the lowest mean validation loss; a rate
+    /// at which a seed diverged is never the best.
     pub each_at_its_best: bool,
-    /// Of the validation loss, over shared seeds.
+    /// Difference in validation loss, over shared seeds.
     pub loss: Option<Comparison>,
-    /// Time of a step of `against` over that of `arm`, where both were timed.
+    /// Step time of `against` divided by that of `arm`, so that above 1 `arm` is faster. Absent unless both were timed.
     pub speed_up: Option<f64>,
 }
 
-/// The effects in the order of the job's arms, those at equal rates first; none where all are in the tables already, being
-/// against the baseline at its rate.
-pub(crate) fn effects(facts: &Facts, rows: &[PretrainArm], speed: Option<&Speed>) -> Vec<Effect> {
-    let arms: Vec<(&PretrainArm, &Pretrain)> =
-        rows.iter().filter_map(|row| Some((row, facts.pretraining(&row.arm)?))).collect();
-    let best: Vec<(&PretrainArm, &Pretrain)> = arms.iter().copied().filter(|arm| is_best_rate(arm, &arms)).collect();
-    let step = |row: &PretrainArm| {
-        let timed = speed?.arms.iter().find(|timed| timed.arm == row.arm)?;
-        timed.ratio_to_baseline
-    };
-    let pairs = |among: &[(&PretrainArm, &Pretrain)], each_at_its_best: bool| -> Vec<Effect> {
-        let all = among.iter().flat_map(|arm| among.iter().map(move |against| (arm, against)));
-        let found = all.filter_map(|((row, recipe), (base, against))| {
-            let learning_rates = [recipe, against].map(|recipe| recipe.learning_rate.peak);
-            let are_comparable = (learning_rates[0] == learning_rates[1]) != each_at_its_best;
-            let factors = differing(recipe, against).filter(|factors| are_comparable && !factors.is_empty())?;
-            let (arm, against) = (row.arm.clone(), base.arm.clone());
-            let loss = compare(&arm, &row.losses(), &base.losses());
-            let speed_up = step(row).zip(step(base)).map(|(own, base)| own / base);
-            Some(Effect { factors, arm, against, learning_rates, each_at_its_best, loss, speed_up })
-        });
-        found.filter(|effect| effect.loss.is_some() || effect.speed_up.is_some()).collect()
-    };
-    let found = [pairs(&arms, false), pairs(&best, true)].concat();
-    let is_told = |effect: &Effect| effect.against == facts.baseline && !effect.each_at_its_best;
-    if found.iter().all(is_told) { Vec::new() } else { found }
+/// A pre-trained arm that can be compared with others.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    row: &'a PretrainArm,
+    recipe: &'a Pretrain,
+    /// Step time of the baseline divided by that of this arm.
+    speed_up: Option<f64>,
 }
 
-/// The factors in which `recipe` has what `against` has not, if they differ in nothing else but the learning rate's peak. That
-/// a budget in seconds allows them different numbers of steps is no difference.
-fn differing(recipe: &Pretrain, against: &Pretrain) -> Option<Vec<Factor>> {
-    let mut other = Pretrain { steps: recipe.steps, validate_every: recipe.validate_every, ..against.clone() };
+/// All effects: arms in the order of the job, pairs at one learning rate before pairs at their best rates. Empty if
+/// each effect is a comparison with the baseline at one learning rate, because other tables of the report have these.
+pub(crate) fn effects(facts: &Facts, rows: &[PretrainArm], speed: Option<&Speed>) -> Vec<Effect> {
+    let candidate = |row| candidate(row, facts, speed);
+    let arms: Vec<Candidate<'_>> = rows.iter().filter_map(candidate).collect();
+    let best: Vec<Candidate<'_>> = arms.iter().copied().filter(|arm| arm.has_best_rate(&arms)).collect();
+    let found = [effects_among(&arms, false), effects_among(&best, true)].concat();
+    let is_shown_elsewhere = |effect: &Effect| effect.against == facts.baseline && !effect.each_at_its_best;
+    if found.iter().all(is_shown_elsewhere) { Vec::new() } else { found }
+}
+
+fn candidate<'a>(row: &'a PretrainArm, facts: &'a Facts, speed: Option<&Speed>) -> Option<Candidate<'a>> {
+    let recipe = facts.pretrain_recipe(&row.arm)?;
+    let speed_up = speed.and_then(|speed| speed.arm(&row.arm)?.ratio_to_baseline);
+    Some(Candidate { row, recipe, speed_up })
+}
+
+fn effects_among(arms: &[Candidate<'_>], each_at_its_best: bool) -> Vec<Effect> {
+    let pairs = arms.iter().flat_map(|arm| arms.iter().map(move |against| (arm, against)));
+    pairs.filter_map(|(arm, against)| effect(arm, against, each_at_its_best)).collect()
+}
+
+fn effect(arm: &Candidate<'_>, against: &Candidate<'_>, each_at_its_best: bool) -> Option<Effect> {
+    let factors = factors_between(arm.recipe, against.recipe).filter(|factors| !factors.is_empty())?;
+    let learning_rates = [arm, against].map(|arm| arm.recipe.learning_rate.peak);
+    // Two arms with one rate that is the best of both are listed once, among the pairs at one rate.
+    let has_one_rate = learning_rates[0] == learning_rates[1];
+    if has_one_rate == each_at_its_best {
+        return None;
+    }
+    let loss = compare(&arm.row.arm, &arm.row.losses(), &against.row.losses());
+    let speed_up = arm.speed_up.zip(against.speed_up).map(|(own, other)| own / other);
+    let is_known = loss.is_some() || speed_up.is_some();
+    is_known.then(|| Effect {
+        factors,
+        arm: arm.row.arm.clone(),
+        against: against.row.arm.clone(),
+        learning_rates,
+        each_at_its_best,
+        loss,
+        speed_up,
+    })
+}
+
+/// The factors that `recipe` has and `other` has not. `None` if the recipes differ in anything else but the peak of the
+/// learning rate. Numbers of steps may differ, because a budget in seconds gives each arm its own.
+fn factors_between(recipe: &Pretrain, other: &Pretrain) -> Option<Vec<Factor>> {
+    let mut other = Pretrain { steps: recipe.steps, validate_every: recipe.validate_every, ..other.clone() };
     other.learning_rate = LearningRate { peak: recipe.learning_rate.peak, ..other.learning_rate };
     let mut factors = Vec::new();
     if (recipe.model.norm, other.model.norm) == (Norm::Pre, Norm::Post) {
@@ -82,10 +112,18 @@ fn differing(recipe: &Pretrain, against: &Pretrain) -> Option<Vec<Factor>> {
     (*recipe == other).then_some(factors)
 }
 
-fn is_best_rate((row, recipe): &(&PretrainArm, &Pretrain), arms: &[(&PretrainArm, &Pretrain)]) -> bool {
-    // What is left of an arm that diverged is its luckier seeds.
-    let loss = |row: &PretrainArm| row.validation_loss.as_ref().filter(|_| row.diverged == 0).map(|loss| loss.mean);
-    let Some(own) = loss(row) else { return false };
-    let siblings = arms.iter().filter(|(_, other)| differing(recipe, other).is_some_and(|factors| factors.is_empty()));
-    siblings.filter_map(|(row, _)| loss(row)).all(|loss| own <= loss)
+impl Candidate<'_> {
+    /// Mean validation loss. Absent if a seed diverged: the mean would be that of the luckier seeds only.
+    fn loss(&self) -> Option<f64> {
+        self.row.validation_loss.as_ref().filter(|_| self.row.diverged == 0).map(|loss| loss.mean)
+    }
+
+    /// True if no arm of `arms` that differs in the learning rate alone has a lower mean validation loss.
+    fn has_best_rate(&self, arms: &[Candidate<'_>]) -> bool {
+        let is_sibling = |other: &&Candidate<'_>| {
+            factors_between(self.recipe, other.recipe).is_some_and(|factors| factors.is_empty())
+        };
+        let losses = arms.iter().filter(is_sibling).filter_map(Candidate::loss);
+        self.loss().is_some_and(|own| losses.into_iter().all(|loss| own <= loss))
+    }
 }

@@ -1,102 +1,126 @@
-//! What a reader must know before using the numbers.
+//! Sentences that a reader should know before using the numbers of a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recipe::{Recipe, Stage};
+use protocol::id::TrialId;
+use recipe::Stage;
 
 use crate::content::Report;
-use crate::facts::{Facts, TrialEnd};
+use crate::facts::{Facts, TrialFacts, TrialStatus};
+use crate::glue::GlueArm;
+use crate::speed::Speed;
 
-/// Below this many values an interval is wide and a spread hardly known.
+/// With fewer values than this, an interval is wide and a spread is poorly known.
 const SMALL: usize = 5;
 
 pub(crate) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
+    let rows: Vec<&GlueArm> = report.glue.iter().flat_map(|task| &task.arms).collect();
+    [
+        unfinished_trials(facts),
+        cancelled_trials(facts),
+        failed_trials(facts),
+        speed_notes(facts, report.speed.as_ref()),
+        diverged_runs(report),
+        score_samples(&rows),
+        Vec::from_iter(pretrain_seeds(&rows)),
+        Vec::from_iter(finetune_rates(report, &rows)),
+        loss_notes(report),
+        Vec::from_iter(published_arms(facts, &rows)),
+    ]
+    .concat()
+}
+
+fn unfinished_trials(facts: &Facts) -> Vec<String> {
+    let unfinished = facts.trials.iter().filter(|trial| trial.status == TrialStatus::Unfinished);
+    let sentence = |(stage, count)| {
+        format!(
+            "{} {} not ended yet, so the numbers can still change.",
+            trials(count, stage),
+            word(count, "has", "have")
+        )
+    };
+    count_equal(unfinished.map(stage)).into_iter().map(sentence).collect()
+}
+
+/// Cancelled trials. Those that were cancelled because their pre-train trial failed have sentences of their own.
+fn cancelled_trials(facts: &Facts) -> Vec<String> {
+    let failed = facts.trials.iter().filter(|trial| matches!(trial.status, TrialStatus::Failed(_)));
+    let failed: BTreeSet<TrialId> = failed.map(|trial| trial.id).collect();
+    let is_orphan = |trial: &&TrialFacts| {
+        stage(trial) == Stage::Finetune && trial.waits_for.is_some_and(|awaited| failed.contains(&awaited))
+    };
+    let cancelled = facts.trials.iter().filter(|trial| trial.status == TrialStatus::Cancelled);
+    let (orphans, others): (Vec<_>, Vec<_>) = cancelled.partition(is_orphan);
+    let others = count_equal(others.into_iter().map(stage)).into_iter();
+    let others =
+        others.map(|(stage, count)| format!("{} {} cancelled.", trials(count, stage), word(count, "was", "were")));
+    let orphans = count_equal(orphans.into_iter().map(arm_name)).into_iter();
+    let orphans = orphans.map(|(arm, count)| {
+        format!(
+            "{} of {arm} never started, because pre-training failed; no statistic includes {}.",
+            trials(count, Stage::Finetune),
+            word(count, "it", "them"),
+        )
+    });
+    others.chain(orphans).collect()
+}
+
+/// Failed trials. A fine-tune trial that diverged is a result: [`diverged_runs`] has it.
+fn failed_trials(facts: &Facts) -> Vec<String> {
+    let failed = facts.trials.iter().filter_map(|trial| match &trial.status {
+        TrialStatus::Failed(failure) if stage(trial) == Stage::Finetune && failure.kind.is_divergence() => None,
+        TrialStatus::Failed(failure) => {
+            let is_diverged_seed = stage(trial) == Stage::Pretrain && failure.kind.is_divergence();
+            Some((stage(trial), arm_name(trial), failure.kind.name(), is_diverged_seed))
+        }
+        _ => None,
+    });
+    let sentence = |((stage, arm, kind, is_diverged_seed), count)| {
+        let (trials, it) = (trials(count, stage), word(count, "it", "them"));
+        match is_diverged_seed {
+            true => format!("{trials} of {arm} failed ({kind}); the share of diverged seeds includes {it}."),
+            false => format!("{trials} of {arm} failed ({kind}); no statistic includes {it}."),
+        }
+    };
+    count_equal(failed).into_iter().map(sentence).collect()
+}
+
+fn speed_notes(facts: &Facts, speed: Option<&Speed>) -> Vec<String> {
+    if facts.pretrained_arms().next().is_none() {
+        return Vec::new();
+    }
+    let Some(speed) = speed else {
+        return vec!["No timing trial has succeeded, so the speed of the arms is not known.".into()];
+    };
     let mut notes = Vec::new();
-    missing(facts, &mut notes);
-    about_speed(facts, report, &mut notes);
-    about_runs(report, &mut notes);
-    about_checkpoints(facts, report, &mut notes);
+    let unknown = "so the encoder's share of a step and the limit of the speed-up are not known";
+    if speed.arms.iter().all(|arm| arm.closed_form_saving.is_none()) {
+        notes.push(format!("No timed arm has layer drop and otherwise the same steps as the baseline, {unknown}."));
+    } else if speed.fit.is_none() {
+        notes.push(format!(
+            "No line of step time over open blocks with a positive slope and no negative intercept fits the timed \
+             steps (there are too few, or they are too noisy), {unknown}."
+        ));
+    }
+    if let Some(rounds) = speed.arms.iter().map(|arm| arm.seconds_per_step.n).min().filter(|rounds| *rounds < SMALL) {
+        notes.push(format!(
+            "The speed of an arm rests on as few as {}; below {SMALL}, intervals are wide.",
+            counted(rounds, "round")
+        ));
+    }
+    let missing: Vec<&str> =
+        facts.pretrained_arms().map(String::as_str).filter(|arm| speed.arm(arm).is_none()).collect();
+    if !missing.is_empty() {
+        notes.push(format!("The timing trial has no steps of {}.", missing.join(", ")));
+    }
     notes
 }
 
-fn about_checkpoints(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
-    let scored = |arm: &&String| report.glue.iter().any(|task| task.arms.iter().any(|row| row.arm == **arm));
-    let published: Vec<&str> = facts.published.iter().filter(scored).map(String::as_str).collect();
-    if !published.is_empty() && facts.pretrained().next().is_some() {
-        notes.push(format!(
-            "{} started from a published checkpoint, which others trained on other data and with other means: what \
-             it differs by is not what a setting of an arm makes.",
-            published.join(", ")
-        ));
-    }
-}
-
-fn missing(facts: &Facts, notes: &mut Vec<String>) {
-    let unfinished = (&facts.unfinished, "not ended yet: the numbers will still move");
-    for (counts, what) in [unfinished, (&facts.cancelled, "been cancelled")] {
-        for (stage, count) in counts.iter().filter(|(_, count)| **count > 0) {
-            notes.push(format!("{} {} {what}.", counted(*count, stage_trial(*stage)), have(*count)));
-        }
-    }
-    for (arm, count) in &facts.orphaned {
-        let trials = counted(*count, stage_trial(Stage::Finetune));
-        notes.push(format!(
-            "{trials} of {arm} never started, because the pre-training failed: no score stands for them."
-        ));
-    }
-    // A diverged run is a result; everything else is a hole.
-    let mut holes: BTreeMap<(Stage, &str, &str), u64> = BTreeMap::new();
-    for trial in &facts.ended {
-        if let TrialEnd::Failed(failure) = &trial.end
-            && !(trial.end.diverged() && matches!(trial.spec.recipe, Recipe::Finetune(_)))
-        {
-            let arm = trial.arm.as_deref().unwrap_or("all arms");
-            *holes.entry((trial.spec.recipe.stage(), arm, failure.kind.name())).or_default() += 1;
-        }
-    }
-    for ((stage, arm, kind), count) in holes {
-        notes.push(format!(
-            "{} of {arm} failed ({kind}) and {} no result.",
-            counted(count, stage_trial(stage)),
-            have(count)
-        ));
-    }
-}
-
-fn about_speed(facts: &Facts, report: &Report, notes: &mut Vec<String>) {
-    let Some(speed) = &report.speed else {
-        if facts.pretrained().next().is_none() {
-            return;
-        }
-        notes.push("No timing trial has succeeded, so nothing is said about speed.".into());
-        return;
-    };
-    let drops = speed.arms.iter().any(|arm| arm.closed_form_saving.is_some());
-    if !drops {
-        notes.push(
-            "No arm closes blocks, so the encoder's share of a step and the limit of the speed-up are not known."
-                .into(),
-        );
-    } else if speed.fit.is_none() {
-        notes.push(
-            "No line of step time over open blocks with both parts positive fits the timed steps (too few, or too noisy), so \
-             the encoder's share of a step and the limit of the speed-up are not known."
-                .into(),
-        );
-    }
-    if let Some(rounds) = speed.arms.iter().map(|arm| arm.seconds_per_step.n).min().filter(|rounds| *rounds < SMALL) {
-        notes.push(format!("Speed rests on {} per arm.", counted(rounds as u64, "round")));
-    }
-    if !facts.pretrained().all(|arm| speed.arms.iter().any(|row| row.arm == *arm)) {
-        notes.push("The timing trial did not run every arm.".into());
-    }
-}
-
-fn about_runs(report: &Report, notes: &mut Vec<String>) {
-    let rows = || report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
-    for (task, row) in rows().filter(|(_, row)| row.diverged > 0) {
-        notes.push(format!(
-            "{} of {} runs of {}{} on {} at learning rate {:e} diverged: they count as failed; means, intervals and \
+fn diverged_runs(report: &Report) -> Vec<String> {
+    let rows = report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
+    let sentence = |(task, row): (recipe::Task, &GlueArm)| {
+        format!(
+            "{} of {} runs of {}{} on {} at learning rate {:e} diverged. They count as failed; means, intervals and \
              comparisons are over the other {}.",
             row.diverged,
             row.n,
@@ -105,82 +129,141 @@ fn about_runs(report: &Report, notes: &mut Vec<String>) {
             task.name(),
             row.learning_rate,
             row.n - row.diverged
-        ));
-    }
-    let flat = rows().filter(|(_, row)| row.sd == Some(0.0)).count() as u64;
+        )
+    };
+    rows.filter(|(_, row)| row.diverged > 0).map(sentence).collect()
+}
+
+/// Rows of scores without spread, and the smallest sample of scores.
+fn score_samples(rows: &[&GlueArm]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let flat = rows.iter().filter(|row| row.sd == Some(0.0)).count();
     if flat > 0 {
-        notes.push(format!("{} of scores {} no spread at all, and so no interval.", counted(flat, "row"), have(flat)));
-    }
-    if let Some(least) = rows().map(|(_, row)| row.independent).min().filter(|least| *least < SMALL) {
         notes.push(format!(
-            "The smallest sample of scores has {}: its interval is wide.",
-            counted(least as u64, "independent value")
+            "All scores of {} are equal, so {} no interval.",
+            counted(flat, "row"),
+            word(flat, "it has", "they have")
         ));
     }
-    let seeds: BTreeSet<u64> = rows().flat_map(|(_, row)| row.scores.iter().map(|run| run.pretrain_seed)).collect();
+    if let Some(least) = rows.iter().map(|row| row.independent).min().filter(|least| *least < SMALL) {
+        notes.push(format!(
+            "The smallest sample of scores has {}; below {SMALL}, intervals are wide.",
+            counted(least, "independent value")
+        ));
+    }
+    notes
+}
+
+/// What intervals and tests of scores are about, which depends on the number of pre-train seeds.
+fn pretrain_seeds(rows: &[&GlueArm]) -> Option<String> {
+    let seeds: BTreeSet<u64> = rows.iter().flat_map(|row| row.scores.iter().map(|run| run.pretrain_seed)).collect();
     match seeds.len() {
-        0 => {}
-        1 => notes.push(
-            "One pre-train seed: score intervals and tests cover fine-tuning from one checkpoint per arm, not a \
-             repetition of the pre-training."
+        0 => None,
+        1 => Some(
+            "There is one pre-train seed: intervals and tests of scores are about repeated fine-tuning of one \
+             checkpoint per arm, not about repeated pre-training."
                 .into(),
         ),
-        several => notes.push(format!(
-            "{several} pre-train seeds: runs from one checkpoint are not independent, so intervals and paired tests of \
-             scores are over the mean of each checkpoint; failed-run rates and Brown-Forsythe are over all runs."
+        several => Some(format!(
+            "There are {several} pre-train seeds. Runs from one checkpoint are not independent, so intervals and \
+             paired tests of scores use the mean of each checkpoint; failed-run rates and Brown-Forsythe tests use all \
+             runs."
         )),
     }
-    let rates: BTreeSet<u64> = rows().map(|(_, row)| row.learning_rate.to_bits()).collect();
-    let unselected = report.glue.iter().any(|task| {
-        task.arms.chunk_by(|a, b| (&a.arm, a.keep) == (&b.arm, b.keep)).any(|rows| rows.iter().all(|row| !row.selected))
+}
+
+/// How the fine-tune learning rate to report is chosen, if there are several.
+fn finetune_rates(report: &Report, rows: &[&GlueArm]) -> Option<String> {
+    let rates = rows.iter().map(|row| row.learning_rate.to_bits()).collect::<BTreeSet<u64>>().len();
+    let has_unselected = report.glue.iter().any(|task| {
+        let mut choices = task.arms.chunk_by(|a, b| (&a.arm, a.keep) == (&b.arm, b.keep));
+        choices.any(|rows| rows.iter().all(|row| !row.selected))
     });
-    if unselected {
-        notes.push(format!(
-            "{} fine-tune learning rates are reported side by side. Taking the best of them from this table would select \
-             and report on the same dev scores.",
-            rates.len()
-        ));
-    } else if rates.len() > 1 {
-        notes.push(format!(
-            "{} fine-tune learning rates: the one to report is selected per arm and task by the mean score on a part of \
-             train that was not trained on; dev had no say.",
-            rates.len()
-        ));
+    if has_unselected {
+        Some(format!(
+            "Scores at {rates} fine-tune learning rates stand side by side. To choose the best of them here would be \
+             to select and report on the same dev scores."
+        ))
+    } else if rates > 1 {
+        Some(format!(
+            "There are {rates} fine-tune learning rates. The one to report is selected per arm and task by the mean \
+             score on a held-out part of the training set; dev scores have no influence."
+        ))
+    } else {
+        None
     }
-    let losses: Vec<usize> = report.pretrain.iter().filter_map(|arm| Some(arm.validation_loss.as_ref()?.n)).collect();
-    if !losses.is_empty() && losses.iter().all(|n| *n == 1) {
-        notes.push("One pre-train run per arm: its validation loss comes without an interval.".into());
+}
+
+/// Limits of the validation losses and of their comparisons.
+fn loss_notes(report: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    let samples: Vec<usize> = report.pretrain.iter().filter_map(|arm| Some(arm.validation_loss.as_ref()?.n)).collect();
+    if !samples.is_empty() && samples.iter().all(|n| *n == 1) {
+        notes.push("There is one pre-train run per arm, so validation losses have no interval.".into());
     }
     let other: Vec<&str> = report.pretrain.iter().filter(|arm| arm.other_measure).map(|arm| arm.arm.as_str()).collect();
     if !other.is_empty() {
         notes.push(format!(
-            "The validation loss of {} is not compared with that of {}: another objective makes it another measure.",
+            "The validation loss of {} is not compared with that of {}, because their objectives measure different \
+             quantities.",
             other.join(", "),
             report.baseline
         ));
     }
     if report.effects.iter().any(|effect| effect.each_at_its_best) {
         notes.push(
-            "The best learning rate of a pre-training is picked by the validation losses that are then compared: the more \
-             rates an arm was given, the luckier it looks."
+            "The best learning rate of pre-training is chosen by the same validation losses that are then compared, \
+             which favours an arm that was given more rates."
                 .into(),
         );
     }
+    notes
 }
 
-const fn stage_trial(stage: Stage) -> &'static str {
-    match stage {
+/// The arms with scores that were not pre-trained here, if others were.
+fn published_arms(facts: &Facts, rows: &[&GlueArm]) -> Option<String> {
+    let has_scores = |arm: &&str| rows.iter().any(|row| row.arm == **arm);
+    let arms: Vec<&str> = facts.published.iter().map(String::as_str).filter(has_scores).collect();
+    (!arms.is_empty() && facts.pretrained_arms().next().is_some()).then(|| {
+        format!(
+            "Arms that start from a published checkpoint: {}. Such a checkpoint was trained elsewhere, on other data \
+             and with other settings, so a difference from the other arms is not the effect of one setting.",
+            arms.join(", ")
+        )
+    })
+}
+
+fn stage(trial: &TrialFacts) -> Stage {
+    trial.spec.recipe.stage()
+}
+
+fn arm_name(trial: &TrialFacts) -> &str {
+    trial.arm.as_deref().unwrap_or("all arms")
+}
+
+/// The number of times that each item occurs.
+fn count_equal<K: Ord>(items: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        *counts.entry(item).or_default() += 1;
+    }
+    counts
+}
+
+fn trials(count: usize, stage: Stage) -> String {
+    let trial = match stage {
         Stage::Timing => "timing trial",
         Stage::Pretrain => "pre-train trial",
         Stage::Finetune => "fine-tune trial",
         Stage::Probe => "probe trial",
-    }
+    };
+    counted(count, trial)
 }
 
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", word(count, "", "s"))
 }
 
-fn have(count: u64) -> &'static str {
-    if count == 1 { "has" } else { "have" }
+const fn word(count: usize, one: &'static str, several: &'static str) -> &'static str {
+    if count == 1 { one } else { several }
 }

@@ -1,4 +1,4 @@
-//! Speed: only steps that ran interleaved on one device are compared.
+//! Time per step, from steps of all arms that ran interleaved on one device.
 
 use recipe::event::Device;
 use recipe::report::{ArmMemory, ArmTiming, TimingReport};
@@ -6,71 +6,87 @@ use recipe::{Pretrain, Recipe, Timing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::facts::{Facts, TrialEnd};
+use crate::facts::{Facts, TrialStatus};
 use crate::statistics::{Summary, mean, t_interval};
 
-/// What the timing trial says.
+/// Time per step of each arm, as measured by the timing trial of the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Speed {
-    /// Where all of it was measured.
+    /// The device on which all arms were timed.
     pub device: Option<Device>,
-    /// Absent where no line can be fitted: no arm closes blocks, or the steps do not get longer with open blocks.
+    /// Absent if the timed steps have only one number of open blocks, or if the fitted line has a slope that is not
+    /// positive or a negative intercept.
     pub fit: Option<EncoderFit>,
-    /// In the order of the job.
+    /// One row per timed arm, in the order of the job.
     pub arms: Vec<ArmSpeed>,
 }
 
-/// Least squares over the timed steps of the baseline and of every arm whose steps differ from its in open blocks alone:
-/// `seconds = fixed + per_block * open blocks`.
+/// The line `seconds = fixed + per_block * open blocks`, by least squares over the timed steps of the baseline and of
+/// every arm whose steps differ from the baseline's in the open blocks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EncoderFit {
-    /// Seconds of a step outside the encoder.
+    /// Seconds of a step that are spent outside the encoder.
     pub fixed: f64,
-    /// Seconds of a step for each open block.
+    /// Seconds that each open block adds to a step.
     pub per_block: f64,
 }
 
+/// Speed and memory of one arm's training steps. In every round of the timing trial each arm has one turn of several
+/// steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ArmSpeed {
     pub arm: String,
-    /// Over the turns; each turn counts with the mean of its steps.
+    /// Seconds per step: a summary over the arm's turns, each with the mean of its steps.
     pub seconds_per_step: Summary,
-    /// Baseline time over this arm's time: above 1 is faster, 1 for the baseline itself. Geometric mean over the rounds, in each of which both
-    /// had one turn.
+    /// Step time of the baseline divided by that of this arm: above 1 the arm is faster, and the baseline has 1.
+    /// Geometric mean of the ratios within each round.
     pub ratio_to_baseline: Option<f64>,
-    /// 95 % t interval of the logarithm of the ratio over the rounds, taken back, `[low, high]`.
+    /// 95 % t interval of the mean logarithm of the ratio over the rounds, exponentiated: `[low, high]`.
     pub ratio_interval: Option<[f64; 2]>,
-    /// Share of the baseline's step time that is saved: 1 - 1/ratio.
+    /// Share of the baseline's step time that the arm saves: `1 - 1 / ratio_to_baseline`.
     pub step_saving: Option<f64>,
-    /// The encoder's share of a step with every block open, from the fit. Absent, like the three below, for arms without
-    /// layer drop and for those that differ from the baseline in more than that.
+    /// The encoder's share of the time of a step with all blocks open, from the fit. This and the next three numbers
+    /// are absent for an arm without layer drop, and for one whose steps differ from the baseline's in more than open
+    /// blocks.
     pub encoder_share: Option<f64>,
-    /// Share of encoder work that layer drop saves over the whole run, in closed form.
+    /// Share of the encoder's work in the whole run that layer drop saves, in closed form from its schedule.
     pub closed_form_saving: Option<f64>,
-    /// The step saving that the closed form allows: `encoder_share * closed_form_saving`.
+    /// The step saving if closed blocks took no time: `encoder_share * closed_form_saving`.
     pub limit_saving: Option<f64>,
-    /// `step_saving / limit_saving`.
+    /// The part of that limit which the arm reached: `step_saving / limit_saving`.
     pub share_of_limit: Option<f64>,
+    /// Tokens of a step divided by the mean of `seconds_per_step`.
     pub tokens_per_second: f64,
+    /// One row per number of open blocks that was timed, in rising order.
     pub by_open: Vec<OpenSpeed>,
-    /// What the arm's steps take; see [`ArmMemory`].
+    /// Memory of the arm's steps. Absent if the timing trial had no warm-up steps to measure it in.
     pub memory: Option<ArmMemory>,
-    /// Sequences in the largest batch that fits, where it was looked for.
+    /// Number of sequences in the largest batch that fits into memory; 0 if not even the smallest batch fits. Absent if
+    /// the job did not ask for it.
     pub largest_batch: Option<u32>,
 }
 
+/// The timed steps of an arm with one number of open blocks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OpenSpeed {
-    /// In halves: a block of which one sublayer is open counts as half.
+    /// Number of open blocks. A block with one open sublayer counts as half.
     pub open_blocks: f64,
+    /// Number of timed steps.
     pub steps: u32,
+    /// Mean seconds of these steps.
     pub mean_seconds: f64,
 }
 
+impl Speed {
+    pub(crate) fn arm(&self, name: &str) -> Option<&ArmSpeed> {
+        self.arms.iter().find(|row| row.arm == name)
+    }
+}
+
+/// The speed section, from the job's only timing trial. `None` until that trial has succeeded.
 pub(crate) fn speed(facts: &Facts) -> Option<Speed> {
-    // A job has one timing trial.
-    let (timing, report, device) = facts.ended.iter().find_map(|trial| match (&trial.spec.recipe, &trial.end) {
-        (Recipe::Timing(timing), TrialEnd::Succeeded(recipe::Report::Timing(report))) => {
+    let (timing, report, device) = facts.trials.iter().find_map(|trial| match (&trial.spec.recipe, &trial.status) {
+        (Recipe::Timing(timing), TrialStatus::Succeeded(recipe::Report::Timing(report))) => {
             Some((timing, report, &trial.device))
         }
         _ => None,
@@ -87,15 +103,20 @@ fn arm_speed(
     baseline: &str,
     fit: Option<EncoderFit>,
 ) -> Option<ArmSpeed> {
-    let arm = timed(report, name)?;
+    let arm = timed_arm(report, name)?;
     let seconds_per_step = Summary::of(&arm.turns)?;
-    let ratio = timed(report, baseline).and_then(|base| ratio(&base.turns, &arm.turns));
-    let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe);
-    let drop = recipe.filter(|recipe| recipe.layer_drop.is_some() && fits(timing, baseline, name));
+    let ratio = timed_arm(report, baseline).and_then(|base| ratio(&base.turns, &arm.turns));
     let step_saving = ratio.map(|(ratio, _)| 1.0 - 1.0 / ratio);
-    let encoder_share = drop.and(fit).map(|fit| fit.encoder_share(arm.blocks));
-    let closed_form_saving = drop.map(Pretrain::encoder_saving);
+    let has_limit = |recipe: &&Pretrain| recipe.layer_drop.is_some() && has_steps_of(timing, baseline, name);
+    let dropping = timed_recipe(timing, name).filter(has_limit);
+    let encoder_share = dropping.and(fit).map(|fit| fit.encoder_share(arm.blocks));
+    let closed_form_saving = dropping.map(Pretrain::encoder_saving);
     let limit_saving = encoder_share.zip(closed_form_saving).map(|(share, saving)| share * saving);
+    let timed_numbers = arm.by_open.iter().filter(|row| row.steps > 0).map(|row| OpenSpeed {
+        open_blocks: row.open_blocks,
+        steps: row.steps,
+        mean_seconds: row.seconds / f64::from(row.steps),
+    });
     Some(ArmSpeed {
         arm: name.to_owned(),
         ratio_to_baseline: ratio.map(|(ratio, _)| ratio),
@@ -105,56 +126,53 @@ fn arm_speed(
         closed_form_saving,
         limit_saving,
         share_of_limit: step_saving.zip(limit_saving.filter(|limit| *limit > 0.0)).map(|(saved, limit)| saved / limit),
+        tokens_per_second: arm.tokens_per_step as f64 / seconds_per_step.mean,
+        by_open: timed_numbers.collect(),
         memory: arm.memory.clone(),
         largest_batch: arm.largest_batch,
-        tokens_per_second: arm.tokens_per_step as f64 / seconds_per_step.mean,
-        by_open: arm
-            .by_open
-            .iter()
-            .filter(|row| row.steps > 0)
-            .map(|row| OpenSpeed {
-                open_blocks: row.open_blocks,
-                steps: row.steps,
-                mean_seconds: row.seconds / f64::from(row.steps),
-            })
-            .collect(),
         seconds_per_step,
     })
 }
 
-/// Whether a step of the arm is a step of the baseline but for the blocks that are open.
-fn fits(timing: &Timing, baseline: &str, arm: &str) -> bool {
+/// True if a step of `arm` does the same work as one of the baseline when the same blocks are open.
+fn has_steps_of(timing: &Timing, baseline: &str, arm: &str) -> bool {
     let step = |name: &str| {
-        let recipe = timing.arms.iter().find(|other| other.name == name).map(|other| &other.recipe)?;
         let Pretrain {
             model, objective, images, optimizer, batch, micro_batches, length, precision, recompute, ..
-        } = recipe;
+        } = timed_recipe(timing, name)?;
         Some((model, objective, images, optimizer, batch, micro_batches, length, precision, recompute))
     };
     step(arm).is_some() && step(arm) == step(baseline)
 }
 
-fn timed<'a>(report: &'a TimingReport, name: &str) -> Option<&'a ArmTiming> {
+fn timed_recipe<'a>(timing: &'a Timing, arm: &str) -> Option<&'a Pretrain> {
+    timing.arms.iter().find(|timed| timed.name == arm).map(|timed| &timed.recipe)
+}
+
+fn timed_arm<'a>(report: &'a TimingReport, name: &str) -> Option<&'a ArmTiming> {
     report.arms.iter().find(|arm| arm.name == name)
 }
 
-/// Baseline time over the arm's time by a timing report: the report's estimate, without its interval.
+/// Step time of `baseline` divided by that of `arm` in a timing report: the number that a job's report has as
+/// `ratio_to_baseline`. `None` if one of the two was not timed.
 pub fn speed_up(report: &TimingReport, baseline: &str, arm: &str) -> Option<f64> {
-    let (ratio, _) = ratio(&timed(report, baseline)?.turns, &timed(report, arm)?.turns)?;
+    let (ratio, _) = ratio(&timed_arm(report, baseline)?.turns, &timed_arm(report, arm)?.turns)?;
     Some(ratio)
 }
 
-/// Baseline over arm, paired by round: the estimate and its interval.
+/// Geometric mean over the rounds of the baseline's turn divided by the arm's, with its 95 % interval.
 fn ratio(baseline: &[f64], arm: &[f64]) -> Option<(f64, Option<[f64; 2]>)> {
     let logs: Vec<f64> = baseline.iter().zip(arm).map(|(base, own)| (base / own).ln()).collect();
     Some((mean(&logs)?.exp(), t_interval(&logs).map(|interval| interval.map(f64::exp))))
 }
 
-/// One line serves the baseline and the arms that differ from it in their open blocks alone.
+/// The line through the steps of the baseline and of all arms whose steps do the same work with the same open blocks.
 fn fit(timing: &Timing, report: &TimingReport, baseline: &str) -> Option<EncoderFit> {
-    let rows = report.arms.iter().filter(|arm| fits(timing, baseline, &arm.name)).flat_map(|arm| &arm.by_open);
-    // (weight, open blocks, mean seconds): the line through weighted means is the line through the single steps.
-    let points: Vec<(f64, f64, f64)> = rows
+    let arms = report.arms.iter().filter(|arm| has_steps_of(timing, baseline, &arm.name));
+    // Each point is (number of steps, open blocks, mean seconds). The line through means that are weighted by their
+    // number of steps is the line through the single steps.
+    let points: Vec<(f64, f64, f64)> = arms
+        .flat_map(|arm| &arm.by_open)
         .filter(|row| row.steps > 0)
         .map(|row| (f64::from(row.steps), row.open_blocks, row.seconds / f64::from(row.steps)))
         .collect();
@@ -166,12 +184,13 @@ fn fit(timing: &Timing, report: &TimingReport, baseline: &str) -> Option<Encoder
     });
     let per_block = products / squares;
     let fixed = seconds - per_block * open;
-    // No two numbers of open blocks, or noise above signal: no line that means anything.
+    // With one number of open blocks there is no slope. A slope or an intercept with the wrong sign means that noise
+    // exceeds the effect of a block.
     (squares > 0.0 && per_block > 0.0 && fixed >= 0.0).then_some(EncoderFit { fixed, per_block })
 }
 
 impl EncoderFit {
-    /// The encoder's share of a step in which all of `blocks` are open.
+    /// The encoder's share of the time of a step with all of its `blocks` open.
     fn encoder_share(self, blocks: u32) -> f64 {
         let encoder = self.per_block * f64::from(blocks);
         encoder / (self.fixed + encoder)

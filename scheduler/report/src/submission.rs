@@ -1,231 +1,228 @@
-//! What an arm of a job hands in to the GLUE server: eleven files, each with the answers of one fine-tune trial.
+//! The files that an arm hands in to the GLUE server: eleven files, each with the predictions of one fine-tune trial.
 //!
-//! Pure: which trial answers which file follows from the job's facts. The answers themselves are artifacts.
+//! [`files`] decides from the facts of the job which trial provides which file. The predictions themselves are
+//! artifacts, which the caller reads and has checked by [`SubmissionFile::check`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use recipe::report::{FinetuneReport, PredictionFile};
 use recipe::task::{Target, TestSet};
-use recipe::{Recipe, Report, Task};
+use recipe::{Finetune, Recipe, Report, Task};
 
-use crate::facts::{Facts, TrialEnd, TrialFacts, TrialStatus};
-use crate::glue::{Selected, selected};
+use crate::facts::{Facts, TrialFacts, TrialStatus};
+use crate::glue::{Selection, selections};
 
-/// One file of a submission.
+/// A file of a submission.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct SubmissionFile {
     pub task: Task,
     pub set: &'static TestSet,
     pub answers: Answers,
 }
 
+/// Where the answers in a file come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answers {
-    /// As a trial gave them; an artifact.
-    Given(PredictionFile),
-    /// The same answer everywhere.
+    /// The predictions of a trial, which are stored as an artifact.
+    Predicted(PredictionFile),
+    /// One constant answer on every line.
     Constant,
 }
 
-/// A file that a submission cannot have.
+/// A file that cannot be made, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
-    /// Its name in a submission.
+pub struct FileError {
+    /// Name of the file in a submission.
     pub file: &'static str,
-    pub why: Why,
+    pub kind: FileErrorKind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    NoTrials {
-        task: &'static str,
-    },
-    Unfinished {
-        task: &'static str,
-        trials: usize,
-    },
-    NoneSucceeded {
-        task: &'static str,
-    },
-    /// Several learning rates ran, and nothing was set apart to select one on.
-    Unselected {
-        task: &'static str,
-    },
-    /// The trial gave none: its data had no such file, or they could not be stored.
-    NoAnswers {
-        path: &'static str,
-    },
-    /// Not the answers to the official file.
-    Rows {
-        found: u64,
-        wanted: u64,
-    },
-    Malformed {
-        what: String,
-    },
+pub enum FileErrorKind {
+    /// The arm has no fine-tune trial on the task.
+    NoTrials { task: &'static str },
+    /// This many trials on the task have not ended.
+    Unfinished { task: &'static str, trials: usize },
+    /// No trial on the task has a score.
+    NoScore { task: &'static str },
+    /// The arm was fine-tuned at several learning rates, none of which is selected.
+    NoSelection { task: &'static str },
+    /// The trial stored no predictions for the test file at `path`.
+    NoPredictions { path: &'static str },
+    /// The number of answers is not that of the official test file.
+    WrongRows { found: u64, expected: u64 },
+    /// The bytes are not a file that the server reads.
+    Malformed { message: String },
 }
 
-impl Why {
-    /// Whether a constant may stand in. Not where answers may still come, or where there are some that do not fit.
-    const fn may_be_filled(&self) -> bool {
-        matches!(self, Self::NoTrials { .. } | Self::NoneSucceeded { .. } | Self::NoAnswers { .. })
+impl FileErrorKind {
+    /// True if a constant may replace the predictions: no trial will provide them, and none has provided others.
+    const fn allows_constant(&self) -> bool {
+        matches!(self, Self::NoTrials { .. } | Self::NoScore { .. } | Self::NoPredictions { .. })
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for FileErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTrials { task } => write!(f, "the arm was not fine-tuned on {task}"),
             Self::Unfinished { task, trials: 1 } => write!(f, "1 fine-tune trial on {task} has not ended yet"),
             Self::Unfinished { task, trials } => write!(f, "{trials} fine-tune trials on {task} have not ended yet"),
-            Self::NoneSucceeded { task } => write!(f, "no fine-tune trial on {task} has come to a score"),
-            Self::Unselected { task } => {
-                write!(
-                    f,
-                    "{task} was fine-tuned at several learning rates, and without a selection part none is selected"
-                )
-            }
-            Self::NoAnswers { path } => {
-                write!(
-                    f,
-                    "the selected trial left no answers: the GLUE dataset had no {path}, or they could not be stored"
-                )
-            }
-            Self::Rows { found, wanted } => {
-                write!(f, "it has {found} answers and the server wants {wanted}: the data are not the official ones")
-            }
-            Self::Malformed { what } => f.write_str(what),
+            Self::NoScore { task } => write!(f, "no fine-tune trial on {task} has a score"),
+            Self::NoSelection { task } => write!(
+                f,
+                "{task} was fine-tuned at several learning rates, and none is selected: submit the job with a \
+                 `glue.selection` share"
+            ),
+            Self::NoPredictions { path } => write!(
+                f,
+                "the selected trial stored no predictions: its GLUE dataset has no {path}, or storing them failed"
+            ),
+            Self::WrongRows { found, expected } => write!(
+                f,
+                "the file has {found} answers, the server expects {expected}: the test data are not the official ones"
+            ),
+            Self::Malformed { message } => f.write_str(message),
         }
     }
 }
 
-/// The files of `arm` in the order of their names, as the server lists them. Per task, the trial at the arm's selected
-/// learning rate that is best on the selection part (on dev where there is none) answers; of equally good ones the one
-/// with the lowest seeds. `fill` lets a constant stand in for answers that will not come.
+/// The files of `arm`, sorted by name. On each task, the trial with the best score on the selection part (without such
+/// a part, on dev) among those at the arm's selected learning rate provides the predictions; of equal scores, the one
+/// with the lowest seeds. With `fill`, a constant replaces predictions that no trial will provide.
 ///
 /// # Errors
-/// Every file that is lacking, with the reason.
-pub fn entries(facts: &Facts, trials: &[TrialFacts], arm: &str, fill: bool) -> Result<Vec<Entry>, Vec<Lack>> {
-    let rates = selected(facts, arm);
-    let mut best: BTreeMap<Task, Result<&FinetuneReport, Why>> = BTreeMap::new();
-    for row in Task::rows() {
-        best.insert(row.task, answering(row.task, trials, arm, rates.get(&row.task)));
-    }
-    let (mut entries, mut lacks) = (Vec::new(), Vec::new());
+/// All files that cannot be made.
+pub fn files(facts: &Facts, arm: &str, fill: bool) -> Result<Vec<SubmissionFile>, Vec<FileError>> {
+    let selections = selections(facts, arm);
+    let trials: BTreeMap<Task, Result<&FinetuneReport, FileErrorKind>> = Task::rows()
+        .iter()
+        .map(|row| (row.task, best_trial(facts, arm, row.task, selections.get(&row.task))))
+        .collect();
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
     for (task, set) in Task::test_sets() {
-        let given = best[&task].clone().and_then(|report| answers(report, set));
-        match given {
-            Ok(file) => entries.push(Entry { task, set, answers: Answers::Given(file) }),
-            Err(why) if fill && why.may_be_filled() => entries.push(Entry { task, set, answers: Answers::Constant }),
-            Err(why) => lacks.push(Lack { file: set.answers, why }),
-        }
+        let answers = match trials[&task].clone().and_then(|report| predictions(report, set)) {
+            Ok(file) => Answers::Predicted(file),
+            Err(kind) if fill && kind.allows_constant() => Answers::Constant,
+            Err(kind) => {
+                errors.push(FileError { file: set.answers, kind });
+                continue;
+            }
+        };
+        files.push(SubmissionFile { task, set, answers });
     }
-    if !lacks.is_empty() {
-        return Err(lacks);
+    if !errors.is_empty() {
+        return Err(errors);
     }
-    entries.sort_by_key(|entry| entry.set.answers);
-    Ok(entries)
+    files.sort_by_key(|file| file.set.answers);
+    Ok(files)
 }
 
-/// The report of the trial that answers for the arm.
-fn answering<'a>(
-    task: Task,
-    trials: &'a [TrialFacts],
+/// The report of the trial whose predictions are handed in for `task`.
+fn best_trial<'a>(
+    facts: &'a Facts,
     arm: &str,
-    selected: Option<&Selected>,
-) -> Result<&'a FinetuneReport, Why> {
+    task: Task,
+    selection: Option<&Selection>,
+) -> Result<&'a FinetuneReport, FileErrorKind> {
     let name = task.name();
-    let of_task: Vec<(&TrialFacts, &recipe::Finetune)> = trials
-        .iter()
-        .filter(|trial| trial.arm.as_deref() == Some(arm))
+    let trials: Vec<(&TrialFacts, &Finetune)> = facts
+        .trials_of(arm)
         .filter_map(|trial| match &trial.spec.recipe {
             Recipe::Finetune(recipe) if recipe.task == task => Some((trial, recipe)),
             _ => None,
         })
         .collect();
-    if of_task.is_empty() {
-        return Err(Why::NoTrials { task: name });
+    if trials.is_empty() {
+        return Err(FileErrorKind::NoTrials { task: name });
     }
-    let open = of_task.iter().filter(|(trial, _)| trial.status == TrialStatus::Unfinished).count();
-    if open > 0 {
-        return Err(Why::Unfinished { task: name, trials: open });
+    let unfinished = trials.iter().filter(|(trial, _)| trial.status == TrialStatus::Unfinished).count();
+    if unfinished > 0 {
+        return Err(FileErrorKind::Unfinished { task: name, trials: unfinished });
     }
-    let scored: Vec<_> = of_task
+    let scored: Vec<(&TrialFacts, &Finetune, &FinetuneReport)> = trials
         .into_iter()
         .filter_map(|(trial, recipe)| match &trial.status {
-            TrialStatus::Ended(TrialEnd::Succeeded(Report::Finetune(report))) if report.score.is_finite() => {
+            TrialStatus::Succeeded(Report::Finetune(report)) if report.score.is_finite() => {
                 Some((trial, recipe, report))
             }
             _ => None,
         })
         .collect();
     if scored.is_empty() {
-        return Err(Why::NoneSucceeded { task: name });
+        return Err(FileErrorKind::NoScore { task: name });
     }
-    let Some(selected) = selected else { return Err(Why::Unselected { task: name }) };
-    let at_rate = scored.into_iter().filter(|(_, recipe, _)| selected.is_of(recipe));
-    let best = at_rate.max_by(|(one, one_recipe, a), (other, other_recipe, b)| {
-        let seeds = |trial: &TrialFacts, recipe: &recipe::Finetune| (recipe.from_seeds.init, trial.spec.seeds.head);
-        let by_score = judged(a).total_cmp(&judged(b));
-        by_score.then_with(|| seeds(other, other_recipe).cmp(&seeds(one, one_recipe)))
+    let selection = selection.ok_or(FileErrorKind::NoSelection { task: name })?;
+    let selected = scored.into_iter().filter(|(_, recipe, _)| selection.includes(recipe));
+    let best = selected.max_by(|(trial_a, recipe_a, a), (trial_b, recipe_b, b)| {
+        let seeds = |trial: &TrialFacts, recipe: &Finetune| (recipe.from_seeds.init, trial.spec.seeds.head);
+        let by_score = selection_score(a).total_cmp(&selection_score(b));
+        by_score.then_with(|| seeds(trial_b, recipe_b).cmp(&seeds(trial_a, recipe_a)))
     });
-    best.map(|(_, _, report)| report).ok_or(Why::NoneSucceeded { task: name })
+    best.map(|(_, _, report)| report).ok_or(FileErrorKind::NoScore { task: name })
 }
 
-/// The score by which trials are chosen.
-fn judged(report: &FinetuneReport) -> f64 {
+/// The score on the selection part, or on dev if there is no such part.
+fn selection_score(report: &FinetuneReport) -> f64 {
     report.selection_score.filter(|score| score.is_finite()).unwrap_or(report.score)
 }
 
-fn answers(report: &FinetuneReport, set: &TestSet) -> Result<PredictionFile, Why> {
+fn predictions(report: &FinetuneReport, set: &TestSet) -> Result<PredictionFile, FileErrorKind> {
     let file = report.predictions.iter().find(|file| file.name == set.answers);
-    let file = file.ok_or(Why::NoAnswers { path: set.path })?;
+    let file = file.ok_or(FileErrorKind::NoPredictions { path: set.path })?;
     match file.rows == set.rows {
         true => Ok(file.clone()),
-        false => Err(Why::Rows { found: file.rows, wanted: set.rows }),
+        false => Err(FileErrorKind::WrongRows { found: file.rows, expected: set.rows }),
     }
 }
 
 const HEADER: &str = "index\tprediction";
 
-impl Entry {
-    /// The file that answers alike everywhere: with the most frequent label of train, or the middle of a score's range.
+impl SubmissionFile {
+    /// The text of a file with one answer on every line: the most frequent label of the training set, or the middle of
+    /// the score's range.
     pub fn constant(&self) -> String {
         let answer = self.task.row().constant;
         let lines = (0..self.set.rows).map(|index| format!("{index}\t{answer}\n"));
         std::iter::once(format!("{HEADER}\n")).chain(lines).collect()
     }
 
-    /// Fails unless the server would read `bytes`: a header, then on each line the number of an example, from 0, and a label of
-    /// the task or a score in its range; as many lines as the official test file.
-    pub fn check(&self, bytes: &[u8]) -> Result<(), Lack> {
-        let malformed =
-            |line: u64| self.malformed(&format!("line {line} of its answers is not as the server wants it"));
-        let text = str::from_utf8(bytes).map_err(|_| self.malformed("its answers are not UTF-8"))?;
+    /// Checks that the server can read `bytes`: a header; then one line per example of the official test file, with its
+    /// number (from 0), a tab, and a label of the task or a score in its range.
+    ///
+    /// # Errors
+    /// The first line that is wrong, or the wrong number of lines.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), FileError> {
+        let text = str::from_utf8(bytes).map_err(|_| self.malformed("the file is not UTF-8".into()))?;
         let mut lines = text.lines();
         if lines.next() != Some(HEADER) {
-            return Err(malformed(1));
+            return Err(self.malformed(format!("line 1 is not the header {HEADER:?}")));
         }
         let mut found = 0;
         for line in lines {
-            let fits = line
+            let is_valid = line
                 .split_once('\t')
                 .is_some_and(|(index, answer)| index.parse() == Ok(found) && is_answer(self.task.row().target, answer));
-            if !fits {
-                return Err(malformed(found + 2));
+            if !is_valid {
+                let number = found + 2;
+                return Err(self.malformed(format!("line {number} is not {found}, a tab and an answer of the task")));
             }
             found += 1;
         }
         match found == self.set.rows {
             true => Ok(()),
-            false => Err(Lack { file: self.set.answers, why: Why::Rows { found, wanted: self.set.rows } }),
+            false => Err(self.error(FileErrorKind::WrongRows { found, expected: self.set.rows })),
         }
     }
 
-    /// That the file cannot be used, for this reason.
-    pub fn malformed(&self, what: &str) -> Lack {
-        Lack { file: self.set.answers, why: Why::Malformed { what: what.into() } }
+    /// The error that this file cannot be used for the reason in `message`.
+    pub fn malformed(&self, message: String) -> FileError {
+        self.error(FileErrorKind::Malformed { message })
+    }
+
+    const fn error(&self, kind: FileErrorKind) -> FileError {
+        FileError { file: self.set.answers, kind }
     }
 }
 
@@ -242,36 +239,36 @@ fn is_answer(target: Target, answer: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn entry(file: &str) -> Entry {
-        let (task, set) = Task::test_sets().find(|(_, set)| set.answers == file).unwrap();
-        Entry { task, set, answers: Answers::Constant }
+    fn file(name: &str) -> SubmissionFile {
+        let (task, set) = Task::test_sets().find(|(_, set)| set.answers == name).unwrap();
+        SubmissionFile { task, set, answers: Answers::Constant }
     }
 
     #[test]
-    fn a_constant_file_of_every_task_is_one_that_the_server_reads() {
+    fn the_constant_file_of_every_task_passes_the_check() {
         for (_, set) in Task::test_sets() {
-            let entry = entry(set.answers);
-            let text = entry.constant();
-            entry.check(text.as_bytes()).unwrap();
+            let file = file(set.answers);
+            let text = file.constant();
+            file.check(text.as_bytes()).unwrap();
             assert!(text.starts_with("index\tprediction\n0\t") && text.ends_with('\n'), "{}", set.answers);
             assert_eq!(text.lines().count() as u64, set.rows + 1, "{}", set.answers);
         }
     }
 
     #[test]
-    fn what_the_server_would_not_read_is_named_by_its_line() {
-        let entry = entry("WNLI.tsv");
-        let good = entry.constant();
-        let why = |text: &str| entry.check(text.as_bytes()).unwrap_err().why.to_string();
-        assert!(why(&good.replacen("prediction", "label", 1)).starts_with("line 1 "));
-        assert!(why(&good.replacen("\n3\t0", "\n3\tentailment", 1)).starts_with("line 5 "));
-        assert!(why(&good.replacen("\n3\t0", "\n4\t0", 1)).starts_with("line 5 "));
+    fn the_check_names_the_first_line_that_is_wrong() {
+        let wnli = file("WNLI.tsv");
+        let good = wnli.constant();
+        let error = |text: &str| wnli.check(text.as_bytes()).unwrap_err().kind.to_string();
+        assert!(error(&good.replacen("prediction", "label", 1)).starts_with("line 1 "));
+        assert!(error(&good.replacen("\n3\t0", "\n3\tentailment", 1)).starts_with("line 5 "));
+        assert!(error(&good.replacen("\n3\t0", "\n4\t0", 1)).starts_with("line 5 "));
         assert_eq!(
-            why(good.strip_suffix("145\t0\n").unwrap()),
-            "it has 145 answers and the server wants 146: the data are not the official ones"
+            error(good.strip_suffix("145\t0\n").unwrap()),
+            "the file has 145 answers, the server expects 146: the test data are not the official ones"
         );
-        assert!(entry.check(b"index\tprediction\n0\t\xff\n").is_err());
-        let score = super::tests::entry("STS-B.tsv");
-        assert!(score.check(score.constant().replacen("2.500", "5.001", 1).as_bytes()).is_err());
+        assert!(wnli.check(b"index\tprediction\n0\t\xff\n").is_err());
+        let sts_b = file("STS-B.tsv");
+        assert!(sts_b.check(sts_b.constant().replacen("2.500", "5.001", 1).as_bytes()).is_err());
     }
 }

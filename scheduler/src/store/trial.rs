@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use recipe::{FailureKind, Recipe, Stage, TrialSpec};
-use report::{TrialEnd, TrialFacts, TrialStatus};
+use report::{TrialFacts, TrialStatus};
 
 use super::{Store, StoreError, read, read_failure, unsigned};
 use crate::attempt::OutcomeName;
@@ -130,9 +130,9 @@ impl Store {
             let failure = read_failure("trial", row.id, row.failure_kind, row.failure_message)?;
             let status = match (row.state, row.report, failure) {
                 (TrialState::Succeeded, Some(report), _) => {
-                    TrialStatus::Ended(TrialEnd::Succeeded(read("trial", "report", row.id, report)?))
+                    TrialStatus::Succeeded(read("trial", "report", row.id, report)?)
                 }
-                (TrialState::Failed, _, Some(failure)) => TrialStatus::Ended(TrialEnd::Failed(failure)),
+                (TrialState::Failed, _, Some(failure)) => TrialStatus::Failed(failure),
                 (TrialState::Cancelled, ..) => TrialStatus::Cancelled,
                 // The database ties a report to success and a failure to failing, so every other trial has not ended.
                 _ => TrialStatus::Unfinished,

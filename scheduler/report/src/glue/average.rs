@@ -10,24 +10,24 @@ use utoipa::ToSchema;
 use super::tasks::GlueReport;
 use crate::statistics::mean;
 
-/// Mean over tasks, as on the GLUE leaderboard: of each task the mean of its metrics (MNLI counts once), at the selected
-/// learning rate.
+/// Mean of an arm's dev scores over tasks at its selected learning rates, as on the GLUE leaderboard: each task counts
+/// once, with the mean of its metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueAverage {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
     #[serde(default)]
     pub keep: Keep,
-    /// How many these are.
+    /// Number of blocks that were kept.
     #[serde(default)]
     pub blocks: u32,
-    /// The tasks that the mean is over: those with a score of this arm and, where several rates ran, a selection.
+    /// The tasks in the mean: those with a score of this arm at a selected learning rate.
     pub tasks: Vec<Task>,
-    /// Mean over `tasks` of the mean dev score, a fraction.
+    /// Mean over `tasks` of the arm's mean dev score, as a fraction.
     pub mean: f64,
 }
 
-/// One entry per arm and choice of blocks that has a score: arms in the order of the job, the deepest first.
+/// One entry per arm and choice of blocks that has a score: arms in the order of the job, then most blocks first.
 pub(crate) fn averages(arms: &[String], reports: &[GlueReport]) -> Vec<GlueAverage> {
     let rows = || reports.iter().flat_map(|report| report.arms.iter().map(move |row| (report.task, row)));
     let mut averages = Vec::new();

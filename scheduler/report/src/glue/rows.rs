@@ -7,151 +7,157 @@ use recipe::{Keep, Recipe, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::comparison::{Runs, units};
-use crate::facts::{Facts, TrialEnd};
+use crate::comparison::{RunValues, independent_values};
+use crate::facts::{Facts, TrialStatus};
 use crate::statistics::{expected_maximum, mean, median, standard_deviation, t_interval, wilson_interval};
 
-/// Scores are fractions. A run failed when it scored at or below the majority classifier, or diverged.
+/// The runs of an arm on a task with one choice of kept blocks and one learning rate. Scores are fractions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueArm {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
     #[serde(default)]
     pub keep: Keep,
-    /// How many these are.
+    /// Number of blocks that were kept.
     #[serde(default)]
     pub blocks: u32,
+    /// Peak learning rate of fine-tuning.
     pub learning_rate: f64,
-    /// Mean score on the part of train that was set apart, over the runs that have one.
+    /// Mean score on the part of the training set that was held out for selection, over the runs that have one.
     pub selection: Option<f64>,
-    /// Whether this is the rate to report: the arm's only one with these blocks, or the one of highest `selection`.
+    /// True if this is the learning rate to report: the arm's only one with these blocks, or else the one with the
+    /// highest `selection` (rates at which no run diverged come first, and the lower of two equal ones is selected).
     pub selected: bool,
-    /// Runs that came to a result, diverged ones among them.
+    /// Number of runs with a result: a score, or divergence.
     pub n: usize,
-    /// Of the runs that have a score, like `sd`, `median`, `min` and `max`.
+    /// Mean dev score. Like `sd`, `median`, `min`, `max` and `best_of` it is computed over the runs that have a score.
     pub mean: Option<f64>,
+    /// Sample standard deviation (divisor n - 1).
     pub sd: Option<f64>,
-    /// 95 % t interval of the mean over `independent` values, `[low, high]`.
+    /// 95 % t interval of the mean over the `independent` values, `[low, high]`. Absent for a single value, and if all
+    /// are equal.
     pub interval: Option<[f64; 2]>,
-    /// Independent values behind the interval: pre-train seeds where there are several, else runs with a score.
+    /// Number of independent values behind `interval`: with several pre-train seeds one value per seed (the mean of its
+    /// runs), else one value per run.
     pub independent: usize,
     pub median: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
+    /// Number of failed runs: those that scored at or below a constant guess of the majority class, or diverged.
     pub failed: usize,
-    /// 95 % Wilson interval of `failed / n`.
+    /// 95 % Wilson interval of `failed / n`, `[low, high]`.
     pub failed_interval: Option<[f64; 2]>,
-    /// How many of the failed ones have no score because their loss was not finite.
+    /// Number of runs that diverged. They count as failed and have no score.
     pub diverged: usize,
-    /// Wall time of training, mean over the runs that came to their end.
+    /// Mean wall time of training in hours, over the runs that did not diverge.
     #[serde(default)]
     pub hours: Option<f64>,
-    /// What the best of several runs is expected to score, over the runs that have a score.
+    /// Expected best score of 2, 5, 10, 20 and 50 runs, as far as that many runs have a score.
     #[serde(default)]
-    pub best_of: Vec<BestOf>,
-    /// By pre-train seed, then seed.
+    pub best_of: Vec<ExpectedBest>,
+    /// The runs, sorted by pre-train seed, then by seed.
     pub scores: Vec<GlueScore>,
 }
 
+/// The score that the best of several runs is expected to have.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct BestOf {
-    /// At most as many as there are.
+pub struct ExpectedBest {
+    /// Number of runs, k.
     pub runs: u32,
-    /// See [`expected_maximum`].
+    /// Expected maximum of k of the row's n scores, drawn with replacement (Dodge et al. 2019):
+    /// `sum_i v_i [(i/n)^k - ((i-1)/n)^k]` over the scores in rising order.
     pub expected: f64,
 }
 
-/// For how many runs the expected best is told.
+/// Numbers of runs for which the expected best score is given.
 pub(crate) const BEST_OF: [u32; 5] = [2, 5, 10, 20, 50];
 
+/// A fine-tune run with a result: a score, or divergence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueScore {
+    /// Seed of the fine-tuning.
     pub seed: u64,
+    /// Seed of the pre-training that the run starts from; 0 for a published checkpoint.
     pub pretrain_seed: u64,
-    /// Absent where the run diverged.
+    /// Score on the dev set. Absent if the run diverged.
     pub score: Option<f64>,
-    /// On the part of train that was set apart; absent where none was.
+    /// Score on the part of the training set that was held out for selection. Absent if none was held out.
     pub selection: Option<f64>,
+    /// True if the score is at or below that of the majority class, or the run diverged.
     pub failed: bool,
-    /// Wall time of training.
+    /// Wall time of training in hours. Absent if the run diverged.
     #[serde(default)]
     pub hours: Option<f64>,
 }
 
-/// What runs of one row share. Cells sort as their rows stand.
+/// What the runs of one row have in common. Keys sort in the order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cell<'a> {
+pub(super) struct RowKey<'a> {
     task: Task,
     arm: &'a str,
     blocks: Reverse<u32>,
     keep: Keep,
-    /// By its bits, which sort as the positive numbers do.
+    /// Bits of the learning rate: those of positive numbers sort like the numbers.
     rate: u64,
 }
 
-impl Cell<'_> {
-    fn learning_rate(&self) -> f64 {
-        f64::from_bits(self.rate)
-    }
-}
+pub(super) type RunsByRow<'a> = BTreeMap<RowKey<'a>, Vec<GlueScore>>;
 
-pub(super) type Cells<'a> = BTreeMap<Cell<'a>, Vec<GlueScore>>;
-
-/// Sorts the runs that came to a result into the rows that they belong to.
-pub(super) fn cells(facts: &Facts) -> Cells<'_> {
-    let mut cells = Cells::new();
-    for trial in &facts.ended {
+/// The fine-tune runs with a result, sorted into rows.
+pub(super) fn runs_by_row(facts: &Facts) -> RunsByRow<'_> {
+    let mut rows = RunsByRow::new();
+    for trial in &facts.trials {
         let (Recipe::Finetune(recipe), Some(arm)) = (&trial.spec.recipe, trial.arm.as_deref()) else { continue };
-        let (score, failed) = match &trial.end {
-            TrialEnd::Succeeded(recipe::Report::Finetune(report)) if report.score.is_finite() => {
-                (Some(report.score), report.score <= report.majority_score)
-            }
-            // A metric that is not finite is no score: the run came to nothing.
-            TrialEnd::Succeeded(recipe::Report::Finetune(_)) => (None, true),
-            end if end.diverged() => (None, true),
-            // Any other failure is no result. The notes count it.
+        let report = match &trial.status {
+            TrialStatus::Succeeded(recipe::Report::Finetune(report)) => Some(report),
+            status if status.is_diverged() => None,
+            // A trial that failed for another reason has no result. The notes count it.
             _ => continue,
         };
-        let (selection, hours) = match &trial.end {
-            TrialEnd::Succeeded(recipe::Report::Finetune(report)) => {
-                (report.selection_score.filter(|s| s.is_finite()), Some(report.trained_seconds / 3600.0))
-            }
-            _ => (None, None),
+        // A run with a score that is not finite counts as diverged.
+        let score = report.map(|report| report.score).filter(|score| score.is_finite());
+        let run = GlueScore {
+            seed: trial.spec.seeds.head,
+            pretrain_seed: recipe.from_seeds.init,
+            score,
+            selection: report.and_then(|report| report.selection_score).filter(|score| score.is_finite()),
+            failed: score.zip(report).is_none_or(|(score, report)| score <= report.majority_score),
+            hours: report.map(|report| report.trained_seconds / 3600.0),
         };
-        let pretrain_seed = recipe.from_seeds.init;
-        let run = GlueScore { seed: trial.spec.seeds.head, pretrain_seed, score, selection, failed, hours };
-        let cell = Cell {
+        let key = RowKey {
             task: recipe.task,
             arm,
             blocks: Reverse(recipe.model().blocks),
             keep: recipe.keep,
             rate: recipe.learning_rate.peak.to_bits(),
         };
-        cells.entry(cell).or_default().push(run);
+        rows.entry(key).or_default().push(run);
     }
-    for runs in cells.values_mut() {
+    for runs in rows.values_mut() {
         runs.sort_by_key(|run| (run.pretrain_seed, run.seed));
     }
-    cells
+    rows
 }
 
-/// The rows of an arm on a task, the deepest model first, rates rising; none of them is selected yet.
-pub(super) fn rows(task: Task, arm: &str, cells: &Cells<'_>) -> Vec<GlueArm> {
-    let of_arm = cells.iter().filter(|(cell, _)| cell.task == task && cell.arm == arm);
-    of_arm.map(|(cell, runs)| row(cell, runs)).collect()
+/// The rows of an arm on a task: most blocks first, then by rising rate. None of them is selected yet.
+pub(super) fn rows(task: Task, arm: &str, runs: &RunsByRow<'_>) -> Vec<GlueArm> {
+    let of_arm = runs.iter().filter(|(key, _)| key.task == task && key.arm == arm);
+    of_arm.map(|(key, runs)| row(key, runs)).collect()
 }
 
-fn row(cell: &Cell<'_>, runs: &[GlueScore]) -> GlueArm {
-    let scored = scored(runs);
+fn row(key: &RowKey<'_>, runs: &[GlueScore]) -> GlueArm {
+    let scored = scores_by_seeds(runs);
     let scores: Vec<f64> = scored.values().copied().collect();
-    let independent = units(&scored);
+    let independent = independent_values(&scored);
     let failed = runs.iter().filter(|run| run.failed).count();
+    let mean_of = |measure: fn(&GlueScore) -> Option<f64>| mean(&runs.iter().filter_map(measure).collect::<Vec<_>>());
+    let best_of = BEST_OF.into_iter().filter(|&runs| runs as usize <= scores.len());
     GlueArm {
-        arm: cell.arm.to_owned(),
-        keep: cell.keep,
-        blocks: cell.blocks.0,
-        learning_rate: cell.learning_rate(),
-        selection: mean(&runs.iter().filter_map(|run| run.selection).collect::<Vec<_>>()),
+        arm: key.arm.to_owned(),
+        keep: key.keep,
+        blocks: key.blocks.0,
+        learning_rate: f64::from_bits(key.rate),
+        selection: mean_of(|run| run.selection),
         selected: false,
         n: runs.len(),
         mean: mean(&scores),
@@ -164,17 +170,15 @@ fn row(cell: &Cell<'_>, runs: &[GlueScore]) -> GlueArm {
         failed,
         failed_interval: wilson_interval(failed, runs.len()),
         diverged: runs.iter().filter(|run| run.score.is_none()).count(),
-        hours: mean(&runs.iter().filter_map(|run| run.hours).collect::<Vec<_>>()),
-        best_of: BEST_OF
-            .into_iter()
-            .filter(|&runs| runs as usize <= scores.len())
-            .filter_map(|runs| Some(BestOf { runs, expected: expected_maximum(&scores, runs)? }))
+        hours: mean_of(|run| run.hours),
+        best_of: best_of
+            .filter_map(|runs| Some(ExpectedBest { runs, expected: expected_maximum(&scores, runs)? }))
             .collect(),
         scores: runs.to_vec(),
     }
 }
 
-/// The scores by pre-train seed and seed; a diverged run has none.
-pub(super) fn scored(runs: &[GlueScore]) -> Runs {
+/// The dev scores of the runs that have one.
+pub(super) fn scores_by_seeds(runs: &[GlueScore]) -> RunValues {
     runs.iter().filter_map(|run| Some(((run.pretrain_seed, run.seed), run.score?))).collect()
 }

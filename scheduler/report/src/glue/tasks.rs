@@ -1,44 +1,47 @@
-//! Fine-tuning: the dev scores over seeds, per task, arm, kept blocks and learning rate.
+//! The rows of a GLUE task and their comparisons with the baseline.
 
 use std::collections::BTreeMap;
 
-use recipe::{Recipe, Task};
+use recipe::{Recipe, Report, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rows::{Cells, GlueArm, cells, scored};
+use super::rows::{GlueArm, RunsByRow, runs_by_row, scores_by_seeds};
 use super::selection::rows_of_arm;
 use crate::comparison::{Comparison, compare};
-use crate::facts::{Facts, TrialEnd};
+use crate::facts::{Facts, TrialStatus};
 use crate::statistics::holm;
 
+/// The fine-tune runs on one GLUE task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GlueReport {
     pub task: Task,
-    /// The score is the mean of these.
+    /// Names of the task's metrics, whose mean is the score.
     pub metrics: Vec<String>,
-    /// Score of a constant guess of the majority class: a run at or below it failed. Absent while no run has a score.
+    /// Dev score of a constant guess of the majority class (0 for a regression task). A run with this score or a lower
+    /// one failed. Absent until a run has succeeded.
     pub majority_score: Option<f64>,
-    /// One row per arm, choice of kept blocks and learning rate that has a run: arms in the order of the job, the deepest
-    /// first, rates rising.
+    /// One row per arm, choice of kept blocks and learning rate with a run that has a result: arms in the order of the
+    /// job, then most blocks first, then by rising rate.
     pub arms: Vec<GlueArm>,
-    /// Each other arm against the baseline at the same learning rate and choice of blocks.
+    /// Each other arm against the baseline at the same learning rate and with the same choice of blocks.
     pub comparisons: Vec<Comparison>,
-    /// Each other arm at its selected learning rate against the baseline at its own, at the same choice of blocks.
+    /// Each other arm at its selected learning rate against the baseline at its own selected rate, with the same choice
+    /// of blocks.
     #[serde(default)]
     pub selected_comparisons: Vec<Comparison>,
 }
 
 pub(crate) fn glue(facts: &Facts) -> Vec<GlueReport> {
-    let cells = cells(facts);
+    let runs = runs_by_row(facts);
     let mut reports: Vec<GlueReport> =
-        Task::rows().iter().filter_map(|row| task_report(facts, row.task, &cells)).collect();
-    correct(&mut reports);
+        Task::rows().iter().filter_map(|row| task_report(facts, row.task, &runs)).collect();
+    apply_holm(&mut reports);
     reports
 }
 
-fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueReport> {
-    let arms: Vec<GlueArm> = facts.arms.iter().flat_map(|arm| rows_of_arm(task, arm, cells)).collect();
+fn task_report(facts: &Facts, task: Task, runs: &RunsByRow<'_>) -> Option<GlueReport> {
+    let arms: Vec<GlueArm> = facts.arms.iter().flat_map(|arm| rows_of_arm(task, arm, runs)).collect();
     if arms.is_empty() {
         return None;
     }
@@ -63,8 +66,9 @@ fn task_report(facts: &Facts, task: Task, cells: &Cells<'_>) -> Option<GlueRepor
 }
 
 impl GlueArm {
+    /// `None` if this row and the baseline's share no seed.
     fn against(&self, baseline: &Self) -> Option<Comparison> {
-        let comparison = compare(&self.arm, &scored(&self.scores), &scored(&baseline.scores))?;
+        let comparison = compare(&self.arm, &scores_by_seeds(&self.scores), &scores_by_seeds(&baseline.scores))?;
         Some(Comparison {
             keep: Some(self.keep),
             blocks: Some(self.blocks),
@@ -75,28 +79,31 @@ impl GlueArm {
     }
 }
 
-/// The same for every run of a task, since all are scored on the same dev set.
+/// Score of the majority class on the dev set of `task`, which is the same in every report of that task.
 fn majority_score(facts: &Facts, task: Task) -> Option<f64> {
-    facts.ended.iter().find_map(|trial| match (&trial.spec.recipe, &trial.end) {
-        (Recipe::Finetune(recipe), TrialEnd::Succeeded(recipe::Report::Finetune(report))) if recipe.task == task => {
+    facts.trials.iter().find_map(|trial| match (&trial.spec.recipe, &trial.status) {
+        (Recipe::Finetune(recipe), TrialStatus::Succeeded(Report::Finetune(report))) if recipe.task == task => {
             Some(report.majority_score)
         }
         _ => None,
     })
 }
 
-/// Holm's correction over the tasks: one family per arm, choice of blocks and learning rate; of the comparisons at selected
-/// rates one per arm and choice of blocks.
-fn correct(reports: &mut [GlueReport]) {
-    correct_families(reports.iter_mut().flat_map(|report| &mut report.comparisons), |comparison| {
+/// Sets `p_holm` of every comparison. The tasks of an arm, choice of blocks and learning rate are one family; among the
+/// comparisons at selected rates, the tasks of an arm and choice of blocks are one.
+fn apply_holm(reports: &mut [GlueReport]) {
+    apply_holm_by_family(reports.iter_mut().flat_map(|report| &mut report.comparisons), |comparison| {
         (comparison.arm.clone(), comparison.keep, comparison.learning_rate.map(f64::to_bits))
     });
-    correct_families(reports.iter_mut().flat_map(|report| &mut report.selected_comparisons), |comparison| {
+    apply_holm_by_family(reports.iter_mut().flat_map(|report| &mut report.selected_comparisons), |comparison| {
         (comparison.arm.clone(), comparison.keep)
     });
 }
 
-fn correct_families<'a, F: Ord>(comparisons: impl Iterator<Item = &'a mut Comparison>, family: fn(&Comparison) -> F) {
+fn apply_holm_by_family<'a, F: Ord>(
+    comparisons: impl Iterator<Item = &'a mut Comparison>,
+    family: fn(&Comparison) -> F,
+) {
     let mut families: BTreeMap<F, Vec<&mut Comparison>> = BTreeMap::new();
     for comparison in comparisons.filter(|comparison| comparison.p_paired_t.is_some()) {
         families.entry(family(comparison)).or_default().push(comparison);

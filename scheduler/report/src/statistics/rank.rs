@@ -1,27 +1,28 @@
-//! Exact rank tests. Every p is two-sided.
+//! Exact rank tests of two samples. Every p value is two-sided.
 //!
-//! Ties share their mean rank, and the distribution is enumerated for just these ranks (the conditional permutation
-//! distribution), so p is exact with ties too. Ranks are counted in halves to stay whole.
+//! Tied values share the mean of their ranks, and the distribution of the statistic is enumerated for exactly these
+//! ranks (the conditional permutation distribution), so p is exact with ties too. Ranks are counted in halves, which
+//! makes them whole numbers.
 
-use super::{ROUNDING, magnitude, mean};
+use super::sample::{ROUNDING, magnitude, magnitude_of_pairs, mean};
 
-/// Above this many values the enumeration gets slow and the t tests are good: no answer.
-const MOST: usize = 200;
+/// Largest number of values that is tested. Above it the enumeration is slow, and the t tests are good approximations.
+const MOST_VALUES: usize = 200;
 
-/// Wilcoxon's signed rank test of `(first, second)` pairs; the exact p value. Pairs without a difference are left out,
-/// after Wilcoxon. `None` where no pair differs, where there are more than 200, or a value is not finite.
+/// Exact p value of Wilcoxon's signed rank test of `(first, second)` pairs. Pairs without a difference are left out, as
+/// in Wilcoxon (1945). `None` if no pair differs, if more than 200 differ, or if a value is not finite.
 pub fn wilcoxon_signed_rank(pairs: &[(f64, f64)]) -> Option<f64> {
     let all: Vec<f64> = pairs.iter().map(|(first, second)| second - first).collect();
     mean(&all)?;
-    let scale = pairs.iter().fold(0.0_f64, |most, (first, second)| most.max(first.abs()).max(second.abs()));
+    let scale = magnitude_of_pairs(pairs);
     let differences: Vec<f64> = all.into_iter().filter(|value| value.abs() > ROUNDING * scale).collect();
-    if differences.is_empty() || differences.len() > MOST {
+    if differences.is_empty() || differences.len() > MOST_VALUES {
         return None;
     }
     let sizes: Vec<f64> = differences.iter().map(|value| value.abs()).collect();
     let ranks = half_ranks(&sizes, scale);
     let positive = ranks.iter().zip(&differences).filter(|(_, value)| **value > 0.0).map(|(rank, _)| rank).sum();
-    // chances[s]: that the positive ranks sum to s, when each sign is a fair coin.
+    // chances[s] is the probability that the ranks with a positive sign sum to s if each sign is a fair coin.
     let mut chances = vec![0.0; ranks.iter().sum::<usize>() + 1];
     chances[0] = 1.0;
     for rank in ranks {
@@ -33,18 +34,19 @@ pub fn wilcoxon_signed_rank(pairs: &[(f64, f64)]) -> Option<f64> {
     Some(two_sided(&chances, positive))
 }
 
-/// Mann and Whitney's test of two independent samples; the exact p value. `None` where one is empty, where there are
-/// more than 200 values, or one is not finite.
+/// Exact p value of the test of two independent samples by Mann and Whitney (1947). `None` if a sample is empty, if
+/// there are more than 200 values together, or if a value is not finite.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<f64> {
     let all = [a, b].concat();
-    if a.is_empty() || b.is_empty() || all.len() > MOST {
+    if a.is_empty() || b.is_empty() || all.len() > MOST_VALUES {
         return None;
     }
     mean(&all)?;
-    let ranks = half_ranks(&all, magnitude(&all));
+    let ranks = half_ranks(&all, magnitude(all.iter().copied()));
     let observed = ranks[..a.len()].iter().sum();
-    // chances[k][s]: that k of the ranks seen so far are the first sample's and sum to s. Drawn without replacement:
-    // with r ranks left and m of them still to be chosen, the next one is chosen with chance m / r.
+    // chances[k][s] is the probability that k of the ranks seen so far belong to the first sample and sum to s. Ranks
+    // are drawn without replacement: with r ranks left, m of which the first sample still needs, it gets the next one
+    // with probability m / r.
     let total = ranks.iter().sum::<usize>();
     let mut chances = vec![vec![0.0; total + 1]; a.len() + 1];
     chances[0][0] = 1.0;
@@ -64,7 +66,8 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(two_sided(&chances[a.len()], observed))
 }
 
-/// Twice the rank of each value, from 2; equal values share the mean of their ranks.
+/// Twice the rank of each value; ranks count from 1, and tied values share the mean of their ranks. Values are tied if
+/// they differ by no more than the rounding of numbers of magnitude `scale`.
 fn half_ranks(values: &[f64], scale: f64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -80,6 +83,7 @@ fn half_ranks(values: &[f64], scale: f64) -> Vec<usize> {
     ranks
 }
 
+/// Two-sided p value of the `observed` sum under the distribution `chances`.
 fn two_sided(chances: &[f64], observed: usize) -> f64 {
     let low: f64 = chances[..=observed].iter().sum();
     let high: f64 = chances[observed..].iter().sum();
@@ -91,7 +95,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// All 2^n signs.
+    /// The p value by listing all 2^n choices of signs.
     fn signed_rank_by_listing(pairs: &[(f64, f64)]) -> f64 {
         let sizes: Vec<f64> = pairs.iter().map(|(a, b)| (b - a).abs()).collect();
         let ranks = half_ranks(&sizes, 1.0);
@@ -103,7 +107,7 @@ mod tests {
         (2.0 * low.min(high) as f64 / f64::from(all)).min(1.0)
     }
 
-    /// All choices of `a.len()` places.
+    /// The p value by listing all choices of `a.len()` places.
     fn rank_sum_by_listing(a: &[f64], b: &[f64]) -> f64 {
         let ranks = half_ranks(&[a, b].concat(), 1.0);
         let observed: usize = ranks[..a.len()].iter().sum();
@@ -117,7 +121,7 @@ mod tests {
     }
 
     proptest! {
-        // Few distinct values, so that ties are common.
+        // The values are few, so that ties are common.
         #[test]
         fn both_tests_are_exact_with_ties(
             a in prop::collection::vec((0u8..6).prop_map(f64::from), 1..6),
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_ranks_has_no_p() {
+    fn samples_without_ranks_or_with_too_many_values_have_no_p_value() {
         assert_eq!(wilcoxon_signed_rank(&[(1.0, 1.0), (2.0, 2.0)]), None);
         assert_eq!(wilcoxon_signed_rank(&[]), None);
         assert_eq!(mann_whitney(&[], &[1.0]), None);

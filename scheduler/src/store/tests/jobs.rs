@@ -7,7 +7,7 @@ use crate::submit::PlanError;
 use crate::token::{Scope, Secret};
 use crate::trial::WaitReason;
 use recipe::{FailureKind, Stage};
-use report::{TrialEnd, TrialStatus};
+use report::TrialStatus;
 
 #[tokio::test]
 async fn a_job_runs_to_its_end_and_no_trial_runs_twice() {
@@ -64,7 +64,7 @@ async fn a_job_runs_to_its_end_and_no_trial_runs_twice() {
         events.iter().filter(|event| event.kind == "job").map(|e| e.data["status"].clone()).collect();
     assert_eq!(statuses, ["queued", "running", "succeeded"]);
     let facts = world.store.facts(job).await.unwrap();
-    let succeeded = |status: &TrialStatus| matches!(status, TrialStatus::Ended(TrialEnd::Succeeded(_)));
+    let succeeded = |status: &TrialStatus| matches!(status, TrialStatus::Succeeded(_));
     assert!(facts.iter().all(|trial| succeeded(&trial.status) && trial.device.is_some()));
 }
 

@@ -1,24 +1,28 @@
-//! Tests of a difference in centre or spread. Every p is two-sided.
+//! Parametric tests of a difference in centre or in spread, and Holm's correction. Every p value of a difference in
+//! centre is two-sided.
 
 use statrs::distribution::{ContinuousCDF, FisherSnedecor, StudentsT};
 
-use super::{ROUNDING, magnitude, mean, median, positive_spread, t_interval};
+use super::interval::t_interval;
+use super::sample::{ROUNDING, magnitude, magnitude_of_pairs, mean, median, positive_spread};
 
-/// Mean difference of pairs, with what is known about it.
+/// Mean difference of pairs, with its interval and test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairedT {
     /// Mean of second minus first.
     pub difference: f64,
+    /// 95 % t interval of the mean difference, `[low, high]`.
     pub interval: Option<[f64; 2]>,
+    /// Two-sided p value.
     pub p: Option<f64>,
 }
 
-/// Paired t test of `(first, second)` pairs that share what they were drawn with. Interval and p are `None` for a
-/// single pair, and where every pair differs by the same amount.
+/// Paired t test of `(first, second)` pairs, such as the runs of two arms with equal seeds. Interval and p are `None`
+/// for a single pair, and if all pairs differ by the same amount.
 pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedT> {
     let mut differences: Vec<f64> = pairs.iter().map(|(first, second)| second - first).collect();
     let difference = mean(&differences)?;
-    settle(&mut differences, pairs, difference);
+    remove_rounding(&mut differences, difference, magnitude_of_pairs(pairs));
     let p = positive_spread(&differences).and_then(|sd| {
         let n = differences.len() as f64;
         two_sided(difference / (sd / n.sqrt()), n - 1.0)
@@ -26,15 +30,14 @@ pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedT> {
     Some(PairedT { difference, interval: t_interval(&differences), p })
 }
 
-/// Differences that vary by no more than the rounding of the values they were taken from are equal.
-fn settle(differences: &mut [f64], pairs: &[(f64, f64)], mean: f64) {
-    let scale = pairs.iter().fold(0.0_f64, |most, (first, second)| most.max(first.abs()).max(second.abs()));
+/// Sets all differences to their mean if they vary by no more than the rounding of values of magnitude `scale`.
+fn remove_rounding(differences: &mut [f64], mean: f64, scale: f64) {
     if differences.iter().all(|difference| (difference - mean).abs() <= ROUNDING * scale) {
         differences.fill(mean);
     }
 }
 
-/// Welch's t test of two independent samples; the p value. `None` unless both have two values and some spread.
+/// p value of Welch's t test (Welch 1947) of two independent samples. `None` unless both samples have a spread above 0.
 pub fn welch(a: &[f64], b: &[f64]) -> Option<f64> {
     let error = |values: &[f64]| Some(positive_spread(values)?.powi(2) / values.len() as f64);
     let (error_a, error_b) = (error(a)?, error(b)?);
@@ -43,8 +46,8 @@ pub fn welch(a: &[f64], b: &[f64]) -> Option<f64> {
     two_sided((mean(b)? - mean(a)?) / (error_a + error_b).sqrt(), freedom)
 }
 
-/// Brown and Forsythe's test of equal spread (Levene's test around the median); the p value. `None` where the distances
-/// from the median do not vary within the samples, as with two values each.
+/// p value of the test of equal spread by Brown and Forsythe (1974), which is Levene's test around the median. `None`
+/// if the distances from the median do not vary within the samples, as with two values each.
 pub fn brown_forsythe(a: &[f64], b: &[f64]) -> Option<f64> {
     let distances = |values: &[f64]| {
         let middle = median(values)?;
@@ -56,7 +59,7 @@ pub fn brown_forsythe(a: &[f64], b: &[f64]) -> Option<f64> {
     let (n_a, n_b) = (a.len() as f64, b.len() as f64);
     let centre = (n_a * mean_a + n_b * mean_b) / (n_a + n_b);
     let within = squares(&from_a, mean_a) + squares(&from_b, mean_b);
-    if within.sqrt() <= ROUNDING * magnitude(a).max(magnitude(b)) {
+    if within.sqrt() <= ROUNDING * magnitude(a.iter().chain(b).copied()) {
         return None;
     }
     let freedom = n_a + n_b - 2.0;
@@ -64,20 +67,21 @@ pub fn brown_forsythe(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(FisherSnedecor::new(1.0, freedom).ok()?.sf(between / (within / freedom)))
 }
 
-/// Holm's step-down correction: each p so adjusted that rejecting below alpha keeps the family-wise error at alpha. In
-/// the order of the input.
+/// Holm's step-down correction (Holm 1979), in the order of the input: rejecting the hypotheses whose adjusted p is
+/// below alpha keeps the family-wise error rate at alpha.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
     let mut adjusted = vec![0.0; p.len()];
-    let mut most = 0.0_f64;
+    let mut largest = 0.0_f64;
     for (rank, index) in order.into_iter().enumerate() {
-        most = most.max(((p.len() - rank) as f64 * p[index]).min(1.0));
-        adjusted[index] = most;
+        largest = largest.max(((p.len() - rank) as f64 * p[index]).min(1.0));
+        adjusted[index] = largest;
     }
     adjusted
 }
 
+/// Two-sided p value of the statistic `t` at `freedom` degrees of freedom.
 fn two_sided(t: f64, freedom: f64) -> Option<f64> {
     Some((2.0 * StudentsT::new(0.0, 1.0, freedom).ok()?.sf(t.abs())).min(1.0))
 }
@@ -88,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn without_spread_there_is_no_test() {
+    fn samples_without_spread_have_no_p_value() {
         let same = paired_t(&[(0.6, 0.7), (0.7, 0.8), (0.8, 0.9)]).unwrap();
         assert!((same.difference - 0.1).abs() < 1e-12);
         assert_eq!((same.interval, same.p), (None, None));
@@ -103,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holm_never_lowers_a_p_and_keeps_their_order(p in prop::collection::vec(0.0f64..=1.0, 0..12)) {
+        fn holm_never_lowers_a_p_value_and_keeps_their_order(p in prop::collection::vec(0.0f64..=1.0, 0..12)) {
             let adjusted = holm(&p);
             for i in 0..p.len() {
                 prop_assert!(adjusted[i] >= p[i] && adjusted[i] <= 1.0);

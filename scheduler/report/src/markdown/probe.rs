@@ -1,0 +1,36 @@
+//! What each block contributes.
+
+use super::cell::{known, number};
+use super::table::Table;
+use crate::probe::{BlockMeans, ProbeArm};
+
+pub(super) fn section(arms: &[ProbeArm]) -> Vec<String> {
+    if arms.is_empty() {
+        return Vec::new();
+    }
+    let rows: Vec<(&ProbeArm, &BlockMeans)> =
+        arms.iter().flat_map(|arm| arm.blocks.iter().map(move |block| (arm, block))).collect();
+    let table = Table::of(&rows)
+        .left("Arm", |(arm, _)| arm.arm.clone())
+        .right("n", |(arm, _)| arm.n.to_string())
+        .right("Block", |(_, block)| block.block.to_string())
+        .right("Removed", |(_, block)| increase(Some(block.removed_adds)))
+        .right("Swapped", |(_, block)| increase(block.swapped_adds))
+        // The number is one of the whole arm and stands in its first row.
+        .right("Shuffled", |(arm, block)| if block.block == 1 { increase(arm.shuffled_adds) } else { String::new() })
+        .right("Cosine", |(_, block)| number(block.cosine, 4))
+        .right("Distance", |(_, block)| number(block.distance, 3))
+        .right("Gradient", |(_, block)| number(block.gradient_norm, 4));
+    vec![
+        "## Contribution of each block".into(),
+        "Increase of the validation loss if the block is removed, if it is swapped with the next one, and if all \
+         blocks are in random order; cosine and L2 distance of a token's vector before and after the block; L2 norm of \
+         the gradient of its weights. Means over n checkpoints."
+            .into(),
+        table.to_text(),
+    ]
+}
+
+fn increase(loss: Option<f64>) -> String {
+    known(loss, |loss| format!("{loss:+.4}"))
+}

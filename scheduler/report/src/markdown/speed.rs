@@ -1,0 +1,70 @@
+//! Time per step and memory.
+
+use recipe::report::{ArmMemory, OpenMemory};
+
+use super::cell::{known, mean, number, percent, with_interval};
+use super::table::Table;
+use crate::speed::{ArmSpeed, Speed};
+
+pub(super) fn section(speed: &Speed) -> Vec<String> {
+    let mut section = vec!["## Speed".into()];
+    if let Some(device) = &speed.device {
+        section.push(format!(
+            "All arms were timed in turns on one device: {} ({}), {} threads, libtorch {}.",
+            device.model, device.name, device.threads, device.libtorch
+        ));
+    }
+    let table = Table::of(&speed.arms)
+        .left("Arm", |row| row.arm.clone())
+        .right("Turns", |row| row.seconds_per_step.n.to_string())
+        .right("ms/step", |row| mean(Some(&row.seconds_per_step), 1e3, 1))
+        .right("Speed-up", |row| {
+            known(row.ratio_to_baseline, |ratio| with_interval(format!("{ratio:.2}x"), row.ratio_interval, 1.0, 2))
+        })
+        .right("Step saving, %", |row| percent(row.step_saving))
+        .right("Limit, %", |row| percent(row.limit_saving))
+        .right("Share of limit, %", |row| percent(row.share_of_limit))
+        .right("Tokens/s", |row| number(row.tokens_per_second, 0));
+    section.extend([
+        "Speed-up: step time of the baseline divided by that of the arm, as the geometric mean over rounds. Step \
+         saving: 1 - 1/speed-up. Limit: the step saving if closed blocks took no time, which is the encoder's share of \
+         a step times the share of encoder work that layer drop saves by its schedule."
+            .into(),
+        table.to_text(),
+    ]);
+    if speed.arms.iter().any(|row| row.memory.is_some() || row.largest_batch.is_some()) {
+        section.extend(memory_section(&speed.arms));
+    }
+    section
+}
+
+fn memory_section(arms: &[ArmSpeed]) -> Vec<String> {
+    let table = Table::of(arms)
+        .left("Arm", |row| row.arm.clone())
+        .right("State", |row| mebibytes(row.memory.as_ref().map(|memory| memory.state_bytes)))
+        .right("Peak", |row| mebibytes(row.memory.as_ref().map(|memory| memory.peak_bytes)))
+        .right("Mean", |row| mebibytes(row.memory.as_ref().map(|memory| memory.mean_bytes)))
+        .right("Peak, mean, fewest open", |row| open_memory(row, |memory| memory.by_open.first()))
+        .right("Peak, mean, most open", |row| open_memory(row, |memory| memory.by_open.last()))
+        .right("Largest batch", |row| known(row.largest_batch, |sequences| sequences.to_string()));
+    vec![
+        "## Memory".into(),
+        "MiB that libtorch's allocator has handed out. State: weights, optimiser moments and gradients. Peak and mean \
+         are over the time of the steps and include the state; in the columns for the steps with the fewest and the \
+         most open blocks, parentheses hold the number of open blocks. Largest batch: the number of sequences that fit \
+         into memory."
+            .into(),
+        table.to_text(),
+    ]
+}
+
+fn open_memory(row: &ArmSpeed, steps: impl Fn(&ArmMemory) -> Option<&OpenMemory>) -> String {
+    known(row.memory.as_ref().and_then(steps), |steps| {
+        let [peak, mean] = [Some(steps.peak_bytes), steps.mean_bytes].map(mebibytes);
+        format!("{peak}, {mean} ({})", f64::from(steps.open_sublayers) / 2.0)
+    })
+}
+
+fn mebibytes(bytes: Option<u64>) -> String {
+    known(bytes, |bytes| number(bytes as f64 / f64::from(1 << 20), 1))
+}
