@@ -187,7 +187,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       await memory.getByRole('row', { name: /^pld .* at 5 .* at 12/ }).waitFor();
       await memory.getByRole('img', { name: /^Peak, MiB, by open blocks.*pld: from .* at 5 to .* at 12/ }).waitFor();
 
-      const blocks = page.getByRole('region', { name: 'Blocks', exact: true });
+      const blocks = page.getByRole('region', { name: 'Contribution of each block', exact: true });
       await blocks.getByRole('columnheader', { name: 'All shuffled' }).waitFor();
       await blocks.getByRole('img', { name: /block removed, by block.*pre-ln: from .* to \+\S+ at 1;/ }).waitFor();
       assert.equal(await blocks.locator('circle').count(), 3 * 12);
