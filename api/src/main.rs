@@ -10,6 +10,7 @@
 //! | [`serve`] | the server: HTTP and the control loop |
 //! | [`router`], [`routes`] | which address leads where, who may call it; the handlers |
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | how a request is read and answered |
+//! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | tokens |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
@@ -25,6 +26,7 @@ mod extract;
 mod home;
 mod idempotency;
 mod metrics;
+mod openapi;
 mod page;
 mod random;
 mod range;
@@ -62,6 +64,8 @@ enum Command {
     /// Bring data: register a folder, fetch GLUE, or generate a small stand-in
     #[command(subcommand)]
     Data(data::Command),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +86,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Agent(arguments) => runtime()?.block_on(daemon::agent(arguments)).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => runtime()?.block_on(cli::run(command)),
         Command::Data(command) => runtime()?.block_on(data::run(command)),
+        Command::Openapi => openapi::print().map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, Method};
 use axum::middleware::from_fn_with_state;
@@ -12,19 +13,20 @@ use scheduler::artifact::Artifacts;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::token::Scope;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::metrics::{self, Metrics};
+use crate::openapi::{self, Preamble};
 use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, submission, tokens, trials};
 use crate::{auth, dashboard};
 
@@ -46,18 +48,19 @@ pub(crate) struct App {
     pub(crate) shutdown: CancellationToken,
 }
 
-#[derive(OpenApi)]
-#[openapi(info(title = "Lamina", description = "Compares ways to train Transformers. Errors are RFC 9457 problems."))]
-struct Document;
-
 /// The whole service.
-pub(crate) fn router(app: App) -> Router {
-    let (router, document) = routes(&app).split_for_parts();
-    router
+pub(crate) fn router(app: App) -> Result<Router> {
+    let document = document()?;
+    let guarded = |(scopes, group): (&'static [Scope], OpenApiRouter<App>)| {
+        group.route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
+    };
+    let (router, _) =
+        guarded_routes().map(guarded).into_iter().fold(open_routes(), OpenApiRouter::merge).split_for_parts();
+    let router = router
         .fallback(dashboard::fallback)
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(from_fn_with_state(app.clone(), metrics::measure))
-        .layer(Extension(Arc::new(described(document))))
+        .layer(Extension(Arc::new(document)))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(
             ServiceBuilder::new()
@@ -65,19 +68,28 @@ pub(crate) fn router(app: App) -> Router {
                 .layer(TraceLayer::new_for_http().make_span_with(span).on_response(log_response).on_failure(()))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID)),
         )
-        .with_state(app)
+        .with_state(app);
+    Ok(router)
 }
 
-/// One group for each set of scopes that may call it. A larger scope includes the smaller ones.
-fn routes(app: &App) -> OpenApiRouter<App> {
-    let group = |scopes: &'static [Scope], router: OpenApiRouter<App>| {
-        router.route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
-    };
-    let open = OpenApiRouter::new()
+/// The OpenAPI document of all routes; it needs neither a database nor a server.
+pub(crate) fn document() -> Result<Value> {
+    let start = OpenApiRouter::with_openapi(Preamble::openapi()).merge(open_routes());
+    let routes = guarded_routes().into_iter().map(|(_, group)| group).fold(start, OpenApiRouter::merge);
+    openapi::finished(routes.into_openapi())
+}
+
+/// Routes that need no token.
+fn open_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
-        .routes(routes!(health::openapi));
+        .routes(routes!(health::openapi))
+}
+
+/// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller ones.
+fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
     let read = OpenApiRouter::new()
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get))
@@ -101,21 +113,14 @@ fn routes(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(tokens::list))
         .routes(routes!(tokens::create))
         .routes(routes!(tokens::revoke));
-    OpenApiRouter::with_openapi(Document::openapi())
-        .merge(open)
-        .merge(group(&[Scope::Read], read))
-        .merge(group(&[Scope::Write], write))
-        .merge(group(&[Scope::Read, Scope::Agent], fetch))
-        .merge(group(&[Scope::Write, Scope::Agent], store))
-        .merge(group(&[Scope::Agent], sync))
-        .merge(group(&[Scope::Admin], admin))
-}
-
-/// What holds for all operations: the bearer token.
-fn described(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document.components.get_or_insert_default().add_security_scheme("token", bearer);
-    document
+    [
+        (&[Scope::Read], read),
+        (&[Scope::Write], write),
+        (&[Scope::Read, Scope::Agent], fetch),
+        (&[Scope::Write, Scope::Agent], store),
+        (&[Scope::Agent], sync),
+        (&[Scope::Admin], admin),
+    ]
 }
 
 async fn method_not_allowed(method: Method) -> Error {

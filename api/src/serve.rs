@@ -83,7 +83,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 }
 
 async fn serve(listener: TcpListener, app: App, shutdown: &CancellationToken) -> Result<()> {
-    let served = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let served = axum::serve(listener, router(app)?).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let mut served = tokio::spawn(served.into_future());
     tokio::select! {
         ended = &mut served => return Ok(ended??),

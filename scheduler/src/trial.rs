@@ -171,7 +171,6 @@ pub struct TrialView {
     pub task: Option<String>,
     pub learning_rate: Option<f64>,
     /// Which blocks of its checkpoint a fine-tune trial keeps.
-    #[serde(default)]
     pub keep: Option<Keep>,
     pub seeds: Seeds,
     pub state: TrialState,

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
@@ -40,6 +40,6 @@ pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Error> {
 #[utoipa::path(
     get, path = "/openapi.json", tag = "health", responses((status = OK, body = Object, content_type = "application/json")),
 )]
-pub(crate) async fn openapi(Extension(document): Extension<Arc<OpenApi>>) -> Json<Arc<OpenApi>> {
+pub(crate) async fn openapi(Extension(document): Extension<Arc<Value>>) -> Json<Arc<Value>> {
     Json(document)
 }

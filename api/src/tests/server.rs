@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::openapi::check_answer;
 use crate::metrics::Metrics;
 use crate::router::{App, router};
 
@@ -45,7 +46,8 @@ impl Server {
             shutdown: CancellationToken::new(),
             store,
         };
-        let mut server = Self { router: router(app.clone()), app, folder, admin: String::new(), _database: database };
+        let mut server =
+            Self { router: router(app.clone()).unwrap(), app, folder, admin: String::new(), _database: database };
         server.admin = server.token(Scope::Admin).await;
         server
     }
@@ -95,7 +97,11 @@ impl Server {
     }
 
     pub(super) async fn get(&self, uri: &str) -> Answer {
-        self.send(self.request(Method::GET, uri).body(Body::empty()).unwrap()).await
+        let answer = self.send(self.request(Method::GET, uri).body(Body::empty()).unwrap()).await;
+        if answer.status == StatusCode::OK && answer.header("content-type") == "application/json" {
+            check_answer(uri, &answer.json());
+        }
+        answer
     }
 
     pub(super) async fn post(&self, uri: &str, body: &Value) -> Answer {

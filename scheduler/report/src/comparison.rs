@@ -16,13 +16,10 @@ pub struct Comparison {
     /// Peak learning rate of the arm's fine-tune runs. Absent in a comparison of pre-train runs.
     pub learning_rate: Option<f64>,
     /// Peak learning rate of the baseline's fine-tune runs. Absent in a comparison of pre-train runs.
-    #[serde(default)]
     pub baseline_learning_rate: Option<f64>,
     /// Which blocks of the checkpoints were kept, in both arms. Absent in a comparison of pre-train runs.
-    #[serde(default)]
     pub keep: Option<Keep>,
     /// Number of blocks that were kept of the arm's checkpoints. Absent in a comparison of pre-train runs.
-    #[serde(default)]
     pub blocks: Option<u32>,
     /// Number of independent pairs. With several pre-train seeds, each seed is one pair: the means of its runs in the
     /// two arms. With one pre-train seed, each pair of runs counts.
@@ -31,6 +28,7 @@ pub struct Comparison {
     pub mean_difference: f64,
     /// 95 % t interval of `mean_difference` with `n_pairs - 1` degrees of freedom, `[low, high]`. Absent for one pair,
     /// and if all pairs differ by the same amount.
+    #[schema(min_items = 2, max_items = 2)]
     pub interval: Option<[f64; 2]>,
     /// Two-sided p value of the paired t test. Absent where `interval` is.
     pub p_paired_t: Option<f64>,

@@ -31,6 +31,7 @@ pub struct Effect {
     /// Name of the arm that `arm` is compared with.
     pub against: String,
     /// Peak learning rates of `arm` and of `against`.
+    #[schema(min_items = 2, max_items = 2)]
     pub learning_rates: [f64; 2],
     /// False if the two arms have one learning rate. True if each has the best rate among the arms that differ from it
     /// in the learning rate alone, and the two rates differ. The best rate has the lowest mean validation loss; a rate

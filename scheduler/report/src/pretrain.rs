@@ -14,16 +14,14 @@ use crate::statistics::{Summary, wilson_interval};
 pub struct PretrainArm {
     pub arm: String,
     /// Peak learning rate. Absent while no seed has ended.
-    #[serde(default)]
     pub learning_rate: Option<f64>,
     /// The seeds that have ended, in rising order.
     pub seeds: Vec<PretrainSeed>,
     /// Number of seeds that diverged or ended with a loss that is not finite.
-    #[serde(default)]
     pub diverged: usize,
     /// 95 % Wilson interval of the share of seeds that diverged, `[low, high]`. Seeds that failed for another reason
     /// are left out of the share.
-    #[serde(default)]
+    #[schema(min_items = 2, max_items = 2)]
     pub diverged_interval: Option<[f64; 2]>,
     /// Validation loss of the full-depth model at the end of the budget, over the seeds that have a finite one.
     pub validation_loss: Option<Summary>,
@@ -35,9 +33,11 @@ pub struct PretrainArm {
     pub comparison: Option<Comparison>,
     /// Share of held-out images that are classified correctly. Only for arms that classify images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub validation_accuracy: Option<Summary>,
     /// Difference in validation accuracy from the baseline, over shared seeds. Absent for the baseline itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub accuracy_comparison: Option<Comparison>,
 }
 
@@ -51,6 +51,7 @@ pub struct PretrainSeed {
     pub validation_loss: Option<f64>,
     /// Share of held-out images that are classified correctly. Only for arms that classify images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub validation_accuracy: Option<f64>,
     /// Wall time of the training steps over all attempts, in hours. Validation, checkpoints and waiting are not
     /// included.

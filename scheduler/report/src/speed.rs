@@ -42,6 +42,7 @@ pub struct ArmSpeed {
     /// Geometric mean of the ratios within each round.
     pub ratio_to_baseline: Option<f64>,
     /// 95 % t interval of the mean logarithm of the ratio over the rounds, exponentiated: `[low, high]`.
+    #[schema(min_items = 2, max_items = 2)]
     pub ratio_interval: Option<[f64; 2]>,
     /// Share of the baseline's step time that the arm saves: `1 - 1 / ratio_to_baseline`.
     pub step_saving: Option<f64>,

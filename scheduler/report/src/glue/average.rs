@@ -16,10 +16,8 @@ use crate::statistics::mean;
 pub struct GlueAverage {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
-    #[serde(default)]
     pub keep: Keep,
     /// Number of blocks that were kept.
-    #[serde(default)]
     pub blocks: u32,
     /// The tasks in the mean: those with a score of this arm at a selected learning rate.
     pub tasks: Vec<Task>,

@@ -16,10 +16,8 @@ use crate::statistics::{expected_maximum, mean, median, standard_deviation, t_in
 pub struct GlueArm {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
-    #[serde(default)]
     pub keep: Keep,
     /// Number of blocks that were kept.
-    #[serde(default)]
     pub blocks: u32,
     /// Peak learning rate of fine-tuning.
     pub learning_rate: f64,
@@ -36,6 +34,7 @@ pub struct GlueArm {
     pub sd: Option<f64>,
     /// 95 % t interval of the mean over the `independent` values, `[low, high]`. Absent for a single value, and if all
     /// are equal.
+    #[schema(min_items = 2, max_items = 2)]
     pub interval: Option<[f64; 2]>,
     /// Number of independent values behind `interval`: with several pre-train seeds one value per seed (the mean of its
     /// runs), else one value per run.
@@ -46,14 +45,13 @@ pub struct GlueArm {
     /// Number of failed runs: those that scored at or below a constant guess of the majority class, or diverged.
     pub failed: usize,
     /// 95 % Wilson interval of `failed / n`, `[low, high]`.
+    #[schema(min_items = 2, max_items = 2)]
     pub failed_interval: Option<[f64; 2]>,
     /// Number of runs that diverged. They count as failed and have no score.
     pub diverged: usize,
     /// Mean wall time of training in hours, over the runs that did not diverge.
-    #[serde(default)]
     pub hours: Option<f64>,
     /// Expected best score of 2, 5, 10, 20 and 50 runs, as far as that many runs have a score.
-    #[serde(default)]
     pub best_of: Vec<ExpectedBest>,
     /// The runs, sorted by pre-train seed, then by seed.
     pub scores: Vec<GlueScore>,
@@ -86,7 +84,6 @@ pub struct GlueScore {
     /// True if the score is at or below that of the majority class, or the run diverged.
     pub failed: bool,
     /// Wall time of training in hours. Absent if the run diverged.
-    #[serde(default)]
     pub hours: Option<f64>,
 }
 

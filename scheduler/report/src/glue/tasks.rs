@@ -28,7 +28,6 @@ pub struct GlueReport {
     pub comparisons: Vec<Comparison>,
     /// Each other arm at its selected learning rate against the baseline at its own selected rate, with the same choice
     /// of blocks.
-    #[serde(default)]
     pub selected_comparisons: Vec<Comparison>,
 }
 

@@ -16,6 +16,7 @@ pub struct Summary {
     /// Sample standard deviation (divisor n - 1). Absent for a single value.
     pub sd: Option<f64>,
     /// 95 % t interval of the mean, `[low, high]`. Absent for a single value, and if all values are equal.
+    #[schema(min_items = 2, max_items = 2)]
     pub interval: Option<[f64; 2]>,
 }
 
