@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard dashboard-test build release test check sqlx demo bench figures clean
+.PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench figures clean
 
 # Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
 # variable, because `eval "$(...)"` would hide a failure.
@@ -29,6 +29,12 @@ dashboard: setup ## Build the web dashboard (cargo embeds it; without it the ser
 dashboard-test: dashboard ## Tests of the dashboard: units, then its pages in Chromium where there is one
 	@if [[ ! -f $(DASHBOARD)/package.json ]]; then echo "dashboard-test: skipped, there is no $(DASHBOARD)/package.json"; exit; fi; \
 	cd $(DASHBOARD); npm run check && npm test && npm run test:browser
+
+# A test of `api` compares openapi.json with the routes; `npm run check` compares schema.d.ts with openapi.json.
+types: dashboard ## Renew the OpenAPI document and the dashboard's types after a change to the API
+	@$(ENV); document=$$(cargo run --quiet --package api --bin lamina -- openapi); \
+	printf '%s\n' "$$document" >$(DASHBOARD)/openapi.json; \
+	cd $(DASHBOARD); npm run types
 
 build: setup ## Build lamina and lamina-trainer for development, in target/debug
 	@$(ENV); cargo build --workspace --bins

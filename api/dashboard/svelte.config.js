@@ -3,7 +3,7 @@ import { vitePreprocess } from '@sveltejs/vite-plugin-svelte';
 export default {
   preprocess: vitePreprocess(),
   compilerOptions: {
-    // Tables that narrow screens lay out as blocks lose their roles in some browsers, so these say them.
+    // Some browsers drop the roles of a table whose parts are laid out as blocks on a narrow screen, so tables state them.
     warningFilter: (warning) => warning.code !== 'a11y_no_redundant_roles',
   },
 };

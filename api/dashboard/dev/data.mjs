@@ -7,19 +7,25 @@ export const TASKS = {
   cola: { metrics: ['matthews'], majority: 0, base: 0.118, sd: 0.035 },
 };
 const ARMS = ['post-ln', 'pre-ln', 'pld'];
+/** An arm like `pre-ln` at four times the learning rate, at which two of three seeds diverge. */
+const FAST = 'pre-ln-fast';
+/** The arm whose made-up numbers stand for those of `arm`. */
+export const likeness = (arm) => (arm === FAST ? 'pre-ln' : arm);
+export const peakRate = (arm) => (arm === FAST ? 4e-3 : 1e-3);
 export const PRETRAIN_SEEDS = 3;
 const FINETUNE_SEEDS = 5;
 export const BLOCKS = 12;
 const SHUFFLES = 3;
 export const STEPS = 2000;
-export const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 };
-/** How much more often a decade above the best rate makes fine-tuning come to nothing. */
-const BRITTLE = { 'post-ln': 0.95, 'pre-ln': 0.45, pld: 0.2 };
+export const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437, [FAST]: 0.1821 };
+export const DEVICE = { name: 'cuda:0', model: 'NVIDIA H100 80GB', threads: 8, libtorch: '2.11.0', trainer: '0.1.0' };
+/** How much the share of failed fine-tune runs grows with a rate ten times the best one. */
+const BRITTLE = { 'post-ln': 0.95, 'pre-ln': 0.45, pld: 0.2, [FAST]: 0.45 };
 const RATES = [2e-5, 5e-5, 1e-4, 2e-4, 5e-4];
-/** Wall seconds in which the running job of the mock goes from start to end. */
+/** Seconds that a job takes from start to end. */
 const LENGTH = 900;
 
-/** A number in [0, 1) that depends on nothing but its name. */
+/** A pseudo-random number in [0, 1) that depends only on `name`. */
 export function draw(...name) {
   let hash = 2166136261;
   for (const char of name.join('/')) hash = Math.imul(hash ^ char.charCodeAt(0), 16777619);
@@ -49,8 +55,8 @@ const seeds = (n, head = n) => ({ init: n, data: head, dropout: head, gate: n, h
 
 function loss(arm, seed, step) {
   const share = step / STEPS;
-  const floor = { 'post-ln': 4.02, 'pre-ln': 3.86, pld: 3.885 }[arm];
-  const slow = { 'post-ln': 5.2, 'pre-ln': 7.2, pld: 6.9 }[arm];
+  const floor = { 'post-ln': 4.02, 'pre-ln': 3.86, pld: 3.885 }[likeness(arm)];
+  const slow = { 'post-ln': 5.2, 'pre-ln': 7.2, pld: 6.9 }[likeness(arm)];
   return (
     floor +
     0.02 * normal('floor', arm, seed) +
@@ -73,12 +79,12 @@ function metric(name, arm, seed, step) {
     train_loss: () => loss(arm, seed, step) + 0.09 * normal('noise', arm, seed, step),
     theta: () => theta(arm, step),
     open_blocks: () => (arm === 'pld' ? open() : 12),
-    learning_rate: () => 1e-3 * Math.min(step / 40, (STEPS - step) / (STEPS - 40)),
+    learning_rate: () => peakRate(arm) * Math.min(step / 40, (STEPS - step) / (STEPS - 40)),
     gradient_norm: () => 1.1 + 0.2 * normal('grad', arm, seed, step),
   }[name]?.();
 }
 
-/** What a probe at the end says, on its way there: at first, no block does anything. */
+/** A value of a block at `step`: it starts as a block that does nothing, and ends as the final probe finds it. */
 function blockPoint(quantity, arm, seed, block, step) {
   const last = probe(arm, seed).blocks[block - 1]?.[quantity];
   const start = { cosine: 1, distance: 0, gradient_norm: 0.02 }[quantity];
@@ -87,7 +93,7 @@ function blockPoint(quantity, arm, seed, block, step) {
 
 function points(name, trial, most) {
   if (trial.stage === 'finetune' && name === 'train_loss') return finetuning(trial);
-  if (trial.stage !== 'pretrain') return [];
+  if (trial.stage !== 'pretrain' || !trial.started_at) return [];
   const evaluated = name === 'validation_loss' || name.startsWith('block_');
   const every = evaluated ? STEPS / 20 : Math.ceil(STEPS / most);
   const found = [];
@@ -98,23 +104,36 @@ function points(name, trial, most) {
   return found;
 }
 
-/** One job at `now`; `age` in seconds, 900 of which it needs; `rates` are those of fine-tuning. */
-function job(number, name, arms, age, ending, now, rates = [1e-4]) {
+/** Why a queued trial does not run: most wait for a slot, a few for their next attempt. */
+function waiting(trial, now) {
+  if (trial.stage === 'timing') return { for: 'idle_node' };
+  if (draw('retry', trial.id) > 0.05) return { for: 'slot' };
+  return { for: 'retry', attempt: 1, outcome: 'failed', failure: 'device_fault', at: at(now + 40_000) };
+}
+
+/**
+ * One job at `now`. `age` is in seconds; a job needs 900 of them. `rates` are those of fine-tuning. With `reference`, the
+ * budget is in seconds of the timing device, so that pre-training waits for the timing trial.
+ */
+function job(number, name, arms, age, ending, now, { rates = [1e-4], reference = false } = {}) {
   const id = uuid('job', number);
   const created = now - age * 1000;
   const time = ending === 'queued' ? 0 : Math.min(age, LENGTH);
   const trials = [];
   const add = (stage, starts, takes, rest, total) => {
     const name = [number, stage, rest.arm, rest.task, JSON.stringify(rest.seeds), ...(rest.rate ? [rest.rate] : [])];
-    const share = ending === 'queued' ? 0 : Math.max(0, Math.min(1, (time - starts) / takes));
+    const share = ending === 'queued' || rest.waits?.failure ? 0 : Math.max(0, Math.min(1, (time - starts) / takes));
     const failure =
       rest.fails && share >= rest.fails
         ? {
             kind: 'non_finite_loss',
-            message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate ${rest.rate ?? 1e-3})`,
+            message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate ${rest.rate ?? peakRate(rest.arm)})`,
           }
         : null;
-    const state = failure
+    const lost = rest.waits?.failure ? 'failed' : null;
+    const state = lost
+      ? 'cancelled'
+      : failure
       ? 'failed'
       : share === 1
         ? 'succeeded'
@@ -138,13 +157,13 @@ function job(number, name, arms, age, ending, now, rates = [1e-4]) {
       seeds: rest.seeds,
       state,
       waits_for: rest.waits?.id ?? null,
-      pending_reason: state === 'queued' ? 'Every slot is taken; 4 trials are in front of it.' : null,
+      waiting: null,
       step,
       total_steps: total,
       trained_seconds: step * (STEP_SECONDS[rest.arm] ?? 0.17) * (rest.task ? 0.6 : 1),
       estimated_end: state === 'running' ? at(created + (starts + takes) * 1000) : null,
       fingerprint: uuid('print', number, stage, rest.arm, rest.task).replaceAll('-', '').repeat(2),
-      attempts: state === 'blocked' || state === 'queued' ? 0 : 1,
+      attempts: started ? 1 : 0,
       created_at: at(created),
       started_at: started,
       finished_at: failure || state === 'succeeded' ? at(created + (starts + takes) * 1000) : null,
@@ -154,14 +173,19 @@ function job(number, name, arms, age, ending, now, rates = [1e-4]) {
       slot: state === 'running' ? trials.length % 2 : null,
     };
     if (state === 'succeeded') trial.report = report(trial);
+    if (state === 'queued') trial.waiting = waiting(trial, now);
+    if (trial.waiting?.for === 'retry') trial.attempts = 1;
+    if (state === 'blocked' || lost) trial.waiting = { for: 'trial', stage: rest.waits.stage, state: rest.waits.state };
     trials.push(trial);
     return trial;
   };
-  add('timing', 5, 60, { seeds: seeds(0) }, 480);
+  const timing = add('timing', 5, 60, { seeds: seeds(0) }, 480);
   const sources = arms.flatMap((arm, a) =>
-    Array.from({ length: PRETRAIN_SEEDS }, (_, seed) =>
-      add('pretrain', 60 + seed * 160 + a * 12, 190, { arm, seeds: seeds(seed) }, STEPS),
-    ),
+    Array.from({ length: PRETRAIN_SEEDS }, (_, seed) => {
+      const waits = reference ? timing : undefined;
+      const fails = arm === FAST && seed > 0 ? 0.3 * seed : 0;
+      return add('pretrain', 60 + seed * 160 + a * 12, 190, { arm, seeds: seeds(seed), waits, fails }, STEPS);
+    }),
   );
   for (const source of sources) {
     const probed = 262 + source.seeds.init * 160 + arms.indexOf(source.arm) * 12;
@@ -229,7 +253,7 @@ function job(number, name, arms, age, ending, now, rates = [1e-4]) {
       corpus: 'wiki',
       vocabulary: 'bert-base-uncased',
       pretrain: {
-        steps: STEPS,
+        ...(reference ? { reference_seconds: 360 } : { steps: STEPS }),
         batch: 32,
         length: 128,
         learning_rate: { peak: 1e-3, warmup: 0.02, decay: 'linear' },
@@ -243,7 +267,11 @@ function job(number, name, arms, age, ending, now, rates = [1e-4]) {
               norm: 'pre',
               layer_drop: { schedule: 'exponential', theta_limit: 0.5, depth_index: 'one', scale: true },
             }
-          : { name: arm, norm: arm === 'post-ln' ? 'post' : 'pre' },
+          : {
+              name: arm,
+              norm: arm === 'post-ln' ? 'post' : 'pre',
+              ...(arm === FAST ? { learning_rate: { peak: peakRate(arm), warmup: 0.02, decay: 'linear' } } : {}),
+            },
       ),
       baseline: 'pre-ln',
       glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: rates },
@@ -269,13 +297,13 @@ function report(trial) {
   }
   if (trial.stage === 'probe') return probe(trial.arm, trial.seeds.init);
   const { base, sd, majority, metrics } = TASKS[trial.task];
-  const shift = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[trial.arm] * (trial.task === 'cola' ? 3 : 1);
+  const shift = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[likeness(trial.arm)] * (trial.task === 'cola' ? 3 : 1);
   const run = [trial.task, trial.arm, trial.seeds.init, trial.seeds.head];
-  // Off its best rate a model learns less, and above it more often nothing.
+  // Away from its best rate a model learns less; above it, more runs fail.
   const off = Math.log10(trial.learning_rate / 1e-4);
   const slow = 2.2 * sd * off ** 2;
   const noise = trial.learning_rate === 1e-4 ? [] : [trial.learning_rate];
-  // Whole examples of the dev set: real scores share values, and a strip plot must not hide that.
+  // Scores are multiples of 1/277, as on a dev set of 277 examples: equal scores must stay visible in a strip plot.
   const raw = base + shift - slow + sd * normal('score', ...run, ...noise);
   const collapses = (trial.task === 'mrpc' ? 0 : 0.07) + Math.max(0, off) * BRITTLE[trial.arm];
   const collapsed = draw('collapse', trial.id) < collapses;
@@ -283,7 +311,7 @@ function report(trial) {
   return {
     stage: 'finetune',
     steps: 468,
-    trained_seconds: 60,
+    trained_seconds: 60 + 4 * normal('seconds', trial.id),
     metrics: Object.fromEntries(metrics.map((m) => [m, score])),
     score,
     selection_score: score + 0.3 * sd * normal('selection', trial.id),
@@ -292,11 +320,11 @@ function report(trial) {
   };
 }
 
-/** The first block is needed most; with layer drop, the deeper ones are needed less, and their order matters less. */
+/** The report of a probe. The first block matters most; with layer drop, deeper blocks and their order matter less. */
 function probe(arm, seed) {
   const validation_loss = loss(arm, seed, STEPS);
   const noisy = (value, ...name) => value * (1 + 0.04 * normal('probe', arm, seed, ...name));
-  const need = { 'post-ln': 0.11, 'pre-ln': 0.075, pld: 0.042 }[arm];
+  const need = { 'post-ln': 0.11, 'pre-ln': 0.075, pld: 0.042 }[likeness(arm)];
   const post = arm === 'post-ln';
   const blocks = Array.from({ length: BLOCKS }, (_, i) => {
     const [depth, last] = [i / (BLOCKS - 1), i === BLOCKS - 1];
@@ -311,7 +339,7 @@ function probe(arm, seed) {
       ...(last ? {} : { swapped_loss: validation_loss + noisy(0.42 * removed, i, 's') }),
     };
   });
-  const shuffled = { 'post-ln': 3.4, 'pre-ln': 2.3, pld: 0.94 }[arm];
+  const shuffled = { 'post-ln': 3.4, 'pre-ln': 2.3, pld: 0.94 }[likeness(arm)];
   const shuffled_losses = Array.from({ length: SHUFFLES }, (_, i) => validation_loss + noisy(shuffled, 'shuffled', i));
   return { stage: 'probe', step: STEPS, sequences: 512, validation_loss, blocks, shuffled_losses };
 }
@@ -345,7 +373,7 @@ export function trialOf(trial) {
     ended_at: trial.finished_at,
     outcome: trial.failure ? 'failed' : trial.state === 'succeeded' ? 'succeeded' : null,
     failure: trial.failure,
-    device: null,
+    device: trial.step > 0 ? DEVICE : null,
     resumed_from: null,
     phase: null,
     step: trial.step,
@@ -378,9 +406,10 @@ export function jobsAt(now, started) {
   const running = job(0, 'pld on wiki', ARMS, 480 + (now - started) / 1000, '', now);
   return [
     running,
-    job(1, 'pld on wiki, waiting', ['pre-ln', 'pld'], 40, 'queued', now),
-    job(2, 'norm placement and layer drop', ARMS, 5400, '', now, RATES),
+    job(1, 'pld on wiki, waiting', ['pre-ln', 'pld'], 40, 'queued', now, { reference: true }),
+    job(2, 'norm placement and layer drop', ARMS, 5400, '', now, { rates: RATES }),
     job(3, 'pre-ln against pld, stopped early', ['pre-ln', 'pld'], 500, 'cancelled', now),
+    job(60, 'a faster pre-training rate', ['pre-ln', FAST, 'pld'], 7200, '', now),
     ...Array.from({ length: 40 }, (_, i) =>
       job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', now),
     ),

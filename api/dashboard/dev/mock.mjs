@@ -1,5 +1,5 @@
-// Stands in for `lamina serve`: the built dashboard, the same headers, made-up data that moves. No dependencies.
-// Tokens: "demo" sees everything, "empty" sees a fresh server. Usage: node dev/mock.mjs [port]
+// A mock of `lamina serve`: the built dashboard with the same headers, and made-up data that changes. No dependencies.
+// The token "demo" sees everything, "empty" a server without data. Usage: node dev/mock.mjs [port]
 
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -17,10 +17,10 @@ const TYPES = {
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
 };
-/** As the server sends it (api/src/dashboard.rs). */
+/** The policy that the server sends (api/src/dashboard.rs). */
 const POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/** Starts on `port` (0: any) of loopback and answers with the server. */
+/** Starts the mock on `port` of the loopback address (0: any free port) and resolves with its server. */
 export function serve(port = 0) {
   const started = Date.now();
   const cancelled = new Set();
@@ -134,6 +134,7 @@ async function submit(request, response, query, jobs) {
     pretrain_flops: 2.91e15 * (arm.layer_drop ? 0.74 : 1),
     encoder_saving: arm.layer_drop ? 0.268 : 0,
     flop_saving: arm.layer_drop ? 0.257 : 0,
+    theta_limit: arm.layer_drop?.theta_limit ?? null,
   }));
   return json(response, {
     trials: { timing: 1, pretrain: arms.length, finetune: arms.length * 15, probe: 0 },
@@ -143,7 +144,7 @@ async function submit(request, response, query, jobs) {
   });
 }
 
-/** Says each second how far the job is, in pieces that break inside lines, as a network may do. */
+/** Sends the job's progress each second, in pieces that end inside lines, as a network may do. */
 function events(request, response, look) {
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
   let id = Number(request.headers['last-event-id'] ?? 0);

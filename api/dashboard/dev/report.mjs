@@ -1,6 +1,6 @@
 // The report of a made-up job: the shape of scheduler/report, with simpler statistics.
 
-import { BLOCKS, normal, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
+import { BLOCKS, DEVICE, likeness, normal, peakRate, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
 
 const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 
@@ -30,7 +30,7 @@ export function reportOf({ summary: job, trials }) {
       tokens_per_second: 4096 / seconds_per_step.mean,
       by_open: [],
       memory: memoryOf(arm),
-      largest_batch: { 'post-ln': 1472, 'pre-ln': 1440, pld: 1440 }[arm],
+      largest_batch: { 'post-ln': 1472, 'pre-ln': 1440, pld: 1440 }[likeness(arm)],
     };
   };
   const lossOf = (arm) => done.filter((t) => t.stage === 'pretrain' && t.arm === arm && t.report);
@@ -60,7 +60,7 @@ export function reportOf({ summary: job, trials }) {
       ]
     : [];
   const probes = arms.flatMap((arm) => probeArm(arm, probesOf(arm)) ?? []);
-  /** One row for each rate that has a run, the best on what was set apart selected. */
+  /** One row for each rate that has a run; the rate with the best selection score is selected. */
   const rowsOf = (task, arm) => {
     const rates = [...new Set(runsOf(task, arm).map((t) => t.learning_rate))].sort((a, b) => a - b);
     const rows = rates.map((rate) => glueArm(task, arm, rate, runsAt(task, arm, rate)));
@@ -84,22 +84,28 @@ export function reportOf({ summary: job, trials }) {
     complete: job.finished_at !== null,
     speed: timed
       ? {
-          device: { name: 'cuda:0', model: 'NVIDIA H100 80GB', threads: 8, libtorch: '2.11.0', trainer: '0.1.0' },
+          device: DEVICE,
           fit: { fixed: 0.02, per_block: 0.0135 },
           arms: arms.map(speedOf),
         }
       : null,
     pretrain: arms.map((arm) => {
       const runs = lossOf(arm);
+      const ended = done.filter((t) => t.stage === 'pretrain' && t.arm === arm);
+      const diverged = ended.filter((t) => t.failure).length;
       return {
         arm,
-        seeds: runs.map((t) => ({
+        learning_rate: ended.length > 0 ? peakRate(arm) : null,
+        seeds: ended.map((t) => ({
           seed: t.seeds.init,
-          steps: STEPS,
-          validation_loss: t.report.validation_loss,
-          hours: t.trained_seconds / 3600,
-          failure: null,
+          steps: t.report?.steps ?? null,
+          validation_loss: t.report?.validation_loss ?? null,
+          hours: t.report ? t.trained_seconds / 3600 : null,
+          reference_hours: t.report && timed ? (STEPS * STEP_SECONDS[arm] * 0.97) / 3600 : null,
+          failure: t.failure?.kind ?? null,
         })),
+        diverged,
+        diverged_interval: wilson(diverged, ended.length),
         validation_loss: summary(runs.map((t) => t.report.validation_loss)),
         comparison:
           arm === baseline
@@ -150,7 +156,16 @@ export function reportOf({ summary: job, trials }) {
   };
 }
 
-/** Of k draws: the sorted values, each times the chance that it is the largest. */
+/** 95 % Wilson interval of the share `k / n`; null without values. */
+function wilson(k, n) {
+  if (n === 0) return null;
+  const z = 1.96;
+  const centre = (k + z ** 2 / 2) / (n + z ** 2);
+  const half = (z / (n + z ** 2)) * Math.sqrt((k * (n - k)) / n + z ** 2 / 4);
+  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+}
+
+/** Expected largest of `k` draws: each of the sorted values times the chance that it is the largest. */
 function expectedBest(values, k) {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted.reduce((sum, v, i) => sum + v * (((i + 1) / sorted.length) ** k - (i / sorted.length) ** k), 0);
@@ -163,6 +178,7 @@ function glueArm(task, arm, learning_rate, runs) {
     score: t.report?.score ?? null,
     selection: t.report?.selection_score ?? null,
     failed: !t.report || t.report.score <= TASKS[task].majority,
+    hours: t.report ? t.report.trained_seconds / 3600 : null,
   }));
   const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
   const found = summary(values);
@@ -183,9 +199,9 @@ function glueArm(task, arm, learning_rate, runs) {
     min: values.length > 0 ? Math.min(...values) : null,
     max: values.length > 0 ? Math.max(...values) : null,
     failed,
-    failed_interval: [failed / scores.length / 3, Math.min(1, failed / scores.length + 0.2)],
+    failed_interval: wilson(failed, scores.length),
     diverged: scores.filter((s) => s.score === null).length,
-    hours: runs.length > 0 ? 60 / 3600 : null,
+    hours: summary(scores.flatMap((s) => s.hours ?? []))?.mean ?? null,
     best_of: [2, 5, 10, 20, 50]
       .filter((k) => k <= values.length)
       .map((k) => ({ runs: k, expected: expectedBest(values, k) })),
@@ -193,7 +209,7 @@ function glueArm(task, arm, learning_rate, runs) {
   };
 }
 
-/** Of a model of 33 million weights, with AdamW. */
+/** Memory of a model of 33 million weights, with AdamW. */
 function memoryOf(arm) {
   const MIB = 2 ** 20;
   const state_bytes = 507 * MIB;
@@ -202,15 +218,16 @@ function memoryOf(arm) {
   const by_open = open.map((blocks) => ({
     open_sublayers: 2 * blocks,
     steps: arm === 'pld' ? 2 : 16,
-    // The largest tensors are the logits', whatever is open.
+    // The largest tensors are the logits, however many blocks are open.
     peak_bytes: Math.round((507 + 640 + each * blocks + (blocks === BLOCKS ? 0 : 9 * normal('peak', blocks))) * MIB),
   }));
-  const peak_bytes = Math.max(...by_open.map((row) => row.peak_bytes));
   const share = arm === 'pld' ? 0.47 : 0.58;
+  for (const row of by_open) row.mean_bytes = Math.round(state_bytes + share * (row.peak_bytes - state_bytes));
+  const peak_bytes = Math.max(...by_open.map((row) => row.peak_bytes));
   return { state_bytes, peak_bytes, mean_bytes: Math.round(state_bytes + share * (peak_bytes - state_bytes)), by_open };
 }
 
-/** As scheduler/src/report/probe.rs. */
+/** The means over the probes of an arm, as in scheduler/report/src/probe.rs. */
 function probeArm(arm, found) {
   if (found.length === 0) return null;
   const over = (value) => found.reduce((sum, report) => sum + value(report), 0) / found.length;

@@ -1,94 +1,123 @@
-/** The calls to the HTTP API. Every failure is thrown as a `Problem`. */
+/** The calls to the HTTP API, typed by its OpenAPI document. Every failure is thrown as a `ProblemError`. */
 
-import type { Curves, Job, JobSummary, LogLine, Node, Page, Plan, Trial, TrialDetail } from './api';
 import { problemOf, unreachable } from './problem';
-import type { Report } from './report';
+import type { NodeView, paths } from './schema';
 import { session } from './session.svelte';
 
-type Query = Record<string, string | number | boolean | null | undefined>;
+/** What an operation answers with `Status`. */
+type Answer<Operation, Status extends number = 200> = Operation extends {
+  responses: Record<Status, { content: { 'application/json': infer Body } }>;
+}
+  ? Body
+  : never;
+
+type Get<Path extends keyof paths> = NonNullable<paths[Path]['get']>;
+type Post<Path extends keyof paths> = NonNullable<paths[Path]['post']>;
+type InPath<Operation> = Operation extends { parameters: { path: infer Names } } ? Names : unknown;
+type InQuery<Operation> = Operation extends { parameters: { query?: infer Names } } ? Exclude<Names, undefined> : never;
+/** Values for the parameters of an operation, by name. A value of the query that is null or empty is left out. */
+type ValuesOf<Operation> = InPath<Operation> & {
+  [Name in keyof InQuery<Operation>]?: InQuery<Operation>[Name] | null;
+};
+
+export type TrialQuery = ValuesOf<Get<'/jobs/{id}/trials'>>;
+
+type Values = Record<string, string | number | boolean | null | undefined>;
 
 interface Call {
   method?: string;
-  query?: Query;
+  /** Values of the path's parameters; those that the path does not name go into the query. */
+  values?: Values;
   headers?: Record<string, string>;
   body?: string;
   signal?: AbortSignal | undefined;
-  /** In place of the session's. */
+  /** Used instead of the session's token. */
   token?: string;
 }
 
 export const api = {
-  jobs: (cursor: string | null, signal?: AbortSignal) =>
-    read<Page<JobSummary>>('/jobs', { query: { limit: 25, cursor }, signal }),
-  job: (id: string, signal?: AbortSignal) => read<Job>(`/jobs/${segment(id)}`, { signal }),
-  cancel: (id: string) => read<Job>(`/jobs/${segment(id)}/cancel`, { method: 'POST' }),
-  trials: (job: string, query: Query, signal?: AbortSignal) =>
-    read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal }),
-  /** How many blocks the pre-train trials of a job say something of; 0 as long as none has. */
-  blocksOfCurves: async (job: string, signal?: AbortSignal) => {
-    const query = { stage: 'pretrain', limit: 500 };
-    const { items } = await read<Page<Trial>>(`/jobs/${segment(job)}/trials`, { query, signal });
+  jobs: (cursor: string | null, signal?: AbortSignal) => get('/jobs', { limit: 25, cursor }, signal),
+  job: (id: string, signal?: AbortSignal) => get('/jobs/{id}', { id }, signal),
+  cancel: (id: string) => post('/jobs/{id}/cancel', 200, { values: { id } }),
+  trials: (query: TrialQuery, signal?: AbortSignal) => get('/jobs/{id}/trials', query, signal),
+  /** Number of blocks for which the job's pre-train trials have points; 0 as long as there is none. */
+  blocksOfCurves: async (id: string, signal?: AbortSignal) => {
+    const { items } = await get('/jobs/{id}/trials', { id, stage: 'pretrain', limit: 500 }, signal);
     if (items.length === 0) return 0;
     const farthest = items.reduce((best, trial) => (trial.step > best.step ? trial : best));
-    const { points } = await read<TrialDetail>(`/trials/${segment(farthest.id)}`, { query: { points: 1 }, signal });
+    const { points } = await get('/trials/{id}', { id: farthest.id, points: 1 }, signal);
     return Math.max(0, ...points.map((point) => Number(/^block_(\d+)_/.exec(point.name)?.[1] ?? 0)));
   },
-  curves: (job: string, name: string, signal?: AbortSignal) =>
-    read<Curves>(`/jobs/${segment(job)}/curves`, { query: { name, points: 400 }, signal }),
-  report: (job: string, signal?: AbortSignal) => read<Report>(`/jobs/${segment(job)}/report`, { signal }),
-  reportText: async (job: string, format: 'json' | 'markdown') => {
-    const query = format === 'markdown' ? { format } : {};
-    return (await send(`/jobs/${segment(job)}/report`, { query })).text();
-  },
-  trial: (id: string, signal?: AbortSignal) =>
-    read<TrialDetail>(`/trials/${segment(id)}`, { query: { points: 500 }, signal }),
+  curves: (id: string, name: string, signal?: AbortSignal) =>
+    get('/jobs/{id}/curves', { id, name, points: 400 }, signal),
+  report: (id: string, signal?: AbortSignal) => get('/jobs/{id}/report', { id }, signal),
+  reportText: async (id: string, format: 'json' | 'markdown') =>
+    (await send('/jobs/{id}/report', { values: { id, format } })).text(),
+  trial: (id: string, signal?: AbortSignal) => get('/trials/{id}', { id, points: 500 }, signal),
   logs: (id: string, after: number | null, signal?: AbortSignal) =>
-    read<Page<LogLine>>(`/trials/${segment(id)}/logs`, { query: { after, limit: 500 }, signal }),
-  nodes: (signal?: AbortSignal) => every<Node>('/nodes', {}, signal),
-  plan: (body: string) => submit<Plan>(body, { dry_run: true }),
-  submit: (body: string, key: string) => submit<Job>(body, {}, { 'Idempotency-Key': key }),
+    get('/trials/{id}/logs', { id, after, limit: 500 }, signal),
+  /** All nodes, page by page. */
+  nodes: async (signal?: AbortSignal) => {
+    const nodes: NodeView[] = [];
+    let cursor: string | null = null;
+    do {
+      const page: Answer<Get<'/nodes'>> = await get('/nodes', { limit: 500, cursor }, signal);
+      nodes.push(...page.items);
+      cursor = page.next;
+    } while (cursor !== null);
+    return nodes;
+  },
+  plan: (body: string) => post('/jobs', 200, { values: { dry_run: true }, body }),
+  submit: (body: string, key: string) => post('/jobs', 201, { body, headers: { 'Idempotency-Key': key } }),
   /** Resolves when the server accepts the token. */
-  check: (token: string) => send('/jobs', { query: { limit: 1 }, token }),
-  events: async (job: string, headers: Record<string, string>, signal: AbortSignal) => {
-    const response = await send(`/jobs/${segment(job)}/events`, { headers, signal });
+  check: (token: string) => send('/jobs', { values: { limit: 1 }, token }),
+  events: async (id: string, headers: Record<string, string>, signal: AbortSignal) => {
+    const response = await send('/jobs/{id}/events', { values: { id }, headers, signal });
     if (response.body === null) throw unreachable('the event stream is empty');
     return response.body;
   },
 };
 
-function submit<T>(body: string, query: Query, headers: Record<string, string> = {}): Promise<T> {
-  return read<T>('/jobs', { method: 'POST', query, body, headers: { 'Content-Type': 'application/json', ...headers } });
+function get<Path extends keyof paths>(
+  path: Path,
+  values: ValuesOf<Get<Path>>,
+  signal?: AbortSignal,
+): Promise<Answer<Get<Path>>> {
+  return read(path, { values: values as Values, signal });
 }
 
-/** Every item of a list, page by page. */
-async function every<T>(path: string, query: Query, signal?: AbortSignal): Promise<T[]> {
-  const items: T[] = [];
-  for (let cursor: string | null = null; ;) {
-    const page: Page<T> = await read(path, { query: { ...query, limit: 500, cursor }, signal });
-    items.push(...page.items);
-    cursor = page.next;
-    if (cursor === null) return items;
-  }
+function post<Path extends keyof paths, Status extends number>(
+  path: Path,
+  status: Status,
+  call: Call,
+): Promise<Answer<Post<Path>, Status>> {
+  const headers = { ...(call.body === undefined ? {} : { 'Content-Type': 'application/json' }), ...call.headers };
+  return read(path, { ...call, method: 'POST', headers }, status);
 }
 
-async function read<T>(path: string, call: Call): Promise<T> {
+/** The body of the answer; an answer of another status than `status` has another body and is refused. */
+async function read<Body>(path: keyof paths, call: Call, status = 200): Promise<Body> {
   const response = await send(path, call);
+  if (response.status !== status) throw problemOf(response.status, null, `Status ${status} was expected.`);
   try {
-    return (await response.json()) as T;
+    return (await response.json()) as Body;
   } catch (cause) {
     throw unreachable(cause);
   }
 }
 
-async function send(path: string, call: Call): Promise<Response> {
-  const query = Object.entries(call.query ?? {}).filter(
-    ([, value]) => value !== null && value !== undefined && value !== '',
-  );
-  const search = new URLSearchParams(query.map(([name, value]) => [name, String(value)]));
+async function send(template: keyof paths, call: Call): Promise<Response> {
+  const query = new URLSearchParams();
+  let path: string = template;
+  for (const [name, value] of Object.entries(call.values ?? {})) {
+    if (value === null || value === undefined || value === '') continue;
+    if (path.includes(`{${name}}`)) path = path.replace(`{${name}}`, encodeURIComponent(value));
+    else query.set(name, String(value));
+  }
   const token = call.token ?? session.token;
   let response: Response;
   try {
-    response = await fetch(search.size === 0 ? path : `${path}?${search}`, {
+    response = await fetch(query.size === 0 ? path : `${path}?${query}`, {
       method: call.method ?? 'GET',
       headers: { Accept: 'application/json', Authorization: `Bearer ${token}`, ...call.headers },
       body: call.body ?? null,
@@ -101,13 +130,9 @@ async function send(path: string, call: Call): Promise<Response> {
   }
   if (response.ok) return response;
   const problem = problemOf(response.status, response.headers.get('content-type'), await response.text());
-  // A session's token that stopped working ends the session; one that is only being checked is the sign-in page's matter.
+  // The session ends when its own token stops working. A token that the sign-in page checks is that page's matter.
   if (response.status === 401 && call.token === undefined && session.token === token) {
     session.signOut('Your token is no longer accepted. Sign in again.');
   }
   throw problem;
-}
-
-function segment(id: string): string {
-  return encodeURIComponent(id);
 }

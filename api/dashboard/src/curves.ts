@@ -1,15 +1,15 @@
-/** From the points of single seeds to what the chart draws: one thick line per arm, one thin line per seed. */
+/** Turns the points of single seeds into lines: a thick one for the mean of each arm, a thin one for each seed. */
 
-import type { CurveSeries } from './api';
+import type { Series } from './schema';
 
 export type XAxis = 'step' | 'time';
 
 export interface Line {
   arm: string;
-  /** The trial whose seed this is; undefined for the mean over the arm's seeds. */
+  /** Id of the seed's trial; undefined for the mean over the arm's seeds. */
   trial?: string;
   seed?: number;
-  /** One value per shared x; null where this line has none. */
+  /** One value for each of `Drawing.xs`; null where this line has no value. */
   values: (number | null)[];
 }
 
@@ -20,12 +20,12 @@ export interface ArmCurve {
 }
 
 export interface Drawing {
-  /** Steps, or seconds of training; ascending and distinct. */
+  /** Steps, or seconds of training; ascending, without duplicates. */
   xs: number[];
   arms: ArmCurve[];
 }
 
-/** The name under which points of a trial that runs all arms are drawn. */
+/** Stands in for the arm of a timing trial, which runs all arms. */
 const EVERY_ARM = 'all arms';
 
 interface Track {
@@ -36,11 +36,11 @@ interface Track {
 }
 
 /**
- * Groups by arm, in the order of `order`. All lines share one x axis, as the chart needs it: the union of every point.
- * The mean exists only where every seed of its arm has a value (interpolated between its points), so that a seed that
- * starts late, or fails early, never moves it by its absence.
+ * Groups the series by arm, in the order of `order`. All lines share one x axis, the union of the x of all points, as the
+ * chart needs it. The mean has a value only where every seed of its arm has one (interpolated between its points), so that
+ * a seed that starts late or fails early does not move the mean by its absence.
  */
-export function draw(series: CurveSeries[], order: string[], axis: XAxis): Drawing {
+export function draw(series: Series[], order: string[], axis: XAxis): Drawing {
   const byArm = new Map<string, Track[]>(order.map((arm) => [arm, []]));
   for (const one of series) {
     const track = toTrack(one, axis);
@@ -61,12 +61,12 @@ export function draw(series: CurveSeries[], order: string[], axis: XAxis): Drawi
   return { xs, arms };
 }
 
-function toTrack(one: CurveSeries, axis: XAxis): Track {
+function toTrack(one: Series, axis: XAxis): Track {
   const points = one.points
     .filter((point) => Number.isFinite(point.value))
     .map((point) => ({ x: axis === 'step' ? point.step : point.trained_seconds, y: point.value }))
     .sort((a, b) => a.x - b.x);
-  // Of two points at one x (a resumed attempt says a step again) the later one counts.
+  // A resumed attempt repeats steps: of two points at one x the later one counts.
   const last = points.filter((point, i) => point.x !== points[i + 1]?.x);
   return { trial: one.trial, seed: one.seeds.init, x: last.map((p) => p.x), y: last.map((p) => p.y) };
 }
@@ -75,7 +75,7 @@ function union(lists: number[][]): number[] {
   return [...new Set(lists.flat())].sort((a, b) => a - b);
 }
 
-/** Values of a track at `xs`; between its points either interpolated or null, outside of them null. */
+/** Values of a track at `xs`. Between its points a value is interpolated or null, outside of them it is null. */
 function sample(track: Track, xs: number[], interpolate: boolean): (number | null)[] {
   let next = 0;
   return xs.map((x) => {
@@ -103,7 +103,7 @@ function mean(tracks: Track[], xs: number[]): (number | null)[] {
   });
 }
 
-/** The same drawing with each mean averaged over `radius` points on each side; fewer at its ends. */
+/** The same drawing with each mean averaged over up to `radius` points on each side. */
 export function smooth(drawing: Drawing, radius: number): Drawing {
   if (radius === 0) return drawing;
   const arms = drawing.arms.map((arm) => {
@@ -118,20 +118,20 @@ export function smooth(drawing: Drawing, radius: number): Drawing {
   return { ...drawing, arms };
 }
 
-/** The last place at which every arm has a mean: only there can last values be compared. */
+/** Index of the last x at which every arm has a mean, so that the arms can be compared there. */
 export function common(drawing: Drawing): number | undefined {
   const ends = drawing.arms.map(({ mean }) => mean.values.findLastIndex((value) => value !== null));
   const index = Math.min(...ends);
   return Number.isFinite(index) && index >= 0 ? index : undefined;
 }
 
-/** The value of a line at a place on the x axis; between its points the one before, after its end none. */
+/** The value of a line at an index of the x axis: between two points the earlier one, after the last point none. */
 export function valueAt(values: (number | null)[], index: number): number | undefined {
   if (index > values.findLastIndex((value) => value !== null)) return undefined;
   return values.slice(0, index + 1).findLast((value) => value !== null) ?? undefined;
 }
 
-/** The unit in which `seconds` of training read best, and its size in seconds. */
+/** The unit that suits a training time of `seconds`, and its size in seconds. */
 export function timeUnit(seconds: number): { name: string; size: number } {
   if (seconds < 180) return { name: 'seconds', size: 1 };
   if (seconds < 2 * 3600) return { name: 'minutes', size: 60 };

@@ -1,36 +1,36 @@
-/** What happens in a job, told to whoever shows a part of it. */
+/** The events of one job, passed on to every component that shows a part of the job. */
 
 import { api } from './client';
 import { poll } from './live.svelte';
 import { follow, type SseMessage } from './sse';
 
-/** How often everything is asked for anew while no stream tells of changes. */
+/** Milliseconds between two fetches while no stream reports changes. */
 const POLL = 5_000;
 
 /**
- * A message says that something changed, not what is true now: listeners fetch that. So a lost message, a reconnection
- * and a poll are all the same case, and nothing can drift.
+ * A message says that something changed; it does not carry the new state, which listeners fetch. A lost message, a
+ * reconnection and a poll are therefore handled in the same way, and the page cannot keep a wrong state.
  */
 export class Feed {
-  /** Whether changes arrive by themselves; while they do not, the feed polls. */
+  /** True while the stream is connected; otherwise the feed polls. */
   live = $state(false);
   ended = $state(false);
 
   #listeners = new Set<(message: SseMessage) => void>();
   #controller: AbortController | undefined;
 
-  /** Follows `job` until the answer is called, or until `end`. */
+  /** Follows `job` until `end`, or until the caller calls the returned function. */
   start(job: string): () => void {
     const controller = (this.#controller = new AbortController());
     const { signal } = controller;
-    const stopPolling = poll(() => this.live || this.ended || this.#tell({ event: 'poll', data: '' }), POLL);
+    const stopPolling = poll(() => this.live || this.ended || this.#notify({ event: 'poll', data: '' }), POLL);
     void follow(
       {
         open: (headers, abort) => api.events(job, headers, abort),
-        message: (message) => this.#tell(message),
+        message: (message) => this.#notify(message),
         connected: (connected) => {
-          // What happened between the first fetch, or the break, and now was not told.
-          if (connected && !this.live) this.#tell({ event: 'poll', data: '' });
+          // Events between the last fetch and this connection were missed: fetch once.
+          if (connected && !this.live) this.#notify({ event: 'poll', data: '' });
           this.live = connected;
         },
       },
@@ -39,22 +39,22 @@ export class Feed {
     return () => (controller.abort(), stopPolling());
   }
 
-  /** The job is over: nothing will change any more. */
+  /** Stops following: the job has ended, and nothing will change any more. */
   end(): void {
     if (this.ended) return;
     this.ended = true;
     this.live = false;
     this.#controller?.abort();
-    this.#tell({ event: 'poll', data: '' });
+    this.#notify({ event: 'poll', data: '' });
   }
 
-  /** Calls `listener` with each message; the answer ends that. */
+  /** Calls `listener` with each message until the caller calls the returned function. */
   on(listener: (message: SseMessage) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  #tell(message: SseMessage): void {
+  #notify(message: SseMessage): void {
     for (const listener of this.#listeners) listener(message);
   }
 }

@@ -1,7 +1,7 @@
-/** Numbers and times for people. */
+/** Numbers and times as text for readers. */
 
 const NUMBER = new Intl.NumberFormat('en-US');
-/** Between the digits and a unit: thin enough to read as one word, and it never breaks. */
+/** Narrow no-break space between the digits and the unit. */
 const GAP = '\u202f';
 const NONE = '–';
 
@@ -13,7 +13,7 @@ export function plural(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }
 
-/** 12.3k, 4.56M. */
+/** Three digits and a suffix: 12.3 k, 4.56 M. */
 export function compact(value: number): string {
   for (const [size, suffix] of [
     [1e12, 'T'],
@@ -32,12 +32,12 @@ export function bytes(value: number): string {
   return `${significant(value / 1024 ** power, 3)}${GAP}${units[power]}`;
 }
 
-/** 1,234.5 of the unit that heads its column. */
+/** Bytes as MiB without the unit, such as 1,234.5: the column names the unit. */
 export function mebibytes(value: number, digits: number): string {
   return (value / 2 ** 20).toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-/** At least `digits` significant digits, never in exponent form, integer digits kept: 0.182, 18.2, 1820. */
+/** Keeps `digits` significant digits and all digits before the point, without an exponent: 0.182, 18.2, 1820. */
 export function significant(value: number, digits: number): string {
   if (!Number.isFinite(value)) return NONE;
   if (value === 0) return '0';
@@ -45,7 +45,7 @@ export function significant(value: number, digits: number): string {
   return value.toFixed(Math.max(0, Math.min(digits - whole, 12)));
 }
 
-/** A metric value, whatever its size: 2.314, 0.5, 1.0e-4. */
+/** A metric value of any size: 2.314, 0.5000, 1.00e-4. */
 export function metric(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   const size = Math.abs(value);
@@ -53,12 +53,12 @@ export function metric(value: number | null | undefined): string {
   return significant(value, 4);
 }
 
-/** 1e-4, 2.5e-5: as people write a learning rate. */
+/** A learning rate as people write it: 1e-4, 2.5e-5. */
 export function rate(value: number): string {
   return value === 0 ? '0' : value.toExponential().replace('e+', 'e');
 }
 
-/** A fraction times 100: the unit of every score. */
+/** A score, which is a fraction, times 100. */
 export function score(value: number | null | undefined, digits = 1): string {
   return value === null || value === undefined || !Number.isFinite(value) ? NONE : minus((value * 100).toFixed(digits));
 }
@@ -69,7 +69,7 @@ export function percent(value: number | null | undefined, digits = 0): string {
     : `${minus((value * 100).toFixed(digits))}${GAP}%`;
 }
 
-/** Below 100 % until all of it is done. */
+/** A share of work in percent; it reads 100 % only when all work is done. */
 export function progress(value: number): string {
   return percent(value >= 1 ? 1 : Math.min(Math.floor(value * 100) / 100, 0.99));
 }
@@ -88,13 +88,13 @@ function minus(text: string): string {
   return text.startsWith('-') ? (Number(text) === 0 ? text.slice(1) : `\u2212${text.slice(1)}`) : text;
 }
 
-/** Two units at most: 840 ms, 12.3 s, 4 min 12 s, 2 h 5 min, 3 d 4 h. */
+/** A duration in at most two units: 840 ms, 12.3 s, 4 min 12 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return NONE;
   if (seconds > 0 && seconds < 1) return `${significant(seconds * 1e3, 3)}${GAP}ms`;
-  // A count of whole seconds claims no more than that.
+  // Whole seconds are shown without decimals, which would claim more precision than there is.
   if (seconds < 59.95) return `${Number.isInteger(seconds) ? seconds : significant(seconds, 3)}${GAP}s`;
-  // Rounded in the smaller unit first: 86,399 s is a day, not 24 h.
+  // The smaller unit is rounded before the larger one is chosen: 86,399 s is 1 d, not 24 h.
   if (Math.round(seconds) < 3600) return pair(Math.round(seconds), 60, 'min', 's');
   if (Math.round(seconds / 60) < 1440) return pair(Math.round(seconds / 60), 60, 'h', 'min');
   return pair(Math.round(seconds / 3600), 24, 'd', 'h');
@@ -106,7 +106,7 @@ function pair(value: number, size: number, large: string, small: string): string
   return rest === 0 ? head : `${head} ${rest}${GAP}${small}`;
 }
 
-/** One unit, from `now`: 12 s ago, in 3 min, just now. */
+/** The distance from `now` in one unit: 12 s ago, in 3 min, just now. */
 export function relative(at: Date, now: Date): string {
   const seconds = (at.getTime() - now.getTime()) / 1e3;
   const size = Math.abs(seconds);
@@ -137,12 +137,12 @@ export function absolute(at: Date): string {
   return ABSOLUTE.format(at);
 }
 
-/** A word of the API for people: `non_finite_loss` is "non-finite loss", `sst-2` stays. */
+/** A name of the API in words: `non_finite_loss` becomes "non-finite loss", `sst-2` stays. */
 export function words(name: string): string {
   return name.replaceAll('_', ' ').replace(/^non /, 'non-');
 }
 
-/** The visible part of a UUID: version 7 ids that were made together differ at their end. */
+/** The end of a UUID: ids of version 7 that were made together differ only there. */
 export function shortId(id: string): string {
   return id.slice(-6);
 }

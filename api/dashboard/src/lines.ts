@@ -1,4 +1,4 @@
-/** A chart of few points per arm, such as one for each block: pure geometry, drawn as SVG by the components. */
+/** Geometry of a chart with few points per arm, such as one for each block: components draw it as SVG. */
 
 export interface Point {
   x: number;
@@ -7,11 +7,11 @@ export interface Point {
 
 export interface ArmLine {
   arm: string;
-  /** By ascending x. */
+  /** Sorted by ascending x. */
   points: Point[];
 }
 
-/** Whole numbers from `first` to `last`, every so many of them that ticks stand at least `gap` of `width` apart. */
+/** Whole numbers from `first` to `last` as ticks of an axis of `width` pixels, at least `gap` pixels apart. */
 export function wholeTicks(first: number, last: number, width: number, gap: number): number[] {
   const room = Math.max(1, Math.floor(width / gap));
   const step = [1, 2, 3, 4, 5, 6, 10, 20, 50, 100].find((step) => (last - first) / step <= room) ?? last - first;
@@ -24,7 +24,7 @@ export function places(lines: ArmLine[]): number[] {
   return [...new Set(lines.flatMap((line) => line.points.map((point) => point.x)))].sort((a, b) => a - b);
 }
 
-/** The one of `xs` that is nearest to `x`. */
+/** The number in `xs` that is nearest to `x`. */
 export function nearest(xs: number[], x: number): number | undefined {
   return xs.reduce<number | undefined>(
     (best, one) => (best === undefined || Math.abs(one - x) < Math.abs(best - x) ? one : best),
@@ -33,8 +33,8 @@ export function nearest(xs: number[], x: number): number | undefined {
 }
 
 /**
- * The same points in pixels. An arm of one point has no line that would show beside another's: such a point moves aside,
- * by no more than it must, so that it hides none and none hides it.
+ * The same points in pixels. An arm with one point has no line beside which its point could be seen, so this point moves
+ * sideways, no further than needed, until it covers no other point.
  */
 export function laid(
   lines: ArmLine[],
@@ -48,7 +48,7 @@ export function laid(
   for (const point of lone) {
     const middle = point.x;
     const free = () => placed.every((other) => Math.hypot(other.x - point.x, other.y - point.y) >= 2 * radius - 1e-9);
-    // To the right, then to the left, each time further.
+    // It tries right and left in turn, each time one step further.
     for (let i = 1; !free(); i++) point.x = middle + 2 * radius * Math.ceil(i / 2) * (i % 2 === 1 ? 1 : -1);
     placed.push(point);
   }

@@ -1,11 +1,11 @@
-/** Data that is fetched, kept, and fetched again while it may change. */
+/** Data that is fetched again while it may change, and the clock. */
 
-import { asProblem, type Problem } from './problem';
+import { asProblem, type ProblemError } from './problem';
 
-/** One thing on the server. Keeps showing what it has while a newer picture is on its way, and when that fails. */
+/** One answer of the server. The last good answer stays while a newer one is loading, and if that fails. */
 export class Resource<T> {
   data = $state.raw<T>();
-  error = $state.raw<Problem>();
+  error = $state.raw<ProblemError>();
   /** True until the first answer. */
   readonly loading = $derived(this.data === undefined && this.error === undefined);
 
@@ -16,13 +16,13 @@ export class Resource<T> {
   #again = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** `spacing`: milliseconds between the end of one load and the start of the next, however often it is asked for. */
+  /** `spacing`: least number of milliseconds between the end of one load and the start of the next. */
   constructor(load: (signal: AbortSignal) => Promise<T>, spacing = 1000) {
     this.#load = load;
     this.#spacing = spacing;
   }
 
-  /** Loads now, or once more after the load that is under way. */
+  /** Loads now; during a load, asks for one more load after it. */
   refresh = (): void => {
     if (this.#controller.signal.aborted) return;
     if (this.#busy) {
@@ -33,7 +33,7 @@ export class Resource<T> {
     void this.#run();
   };
 
-  /** Gives up the load that is under way: what is wanted has changed. */
+  /** Aborts the current load, if any, and loads now: the request has changed. */
   now = (): void => {
     this.#controller.abort();
     this.#controller = new AbortController();
@@ -42,7 +42,7 @@ export class Resource<T> {
     this.refresh();
   };
 
-  /** Ends for good; nothing is written after it. */
+  /** Aborts the current load; the resource never changes again. */
   stop = (): void => {
     this.#controller.abort();
     clearTimeout(this.#timer);
@@ -56,7 +56,7 @@ export class Resource<T> {
       this.data = data;
       this.error = undefined;
     } catch (error) {
-      // Aborting is how `now` and `stop` end a load; its failure is the wanted one.
+      // `now` and `stop` abort a load on purpose: that is no error.
       if (signal.aborted) return;
       this.error = asProblem(error);
     }
@@ -80,7 +80,7 @@ export function poll(tick: () => void, milliseconds: number): () => void {
   };
 }
 
-/** The time, once a second, for every "12 s ago" on the page. */
+/** The current time, renewed once a second, for every "12 s ago" on the page. */
 class Clock {
   now = $state.raw(new Date());
 

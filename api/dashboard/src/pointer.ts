@@ -1,11 +1,11 @@
-/** Finds the value that an RFC 6901 pointer names in JSON text, so that an editor can show what a problem is about. */
+/** Finds the value that an RFC 6901 pointer names in JSON text, so that an editor can select it. */
 
 export interface Span {
   start: number;
   end: number;
 }
 
-/** The place of the value; where the last part does not exist, that of the object which should hold it. */
+/** Start and end of the value; if it is missing, those of the innermost object that should contain it. */
 export function locate(text: string, pointer: string): Span | undefined {
   const path = pointer
     .split('/')
@@ -15,7 +15,7 @@ export function locate(text: string, pointer: string): Span | undefined {
   try {
     scan.value([], path);
   } catch {
-    // Text that is no JSON has no place to show, beyond what was found before it broke.
+    // In text that is no JSON, the best place found before the error is still shown.
   }
   return scan.best;
 }

@@ -1,12 +1,12 @@
-/** What went wrong, in one form, whether the server said it or never answered. */
+/** Errors in one form, those that the server answers with and those of the connection. */
 
-import type { FieldProblem, ProblemDetails } from './api';
+import type { Problem, ProblemDetails } from './schema';
 
-export class Problem extends Error {
+export class ProblemError extends Error {
   readonly code: string;
   readonly title: string;
   readonly status: number;
-  readonly fields: FieldProblem[];
+  readonly fields: Problem[];
 
   constructor(details: Partial<ProblemDetails> & { code: string; title: string }) {
     super(details.detail ?? details.title);
@@ -17,17 +17,17 @@ export class Problem extends Error {
   }
 }
 
-/** The problem that an answer with an error status carries; proxies and crashes answer with something else than JSON. */
-export function problemOf(status: number, contentType: string | null, body: string): Problem {
+/** The problem in an answer with an error status. Its body may be no JSON: a proxy may have written it. */
+export function problemOf(status: number, contentType: string | null, body: string): ProblemError {
   if (/\bjson\b/.test(contentType ?? '')) {
     try {
       const details: unknown = JSON.parse(body);
-      if (isProblem(details)) return new Problem({ ...details, status });
+      if (isProblem(details)) return new ProblemError({ ...details, status });
     } catch {
-      // Broken JSON is answered below like any other body that is not a problem.
+      // Broken JSON is handled below, like any other body that is not a problem.
     }
   }
-  return new Problem({
+  return new ProblemError({
     code: 'unexpected_answer',
     title: `The server answered with status ${status}`,
     detail: body.trim().slice(0, 300) || 'Its answer was empty.',
@@ -35,15 +35,15 @@ export function problemOf(status: number, contentType: string | null, body: stri
   });
 }
 
-export function unreachable(cause: unknown): Problem {
+export function unreachable(cause: unknown): ProblemError {
   const why = cause instanceof Error ? cause.message : String(cause);
-  return new Problem({ code: 'unreachable', title: 'The server cannot be reached', detail: why });
+  return new ProblemError({ code: 'unreachable', title: 'The server cannot be reached', detail: why });
 }
 
-export function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) return error;
+export function asProblem(error: unknown): ProblemError {
+  if (error instanceof ProblemError) return error;
   const detail = error instanceof Error ? error.message : String(error);
-  return new Problem({ code: 'dashboard', title: 'The dashboard failed', detail });
+  return new ProblemError({ code: 'dashboard', title: 'The dashboard failed', detail });
 }
 
 function isProblem(value: unknown): value is ProblemDetails {

@@ -8,11 +8,11 @@ export interface SseMessage {
   data: string;
 }
 
-/** Turns text that arrives in pieces, cut anywhere, into messages. */
+/** Turns a stream of text, which may be cut at any character, into messages. */
 export class SseParser {
-  /** Sent back as Last-Event-ID after a broken connection: the id of the last *complete* event. */
+  /** The id of the last *complete* event; after a broken connection it is sent as Last-Event-ID. */
   lastEventId: string;
-  /** Milliseconds to wait before the next connection, when the server asked for it. */
+  /** Milliseconds to wait before the next connection; undefined if the server has not set it. */
   retry: number | undefined;
 
   #rest = '';
@@ -66,16 +66,16 @@ export interface Follow {
   /** Opens the stream; rejects when it cannot be opened. */
   open(headers: Record<string, string>, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   message(message: SseMessage): void;
-  /** Whether messages arrive; while they do not, the caller polls. */
+  /** Called with true when messages start to arrive, and with false when they stop: the caller then polls. */
   connected(connected: boolean): void;
-  /** Waits; a test passes its own. */
+  /** Waits between two connections; tests replace it. */
   wait?(milliseconds: number, signal: AbortSignal): Promise<void>;
 }
 
 const FIRST_WAIT = 1_000;
 const LONGEST_WAIT = 30_000;
 
-/** Reads a stream until `signal` aborts, opening it again after each end with the id of the last event. */
+/** Reads a stream until `signal` aborts. After each end it opens the stream again with the id of the last event. */
 export async function follow(stream: Follow, signal: AbortSignal): Promise<void> {
   const wait = stream.wait ?? sleep;
   let lastEventId = '';
@@ -98,7 +98,7 @@ export async function follow(stream: Follow, signal: AbortSignal): Promise<void>
         lastEventId = parser.lastEventId;
       }
     } catch {
-      // A stream that breaks is the expected case: `connected(false)` says so, and the next round opens it again.
+      // A stream is expected to break: `connected(false)` reports it below, and the next round opens the stream again.
     }
     if (signal.aborted) return;
     stream.connected(false);

@@ -1,4 +1,4 @@
-/** Where the marks of a strip plot stand: pure geometry, drawn as SVG by the components. */
+/** Geometry of a strip plot, without drawing: components draw it as SVG. */
 
 export interface Scale {
   (value: number): number;
@@ -6,7 +6,7 @@ export interface Scale {
   ticks: number[];
 }
 
-/** A linear scale from values to pixels whose ends are round numbers around all `values`. */
+/** A linear scale from values to pixels. The ends of its domain are round numbers that enclose all `values`. */
 export function scaleOver(values: number[], range: [number, number], wantedTicks = 5): Scale {
   const finite = values.filter(Number.isFinite);
   let low = finite.length > 0 ? Math.min(...finite) : 0;
@@ -20,7 +20,7 @@ export function scaleOver(values: number[], range: [number, number], wantedTicks
   const first = Math.floor(low / step + 1e-9);
   const last = Math.ceil(high / step - 1e-9);
   const domain: [number, number] = [first * step, last * step];
-  // Multiplying keeps 0.3 from becoming 0.30000000000000004 only after rounding to the step's own digits.
+  // 3 * 0.1 is 0.30000000000000004: each tick is rounded to the digits of the step.
   const digits = Math.max(0, -Math.floor(Math.log10(step)) + 1);
   const ticks = Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toFixed(digits)));
   const scale = (value: number) => range[0] + ((value - domain[0]) / (domain[1] - domain[0])) * (range[1] - range[0]);
@@ -35,9 +35,9 @@ function niceStep(raw: number): number {
 }
 
 /**
- * Offsets from a row's middle line, one per x, so that dots of `radius` at equal or near x do not hide each other: each
- * dot takes the free place nearest to the middle. Where a row of `halfHeight` cannot hold them, the offsets shrink
- * together and dots overlap evenly.
+ * Vertical offsets from the middle line of a row, one per x, so that dots of `radius` with equal or near x do not hide each
+ * other: each dot takes the free place nearest to the middle. If they need more than `halfHeight`, all offsets shrink by
+ * the same factor, so that the dots overlap evenly.
  */
 export function swarm(xs: number[], radius: number, halfHeight: number): number[] {
   const gap = 2 * radius;

@@ -1,5 +1,5 @@
-// The dashboard in a real Chromium, against the mock or, with LAMINA_URL and LAMINA_TOKEN, against a real server that has
-// at least one job. Needs `npm run build` before it. Skipped by name where there is no Chromium; CHROMIUM names another one.
+// Tests of the built dashboard (`npm run build`) in Chromium. They use the mock or, with LAMINA_URL and LAMINA_TOKEN, a real
+// server that has at least one job. Without Chromium they are skipped; CHROMIUM gives the path of another binary.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ const ARGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-/** Bound of every wait, in milliseconds. */
+/** Longest time of a wait, in milliseconds. */
 const PATIENCE = 15_000;
 
 const skip = existsSync(CHROMIUM) ? false : `there is no Chromium at ${CHROMIUM}`;
@@ -83,7 +83,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     );
   }
 
-  /** In the page: whether the middle half of the chart holds a good length of line in an arm's colour: equal lines hide one another. */
+  /** Runs in the page. True if the middle half of the chart contains a line in the colour of one arm; equal lines hide each other. */
   function inked() {
     const canvas = document.querySelector('.plot canvas');
     const x = Math.floor(canvas.width / 4);
@@ -108,7 +108,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     return get(`/jobs/${items[wanted].id}`);
   }
 
-  it('refuses a wrong token in words, takes a right one, and signs out', async () => {
+  it('explains why a token is refused, accepts a valid one, and signs out', async () => {
     const view = await open('');
     const { page } = view;
     await page.getByLabel('Access token').fill('wrong');
@@ -120,9 +120,9 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     assert.equal(
       await page.evaluate(() => localStorage.length),
       0,
-      'the token stays in this tab unless it is asked for',
+      'without “Stay signed in” the token stays in this tab',
     );
-    // The browser itself reports the refused request.
+    // The browser reports the refused request on its console.
     await isSound(view, /401/);
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByLabel('Access token').waitFor();
@@ -155,7 +155,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
         await page.getByRole('radio', { name: metric }).check({ force: true });
         await page.locator('figcaption .label', { hasText: metric }).waitFor();
         await page.waitForFunction(inked);
-        // Fine-tuning has a train loss as well; an arm's curve is its pre-training.
+        // Fine-tuning has a train loss too, but the curve of an arm is that of its pre-training.
         const means = page.locator('figcaption').getByText(/^mean of/);
         const wanted = job.spec.pretrain.seeds > 1 ? [`mean of ${job.spec.pretrain.seeds}`] : [];
         assert.deepEqual([...new Set(await means.allTextContents())], wanted);
@@ -180,7 +180,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     ['light', 1280],
     ['dark', 400],
   ]) {
-    it(`shows what steps take and what blocks do, ${scheme} at ${width}`, { skip: mockOnly }, async () => {
+    it(`shows memory by open blocks and the probes of blocks, ${scheme} at ${width}`, { skip: mockOnly }, async () => {
       const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, scheme, width });
       const { page } = view;
       const memory = page.getByRole('region', { name: 'Memory', exact: true });
@@ -202,7 +202,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       const chart = blocks.getByRole('img');
       await chart.hover();
       await blocks.locator('.reading', { hasText: /^block \d+/ }).waitFor();
-      // Every box that scrolls is reached by keyboard.
+      // Every box that scrolls can be reached by keyboard.
       const stuck = await page.evaluate(() =>
         [...document.querySelectorAll('.report .scroll')]
           .filter((box) => box.scrollWidth > box.clientWidth && box.tabIndex !== 0)
@@ -223,7 +223,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       const all = page.getByRole('region', { name: 'GLUE, all tasks' });
       await all.getByRole('row', { name: /^pld( \d\d\.\d){3} \d\d\.\d$/ }).waitFor();
 
-      // The rows of rates that were not selected are asked for.
+      // Rows of rates that were not selected appear on demand.
       const strips = page.locator('.strips', { hasText: 'RTE' });
       const more = strips.getByRole('button', { name: 'All 15 rows' });
       await more.waitFor();
@@ -244,7 +244,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       await reading.getByText(/^seed 3, pre-train seed 1, 5e-5: \d/).waitFor();
       await page.mouse.move(0, 0);
       await reading.waitFor({ state: 'detached' });
-      // One stop of the Tab key a map, and the arrows from there.
+      // The Tab key stops once in a map; arrow keys move from there.
       assert.equal(await pld.locator('[tabindex="0"]').count(), 1);
       await pld.locator('[tabindex="0"]').focus();
       for (const key of ['ArrowDown', 'ArrowDown', 'End', 'ArrowLeft']) await page.keyboard.press(key);
@@ -256,9 +256,36 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     });
   }
 
-  it('tells layer drop from the norm', { skip: mockOnly }, async () => {
+  it('shows the rate, the time and the diverged seeds of pre-training', { skip: mockOnly }, async () => {
+    const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
+    for (const width of [1280, 390]) {
+      const view = await open(`#/jobs/${items[4].id}`, { token: 'demo', width });
+      const loss = view.page.locator('.strips', { hasText: 'Validation loss' });
+      const row = loss.getByRole('row', { name: /^pre-ln-fast rate 4e-3 / });
+      await row.getByRole('cell', { name: /^6.min 4.s ref\. 5.min 53.s/ }).waitFor();
+      await row.getByRole('cell', { name: '2 of 3 21–94 %' }).waitFor();
+      await view.page.getByRole('region', { name: 'pre-ln-fast against pre-ln' }).getByText('2 seeds diverged').waitFor();
+      await isSound(view);
+      await view.close();
+    }
+  });
+
+  it('shows which trial another one waits for, and links to it', { skip: mockOnly }, async () => {
+    const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
+    const view = await open(`#/jobs/${items[1].id}/trials?stage=pretrain`, { token: 'demo' });
+    const { page } = view;
+    await page.getByRole('cell', { name: 'waits for the timing trial, which is queued' }).first().waitFor();
+    await page.locator('tbody th a').first().click();
+    await page.getByText('the measured time of a step decides how many steps it gets').waitFor();
+    await isSound(view);
+    await page.getByRole('link', { name: 'the timing trial' }).click();
+    await page.getByText('Waits for a node on which nothing else runs.').waitFor();
+    await view.close();
+  });
+
+  it('shows the effects of layer drop and of the norm apart', { skip: mockOnly }, async () => {
     const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, width: 390 });
-    const table = view.page.getByRole('region', { name: 'Effects of layer drop and norm' });
+    const table = view.page.getByRole('region', { name: 'Effects of layer drop and norm', exact: true });
     const row = table.getByRole('row', { name: /^Pre-LN and layer drop pld post-ln 1e-3 [+−]\d/ });
     await row.getByRole('cell', { name: /^\d\.\d\d×$/ }).waitFor();
     assert.equal(await table.getByRole('rowheader').count(), 3);
@@ -266,7 +293,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await view.close();
   });
 
-  it('has no heat map of one learning rate', { skip: mockOnly }, async () => {
+  it('shows no heat map for a single learning rate', { skip: mockOnly }, async () => {
     const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
     const view = await open(`#/jobs/${items[4].id}`, { token: 'demo' });
     await view.page.locator('.strips', { hasText: 'RTE' }).waitFor();
@@ -274,11 +301,11 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await view.close();
   });
 
-  it('leaves out memory and blocks where nothing was measured', { skip: mockOnly }, async () => {
+  it('leaves out memory and blocks if nothing was measured', { skip: mockOnly }, async () => {
     const { items } = await (await fetch(`${base}/jobs`, { headers: { Authorization: 'Bearer demo' } })).json();
     const view = await open(`#/jobs/${items[1].id}`, { token: 'demo' });
-    await view.page.getByText('No trial has come to a result yet').waitFor();
-    assert.equal(await view.page.getByRole('heading', { name: /^(Memory|Blocks)$/ }).count(), 0);
+    await view.page.getByText('No trial has a result yet').waitFor();
+    assert.equal(await view.page.getByRole('heading', { name: /^(Memory|Contribution of each block)$/ }).count(), 0);
     await view.close();
   });
 
@@ -297,12 +324,13 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await page.getByRole('heading', { name: /^Pre-train, .*seed 0/ }).waitFor();
     await page.getByRole('heading', { name: 'Attempts' }).waitFor();
     await page.locator('.log .line').first().waitFor();
+    await page.getByRole('columnheader', { name: 'Device' }).waitFor();
     await isSound(view);
     await view.close();
   });
 
   for (const hash of ['#/nodes', '#/submit', '#/nowhere']) {
-    it(`${hash} is sound on a wide and on a narrow screen`, async () => {
+    it(`${hash} has no fault on a wide and on a narrow screen`, async () => {
       for (const width of [1280, 400]) {
         const view = await open(hash, { token: TOKEN, width });
         await view.page.locator('main h1').waitFor();
@@ -313,7 +341,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     });
   }
 
-  it('a job that does not exist is a problem with its code', async () => {
+  it('shows the problem code of a job that does not exist', async () => {
     const view = await open('#/jobs/0199c0de-0000-7000-8000-000000000000', { token: TOKEN });
     await view.page.getByRole('alert').getByText('not_found').first().waitFor();
     await isSound(view, /404/);
@@ -342,7 +370,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await view.close();
   });
 
-  it('says that the server is away, and goes on when it is back', { skip: mockOnly }, async () => {
+  it('reports a lost server, and goes on when it is back', { skip: mockOnly }, async () => {
     const other = await serve();
     const { port } = other.address();
     const view = await open('#/jobs', { token: 'demo', at: `http://127.0.0.1:${port}` });
@@ -361,7 +389,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await view.close();
   });
 
-  it('an empty server shows how to post the first job', { skip: mockOnly }, async () => {
+  it('shows how to post the first job if there is none', { skip: mockOnly }, async () => {
     const view = await open('#/jobs', { token: 'empty', width: 400 });
     await view.page.getByText(`curl ${base}/jobs`).waitFor();
     await isSound(view);
@@ -373,6 +401,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     const { page } = view;
     await page.getByRole('button', { name: 'Check and plan' }).click();
     await page.getByText('1 timing').waitFor();
+    await page.getByRole('row', { name: /^pld 0\.5 / }).waitFor();
     const editor = page.getByLabel('Job, as JSON');
     await editor.fill((await editor.inputValue()).replace('"theta_limit": 0.5', '"theta_limit": 7'));
     await page.getByRole('button', { name: 'Submit' }).click();

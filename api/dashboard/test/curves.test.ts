@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 
-import type { CurveSeries } from '../src/api';
 import { common, draw, smooth, timeUnit, valueAt } from '../src/curves';
+import type { Series } from '../src/schema';
 
-function series(arm: string, seed: number, points: [step: number, value: number][], secondsPerStep = 1): CurveSeries {
+function series(arm: string, seed: number, points: [step: number, value: number][], secondsPerStep = 1): Series {
   return {
     trial: `${arm}-${seed}`,
     arm,
@@ -24,7 +24,7 @@ test('seeds are grouped by arm, in the order of the job, and by seed', () => {
   ]);
 });
 
-test('the mean interpolates between the points of seeds that were thinned out differently', () => {
+test('the mean interpolates between the points of seeds that have points at different steps', () => {
   const drawing = draw(
     [
       series('a', 0, [
@@ -64,7 +64,7 @@ test('a seed that starts late or ends early never moves the mean by its absence'
   expect(drawing.arms[0]!.mean.values).toEqual([null, 52, null]);
 });
 
-test('over time, each arm has its own pace', () => {
+test('on the time axis, each arm has its own time per step', () => {
   const drawing = draw(
     [
       series(
@@ -96,7 +96,7 @@ test('over time, each arm has its own pace', () => {
   ]);
 });
 
-test('values that are no numbers and steps that are said twice do no harm', () => {
+test('values that are no numbers are left out, and the later one of two points at one step counts', () => {
   const drawing = draw(
     [
       series('a', 0, [
@@ -116,7 +116,7 @@ test('values that are no numbers and steps that are said twice do no harm', () =
   expect(draw([series('a', 0, [])], ['a'], 'step')).toEqual({ xs: [], arms: [] });
 });
 
-test('arms are compared where all of them have a value', () => {
+test('arms are compared at the last step at which all of them have a value', () => {
   const drawing = draw(
     [
       series('a', 0, [
@@ -160,6 +160,6 @@ test('a reading is the value at or before the cursor, and none after the end', (
   expect(valueAt([null, 2], 0)).toBeUndefined();
 });
 
-test('training time is told in the unit that suits it', () => {
+test('training time is shown in the unit that suits it', () => {
   expect([20, 600, 90_000].map((seconds) => timeUnit(seconds).name)).toEqual(['seconds', 'minutes', 'hours']);
 });

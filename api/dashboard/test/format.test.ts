@@ -14,7 +14,7 @@ import {
   significant,
 } from '../src/format';
 
-/** Units are set apart by a narrow no-break space, which tests need not care about. */
+/** The text with ordinary spaces in place of narrow no-break spaces. */
 const plain = (text: string) => text.replaceAll('\u202f', ' ');
 
 test.each([
@@ -58,7 +58,7 @@ test('scores are times 100, with a real minus sign and no negative zero', () => 
   ]);
 });
 
-test('work is not called done before it is', () => {
+test('progress reads 100 % only when all work is done', () => {
   expect([0, 0.004, 0.9999, 1].map(progress).map(plain)).toEqual(['0 %', '0 %', '99 %', '100 %']);
   expect(plain(percent(0.2214, 1))).toBe('22.1 %');
 });

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 
 import { columnAt, columns, heat, heatMaps, moved } from '../src/parts/heat';
-import type { GlueArm, GlueScore, GlueTask } from '../src/report';
+import type { GlueArm, GlueReport, GlueScore } from '../src/schema';
 
-/** `[pretrain_seed, seed, score]`, with the majority at 0.5. */
+/** A run as `[pretrain_seed, seed, score]`; the majority score is 0.5. */
 type Came = [number, number, number | null];
 
 const scores = (came: Came[]): GlueScore[] =>
@@ -13,6 +13,7 @@ const scores = (came: Came[]): GlueScore[] =>
     score,
     selection: null,
     failed: score === null || score <= 0.5,
+    hours: null,
   }));
 
 const row = (arm: string, learning_rate: number, came: Came[], over: Partial<GlueArm> = {}): GlueArm => ({
@@ -39,7 +40,7 @@ const row = (arm: string, learning_rate: number, came: Came[], over: Partial<Glu
   ...over,
 });
 
-const task = (...arms: GlueArm[]): GlueTask => ({
+const task = (...arms: GlueArm[]): GlueReport => ({
   task: 'rte',
   metrics: ['accuracy'],
   majority_score: 0.5,
@@ -52,7 +53,7 @@ test('a task of one learning rate has no heat map', () => {
   expect(heatMaps(task(row('pld', 1e-4, [[0, 0, 0.6]]), row('pre-ln', 1e-4, [[0, 0, 0.6]])))).toBeUndefined();
 });
 
-test('rates rise, runs stand by pre-train seed and then seed, as numbers', () => {
+test('rates rise, and runs are sorted by pre-train seed and then by seed, as numbers', () => {
   const { maps, runs } = heatMaps(
     task(
       row('pld', 2e-4, [[1, 0, 0.6]]),
@@ -70,7 +71,7 @@ test('rates rise, runs stand by pre-train seed and then seed, as numbers', () =>
   ]);
 });
 
-test('all arms share rows, columns and scale: what one lacks is an empty place', () => {
+test('all arms share rows, columns and scale, and a run that an arm lacks is an empty cell', () => {
   const { maps, has } = heatMaps(
     task(row('pre-ln', 1e-4, [[0, 0, 0.5 + 1e-9]]), row('pld', 1e-4, [[0, 0, 0.7]]), row('pld', 2e-4, [[0, 1, 0.6]])),
   )!;
@@ -89,7 +90,7 @@ test('all arms share rows, columns and scale: what one lacks is an empty place',
   expect(has).toEqual({ scored: true, failed: false, diverged: false, missing: true, selected: false });
 });
 
-test('failed runs leave the scale to the others, and say what they are', () => {
+test('failed runs do not stretch the scale, and their titles say that they failed', () => {
   const shown = heatMaps(
     task(
       row('pld', 2e-5, [
@@ -112,7 +113,7 @@ test('failed runs leave the scale to the others, and say what they are', () => {
   expect(shown.maps[0]!.spoken).toBe('pld: scores by learning rate and run, 10.0 to 68.2, 2 of 4 failed');
 });
 
-test('where every run failed there is no scale', () => {
+test('there is no scale if every run failed', () => {
   const { scale, maps } = heatMaps(task(row('pld', 1e-4, [[0, 0, 0.5]]), row('pld', 2e-4, [[0, 0, null]])))!;
   expect(scale).toBeNull();
   expect(maps[0]!.rows.map((row) => row.cells[0]!.state)).toEqual(['failed', 'diverged']);
@@ -174,7 +175,7 @@ test('runs of one pre-train seed stand together, above its number', () => {
   expect(columns(runs(1, 3), 60).name).toBe('seed');
 });
 
-test('keys lead from cell to cell and stop at the edges', () => {
+test('arrow keys move from cell to cell and stop at the edges', () => {
   const from = { row: 1, run: 2 };
   const to = (key: string) => moved(key, from, 3, 4);
   expect(to('ArrowUp')).toEqual({ row: 0, run: 2 });

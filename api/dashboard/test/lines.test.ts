@@ -4,7 +4,7 @@ import { laid, nearest, places, wholeTicks } from '../src/lines';
 
 const same = (value: number) => value;
 
-test('ticks are whole, and further apart where there is less room', () => {
+test('ticks are whole numbers, and fewer if there is less room', () => {
   expect(wholeTicks(1, 4, 400, 30)).toEqual([1, 2, 3, 4]);
   expect(wholeTicks(1, 12, 200, 30)).toEqual([2, 4, 6, 8, 10, 12]);
   expect(wholeTicks(1, 24, 240, 30)).toEqual([3, 6, 9, 12, 15, 18, 21, 24]);
@@ -12,7 +12,7 @@ test('ticks are whole, and further apart where there is less room', () => {
   expect(wholeTicks(12, 12, 300, 30)).toEqual([12]);
 });
 
-test('a place is one at which some arm has a point', () => {
+test('places are the x at which some arm has a point', () => {
   const lines = [
     { arm: 'pre-ln', points: [{ x: 12, y: 1 }] },
     { arm: 'pld', points: [4.5, 8, 12].map((x) => ({ x, y: 1 })) },
@@ -21,7 +21,7 @@ test('a place is one at which some arm has a point', () => {
   expect([nearest([4.5, 8, 12], 5.9), nearest([4.5, 8, 12], 99), nearest([], 3)]).toEqual([4.5, 12, undefined]);
 });
 
-test('a single point moves aside for a line and for another, and the line stays', () => {
+test('a single point moves aside for a line and for another single point, and the line stays', () => {
   const point = { x: 100, y: 50 };
   const lines = [
     { arm: 'post-ln', points: [point] },

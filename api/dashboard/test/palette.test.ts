@@ -1,4 +1,4 @@
-/** The colours of arms and of scores are told apart by people with any colour vision, on both backgrounds. */
+/** People with any colour vision can tell the colours of arms and of scores apart, on both backgrounds. */
 
 import { expect, test } from 'vitest';
 
@@ -93,7 +93,7 @@ test.each(SEEN)('$name, $vision: no two arms look alike', ({ vision, sheet }) =>
   for (const i of ARMS) {
     for (const j of ARMS.slice(0, i)) {
       const distance = apart(labs[i]!, labs[j]!);
-      // 2.3 is a just noticeable difference; the first four arms, which nearly every job has, get more.
+      // A difference of 2.3 is just noticeable. The first four arms get more: few jobs have further ones.
       expect(distance, `arms ${j} and ${i}`).toBeGreaterThan(i < 4 ? 20 : 10);
     }
   }
@@ -106,7 +106,7 @@ test.each(SEEN)('$name, $vision: a higher score is further from the background, 
   const steps = labs.slice(1).map(([lightness], i) => away * (lightness - labs[i]![0]));
   expect(Math.min(...steps)).toBeGreaterThan(6);
   expect(Math.max(...steps) / Math.min(...steps)).toBeLessThan(3);
-  // A cell of the lowest score is no empty place.
+  // A cell with the lowest score must differ from an empty cell.
   expect(apart(labs[0]!, lab(seen(VISION[vision]!, colour(sheet, 'surface'))))).toBeGreaterThan(10);
 });
 

@@ -25,12 +25,12 @@ test.each([
   expect(found(pointer)).toBe(text);
 });
 
-test('what is missing is shown by what should hold it', () => {
+test('a missing value is located by the object that should contain it', () => {
   expect(found('/arms/0/norm')).toBe('{"name": "x"}');
   expect(found('/arms/7')).toBe('[{"name": "x"}, {"name": "y", "layer_drop": {"theta_limit": 2e0}}]');
 });
 
-test('text that is no JSON is shown as far as it goes', () => {
+test('in text that is no JSON, the best place before the error is found', () => {
   expect(found('/a', '{"a": 1, oops')).toBe('1');
   expect(found('/a', 'oops!')).toBeUndefined();
 });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { asProblem, Problem, problemOf, unreachable } from '../src/problem';
+import { asProblem, ProblemError, problemOf, unreachable } from '../src/problem';
 
 const DETAILS = {
   type: 'urn:lamina:problem:invalid_job',
@@ -29,8 +29,8 @@ test.each([
   expect(problemOf(status, type, body)).toMatchObject({ code: 'unexpected_answer', status, message, fields: [] });
 });
 
-test('whatever is thrown can be shown', () => {
-  const known = new Problem({ code: 'conflict', title: 'Conflict' });
+test('every thrown value becomes a problem', () => {
+  const known = new ProblemError({ code: 'conflict', title: 'Conflict' });
   expect(asProblem(known)).toBe(known);
   expect(known.message).toBe('Conflict');
   expect(asProblem(new TypeError('x is undefined'))).toMatchObject({ code: 'dashboard', message: 'x is undefined' });

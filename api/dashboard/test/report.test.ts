@@ -4,7 +4,7 @@ import { blockLines, blockRows, quantities } from '../src/parts/blocks';
 import { memoryShown } from '../src/parts/memory';
 import { accuracyTable, lossTable, pValue, taskTable } from '../src/parts/strips';
 import { verdicts } from '../src/parts/verdict';
-import type { ArmMemory, ArmSpeed, Comparison, GlueTask, ProbeArm, Report } from '../src/report';
+import type { ArmMemory, ArmSpeed, Comparison, GlueReport, ProbeArm, Report } from '../src/schema';
 
 const comparison = (over: Partial<Comparison>): Comparison => ({
   arm: 'pld',
@@ -32,7 +32,7 @@ const COMPARED = comparison({
   p_holm: 0.03,
 });
 
-const RTE: GlueTask = {
+const RTE: GlueReport = {
   task: 'rte',
   metrics: ['accuracy'],
   majority_score: 0.527,
@@ -61,9 +61,9 @@ const RTE: GlueTask = {
         { runs: 5, expected: 0.58 },
       ],
       scores: [
-        { seed: 0, pretrain_seed: 0, score: 0.58, selection: null, failed: false },
-        { seed: 1, pretrain_seed: 0, score: 0.527, selection: null, failed: true },
-        { seed: 2, pretrain_seed: 0, score: null, selection: null, failed: true },
+        { seed: 0, pretrain_seed: 0, score: 0.58, selection: null, failed: false, hours: 0.01 },
+        { seed: 1, pretrain_seed: 0, score: 0.527, selection: null, failed: true, hours: 0.02 },
+        { seed: 2, pretrain_seed: 0, score: null, selection: null, failed: true, hours: null },
       ],
     },
   ],
@@ -103,17 +103,33 @@ const REPORT: Report = {
   pretrain: [
     {
       arm: 'pre-ln',
-      seeds: [{ seed: 0, steps: 9, validation_loss: 3.1, hours: 2, failure: null }],
+      learning_rate: 1e-3,
+      seeds: [{ seed: 0, steps: 9, validation_loss: 3.1, hours: 2, reference_hours: 1.5, failure: null }],
+      diverged: 0,
+      diverged_interval: [0, 0.79],
       validation_loss: { n: 1, mean: 3.1, sd: null, interval: null },
       comparison: null,
     },
     {
       arm: 'pld',
-      seeds: [{ seed: 0, steps: null, validation_loss: null, hours: null, failure: 'non_finite_loss' }],
+      learning_rate: 1e-3,
+      seeds: [
+        { seed: 0, steps: null, validation_loss: null, hours: null, reference_hours: null, failure: 'non_finite_loss' },
+      ],
+      diverged: 1,
+      diverged_interval: [0.21, 1],
       validation_loss: null,
       comparison: null,
     },
-    { arm: 'later', seeds: [], validation_loss: null, comparison: null },
+    {
+      arm: 'later',
+      learning_rate: null,
+      seeds: [],
+      diverged: 0,
+      diverged_interval: null,
+      validation_loss: null,
+      comparison: null,
+    },
   ],
 };
 
@@ -123,14 +139,17 @@ test('every seed that has a score is a dot, and failed ones say so', () => {
     ['seed 0', false],
     ['seed 1', true],
   ]);
-  expect(row.aside).toMatchObject({ text: '2 of 3', bad: true });
-  expect(row.aside.title).toContain('1 diverged');
+  expect(row.asides).toMatchObject([{ text: '2 of 3', bad: true }]);
+  expect(row.asides[0]!.title).toContain('1 diverged');
   expect(row.difference).toMatchObject({ clear: true, p: '0.030' });
-  expect(row.more).toBe('A run takes 1\u202fmin 12\u202fs · expected best of 2: 57.5, of 5: 58.0');
+  expect(row.dots[0]!.time).toBe('36\u202fs');
+  expect(row.more).toBe(
+    'A run takes 1\u202fmin 12\u202fs, from 36\u202fs to 1\u202fmin 12\u202fs · expected best of 2: 57.5, of 5: 58.0',
+  );
 });
 
-test('the selected rate is named, and stands against the selected rate of the baseline', () => {
-  const task: GlueTask = structuredClone(RTE);
+test('the selected rate is named, and is compared with the selected rate of the baseline', () => {
+  const task: GlueReport = structuredClone(RTE);
   task.arms.push({ ...task.arms[0]!, learning_rate: 3e-4, selected: false });
   task.selected_comparisons = [{ ...COMPARED, baseline_learning_rate: 3e-4, mean_difference: 0.02 }];
   task.comparisons.push({ ...COMPARED, learning_rate: 3e-4, baseline_learning_rate: 3e-4, mean_difference: 0.01 });
@@ -142,8 +161,8 @@ test('the selected rate is named, and stands against the selected rate of the ba
   expect(rows[0]!.difference!.title).toContain('at rate 1e-4 against 3e-4');
 });
 
-test('of an arm of which nothing is selected, no row comes before the others', () => {
-  const task: GlueTask = structuredClone(RTE);
+test('if no rate of an arm is selected, all of its rows are shown at first', () => {
+  const task: GlueReport = structuredClone(RTE);
   const [selected] = task.arms;
   const others = [3e-4, 1e-4].map((learning_rate) => ({ ...selected!, arm: 'x', learning_rate, selected: false }));
   task.arms = [selected!, { ...selected!, learning_rate: 3e-4, selected: false }, ...others];
@@ -151,7 +170,7 @@ test('of an arm of which nothing is selected, no row comes before the others', (
 });
 
 test('rows of one arm are told apart by the blocks that were kept', () => {
-  const task: GlueTask = structuredClone(RTE);
+  const task: GlueReport = structuredClone(RTE);
   task.arms.push({ ...task.arms[0]!, keep: 'every_other', blocks: 6 }, { ...task.arms[0]!, keep: { first: 6 }, blocks: 6 });
   const { rows } = taskTable(task);
   expect(rows.map((row) => row.note)).toEqual(['all 12 blocks', 'every other block, 6', 'first 6 blocks']);
@@ -176,15 +195,45 @@ test('accuracies of images are shown times 100, with their own difference', () =
   expect(table.rows[1]!.difference?.mean).toBe(-0.02);
 });
 
-test('a diverged pre-train seed stays in the table; an arm without an ended seed does not', () => {
-  const { rows } = lossTable(REPORT.pretrain);
-  expect(rows.map((row) => [row.arm, row.aside.text.replaceAll('\u202f', ' ')])).toEqual([
-    ['pre-ln', '2 h'],
-    ['pld', '1 failed'],
+test('a diverged pre-train seed is counted with its interval; an arm without an ended seed has no row', () => {
+  const { asideNames, rows } = lossTable(REPORT.pretrain);
+  const plain = (text: string) => text.replaceAll('\u202f', ' ');
+  expect(asideNames).toEqual(['Time', 'Diverged']);
+  expect(rows.map((row) => [row.arm, ...row.asides.map(({ text, detail }) => plain(`${text} ${detail}`))])).toEqual([
+    ['pre-ln', '2 h ref. 1 h 30 min', '0 of 1 0–79 %'],
+    ['pld', '– ', '1 of 1 21–100 %'],
   ]);
 });
 
-test('a verdict says what the interval allows, and that it cannot tell', () => {
+test('a seed that failed on its machine is no divergence', () => {
+  const arms = structuredClone(REPORT.pretrain);
+  arms[1]!.seeds[0]!.failure = 'out_of_memory';
+  arms[1]!.diverged = 0;
+  arms[1]!.diverged_interval = null;
+  const { asideNames, rows } = lossTable(arms);
+  expect(asideNames).toEqual(['Time']);
+  expect(rows[1]!.asides).toMatchObject([{ text: '1 failed', bad: true }]);
+  expect(rows[1]!.asides[0]!.title).toContain('out of memory');
+});
+
+test('a learning rate that all arms share stands in the heading, different ones in the rows', () => {
+  const shared = lossTable(REPORT.pretrain);
+  expect([shared.subtitle, ...shared.rows.map((row) => row.note)]).toEqual([
+    'at the end of pre-training, learning rate 1e-3',
+    '',
+    '',
+  ]);
+  const arms = structuredClone(REPORT.pretrain);
+  arms[1]!.learning_rate = 4e-3;
+  const different = lossTable(arms);
+  expect([different.subtitle, ...different.rows.map((row) => row.note)]).toEqual([
+    'at the end of pre-training',
+    'rate 1e-3',
+    'rate 4e-3',
+  ]);
+});
+
+test('a verdict calls a difference clear only if its interval does', () => {
   const [pld] = verdicts(REPORT, ['pre-ln', 'pld'], true);
   expect(pld!.answers.map((answer) => [answer.value, answer.words])).toEqual([
     ['1.28×', 'faster'],
@@ -202,6 +251,14 @@ test('a verdict says what the interval allows, and that it cannot tell', () => {
   );
 });
 
+test('a verdict on the loss says how many seeds diverged', () => {
+  const loss = (report: Report) => verdicts(report, ['pld'], true)[0]!.answers[1]!.evidence;
+  expect(loss(REPORT)).toEqual(['1 seed diverged']);
+  const report = structuredClone(REPORT);
+  report.pretrain[1]!.comparison = comparison({});
+  expect(loss(report)).toContain('1 seed diverged');
+});
+
 test('a loss of another objective is not compared, and the verdict says so', () => {
   const report: Report = structuredClone(REPORT);
   report.pretrain[1]!.other_measure = true;
@@ -209,12 +266,12 @@ test('a loss of another objective is not compared, and the verdict says so', () 
     value: '–',
     evidence: ['of another objective: not compared'],
   });
-  // Nor does it stand on one scale with the others.
+  // It is not drawn on one scale with the others either.
   report.pretrain[1]!.seeds[0]!.validation_loss = 28.1;
   expect(lossTable(report.pretrain).rows.map((row) => row.apart)).toEqual(['', 'of another objective']);
 });
 
-test('a job that does not fine-tune is not asked about GLUE', () => {
+test('the verdict of a job that does not fine-tune leaves GLUE out', () => {
   const questions = (tuned: boolean) => verdicts(REPORT, ['pld'], tuned)[0]!.answers.map((answer) => answer.question);
   expect(questions(true)).toEqual(['Speed per step', 'Validation loss', 'GLUE']);
   expect(questions(false)).toEqual(['Speed per step', 'Validation loss']);
@@ -231,12 +288,17 @@ const timed = (arm: string, memory: ArmMemory | null, largest_batch: number | nu
   memory,
   largest_batch,
 });
-/** `open`: sublayers and peak in MiB, from the fewest. */
+/** `open`: open sublayers and peak in MiB, in rising order. */
 const memory = (state: number, open: [number, number][]): ArmMemory => ({
   state_bytes: state * MIB,
   mean_bytes: (state + 1) * MIB,
   peak_bytes: Math.max(...open.map(([, peak]) => peak)) * MIB,
-  by_open: open.map(([open_sublayers, peak]) => ({ open_sublayers, steps: 2, peak_bytes: peak * MIB })),
+  by_open: open.map(([open_sublayers, peak]) => ({
+    open_sublayers,
+    steps: 2,
+    peak_bytes: peak * MIB,
+    mean_bytes: open.length > 1 ? (peak - 100) * MIB : null,
+  })),
 });
 
 test('memory is shown in MiB, and in blocks of two sublayers', () => {
@@ -253,13 +315,15 @@ test('memory is shown in MiB, and in blocks of two sublayers', () => {
   expect(shown.rows[1]).toMatchObject({ fewest: { blocks: 4.5, peak: '1,600' }, largest: 0 });
   expect(shown.rows[2]).toEqual({ arm: 'untimed', taken: null, fewest: null, most: null, largest: null });
   expect(shown).toMatchObject({ measured: true, varies: true, sought: true });
-  expect(shown.lines.map((line) => [line.arm, line.points.length])).toEqual([
+  const [peak, mean] = shown.charts;
+  expect(peak!.lines.map((line) => [line.arm, line.points.length])).toEqual([
     ['pre-ln', 1],
     ['pld', 2],
   ]);
+  expect(mean!.lines).toEqual([{ arm: 'pld', points: [{ x: 4.5, y: 1500.4 }, { x: 12, y: 2200 }] }]);
 });
 
-test('memory that nobody measured is not there; a small one keeps a decimal', () => {
+test('memory that was not measured is left out; small memory keeps a decimal', () => {
   expect(memoryShown(REPORT.speed!.arms)).toBeUndefined();
   expect(memoryShown([timed('pld', null, 8)])).toMatchObject({ measured: false, varies: false, sought: true });
   const small = memoryShown([timed('pre-ln', memory(7.25, [[4, 1234.5]]))])!;
@@ -282,7 +346,7 @@ const probe = (arm: string, removed: number[]): ProbeArm => ({
   })),
 });
 
-test('a block that has no next one has no point and no value of the swap', () => {
+test('the last block has no point and no value for the swap', () => {
   const probes = [probe('pre-ln', [0.4, 0.1, 0.2]), probe('pld', [0.3, -0.02])];
   expect(blockLines(probes, 'swapped_adds').map((line) => line.points.map((point) => point.x))).toEqual([[1, 2], [1]]);
   expect(blockRows(probes, 'removed_adds')).toEqual([
@@ -294,7 +358,7 @@ test('a block that has no next one has no point and no value of the swap', () =>
   expect([removed!.text(-0.02), swapped!.text(0.2), swapped!.text(null)]).toEqual(['−0.0200', '+0.2000', '–']);
 });
 
-test('a quantity that no arm has is not offered', () => {
+test('a quantity without a value in any arm is not offered', () => {
   expect(quantities([probe('tiny', [0.4])]).map((quantity) => quantity.name)).toEqual([
     'Removed',
     'Cosine',

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { links, parseRoute } from '../src/route';
 
-test('every link leads where it says', () => {
+test('every link leads to its page', () => {
   expect(parseRoute(links.jobs())).toMatchObject({ page: 'jobs' });
   expect(parseRoute(links.job('a/b'))).toMatchObject({ page: 'job', id: 'a/b', tab: 'overview' });
   expect(parseRoute(links.job('1', 'spec'))).toMatchObject({ page: 'job', id: '1', tab: 'spec' });
@@ -11,7 +11,7 @@ test('every link leads where it says', () => {
   expect(parseRoute(links.submit())).toEqual({ page: 'submit' });
 });
 
-test('a filter goes into the address and comes back', () => {
+test('a filter in a link is in the parsed route', () => {
   const link = links.trials('1', { stage: 'finetune', arm: 'a&b=c', state: '' });
   const route = parseRoute(link);
   expect(route).toMatchObject({ page: 'job', tab: 'trials' });
@@ -22,12 +22,12 @@ test('a filter goes into the address and comes back', () => {
 });
 
 test.each(['#/jobs/1/nothing', '#/jobs/1/trials/2', '#/elsewhere', '#/trials', '#/jobs/%E0'])(
-  '%s does not break',
+  '%s leads to a page without an error',
   (hash) => {
     expect(['unknown', 'job']).toContain(parseRoute(hash).page);
   },
 );
 
-test('no hash at all is the list of jobs', () => {
+test('an empty hash leads to the list of jobs', () => {
   expect(['', '#', '#/'].map((hash) => parseRoute(hash).page)).toEqual(['jobs', 'jobs', 'jobs']);
 });

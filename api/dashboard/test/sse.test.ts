@@ -29,11 +29,11 @@ test('a stream in one piece gives its complete messages', () => {
   expect(parser.retry).toBe(250);
 });
 
-test('the id of an event that was cut off is not taken: it would be skipped after the reconnection', () => {
+test('the id of an incomplete event is not taken: the event would be skipped after the reconnection', () => {
   expect(parse([STREAM]).parser.lastEventId).toBe('3');
 });
 
-test('where the stream is cut changes nothing', () => {
+test('a stream gives the same messages wherever it is cut', () => {
   for (let i = 0; i <= STREAM.length; i++) {
     expect(parse([STREAM.slice(0, i), STREAM.slice(i)]).messages, `cut at ${i}`).toEqual(WANTED);
   }
@@ -41,7 +41,7 @@ test('where the stream is cut changes nothing', () => {
   expect(parse([...STREAM].flatMap((char) => [char, ''])).messages).toEqual(WANTED);
 });
 
-test('following reconnects with the id of the last event, after the wait that the server asked for', async () => {
+test('follow reconnects with the id of the last event, after the wait that the server has set', async () => {
   const controller = new AbortController();
   const asked: (string | undefined)[] = [];
   const waits: number[] = [];

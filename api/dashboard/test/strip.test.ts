@@ -9,7 +9,7 @@ test('a scale ends at round numbers around every value', () => {
   expect([x(x.domain[0]), x(x.domain[1])]).toEqual([0, 100]);
 });
 
-test('a single value, none at all, and values that are no numbers still make a scale', () => {
+test('a scale exists for a single value, for none, and for values that are no numbers', () => {
   for (const values of [[0.5], [], [0, 0], [NaN, 3], [-2, -2]]) {
     const x = scaleOver(values, [10, 90]);
     expect(x.domain[1]).toBeGreaterThan(x.domain[0]);
@@ -18,7 +18,7 @@ test('a single value, none at all, and values that are no numbers still make a s
   }
 });
 
-test('dots that have room stay on the middle line', () => {
+test('dots that do not overlap stay on the middle line', () => {
   expect(swarm([0, 20, 40], 4, 20)).toEqual([0, 0, 0]);
 });
 

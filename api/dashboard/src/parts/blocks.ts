@@ -1,20 +1,20 @@
-/** From the report to what is shown of blocks: one quantity at a time, one line per arm. */
+/** From the report to the chart and table of blocks: one quantity at a time, one line per arm. */
 
 import { fixed, signed } from '../format';
 import type { ArmLine } from '../lines';
-import type { BlockMeans, ProbeArm } from '../report';
+import type { BlockMeans, ProbeArm } from '../schema';
 
 export type Quantity = Exclude<keyof BlockMeans, 'block'>;
 
 export interface QuantityShown {
   value: Quantity;
-  /** On its button. */
+  /** Text of its button. */
   name: string;
-  /** What the vertical axis shows. */
+  /** Title of the vertical axis. */
   title: string;
   meaning: string;
   text: (value: number | null) => string;
-  /** Whether the distance from 0 says something. */
+  /** True if the vertical axis includes 0. */
   zero: boolean;
 }
 
@@ -25,7 +25,7 @@ const QUANTITIES: QuantityShown[] = [
     value: 'removed_adds',
     name: 'Removed',
     title: 'Rise of the validation loss, block removed',
-    meaning: 'What the validation loss rises by without the block.',
+    meaning: 'Rise of the validation loss without the block.',
     text: added,
     zero: true,
   },
@@ -33,7 +33,7 @@ const QUANTITIES: QuantityShown[] = [
     value: 'swapped_adds',
     name: 'Swapped',
     title: 'Rise of the validation loss, block and next swapped',
-    meaning: 'What the validation loss rises by with the block and the next in each other’s place.',
+    meaning: 'Rise of the validation loss when the block and the next one change places.',
     text: added,
     zero: true,
   },
@@ -63,7 +63,7 @@ const QUANTITIES: QuantityShown[] = [
   },
 ];
 
-/** Those of which there is a value: a model of one block has none to swap. */
+/** The quantities that have a value: a model of one block has no blocks to swap. */
 export function quantities(probes: ProbeArm[]): QuantityShown[] {
   return QUANTITIES.filter(({ value }) => probes.some((arm) => arm.blocks.some((block) => block[value] !== null)));
 }
@@ -78,7 +78,7 @@ export function blockLines(probes: ProbeArm[], quantity: Quantity): ArmLine[] {
   }));
 }
 
-/** One row per block of the deepest arm, one value per arm: null where it has none. */
+/** One row for each block of the deepest arm, with one value per arm: null if the arm has none. */
 export function blockRows(probes: ProbeArm[], quantity: Quantity): { block: number; values: (number | null)[] }[] {
   const depth = Math.max(0, ...probes.map((arm) => arm.blocks.length));
   return Array.from({ length: depth }, (_, i) => ({

@@ -1,11 +1,11 @@
-/** What uPlot is told: series, axes, colours. */
+/** The options of uPlot: series, axes, colours. */
 
 import type uPlot from 'uplot';
 
 import { type Drawing, timeUnit, type XAxis } from '../curves';
 import { compact, count, metric as number } from '../format';
 
-/** Below this many points each of them is marked: a line alone would hide how few they are. */
+/** Up to this many points, each is marked: a line alone would hide how few there are. */
 const MARKED = 30;
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
@@ -15,7 +15,7 @@ export interface Palette {
   line: string;
 }
 
-/** The colours in force, as the style sheet says. */
+/** The colours of the style sheet in the current scheme. */
 export function palette(root: Element): Palette {
   const style = getComputedStyle(root);
   const colour = (name: string) => style.getPropertyValue(name).trim();
@@ -26,24 +26,24 @@ export function palette(root: Element): Palette {
   };
 }
 
-/** One line of the chart, in the order of uPlot's series. */
+/** One line of the chart. */
 export interface Trace {
   arm: string;
   kind: 'seed' | 'mean';
   values: (number | null)[];
 }
 
-/** Numbers of single steps, whose noise hides their course. */
+/** Metrics of single steps, whose noise hides their trend. */
 const NOISY = new Set(['train_loss', 'open_blocks', 'gradient_norm', 'step_seconds']);
-/** How many means next to each other a noisy line still shows apart. */
+/** Number of smoothed values that a noisy line has. */
 const RESOLVED = 60;
 
-/** Points on each side over which the mean of a noisy metric is smoothed; 0 for none. */
+/** Number of points on each side over which the mean of a metric is smoothed; 0 for a metric without noise. */
 export function smoothing(metric: string, points: number): number {
   return NOISY.has(metric) ? Math.floor(points / RESOLVED / 2) : 0;
 }
 
-/** Seeds below, means above; an arm of one seed has no mean beside it, unless that is smoother. */
+/** Lines in drawing order: seeds first, means above them. An arm of one seed has one line, unless its mean is smoothed. */
 export function traces(drawing: Drawing, smoothed: boolean): Trace[] {
   const seeds = drawing.arms.flatMap(({ arm, seeds }) =>
     seeds.length === 1 && !smoothed ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
@@ -54,7 +54,7 @@ export function traces(drawing: Drawing, smoothed: boolean): Trace[] {
   return [...seeds, ...means];
 }
 
-/** Equal for two drawings that need the same series: then new data is enough, and the reader's zoom stays. */
+/** A key of the series. If it stays equal, the plot needs new data only, and the reader's zoom stays. */
 export function shape(lines: Trace[]): string {
   return lines.map((line) => `${line.kind}:${line.arm}`).join('\n');
 }
@@ -100,7 +100,7 @@ export function options(lines: Trace[], look: Look): uPlot.Options {
         labelSize: 22,
         size: 30,
         values: (_, ticks) => ticks.map((tick) => (look.axis === 'step' ? stepText(tick) : tickText(tick / unit.size))),
-        // Ticks on whole minutes or hours, not on round numbers of seconds.
+        // Ticks stand on whole minutes or hours, not on round numbers of seconds.
         ...(look.axis === 'time' ? { incrs: INCREMENTS.map((step) => step * unit.size) } : {}),
       },
       { ...axis, size: 58, gap: 8, values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : tickText(tick))) },
@@ -121,14 +121,14 @@ function series(line: Trace, look: Look): uPlot.Series {
     show: !look.hidden.has(line.arm),
     stroke: line.kind === 'mean' ? colour : `${colour}70`,
     width: line.kind === 'mean' ? 2.25 : 1,
-    // More arms than colours: the second round is dashed.
+    // If there are more arms than colours, the second use of a colour is dashed.
     ...(place >= look.colours.arms.length ? { dash: [6, 4] } : {}),
     spanGaps: true,
     points: { show: line.kind === 'mean' && known <= MARKED, size: 5, fill: colour, stroke: colour },
   };
 }
 
-/** Share of the x axis whose losses do not stretch the y axis: the first fall is ten times the differences of interest. */
+/** First share of the x axis, whose losses the y axis leaves out: they fall by ten times the differences of interest. */
 const FALL = 0.08;
 
 function range({ metric }: Look): uPlot.Scale.Range {
@@ -142,12 +142,12 @@ function range({ metric }: Look): uPlot.Scale.Range {
   };
 }
 
-/** The largest visible value after the first fall; undefined where a line has nothing but its fall, or the fall is not shown. */
+/** The largest visible value after the first fall; undefined if there are few points, or if the fall is not in view. */
 function settled(plot: uPlot): number | undefined {
   const xs = plot.data[0];
   const [first = 0, last = 0] = [xs[0], xs[xs.length - 1]];
   const from = first + (last - first) * FALL;
-  // While scales are being set, the series know already which part of the x axis is shown; the scale does not.
+  // While uPlot sets the scales, only the series know which part of the x axis is in view.
   const [left, right] = plot.series[0]?.idxs ?? [0, 0];
   if (xs.length < 8 || left > 0 || right < xs.length - 1) return undefined;
   const later = plot.data

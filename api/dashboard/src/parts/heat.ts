@@ -1,60 +1,60 @@
-/** From the report to the heat maps of a task: how much its scores depend on the learning rate, run by run. */
+/** From the report to the heat maps of a task, which show how the score of each run depends on the learning rate. */
 
 import { rate, score } from '../format';
-import type { GlueArm, GlueScore, GlueTask } from '../report';
+import type { GlueArm, GlueReport, GlueScore } from '../schema';
 import { type Scale, scaleOver } from '../strip';
 import { depthOf, keptBlocks, modelOf } from '../trial';
 import { runName } from './strips';
 
 export type Run = Pick<GlueScore, 'pretrain_seed' | 'seed'>;
 
-/** What came of a run; positions go from 0 to 1. A failed one has none on the scale: it stands below all that have. */
+/** The result of a run. `position` is its place on the colour scale, from 0 to 1; a failed run has no place there. */
 export type Outcome =
   | { state: 'scored'; position: number }
   | { state: 'failed' }
   | { state: 'diverged' }
   | { state: 'missing' };
 
-/** `title` says which run it is and what came of it. */
+/** A cell of a map. `title` names the run and its result. */
 export type Cell = Outcome & { title: string };
 
 export interface HeatRow {
   rate: number;
   selected: boolean;
-  /** One for each of the task's runs. */
+  /** One cell for each of the task's runs. */
   cells: Cell[];
 }
 
-/** Of one arm and choice of kept blocks. */
+/** The map of one arm and choice of kept blocks. */
 export interface HeatMap {
   arm: string;
-  /** What tells maps of one arm apart. */
+  /** Tells maps of one arm apart; empty if it has one map. */
   note: string;
-  /** One for each of the task's rates, rising. */
+  /** One row for each of the task's rates, in rising order. */
   rows: HeatRow[];
-  /** The map in a sentence. */
+  /** The map in a sentence, for screen readers. */
   spoken: string;
 }
 
-/** Rows, columns and scale are the same for all maps of a task, so that they can be compared. */
+/** The maps of a task. They share rows, columns and scale, so that they can be compared. */
 export interface HeatMaps {
-  /** By pre-train seed, then seed. */
+  /** Sorted by pre-train seed, then by seed. */
   runs: Run[];
   maps: HeatMap[];
-  /** Scores to positions; null where every run failed. */
+  /** Maps scores to positions; null if every run failed. */
   scale: Scale | null;
-  /** What occurs in any of the maps, selected rows among it. */
+  /** Which results, and whether selected rows, occur in the maps: the legend names only these. */
   has: Record<Outcome['state'] | 'selected', boolean>;
 }
 
-/** Undefined where the task has one learning rate. */
-export function heatMaps(task: GlueTask): HeatMaps | undefined {
+/** The maps of a task; undefined if it has one learning rate. */
+export function heatMaps(task: GlueReport): HeatMaps | undefined {
   const rates = [...new Set(task.arms.map((arm) => arm.learning_rate))].sort((a, b) => a - b);
   if (rates.length < 2) return undefined;
   const scores = task.arms.flatMap((arm) => arm.scores);
   const runs = runsOf(scores);
   const counted = scores.flatMap((run) => (run.score === null || run.failed ? [] : [run.score]));
-  // Over these alone: one run at the majority guess would leave all others one colour.
+  // Failed runs are left out: one run at the majority guess would leave one colour for all others.
   const scale = counted.length > 0 ? scaleOver(counted, [0, 1], 6) : null;
   const severalSeeds = new Set(runs.map((run) => run.pretrain_seed)).size > 1;
   const severalDepths = new Set(task.arms.map(depthOf)).size > 1;
@@ -99,13 +99,13 @@ function runsOf(scores: GlueScore[]): Run[] {
 
 function heatRow(at: number, rows: GlueArm[], runs: Run[], severalSeeds: boolean, scale: Scale | null): HeatRow {
   const row = rows.find((row) => row.learning_rate === at);
-  const found = new Map(row?.scores.map((run) => [`${run.pretrain_seed} ${run.seed}`, run]));
+  const results = new Map(row?.scores.map((run) => [`${run.pretrain_seed} ${run.seed}`, run]));
   return {
     rate: at,
     selected: row?.selected ?? false,
     cells: runs.map((run) => {
-      const came = found.get(`${run.pretrain_seed} ${run.seed}`);
-      return { ...outcome(came, scale), title: `${runName(run, severalSeeds)}, ${rate(at)}: ${said(came)}` };
+      const came = results.get(`${run.pretrain_seed} ${run.seed}`);
+      return { ...outcome(came, scale), title: `${runName(run, severalSeeds)}, ${rate(at)}: ${resultText(came)}` };
     }),
   };
 }
@@ -116,7 +116,7 @@ function outcome(run: GlueScore | undefined, scale: Scale | null): Outcome {
   return run.failed || scale === null ? { state: 'failed' } : { state: 'scored', position: scale(run.score) };
 }
 
-function said(run: GlueScore | undefined): string {
+function resultText(run: GlueScore | undefined): string {
   if (run === undefined) return 'no result';
   if (run.score === null) return 'diverged, failed';
   return `${score(run.score)}${run.failed ? ', failed' : ''}`;
@@ -135,10 +135,10 @@ function spoken(name: string, rows: GlueArm[]): string {
   ].join(', ');
 }
 
-/** How many colours of the style sheet, `--heat-0` and on, the scale runs through. */
+/** Number of colours of the scale, `--heat-0` to `--heat-6` in the style sheet. */
 export const HEATS = 7;
 
-/** The colour of a position, as CSS. */
+/** The colour of a position, in CSS. */
 export function heat(position: number): string {
   const at = Math.min(Math.max(position, 0), 1) * (HEATS - 1);
   const below = Math.min(Math.floor(at), HEATS - 2);
@@ -146,32 +146,32 @@ export function heat(position: number): string {
   return `color-mix(in srgb, var(--heat-${below + 1}) ${share}%, var(--heat-${below}))`;
 }
 
-/** In pixels: from one run to the next at most, and what is added between pre-train seeds. */
+/** Largest width of a column, and the gap between two pre-train seeds, in pixels. */
 const WIDEST = 32;
 const BETWEEN_CHECKPOINTS = 5;
 
 export interface Columns {
-  /** Left ends. */
+  /** Left ends of the columns. */
   xs: number[];
-  /** From one to the next of the same pre-train seed. */
+  /** Distance between two columns of one pre-train seed. */
   pitch: number;
-  /** What stands below: pre-train seeds, or seeds where all runs share the pre-train seed. */
+  /** Meaning of the labels: pre-train seeds, or seeds if all runs share one pre-train seed. */
   name: string;
   labels: { x: number; text: string }[];
 }
 
-/** Runs side by side over at most `width` pixels, those of one pre-train seed closer together. */
+/** Places runs side by side within `width` pixels; those of one pre-train seed stand closer together. */
 export function columns(runs: Run[], width: number): Columns {
   const starts = runs.flatMap((run, i) => (i === 0 || run.pretrain_seed !== runs[i - 1]!.pretrain_seed ? [i] : []));
   const checkpoints = starts.length;
   const gap = checkpoints > 1 && checkpoints < runs.length && width > 20 * checkpoints ? BETWEEN_CHECKPOINTS : 0;
   const room = Math.max(0, (width - gap * (checkpoints - 1)) / Math.max(runs.length, 1));
-  // Whole pixels where one more or less would show.
+  // Wide columns have whole pixels: between them, a difference of one pixel would show.
   const pitch = room < 8 ? room : Math.min(Math.floor(room), WIDEST);
-  let passed = -1;
+  let gaps = -1;
   const xs = runs.map((_, i) => {
-    if (starts[passed + 1] === i) passed += 1;
-    return i * pitch + passed * gap;
+    if (starts[gaps + 1] === i) gaps += 1;
+    return i * pitch + gaps * gap;
   });
   const middle = (first: number, last: number) => (xs[first]! + xs[last]! + pitch) / 2;
   const labels =
@@ -184,7 +184,7 @@ export function columns(runs: Run[], width: number): Columns {
   return { xs, pitch, name: checkpoints > 1 ? 'pre-train seed' : 'seed', labels: thinned(labels) };
 }
 
-/** Every so many of them that they stand apart. */
+/** Every label, or every second, fifth and so on, so that they do not overlap. */
 function thinned(labels: { x: number; text: string }[]): { x: number; text: string }[] {
   const widest = 7 * Math.max(0, ...labels.map((label) => label.text.length));
   const between = labels.length > 1 ? (labels.at(-1)!.x - labels[0]!.x) / (labels.length - 1) : Infinity;
@@ -192,19 +192,19 @@ function thinned(labels: { x: number; text: string }[]): { x: number; text: stri
   return labels.filter((_, i) => i % step === 0);
 }
 
-/** The column whose cell holds `x`, or the nearest. */
+/** Index of the column that contains `x`, or of the next one. */
 export function columnAt({ xs, pitch }: Columns, x: number): number {
   const after = xs.findIndex((left) => x < left + pitch);
   return after === -1 ? xs.length - 1 : after;
 }
 
-/** A cell of a map. */
+/** The place of a cell in a map. */
 export interface Place {
   row: number;
   run: number;
 }
 
-/** Where a key leads in a map, or undefined where it leads nowhere. */
+/** The cell that a key moves to; undefined for a key that does not move. */
 export function moved(key: string, at: Place, rows: number, runs: number): Place | undefined {
   const within = (row: number, run: number) => ({
     row: Math.min(Math.max(row, 0), rows - 1),

@@ -1,8 +1,8 @@
-/** From the report to the memory table and its chart. */
+/** From the report to the memory table and its charts. */
 
 import { mebibytes } from '../format';
 import type { ArmLine } from '../lines';
-import type { ArmMemory, ArmSpeed } from '../report';
+import type { ArmSpeed, OpenMemory } from '../schema';
 
 export interface OpenPeak {
   blocks: number;
@@ -11,35 +11,42 @@ export interface OpenPeak {
 
 export interface MemoryRow {
   arm: string;
-  /** MiB; null where the arm's memory was not measured. */
+  /** MiB; null if the arm's memory was not measured. */
   taken: { state: string; mean: string; peak: string } | null;
-  /** Null where every step opened as many blocks. */
+  /** Null if every step opened the same number of blocks. */
   fewest: OpenPeak | null;
   most: OpenPeak | null;
   largest: number | null;
 }
 
-export interface MemoryShown {
-  rows: MemoryRow[];
-  measured: boolean;
-  /** Whether some arm's steps differ in open blocks. */
-  varies: boolean;
-  /** Whether a largest batch was looked for. */
-  sought: boolean;
-  /** Peak in MiB by open blocks. */
+/** MiB by open blocks, one line per arm. */
+export interface MemoryChart {
+  value: 'peak' | 'mean';
+  name: string;
+  title: string;
   lines: ArmLine[];
 }
 
-/** Undefined where no arm has anything to show. */
+export interface MemoryShown {
+  rows: MemoryRow[];
+  measured: boolean;
+  /** True if the steps of some arm differ in open blocks. */
+  varies: boolean;
+  /** True if the largest batch was looked for. */
+  sought: boolean;
+  charts: MemoryChart[];
+}
+
+/** Undefined if no arm has anything to show. */
 export function memoryShown(arms: ArmSpeed[]): MemoryShown | undefined {
   const measured = arms.some((arm) => arm.memory !== null);
   const sought = arms.some((arm) => arm.largest_batch !== null);
   if (!measured && !sought) return undefined;
   const smallest = Math.min(...arms.flatMap((arm) => (arm.memory ? [arm.memory.state_bytes] : [])));
-  // Of a model for trying things out, a tenth of a MiB says something.
+  // In a small model, a tenth of a MiB is a difference worth seeing.
   const digits = smallest < 100 * 2 ** 20 ? 1 : 0;
   const mib = (value: number) => mebibytes(value, digits);
-  const open = (row: ArmMemory['by_open'][number] | undefined) =>
+  const open = (row: OpenMemory | undefined) =>
     row ? { blocks: row.open_sublayers / 2, peak: mib(row.peak_bytes) } : null;
   return {
     measured,
@@ -56,10 +63,19 @@ export function memoryShown(arms: ArmSpeed[]): MemoryShown | undefined {
       most: open(memory?.by_open.at(-1)),
       largest: largest_batch,
     })),
-    lines: arms.flatMap(({ arm, memory }) =>
-      memory
-        ? [{ arm, points: memory.by_open.map((row) => ({ x: row.open_sublayers / 2, y: row.peak_bytes / 2 ** 20 })) }]
-        : [],
-    ),
+    charts: [
+      { value: 'peak', name: 'Peak', title: 'Peak, MiB', lines: linesOf(arms, (row) => row.peak_bytes) },
+      { value: 'mean', name: 'Mean', title: 'Mean, MiB', lines: linesOf(arms, (row) => row.mean_bytes) },
+    ].filter((chart): chart is MemoryChart => chart.lines.length > 0),
   };
+}
+
+function linesOf(arms: ArmSpeed[], bytes: (row: OpenMemory) => number | null | undefined): ArmLine[] {
+  return arms.flatMap(({ arm, memory }) => {
+    const points = (memory?.by_open ?? []).flatMap((row) => {
+      const value = bytes(row);
+      return value == null ? [] : [{ x: row.open_sublayers / 2, y: value / 2 ** 20 }];
+    });
+    return points.length === 0 ? [] : [{ arm, points }];
+  });
 }

@@ -1,14 +1,14 @@
 /** The two questions of every job, answered per arm: how much faster, and at the same quality? */
 
 import { fixed, plural, signed } from '../format';
-import type { Interval, Report } from '../report';
-import { pValue } from './strips';
+import type { Report } from '../schema';
+import { type Interval, pValue } from './strips';
 
 export interface Answer {
   question: string;
   value: string;
   words: string;
-  /** Pieces that must not break inside. */
+  /** Phrases; no line breaks inside one. */
   evidence: string[];
 }
 
@@ -17,10 +17,10 @@ export interface Verdict {
   answers: Answer[];
 }
 
-/** A difference counts when its corrected p-value is below this. */
+/** A difference counts as clear if its corrected p-value is below this. */
 const LEVEL = 0.05;
 
-/** `tuned`: whether the job fine-tunes. */
+/** One verdict for each arm but the baseline. `tuned`: true if the job fine-tunes, so that GLUE is a question. */
 export function verdicts(report: Report, arms: string[], tuned: boolean): Verdict[] {
   const questions = [speed, loss, ...(tuned ? [glue] : [])];
   return arms
@@ -53,7 +53,8 @@ function loss(report: Report, name: string): Answer {
   const arm = report.pretrain.find((arm) => arm.arm === name);
   if (arm?.other_measure) return unknown(question, 'of another objective: not compared');
   const comparison = arm?.comparison;
-  if (!comparison) return unknown(question, 'no pair of seeds has ended yet');
+  const diverged = arm?.diverged ? `${plural(arm.diverged, 'seed')} diverged` : '';
+  if (!comparison) return unknown(question, diverged || 'no pair of seeds has ended yet');
   const { mean_difference: mean, interval } = comparison;
   return {
     question,
@@ -70,6 +71,7 @@ function loss(report: Report, name: string): Answer {
       (value) => signed(value, 3),
       plural(comparison.n_pairs, 'pair'),
       comparison.p_paired_t === null ? '' : `p ${equals(pValue(comparison.p_paired_t))}`,
+      diverged,
     ),
   };
 }
@@ -77,7 +79,7 @@ function loss(report: Report, name: string): Answer {
 function glue(report: Report, name: string): Answer {
   const question = 'GLUE';
   const all = report.glue.flatMap((task) => {
-    // Without a selection, each rate stands for itself.
+    // If no rate was selected, every rate is compared with the same rate of the baseline.
     const compared = task.selected_comparisons.length > 0 ? task.selected_comparisons : task.comparisons;
     const own = compared.filter((comparison) => comparison.arm === name);
     const deepest = Math.max(...own.map((comparison) => comparison.blocks ?? 0));
@@ -97,7 +99,7 @@ function glue(report: Report, name: string): Answer {
   };
 }
 
-/** `= 0.034`, or the `< 0.001` that is there already. */
+/** `= 0.034`; a text such as `< 0.001` stays. */
 function equals(p: string): string {
   return p.startsWith('<') ? p : `= ${p}`;
 }
