@@ -112,8 +112,8 @@ function waiting(trial, now) {
 }
 
 /**
- * One job at `now`. `age` is in seconds; a job needs 900 of them. `rates` are those of fine-tuning. With `reference`, the
- * budget is in seconds of the timing device, so that pre-training waits for the timing trial.
+ * One job at `now`. `age` is in seconds; a job needs 900 of them. `rates` are those of fine-tuning. With `reference`,
+ * the budget is in seconds of the timing device, so that pre-training waits for the timing trial.
  */
 function job(number, name, arms, age, ending, now, { rates = [1e-4], reference = false } = {}) {
   const id = uuid('job', number);

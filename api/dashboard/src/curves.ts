@@ -36,9 +36,9 @@ interface Track {
 }
 
 /**
- * Groups the series by arm, in the order of `order`. All lines share one x axis, the union of the x of all points, as the
- * chart needs it. The mean has a value only where every seed of its arm has one (interpolated between its points), so that
- * a seed that starts late or fails early does not move the mean by its absence.
+ * Groups the series by arm, in the order of `order`. All lines share one x axis, the union of the x of all points, as
+ * the chart needs it. The mean has a value only where every seed of its arm has one (interpolated between its points),
+ * so that a seed that starts late or fails early does not move the mean by its absence.
  */
 export function draw(series: Series[], order: string[], axis: XAxis): Drawing {
   const byArm = new Map<string, Track[]>(order.map((arm) => [arm, []]));

@@ -33,8 +33,8 @@ export function nearest(xs: number[], x: number): number | undefined {
 }
 
 /**
- * The same points in pixels. An arm with one point has no line beside which its point could be seen, so this point moves
- * sideways, no further than needed, until it covers no other point.
+ * The same points in pixels. An arm with one point has no line beside which its point could be seen, so this point
+ * moves sideways, no further than needed, until it covers no other point.
  */
 export function laid(
   lines: ArmLine[],

@@ -1,5 +1,6 @@
 /**
- * Addresses of the dashboard. They stand after the `#`, because the paths themselves (`/jobs`, `/trials`) belong to the API.
+ * Addresses of the dashboard. They stand after the `#`, because the paths themselves (`/jobs`, `/trials`) belong to
+ * the API.
  */
 
 export type JobTab = 'overview' | 'trials' | 'spec';

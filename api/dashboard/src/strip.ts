@@ -35,9 +35,9 @@ function niceStep(raw: number): number {
 }
 
 /**
- * Vertical offsets from the middle line of a row, one per x, so that dots of `radius` with equal or near x do not hide each
- * other: each dot takes the free place nearest to the middle. If they need more than `halfHeight`, all offsets shrink by
- * the same factor, so that the dots overlap evenly.
+ * Vertical offsets from the middle line of a row, one per x, so that dots of `radius` with equal or near x do not hide
+ * each other: each dot takes the free place nearest to the middle. If they need more than `halfHeight`, all offsets
+ * shrink by the same factor, so that the dots overlap evenly.
  */
 export function swarm(xs: number[], radius: number, halfHeight: number): number[] {
   const gap = 2 * radius;

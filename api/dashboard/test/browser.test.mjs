@@ -1,5 +1,5 @@
-// Tests of the built dashboard (`npm run build`) in Chromium. They use the mock or, with LAMINA_URL and LAMINA_TOKEN, a real
-// server that has at least one job. Without Chromium they are skipped; CHROMIUM gives the path of another binary.
+// Tests of the built dashboard (`npm run build`) in Chromium. They use the mock or, with LAMINA_URL and LAMINA_TOKEN, a
+// real server that has at least one job. Without Chromium they are skipped; CHROMIUM gives the path of another binary.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
@@ -83,7 +83,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     );
   }
 
-  /** Runs in the page. True if the middle half of the chart contains a line in the colour of one arm; equal lines hide each other. */
+  /** In the page: true if the middle half of the chart has a line in some arm's colour. Equal lines hide each other. */
   function inked() {
     const canvas = document.querySelector('.plot canvas');
     const x = Math.floor(canvas.width / 4);

@@ -43,7 +43,7 @@ export function smoothing(metric: string, points: number): number {
   return NOISY.has(metric) ? Math.floor(points / RESOLVED / 2) : 0;
 }
 
-/** Lines in drawing order: seeds first, means above them. An arm of one seed has one line, unless its mean is smoothed. */
+/** Lines in drawing order, means above seeds. An arm of one seed has one line, unless its mean is smoothed. */
 export function traces(drawing: Drawing, smoothed: boolean): Trace[] {
   const seeds = drawing.arms.flatMap(({ arm, seeds }) =>
     seeds.length === 1 && !smoothed ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
@@ -128,7 +128,7 @@ function series(line: Trace, look: Look): uPlot.Series {
   };
 }
 
-/** First share of the x axis, whose losses the y axis leaves out: they fall by ten times the differences of interest. */
+/** First share of the x axis. The y axis leaves its losses out: they fall by ten times the differences of interest. */
 const FALL = 0.08;
 
 function range({ metric }: Look): uPlot.Scale.Range {
@@ -142,7 +142,7 @@ function range({ metric }: Look): uPlot.Scale.Range {
   };
 }
 
-/** The largest visible value after the first fall; undefined if there are few points, or if the fall is not in view. */
+/** The largest visible value after the first fall; undefined if points are few or the fall is not in view. */
 function settled(plot: uPlot): number | undefined {
   const xs = plot.data[0];
   const [first = 0, last = 0] = [xs[0], xs[xs.length - 1]];

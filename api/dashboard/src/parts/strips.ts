@@ -134,7 +134,7 @@ function bestOf({ best_of }: GlueArm): string {
   return `expected best ${best_of.map(({ runs, expected }) => `of ${runs}: ${score(expected)}`).join(', ')}`;
 }
 
-/** Name of a fine-tune run. `severalCheckpoints`: the task has runs of several pre-train seeds, so the name needs both. */
+/** Name of a fine-tune run. `severalCheckpoints`: the name includes the pre-train seed, because there are several. */
 export function runName(run: Pick<GlueScore, 'seed' | 'pretrain_seed'>, severalCheckpoints: boolean): string {
   return `seed ${run.seed}${severalCheckpoints ? `, pre-train seed ${run.pretrain_seed}` : ''}`;
 }
@@ -209,7 +209,8 @@ function pretrainTable(
 /** Explains the second line of a time; empty if no arm has a time of the timing device. */
 export function referenceNote(arms: PretrainArm[]): string {
   return arms.some((arm) => arm.seeds.some((seed) => seed.reference_hours !== null))
-    ? ' Time is training alone, per seed; “ref.” is what its steps take on the device of the timing trial, which all arms share.'
+    ? ' Time is the training time of a seed; “ref.” is the time of its steps on the device of the timing trial, ' +
+        'which all arms share.'
     : '';
 }
 
