@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench figures clean
+.PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench figures screenshots clean
 
 # Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
 # variable, because `eval "$(...)"` would hide a failure.
@@ -69,6 +69,9 @@ bench: release ## Compare speed and memory with PyTorch: make bench [BENCH="--si
 
 figures: ## Draw the figures of docs/
 	@cargo run --quiet --package recipe --example figures -- docs/figures
+
+screenshots: dashboard ## Take the pictures of docs/screenshots, with Chromium and made-up jobs
+	@cd $(DASHBOARD); node dev/screenshots.mjs "$(CURDIR)/docs/screenshots"
 
 clean: ## Remove what was built here (the cache outside the checkout stays)
 	cargo clean

@@ -252,16 +252,7 @@ function probeArm(arm, found) {
 function comparison(arm, learning_rate, pairs, baseline_learning_rate = learning_rate) {
   const found = summary(pairs);
   if (!found) return null;
-  const p = found.sd
-    ? Math.min(
-        1,
-        2 *
-          Math.exp(
-            -0.717 * Math.abs(found.mean / (found.sd / Math.sqrt(found.n))) -
-              0.416 * (found.mean / (found.sd / Math.sqrt(found.n))) ** 2,
-          ),
-      )
-    : null;
+  const p = found.sd ? twoSided(found.mean / (found.sd / Math.sqrt(found.n)), found.n - 1) : null;
   return {
     arm,
     learning_rate,
@@ -276,6 +267,20 @@ function comparison(arm, learning_rate, pairs, baseline_learning_rate = learning
     p_wilcoxon: p === null ? null : 0.25,
     p_brown_forsythe: p === null ? null : 0.41,
   };
+}
+
+/** The p-value of a two-sided t test (Abramowitz & Stegun, 26.7.3 and 26.7.4). */
+function twoSided(t, freedom) {
+  const angle = Math.atan(Math.abs(t) / Math.sqrt(freedom));
+  const [sine, cosine] = [Math.sin(angle), Math.cos(angle)];
+  const odd = freedom % 2 === 1;
+  let term = odd ? cosine : 1;
+  let sum = freedom === 1 ? 0 : term;
+  for (let k = odd ? 3 : 2; k < freedom; k += 2) {
+    term *= ((k - 1) / k) * cosine ** 2;
+    sum += term;
+  }
+  return 1 - (odd ? (2 / Math.PI) * (angle + sine * sum) : sine * sum);
 }
 
 function summary(values) {
