@@ -1,7 +1,7 @@
-//! Checkpoints, datasets and answers to test files by content: a local folder by default, S3 by URL.
+//! The artifact store: checkpoints, files of datasets and answers to test files, in a local folder or in S3.
 //!
-//! An artifact is named by the sha256 of its bytes and never changes. Writing is atomic: what is not complete, or not
-//! what its name says, is never seen.
+//! An artifact is named by the sha256 of its bytes and never changes. Writing is atomic: an artifact that is incomplete, or
+//! whose bytes do not have its name as their sha256, is never visible.
 
 use std::io;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use crate::dataset::DatasetError;
 use crate::store::{Claim, Store, StoreError};
 
-/// Bytes in one part of an upload; S3 wants at least 5 MiB.
+/// Bytes in one part of an upload. S3 requires at least 5 MiB.
 const PART: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,14 +32,14 @@ pub enum ArtifactError {
     NotFound(Digest),
     #[error("the bytes sent have the sha256 {found}, not {named}")]
     Mismatch { named: Digest, found: String },
-    /// It is being deleted; in a moment it can be sent again.
+    /// The artifact is being deleted and can be sent again in a moment.
     #[error("artifact {0} is being deleted")]
     Condemned(Digest),
     #[error("bytes {start} to {end} are not in an artifact of {bytes} bytes")]
     Range { start: u64, end: u64, bytes: u64 },
     #[error("the upload broke off: {0}")]
     Upload(Box<dyn std::error::Error + Send + Sync>),
-    /// It is a file of a dataset, and that file has changed.
+    /// The artifact is a file of a dataset, and that file has changed.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     #[error("the check of a dataset's file broke off: {0}")]
@@ -59,11 +59,11 @@ fn object_path(digest: &Digest) -> Path {
     Path::from(format!("sha256/{}/{digest}", &digest.as_str()[..2]))
 }
 
-/// An artifact, or a part of it, on its way out.
+/// An artifact, or a part of one, that is being read.
 pub struct Found {
-    /// Size of the whole.
+    /// Size of the whole artifact.
     pub bytes: u64,
-    /// What `stream` brings of it.
+    /// The part of the artifact that `stream` yields.
     pub range: Range<u64>,
     pub stream: BoxStream<'static, Result<Bytes, ArtifactError>>,
 }
@@ -75,7 +75,8 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// At a folder, which is made if need be, or at `s3://bucket/prefix` with the usual `AWS_...` variables of `environment`.
+    /// Opens the store in a folder, which is created if it does not exist, or at `s3://bucket/prefix` with the usual `AWS_...`
+    /// variables of `environment`.
     pub fn open(
         place: &str,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -85,7 +86,7 @@ impl Artifacts {
         Ok(Self { objects, store })
     }
 
-    /// Stores a stream under the sha256 that it must have. Storing it again changes nothing.
+    /// Stores a stream whose bytes must have the sha256 `digest`. Storing an artifact again changes nothing.
     pub async fn put<E>(
         &self,
         digest: &Digest,
@@ -118,7 +119,8 @@ impl Artifacts {
         Ok(bytes)
     }
 
-    /// Its size, if it is here: stored, or a file of a registered dataset. What is asked for is kept for a while.
+    /// The size of an artifact, if it is stored or is a file of a registered dataset. An artifact that was looked up is kept for
+    /// a while.
     pub async fn head(&self, digest: &Digest) -> Result<Option<u64>, ArtifactError> {
         if let Claim::Present { bytes } = self.store.claim_artifact(digest.as_str()).await? {
             return Ok(Some(bytes));
@@ -126,7 +128,7 @@ impl Artifacts {
         Ok(self.dataset_file(digest).await?.map(|(_, bytes)| bytes))
     }
 
-    /// The artifact from `start` up to, not including, `end` (or its last byte).
+    /// Reads an artifact from `start` to `end`, exclusive, or to its last byte.
     pub async fn get(&self, digest: &Digest, start: u64, end: Option<u64>) -> Result<Found, ArtifactError> {
         let stored = self.store.claim_artifact(digest.as_str()).await?;
         let file = match stored {
@@ -155,14 +157,14 @@ impl Artifacts {
         Ok(Found { bytes, range, stream })
     }
 
-    /// A small artifact as a whole.
+    /// Reads a whole artifact into memory; only for small ones.
     pub async fn read(&self, digest: &Digest) -> Result<Bytes, ArtifactError> {
         let found = self.get(digest, 0, None).await?;
         let parts: Vec<Bytes> = found.stream.try_collect().await?;
         Ok(parts.concat().into())
     }
 
-    /// Deletes a condemned artifact; that it is gone already is no error.
+    /// Deletes a condemned artifact. It is no error if the artifact is already gone.
     pub(crate) async fn delete(&self, digest: &Digest) -> Result<(), ArtifactError> {
         match self.objects.delete(&object_path(digest)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(self.store.drop_artifact(digest.as_str()).await?),
@@ -170,10 +172,10 @@ impl Artifacts {
         }
     }
 
-    /// The first registered file that still has that content, and its size.
+    /// The first registered file that still has this content, and its size.
     async fn dataset_file(&self, digest: &Digest) -> Result<Option<(PathBuf, u64)>, ArtifactError> {
         let candidates = self.store.dataset_files_by_sha256(digest.as_str()).await?;
-        // A file that was touched is read again, which may take long.
+        // A file whose modification time changed is hashed again, which may take long.
         tokio::task::spawn_blocking(move || {
             let mut changed = None;
             for (folder, scanned) in candidates {
@@ -209,7 +211,7 @@ fn objects(
     Ok(Arc::new(local))
 }
 
-/// Passes the stream on and hashes it on the way. Returns its size and hex sha256.
+/// Writes the stream to the upload and hashes it on the way. Returns its size and hex sha256.
 async fn receive<E>(
     writer: &mut WriteMultipart,
     stream: impl Stream<Item = Result<Bytes, E>>,
@@ -224,7 +226,7 @@ where
         let part = part.map_err(|error| ArtifactError::Upload(error.into()))?;
         hasher.update(&part);
         bytes += part.len() as u64;
-        // At most this many parts wait for a slow store.
+        // Only a few parts may wait in memory for a slow store.
         writer.wait_for_capacity(4).await?;
         writer.put(part);
     }

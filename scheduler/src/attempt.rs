@@ -1,4 +1,4 @@
-//! One execution of a trial on a slot.
+//! Attempts: executions of a trial on a slot.
 
 use chrono::{DateTime, Utc};
 use recipe::event::Device;
@@ -8,16 +8,16 @@ use utoipa::ToSchema;
 
 use protocol::id::AttemptId;
 
-/// The name of an outcome, where what it owns does not matter.
+/// The name of an [`Outcome`], without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "outcome", rename_all = "snake_case")]
 pub enum OutcomeName {
     Succeeded,
     Failed,
-    /// Its lease ran out, or its agent started anew without it.
+    /// The lease ran out, or the agent was restarted and its trainer is gone.
     Lost,
-    /// It left a checkpoint and its slot, because it was asked to.
+    /// The server interrupted the attempt, which left a checkpoint.
     Preempted,
     Cancelled,
 }
@@ -69,19 +69,19 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     pub id: AttemptId,
-    /// From 1, within the trial.
+    /// Counts from 1 within the trial.
     pub number: u32,
     pub node: String,
     pub slot: u32,
     pub placed_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
-    /// Absent while it is open.
+    /// Absent while the attempt is open.
     pub outcome: Option<OutcomeName>,
     pub failure: Option<Failure>,
     pub device: Option<Device>,
     pub resumed_from: Option<u64>,
-    /// What it does before its first step.
+    /// The work before the first step, such as `tokenizing`; absent while the trial trains.
     pub phase: Option<String>,
     pub step: u64,
     pub trained_seconds: f64,

@@ -1,7 +1,7 @@
-//! The loop that moves everything on.
+//! The control loop: it ends expired attempts, unblocks and places trials, and announces the status of jobs.
 //!
-//! Each step takes no input but the database, may be repeated, and may run on several servers at once; the same code
-//! serves the happy path and recovery. Announcements only shorten the wait; the period guarantees it.
+//! Each step takes no input but the database, may be repeated, and may run on several servers at once. The same code serves
+//! normal operation and recovery. Announcements only shorten the wait between two rounds; the period bounds it.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::policy::Policy;
 use crate::store::{Store, StoreError};
 use protocol::Digest;
 
-/// Time between two rounds when nothing is announced.
+/// Longest time between two rounds.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Time between two looks for what can be deleted.
+/// Time between two collections of unused artifacts.
 const COLLECT_PERIOD: Duration = Duration::from_secs(60);
-/// Announcements closer together than this are answered by one round.
+/// Shortest time between two rounds. One round answers all announcements within it.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Control {
@@ -28,9 +28,9 @@ pub struct Control {
     policy: Policy,
 }
 
-/// What a round changed.
+/// The number of changes that a round made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Did {
+pub struct RoundChanges {
     pub reaped: usize,
     pub cancelled: usize,
     pub released: usize,
@@ -43,14 +43,14 @@ impl Control {
         Self { store, artifacts, policy }
     }
 
-    /// Goes round until it is told to stop. An error ends a round, not the loop: the next one starts from what is there.
+    /// Runs rounds until `stop` is cancelled. An error ends a round but not the loop: the next round starts from the database.
     pub async fn run(self, stop: CancellationToken) {
         let mut collect_at = Instant::now();
         loop {
-            // Interest is registered before the look, so that nothing falls between the two.
+            // Subscribing comes before the queries of the round, so that no announcement is missed.
             let mut notices = self.store.subscribe();
             match self.round().await {
-                Ok(did) if did != Did::default() => tracing::debug!(?did, "control round"),
+                Ok(changes) if changes != RoundChanges::default() => tracing::debug!(?changes, "control round"),
                 Ok(_) => (),
                 Err(error) => tracing::error!(%error, "control round"),
             }
@@ -73,9 +73,9 @@ impl Control {
         }
     }
 
-    /// One round of all steps but `collect`.
-    pub async fn round(&self) -> Result<Did, StoreError> {
-        Ok(Did {
+    /// Runs every step but `collect` once.
+    pub async fn round(&self) -> Result<RoundChanges, StoreError> {
+        Ok(RoundChanges {
             reaped: self.reap().await?,
             cancelled: self.cancel().await?,
             released: self.unblock().await?,
@@ -84,17 +84,17 @@ impl Control {
         })
     }
 
-    /// Ends attempts whose lease has run out or that stand still.
+    /// Ends attempts whose lease has run out or that are stalled.
     pub async fn reap(&self) -> Result<usize, StoreError> {
         self.store.reap(&self.policy).await
     }
 
-    /// Ends what is left of cancelled jobs.
+    /// Cancels the open trials of cancelled jobs.
     pub async fn cancel(&self) -> Result<usize, StoreError> {
         self.store.cancel_trials(None).await
     }
 
-    /// Queues, or cancels, the trials whose pre-train or timing trial has ended.
+    /// Queues or cancels the trials that waited for a trial that has ended.
     pub async fn unblock(&self) -> Result<usize, StoreError> {
         self.store.settle_budgets().await?;
         self.store.unblock_trials().await
@@ -109,12 +109,12 @@ impl Control {
         Ok(placed)
     }
 
-    /// Says which jobs' derived status has changed.
+    /// Announces each change of a job's derived status.
     pub async fn announce(&self) -> Result<usize, StoreError> {
         self.store.announce_jobs().await
     }
 
-    /// Deletes the files of checkpoints that nobody needs any more. Returns how many.
+    /// Deletes the files of checkpoints that are no longer needed. Returns their number.
     pub async fn collect(&self) -> Result<usize, ArtifactError> {
         self.store.forget_superseded().await?;
         for checkpoint in self.store.unread_checkpoints().await? {
@@ -122,9 +122,9 @@ impl Control {
             let files = match self.artifacts.read(&digest).await {
                 Ok(text) => match serde_json::from_slice::<Manifest>(&text) {
                     Ok(manifest) => manifest.files.into_iter().map(|file| file.sha256).collect(),
-                    // A manifest that cannot be read keeps nothing alive but itself.
+                    // The files of a manifest that cannot be read are not kept.
                     Err(error) => {
-                        tracing::warn!(manifest = %digest, %error, "not a manifest");
+                        tracing::warn!(manifest = %digest, %error, "an artifact that a checkpoint names as its manifest is not one");
                         Vec::new()
                     }
                 },

@@ -1,6 +1,7 @@
-//! Registered folders and files: what counts as one, and its digest.
+//! Datasets: registered folders and files.
 //!
-//! A dataset is identified by the sha256 of its manifest, which is this text, with the files in the order of their paths:
+//! A dataset is identified by the sha256 of its manifest. The manifest is this text, with the files in the order of their
+//! paths:
 //!
 //! ```text
 //! lamina dataset 1
@@ -52,7 +53,7 @@ impl DatasetKind {
         }
     }
 
-    /// What one of the kind is called in a sentence.
+    /// The name of a dataset of this kind in a sentence.
     pub const fn noun(self) -> &'static str {
         match self {
             Self::Corpus => "corpus",
@@ -64,7 +65,7 @@ impl DatasetKind {
     }
 }
 
-/// Why a folder or file cannot be registered, or can no longer be used.
+/// The reason why a folder or file cannot be registered, or can no longer be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     #[error("{}: {source}", path.display())]
@@ -73,11 +74,11 @@ pub enum DatasetError {
     Unfit { path: PathBuf, what: String },
     #[error(transparent)]
     Images(#[from] images::ImageError),
-    #[error("{} is not what was registered: {what}", path.display())]
+    #[error("{} has changed since it was registered: {what}", path.display())]
     Changed { path: PathBuf, what: String },
 }
 
-/// What a plan needs to know without reading the files.
+/// The properties of a dataset that planning a job needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DatasetFacts {
@@ -86,14 +87,14 @@ pub enum DatasetFacts {
         tokens: u64,
     },
     Glue {
-        /// Training examples by task, as far as they can be told from the number of lines.
+        /// Training examples by task, counted as lines.
         examples: BTreeMap<Task, u64>,
     },
     Checkpoint {
-        /// As its `config.json` says.
+        /// The model in its `config.json`.
         #[schema(value_type = Object)]
         model: Model,
-        /// Of its vocabulary.
+        /// Tokens of its vocabulary.
         tokens: u64,
     },
     Images {
@@ -101,12 +102,12 @@ pub enum DatasetFacts {
         classes: u32,
         /// Images in the training part.
         train: u64,
-        /// Images in the test part; 0 where there is none, so that some of the others are held out.
+        /// Images in the test part. With 0, a share of the training images is held out for validation.
         test: u64,
     },
 }
 
-/// A folder or file that was read and found fit: what registering it stores.
+/// A folder or file that was read and checked. Registering it stores this.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
     pub name: String,
@@ -147,7 +148,7 @@ impl Scan {
         }
     }
 
-    /// That of a checkpoint.
+    /// The model of a checkpoint; `None` for the other kinds.
     pub const fn model(&self) -> Option<&Model> {
         match &self.facts {
             DatasetFacts::Checkpoint { model, .. } => Some(model),
@@ -159,7 +160,7 @@ impl Scan {
         self.files.iter().map(|scanned| scanned.file.bytes).sum()
     }
 
-    /// As an agent is told to bring it.
+    /// The files that an agent has to fetch.
     pub fn to_files(&self) -> DatasetFiles {
         DatasetFiles {
             name: self.name.clone(),
@@ -168,15 +169,15 @@ impl Scan {
         }
     }
 
-    /// Fails unless the files are still what was registered. Blocking I/O.
+    /// Fails unless the files still have the registered content. Blocking I/O.
     pub fn verify(&self) -> Result<(), DatasetError> {
         self.files.iter().try_for_each(|file| file.verify(&self.folder))
     }
 }
 
 impl ScannedFile {
-    /// Fails unless the file under `folder` is still what was registered. Equal size and modification time count as
-    /// equal; otherwise the file is read again. Blocking I/O.
+    /// Fails unless the file under `folder` still has the registered content. A file of unchanged size and modification time is
+    /// not read again. Blocking I/O.
     pub fn verify(&self, folder: &Path) -> Result<(), DatasetError> {
         let Self { file, modified_ns } = self;
         let path = folder.join(&file.path);
@@ -192,7 +193,7 @@ impl ScannedFile {
     }
 }
 
-/// Hex sha256 of the manifest. `files` in the order of their paths.
+/// Hex sha256 of the manifest of `files`, which must be in the order of their paths.
 fn digest<'a>(kind: DatasetKind, files: impl Iterator<Item = &'a DatasetFile>) -> String {
     let mut hasher = Sha256::new();
     hasher.update(format!("lamina dataset 1\n{}\n", kind.name()));
@@ -202,7 +203,7 @@ fn digest<'a>(kind: DatasetKind, files: impl Iterator<Item = &'a DatasetFile>) -
     hex::encode(hasher.finalize())
 }
 
-/// Nanoseconds since 1970; 0 where the file system keeps no time, so that the content decides.
+/// Modification time in nanoseconds since 1970. It is 0 if the file system keeps none, so that the content decides.
 fn modified(metadata: &fs::Metadata) -> i64 {
     let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! What a client submits, and what it sees of it.
+//! Jobs: the submission of a client, and the job as the API shows it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,21 +14,21 @@ pub use spec::{
     VocabularyChoice,
 };
 
-/// Where a job stands. Derived from its trials, never stored.
+/// The status of a job. It is derived from the job's trials, never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobStatus {
     Queued,
     Running,
     Succeeded,
-    /// Ended; some trial failed.
+    /// The job ended with a result, and some of its trials failed or were cancelled.
     Partial,
-    /// Ended; nothing of use came out.
+    /// The job ended without a result.
     Failed,
     Cancelled,
 }
 
-/// How many trials of a job are in each state.
+/// The number of a job's trials in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct TrialCounts {
     pub blocked: i64,
@@ -41,8 +41,8 @@ pub struct TrialCounts {
 }
 
 impl TrialCounts {
-    /// The status that follows. `cancelled` says that the job was cancelled by someone; `useful` how many trials have
-    /// succeeded that waited for no other: without one of these nothing came out.
+    /// The status of a job with these trials. `cancelled`: a person cancelled the job. `useful`: the number of trials that
+    /// succeeded and waited for no other trial; without any, the job has no result.
     pub fn status(&self, cancelled: bool, useful: i64) -> JobStatus {
         if self.running > 0 {
             return JobStatus::Running;
@@ -90,7 +90,7 @@ pub struct JobSummary {
     pub trials: TrialCounts,
     /// Share of the planned FLOPs that is done, from 0 to 1.
     pub progress: f64,
-    /// When it ends if it goes on as fast as it has since its first placement; absent before anything is done.
+    /// The end of the job at its mean speed since its first placement; absent before any progress.
     pub estimated_end: Option<DateTime<Utc>>,
 }
 

@@ -12,7 +12,7 @@ use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 pub struct NodeView {
     pub id: NodeId,
     pub name: String,
-    /// Whether its agent has synced within a lease.
+    /// True if its agent has synced within the last lease.
     pub live: bool,
     pub last_seen: DateTime<Utc>,
     pub labels: BTreeMap<String, String>,
@@ -26,7 +26,7 @@ pub struct SlotView {
     pub model: String,
     pub threads: u32,
     pub memory_bytes: u64,
-    /// What runs on it.
+    /// The open attempt on this slot.
     pub attempt: Option<SlotAttempt>,
 }
 

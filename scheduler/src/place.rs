@@ -1,7 +1,7 @@
-//! Which trial goes on which slot. Pure: a picture of the queue and the nodes in, placements out.
+//! Placement: which trial runs on which slot. It is a pure function from a snapshot of queue and nodes to placements.
 //!
-//! Trials are served in the order of the queue (jobs by creation; within a job timing, pretrain, finetune), each on the
-//! first slot that suits it. Two rules bend that:
+//! Trials are served in the order of the queue (jobs by creation; within a job timing, pretrain, finetune, probe), each on the
+//! first suitable slot. Two rules change that order:
 //!
 //! - On a node with processor slots a timing trial needs every slot idle, and keeps them idle while it runs: its
 //!   neighbours would share its cores. A node is held back for it until it has drained.
@@ -38,7 +38,7 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slot {
     pub index: i32,
-    /// A share of the processor, not an accelerator.
+    /// True for a share of the processor, false for an accelerator.
     pub is_cpu: bool,
     /// Stage of the trial that runs here.
     pub busy: Option<Stage>,
@@ -71,7 +71,7 @@ pub fn place(snapshot: &Snapshot) -> Vec<Placement> {
             placements.push(Placement { trial: waiting.trial, node, slot: slot.index });
             held.extend(nodes.iter().filter(|node| node.times_alone()).map(|node| node.id));
         } else if timing {
-            // The node that is nearest to being idle takes nothing more until this trial is on it.
+            // The node with the fewest running trials takes no other trial until this one runs on it.
             let draining =
                 nodes.iter().filter(|node| suits(node) && node.shares_cores()).min_by_key(|node| node.busy());
             held.extend(draining.map(|node| node.id));

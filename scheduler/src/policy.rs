@@ -1,4 +1,4 @@
-//! What follows from the end of an attempt. Pure: returns data, applies nothing.
+//! Policy: the consequence of an attempt's end. Pure: it returns data and applies nothing.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use recipe::{Failure, FailureKind, Report};
 
 use crate::attempt::Outcome;
 
-/// The durations and bounds that the server decides by.
+/// The durations and bounds by which the server decides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// How long an attempt stays open without a sync of its agent.
     pub lease: Duration,
-    /// When an agent is to sync again at the latest.
+    /// Longest time between two syncs of an agent.
     pub sync_every: Duration,
-    /// An attempt whose step and phase have not moved for so long is ended as stalled.
+    /// An attempt is ended as stalled when its step and phase have not moved for this time.
     pub stall: Duration,
-    /// Failed attempts of one trial, after which it has failed.
+    /// A trial fails after this number of failed attempts.
     pub failed_attempts: u32,
-    /// Lost and preempted attempts of one trial, after which it has failed: a bound on bad luck, so that a trial which
-    /// takes its node down with it does not do so for ever.
+    /// A trial fails after this number of lost and preempted attempts, so that a trial which takes its node down cannot do so
+    /// for ever.
     pub lost_attempts: u32,
-    /// Wait before the first retry of a failure; doubles with each.
+    /// Wait before the first retry of a failure. It doubles with each retry.
     pub backoff: Duration,
-    /// An artifact that nothing refers to is kept for so long after it was last asked for.
+    /// An artifact to which nothing refers is kept for this time after its last use.
     pub keep_unreferenced: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Default for Policy {
     }
 }
 
-/// How the earlier attempts of a trial ended.
+/// The number of earlier attempts of a trial by their outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct History {
     pub failed: u32,
@@ -48,7 +48,7 @@ pub struct History {
     pub lost: u32,
 }
 
-/// What becomes of a trial whose attempt ended.
+/// The consequence for a trial whose attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
     Succeed {
@@ -56,7 +56,7 @@ pub enum Next {
     },
     Requeue {
         after: Duration,
-        /// The newest checkpoint cannot be read: go on from the one before.
+        /// True if the newest checkpoint cannot be read, so that the next attempt starts from the one before it.
         forget_checkpoint: bool,
     },
     Fail {

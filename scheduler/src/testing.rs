@@ -1,4 +1,4 @@
-//! A database of its own for each test. Only with the feature `testing`.
+//! Databases for tests, one for each test. This module needs the feature `testing`.
 
 use std::env;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::store::Store;
 
 const VARIABLE: &str = "LAMINA_TEST_DATABASE_URL";
 
-/// An empty database, dropped with this value.
+/// An empty database, which is dropped with this value.
 pub struct TestDatabase {
     admin: PgConnectOptions,
     name: String,
@@ -20,7 +20,7 @@ pub struct TestDatabase {
 
 impl TestDatabase {
     /// # Panics
-    /// When there is no Postgres for tests: they are run through `make test`.
+    /// If there is no Postgres for tests. `make test` starts one.
     pub async fn new() -> Self {
         let url = env::var(VARIABLE).unwrap_or_else(|_| panic!("{VARIABLE} is not set: run through make test"));
         let admin = PgConnectOptions::from_str(&url).unwrap_or_else(|error| panic!("{VARIABLE}: {error}"));
@@ -33,12 +33,12 @@ impl TestDatabase {
         self.admin.clone().database(&self.name).to_url_lossy().to_string()
     }
 
-    /// A server's connection to it; again, for a second server.
+    /// Connects as a server would. A second call stands for a second server.
     pub async fn store(&self) -> Store {
         Store::connect(&self.url()).await.expect("the test's database does not accept this program")
     }
 
-    /// Runs a statement behind the program's back: what a clock or a crash would do.
+    /// Runs a statement that no server would run, to simulate the effect of a clock or a crash.
     pub async fn execute(&self, statement: &'static str) {
         let mut connection =
             self.admin.clone().database(&self.name).connect().await.expect("the Postgres for tests does not answer");
@@ -46,7 +46,7 @@ impl TestDatabase {
         connection.close().await.expect("the connection to the Postgres for tests broke");
     }
 
-    /// The name is made here, so nothing foreign gets into the statement.
+    /// The statement contains no foreign text, since the name was made here.
     async fn administer(&self, verb: &str) {
         let force = if verb.starts_with("drop") { " with (force)" } else { "" };
         let statement = format!("{verb} \"{}\"{force}", self.name);
@@ -58,7 +58,7 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        // Dropped inside a test's runtime, where nothing may block: another thread with a runtime of its own waits.
+        // This runs inside a test's runtime, which must not block, so another thread with a runtime of its own waits.
         thread::scope(|scope| {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use protocol::id::TokenId;
 
-/// Every token starts with it, so that one that was leaked into a log or a repository can be recognised.
+/// The start of every token. It makes a token that was leaked into a log or a repository recognisable.
 const MARK: &str = "lamina_";
 const RANDOM_BYTES: usize = 32;
 /// Characters of the random part that may be shown.
@@ -22,12 +22,13 @@ pub enum Scope {
     Admin,
     Write,
     Read,
-    /// Sync and artifacts only.
+    /// For agents: sync and artifacts only.
     Agent,
 }
 
 impl Scope {
-    /// Whether a token of this scope may do what needs `wanted`: admin > write > read; agent stands beside them.
+    /// True if a token of this scope may do what requires `wanted`. Admin includes write, write includes read; agent includes
+    /// no other scope and is included in none.
     pub const fn allows(self, wanted: Scope) -> bool {
         match (self, wanted) {
             (Scope::Admin, _)
@@ -39,7 +40,7 @@ impl Scope {
     }
 }
 
-/// A token in the clear. Neither printed nor logged by accident: `Debug` hides it and there is no `Display`.
+/// A token in clear text. It cannot be printed or logged by accident: `Debug` hides it and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -49,7 +50,7 @@ impl Secret {
         Self(format!("{MARK}{}", hex::encode(bytes)))
     }
 
-    /// The token in `text`, if it has the form of one.
+    /// Reads a token; `None` if `text` does not have the form of one.
     pub fn parse(text: &str) -> Option<Self> {
         let random = text.trim().strip_prefix(MARK)?;
         let fits = random.len() == 2 * RANDOM_BYTES
@@ -62,7 +63,7 @@ impl Secret {
         &self.0
     }
 
-    /// What may be shown, and what it is looked up by.
+    /// The first characters, which may be shown and by which the token is looked up.
     pub fn prefix(&self) -> &str {
         &self.0[..MARK.len() + SHOWN]
     }
@@ -91,7 +92,7 @@ pub struct TokenView {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// What is stored about a usable token; its hash is to be compared in constant time.
+/// A usable token as it is stored. Compare its hash in constant time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownToken {
     pub id: TokenId,

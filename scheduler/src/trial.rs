@@ -1,4 +1,4 @@
-//! One recipe with one set of seeds, and the states that it goes through.
+//! Trials: one recipe with one set of seeds each, and their states.
 
 use chrono::{DateTime, Utc};
 use recipe::{Failure, FailureKind, Keep, Report, Seeds, Stage};
@@ -9,12 +9,12 @@ use crate::attempt::OutcomeName;
 use crate::policy::Next;
 use protocol::id::{AttemptId, JobId, TrialId};
 
-/// The name of a state, where what it owns does not matter.
+/// The name of a [`State`], without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "trial_state", rename_all = "snake_case")]
 pub enum TrialState {
-    /// Waits for its pre-train trial.
+    /// Another trial has to succeed first.
     Blocked,
     Queued,
     Running,
@@ -45,7 +45,7 @@ impl TrialState {
     }
 }
 
-/// The state of a trial, with what exists only in it.
+/// The state of a trial, with the data that exist only in it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     Blocked { waits_for: TrialId },
@@ -170,7 +170,7 @@ pub struct TrialView {
     pub arm: Option<String>,
     pub task: Option<String>,
     pub learning_rate: Option<f64>,
-    /// Which blocks of its checkpoint a fine-tune trial keeps.
+    /// The blocks of its checkpoint that a fine-tune trial keeps; absent for other stages.
     pub keep: Option<Keep>,
     pub seeds: Seeds,
     pub state: TrialState,
@@ -182,19 +182,19 @@ pub struct TrialView {
     pub trained_seconds: f64,
     pub estimated_end: Option<DateTime<Utc>>,
     pub fingerprint: String,
-    /// How many there have been.
+    /// Number of attempts so far.
     pub attempts: u32,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
     pub failure: Option<Failure>,
     pub report: Option<Report>,
-    /// Where it runs or last ran: node name and slot index.
+    /// Name of the node, and index of the slot, of the last attempt.
     pub node: Option<String>,
     pub slot: Option<u32>,
 }
 
-/// Which trials of a job to list; absent means all.
+/// Selects the trials of a job. An absent field selects all.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct TrialFilter {
     pub stage: Option<Stage>,
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_attempt_that_runs_can_end_a_trial() {
+    fn only_its_open_attempt_can_end_a_trial() {
         let (mine, zombie) = (AttemptId::new(), AttemptId::new());
         let running = State::Queued { after_seconds: 0.0 }.place(mine).unwrap();
         assert_eq!(running.clone().end(zombie, requeue()).unwrap_err().state, TrialState::Running);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_stays_as_it_is() {
+    fn an_ended_trial_refuses_every_transition() {
         let failure = Failure { kind: recipe::FailureKind::BadData, message: "m".into() };
         for ended in [State::Cancelled, State::Failed { failure }] {
             assert!(ended.clone().place(AttemptId::new()).is_err());

@@ -1,4 +1,4 @@
-//! Which files of a folder make up a dataset of a kind, and what they hold.
+//! Reads a folder or file as a dataset: which files belong to it, and their properties.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 use super::{DatasetError, DatasetFacts, DatasetKind, Scan, ScannedFile, digest, hash, modified};
 use protocol::DatasetFile;
 
-/// Reads a folder or file as a dataset of that kind. Blocking I/O: reads every byte.
+/// Reads a folder or file as a dataset of this kind. Blocking I/O: it reads every byte.
 pub fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetError> {
     let root = fs::canonicalize(path).map_err(|source| DatasetError::Io { path: path.into(), source })?;
     let (folder, paths) = if root.is_dir() {
@@ -47,7 +47,7 @@ pub fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetE
     Ok(Scan { name: name.into(), folder, digest, facts, files })
 }
 
-/// Paths of all files under `folder`, relative to `root`. Hidden files are not data.
+/// Paths of all files under `folder`, relative to `root`. Hidden files are left out.
 fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) -> Result<(), DatasetError> {
     let io = |path: &Path| {
         let path = path.to_path_buf();
@@ -98,10 +98,9 @@ fn vocabulary(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
     Ok((files, DatasetFacts::Vocabulary { tokens }))
 }
 
-/// The files of the tasks that are whole: train and the first dev file, and what there is of a second dev file and of
-/// test files. Official archives come without some files (a task's training part is not always to be had), so a task
-/// that lacks one of the first two is left out, and a job that asks for it is told so; a folder without any whole task
-/// is refused.
+/// The files of the complete tasks. A task is complete if it has its train file and its first dev file; its second dev file
+/// and its test files are taken if they are there. Official archives lack some files, so an incomplete task is left out, and
+/// a job that names it is refused. A folder without any complete task is refused.
 fn glue(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
     let (mut files, mut lacking) = (Vec::new(), Vec::new());
     for row in Task::rows() {
@@ -118,14 +117,14 @@ fn glue(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), 
         }
     }
     if files.is_empty() && !lacking.is_empty() {
-        return Err(unfit(folder, format!("no task is whole: {}", lacking.join(", "))));
+        return Err(unfit(folder, format!("no task is complete: {}", lacking.join(", "))));
     }
     let examples = glue_examples(folder, &files)?;
     Ok((files, DatasetFacts::Glue { examples }))
 }
 
-/// The files that a fine-tune reads, and what they say of the model, where that is one that can be trained here. Whatever else
-/// a published folder holds is left alone; the weights are not looked at.
+/// The files that a fine-tune reads, and the model that they describe, which must be one that can be trained here. Other files
+/// of a published folder are left out. The weights are not read.
 fn checkpoint(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
     let named = |name: &str| paths.iter().any(|path| path == name);
     for wanted in [CONFIG, MODEL, VOCABULARY] {
@@ -147,7 +146,7 @@ fn checkpoint(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
     Ok((files, DatasetFacts::Checkpoint { model: config.model, tokens }))
 }
 
-/// The files of images, of which every one is read and checked.
+/// The files of images. Every one is read and checked.
 fn images(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
     let Published { shape, classes, train, test, files } = Published::read(folder)?;
     let is_read = |path: &&String| files.iter().any(|file| *file == folder.join(path));
@@ -162,7 +161,7 @@ fn scan_file(folder: &Path, relative: &str) -> Result<ScannedFile, DatasetError>
     Ok(ScannedFile { file, modified_ns: modified(&metadata) })
 }
 
-/// Number of tokens of a `vocab.txt`, which must hold the five that BERT cannot do without.
+/// Number of tokens of a `vocab.txt`, which must hold the five special tokens of BERT.
 fn vocabulary_tokens(path: &Path) -> Result<u64, DatasetError> {
     let mut missing = vec!["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let mut tokens = 0;
@@ -193,7 +192,7 @@ fn glue_examples(folder: &Path, paths: &[String]) -> Result<BTreeMap<Task, u64>,
     Ok(examples)
 }
 
-/// The lines of a UTF-8 text without their ends; an error names the line.
+/// The lines of a UTF-8 text without their ends. An error names the line.
 fn lines(path: &Path) -> Result<impl Iterator<Item = Result<String, DatasetError>>, DatasetError> {
     let path = path.to_path_buf();
     let file = File::open(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;

@@ -15,7 +15,7 @@ fn refusal(kind: DatasetKind, path: &Path) -> String {
 }
 
 #[test]
-fn the_digest_sees_content_and_paths_but_neither_name_nor_place() {
+fn the_digest_depends_on_contents_and_paths_but_not_on_name_or_folder() {
     let digest = |files: &[(&str, &str)]| {
         let folder = folder(files);
         scan(DatasetKind::Corpus, "n", folder.path()).unwrap().digest
@@ -27,7 +27,7 @@ fn the_digest_sees_content_and_paths_but_neither_name_nor_place() {
 }
 
 #[test]
-fn the_manifests_form_is_pinned() {
+fn the_text_of_the_manifest_does_not_change() {
     let folder = folder(&[("a.txt", "x\n")]);
     let sha = hex::encode(Sha256::digest(b"x\n"));
     let manifest = format!("lamina dataset 1\ncorpus\n{sha} 2 a.txt\n");
@@ -63,7 +63,7 @@ fn a_name_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn a_vocabulary_has_its_special_tokens() {
+fn a_vocabulary_without_its_special_tokens_is_refused() {
     let good = folder(&[("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n")]);
     let scanned = scan(DatasetKind::Vocabulary, "v", good.path()).unwrap();
     assert_eq!(scanned.facts, DatasetFacts::Vocabulary { tokens: 6 });
@@ -72,7 +72,7 @@ fn a_vocabulary_has_its_special_tokens() {
 }
 
 #[test]
-fn glue_takes_the_files_of_the_tasks_that_are_there() {
+fn a_glue_dataset_has_the_files_of_its_complete_tasks() {
     let header = "index\tsentence1\tsentence2\tlabel\n";
     let train = format!("{header}0\ta\tb\tentailment\n1\ta\tb\tentailment\n");
     let good = folder(&[("RTE/train.tsv", &train), ("RTE/dev.tsv", &train), ("RTE/test.tsv", header), ("x", "y")]);
@@ -90,7 +90,7 @@ fn glue_takes_the_files_of_the_tasks_that_are_there() {
 }
 
 #[test]
-fn glue_takes_second_dev_files_and_test_files_where_their_task_is_whole() {
+fn a_complete_task_brings_its_second_dev_file_and_its_test_files() {
     let files = |paths: &[&str]| {
         let folder = folder(&paths.iter().map(|path| (*path, "x\n")).collect::<Vec<_>>());
         let scanned = scan(DatasetKind::Glue, "g", folder.path()).unwrap();
@@ -112,7 +112,7 @@ fn glue_takes_second_dev_files_and_test_files_where_their_task_is_whole() {
 }
 
 #[test]
-fn a_checkpoint_is_a_model_that_can_be_trained_here() {
+fn a_checkpoint_of_another_model_family_is_refused() {
     let config = r#"{"model_type": "bert", "vocab_size": 6, "hidden_size": 8, "num_hidden_layers": 3,
         "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}"#;
     let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n";
@@ -145,7 +145,7 @@ fn a_checkpoint_is_a_model_that_can_be_trained_here() {
 }
 
 #[test]
-fn a_change_is_seen_and_a_touch_is_not_one() {
+fn a_changed_file_is_noticed_and_a_touched_one_is_accepted() {
     let folder = folder(&[("a.txt", "old\n")]);
     let path = folder.path().join("a.txt");
     let scanned = scan(DatasetKind::Corpus, "n", folder.path()).unwrap();

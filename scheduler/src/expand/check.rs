@@ -96,7 +96,7 @@ fn image_problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
     });
     rule.check_shape(shape, length(spec, datasets), &mut problems);
     problems.require(classes > 1 || !matches!(rule, Images::Classifier { .. }), "corpus", || {
-        "all images are of one class, and nothing is to be told apart".into()
+        "all images have the same class: a classifier needs at least two classes".into()
     });
     let mut found = problems.into_vec();
     for problem in found.iter_mut().filter(|problem| problem.pointer == "/length") {
@@ -107,10 +107,10 @@ fn image_problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
 
 fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
     problems.require(spec.glue.is_some() || spec.probe.is_some(), "checkpoint", || {
-        "there is nothing to do with a checkpoint in a job without `glue` and without `probe`".into()
+        "a checkpoint needs `glue` or `probe` in the job: without them there is nothing to do with it".into()
     });
     problems.require(spec.images.is_none(), "checkpoint", || "a model of the BERT family reads no images".into());
-    for field in arm.of_a_pretraining() {
+    for field in arm.pretraining_settings() {
         problems.add(field, "an arm that starts from a checkpoint is not pre-trained: leave this out");
     }
 }
@@ -118,21 +118,27 @@ fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
 fn check_reference(problems: &mut Problems, spec: &JobSpec) {
     let PretrainSpec { reference_seconds: Some(seconds), steps, seconds: wall, .. } = &spec.pretrain else { return };
     let field = "reference_seconds";
-    problems.require(*seconds > 0.0 && seconds.is_finite(), field, || format!("{seconds}: a positive number"));
-    problems.require(steps.is_none() && wall.is_none(), field, || "a budget is in one unit".into());
-    problems.require(spec.timing.is_some(), field, || "only a timing trial says what a step takes".into());
+    problems.require(*seconds > 0.0 && seconds.is_finite(), field, || {
+        format!("{seconds} seconds: a positive number is needed")
+    });
+    problems.require(steps.is_none() && wall.is_none(), field, || {
+        "a budget has one unit: leave `steps` and `seconds` out".into()
+    });
+    problems.require(spec.timing.is_some(), field, || {
+        "the time of a step comes from the timing trial: give the job `timing`".into()
+    });
 }
 
 fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &str) {
     problems.require(arm.layer_drop.is_some(), "match", || {
-        "without layer drop there is no theta limit to solve for".into()
+        "a match solves for the theta limit of layer drop: give the arm `layer_drop`".into()
     });
     let target = spec.arms.iter().find(|other| other.name == name);
     let has_gamma = |arm: &ArmSpec| arm.layer_drop.is_some_and(|drop| drop.gamma.is_some());
     let depends_on_steps = has_gamma(arm) || target.is_some_and(has_gamma);
     problems.require(spec.pretrain.reference_seconds.is_none() || !depends_on_steps, "match", || {
-        "with a gamma per step, what is saved depends on the number of steps, which only the timing trial says: leave \
-         gamma out (100/T)"
+        "with a gamma per step the saving depends on the number of steps, which the timing trial decides: leave gamma out \
+         (its default is 100/T)"
             .into()
     });
     problems.within("match", |problems| {
@@ -143,10 +149,10 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
         problems.require(target.is_none_or(|target| target.matched.is_none()), "arm", || {
             format!("{name:?} is matched itself: name the arm that it is matched to")
         });
-        // What is solved for is the encoder's saving; with another objective, the rest of a step costs something else.
+        // The match equals the savings of the encoders. With another objective, the rest of a step has another cost.
         let objective = |arm: &ArmSpec| arm.objective.unwrap_or(spec.pretrain.objective);
         problems.require(target.is_none_or(|target| objective(target) == objective(arm)), "arm", || {
-            format!("{name:?} has another objective: equal FLOPs are not to be had by layer drop alone")
+            format!("{name:?} has another objective, and layer drop alone cannot make their FLOPs equal")
         });
     });
 }

@@ -1,4 +1,4 @@
-//! What trials cost.
+//! The cost of trials in FLOPs.
 
 use recipe::{Images, Model, Pretrain, Stage};
 
@@ -6,7 +6,7 @@ use super::plan::{ArmPlan, Datasets, NewTrial, Plan, PlannedTrials};
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, VocabularyChoice};
 
-/// How much the head of a model tells apart: tokens of the vocabulary, classes or levels of intensity.
+/// The number of outputs of a model's head: tokens of the vocabulary, classes or levels of intensity.
 pub(super) fn outputs(spec: &JobSpec, datasets: &Datasets) -> u64 {
     let facts = |scan: &Option<Scan>| scan.as_ref().map(|scan| scan.facts.clone());
     match (spec.images, facts(&datasets.corpus), spec.vocabulary(), facts(&datasets.vocabulary)) {
@@ -17,22 +17,22 @@ pub(super) fn outputs(spec: &JobSpec, datasets: &Datasets) -> u64 {
     }
 }
 
-/// Forward, and twice as much backward.
+/// FLOPs of a training step over FLOPs of a forward pass: the backward pass costs twice as much as the forward pass.
 pub(super) const TRAINING: f64 = 3.0;
 
-/// FLOPs per second by which the steps of a budget in seconds are guessed, until a trial says how many they become.
+/// FLOPs per second of a nominal device, by which the steps of a budget in seconds are estimated before the trial runs.
 const NOMINAL_FLOPS: f64 = 1e11;
 
 pub(super) struct Cost {
     pub steps: u64,
-    /// Expected, with layer drop.
+    /// Expected FLOPs with layer drop.
     pub flops: f64,
     pub encoder_saving: f64,
     pub flop_saving: f64,
 }
 
-/// The expected cost of one pre-train trial: its encoder on every position, and its head, which tells `outputs` apart, on
-/// those that are predicted.
+/// The expected cost of one pre-train trial: its encoder at every position, and its head with `outputs` outputs at the
+/// predicted positions.
 pub(super) fn pretrain_cost(recipe: &Pretrain, outputs: u64) -> Cost {
     let (model, length) = (&recipe.model, u64::from(recipe.length));
     let encoder = |model: &Model| f64::from(model.blocks) * model.block_flops(length);

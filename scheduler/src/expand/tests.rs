@@ -64,7 +64,7 @@ fn pointers(spec: &JobSpec) -> Vec<String> {
 }
 
 #[test]
-fn the_example_expands_into_one_three_and_forty_five() {
+fn the_example_expands_into_1_timing_3_pre_train_and_45_fine_tune_trials() {
     let Expansion { trials, plan } = expand(&spec(|_| ()), &datasets()).unwrap();
     assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 3, finetune: 45, probe: 0 });
     assert_eq!(trials.len(), 49);
@@ -131,7 +131,7 @@ fn with_images(side: u32, classes: u32) -> Datasets {
 }
 
 #[test]
-fn the_examples_that_ask_for_speed_at_equal_time_and_for_each_effect_are_accepted() {
+fn the_equal_time_and_factorial_examples_are_accepted() {
     for text in [include_str!("../../../examples/equal-time.json"), include_str!("../../../examples/factorial.json")] {
         let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
         let plan = expand(&job, &datasets()).unwrap().plan;
@@ -158,7 +158,7 @@ fn the_example_job_on_images_is_accepted() {
 }
 
 #[test]
-fn images_make_sequences_of_their_own_length_and_cost_what_their_head_predicts() {
+fn images_determine_the_sequence_length_and_the_cost_of_the_head() {
     let classifier = json!({"kind": "classifier", "patch": 4});
     let pixels = json!({"kind": "pixels", "levels": 16});
     // (rule, tokens, positions that are predicted, what they are told apart by)
@@ -184,7 +184,7 @@ fn images_make_sequences_of_their_own_length_and_cost_what_their_head_predicts()
 }
 
 #[test]
-fn what_images_do_not_go_with_is_refused_at_its_place() {
+fn settings_that_images_exclude_are_refused_with_a_pointer_to_them() {
     let rule = json!({"kind": "classifier", "patch": 4});
     let wrong = |change: fn(&mut serde_json::Value)| pointers(&of_images(rule.clone(), change));
     assert_eq!(wrong(|job| job["vocabulary"] = json!("bert-base-uncased")), ["/vocabulary"]);
@@ -215,7 +215,7 @@ fn what_images_do_not_go_with_is_refused_at_its_place() {
 }
 
 #[test]
-fn what_is_matched_is_solved_for_the_length_of_the_images() {
+fn a_match_is_solved_at_the_sequence_length_of_the_images() {
     let images = json!({"kind": "pixels", "levels": 16});
     // Dropping attention alone saves that much only where it is the most of a step.
     let job = of_images(images, |job| {
@@ -247,7 +247,7 @@ fn a_budget_in_seconds_is_planned_by_a_nominal_device() {
 }
 
 #[test]
-fn every_arm_is_fine_tuned_alike_whatever_it_was_trained_with() {
+fn every_arm_is_fine_tuned_with_the_same_settings() {
     let job = spec(|job| {
         job["pretrain"]["optimizer"] = json!({"weight_decay": 0.02});
         job["arms"][1]["optimizer"] = json!({"algorithm": "lamb", "weight_decay": 0.3});
@@ -301,7 +301,7 @@ fn a_budget_in_reference_seconds_needs_a_timing_trial_and_no_other_budget() {
 }
 
 #[test]
-fn every_checkpoint_is_probed_where_that_is_asked_for() {
+fn every_checkpoint_of_a_job_with_probe_is_probed() {
     let job = spec(|job| job["probe"] = json!({"sequences": 32}));
     let expansion = expand(&job, &datasets()).unwrap();
     assert_eq!(expansion.plan.trials.probe, 3);
@@ -319,7 +319,7 @@ fn every_checkpoint_is_probed_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_match_that_cannot_be_is_refused_at_its_place() {
+fn an_impossible_match_is_refused_with_a_pointer_to_it() {
     let arms = |extra: serde_json::Value| {
         spec(|job| {
             job["arms"].as_array_mut().unwrap().push(json!({"name": "x", "layer_drop": {}}));
@@ -339,7 +339,7 @@ fn a_match_that_cannot_be_is_refused_at_its_place() {
 }
 
 #[test]
-fn an_arms_own_settings_are_pointed_to_in_the_arm() {
+fn a_problem_of_an_arms_own_setting_points_into_the_arm() {
     let of = |extra: serde_json::Value| {
         pointers(&spec(|job| job["arms"][1].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone())))
     };
@@ -352,7 +352,7 @@ fn an_arms_own_settings_are_pointed_to_in_the_arm() {
 }
 
 #[test]
-fn every_problem_is_said_at_once_where_it_was_written() {
+fn all_problems_are_reported_at_once_with_pointers_to_them() {
     let bad = spec(|job| {
         job["name"] = json!(" ");
         job["pretrain"]["steps"] = json!(0);
@@ -389,7 +389,7 @@ fn theta_limits_at_and_beyond_the_ends_are_refused() {
 }
 
 #[test]
-fn an_arm_points_to_its_own_learning_rate_and_the_job_to_its() {
+fn a_wrong_learning_rate_is_pointed_to_in_the_arm_or_in_the_job() {
     let own = spec(|job| job["arms"][1]["learning_rate"] = json!({"peak": 0}));
     assert_eq!(pointers(&own), ["/arms/1/learning_rate/peak"]);
     let shared = spec(|job| job["pretrain"]["learning_rate"] = json!({"peak": 0}));
@@ -397,14 +397,14 @@ fn an_arm_points_to_its_own_learning_rate_and_the_job_to_its() {
 }
 
 #[test]
-fn a_model_that_does_not_exist_and_a_shape_that_cannot_are_refused() {
+fn an_unknown_model_and_an_impossible_shape_are_refused() {
     assert_eq!(pointers(&spec(|job| job["model"] = json!("huge"))), ["/model"]);
     let shape = json!({"blocks": 2, "hidden": 10, "heads": 3, "intermediate": 4});
     assert_eq!(pointers(&spec(|job| job["model"] = shape)), ["/model/heads"]);
 }
 
 #[test]
-fn a_job_beyond_the_bound_is_refused_without_being_made() {
+fn a_job_with_too_many_trials_is_refused_without_being_expanded() {
     let job = spec(|job| {
         job["pretrain"]["seeds"] = json!(10_000);
         job["glue"]["seeds"] = json!(10_000);
@@ -484,7 +484,7 @@ fn a_published_checkpoint_is_probed_with_its_own_words_and_the_jobs_text() {
 }
 
 #[test]
-fn what_makes_no_sense_with_a_checkpoint_is_refused_at_its_place() {
+fn settings_that_a_checkpoint_excludes_are_refused_with_a_pointer_to_them() {
     let of = |change: &dyn Fn(&mut serde_json::Value)| pointers(&with_checkpoint(change));
     assert_eq!(of(&|_| ()), [] as [&str; 0]);
     for (field, value) in [
@@ -509,7 +509,7 @@ fn what_makes_no_sense_with_a_checkpoint_is_refused_at_its_place() {
 }
 
 #[test]
-fn what_a_checkpoint_does_not_allow_is_refused_once_its_model_is_known() {
+fn a_length_beyond_the_positions_of_a_checkpoint_is_refused() {
     let job = with_checkpoint(|job| job["glue"]["length"] = json!(300));
     let problems = expand(&job, &datasets()).unwrap_err();
     let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
@@ -517,7 +517,7 @@ fn what_a_checkpoint_does_not_allow_is_refused_once_its_model_is_known() {
 }
 
 #[test]
-fn each_choice_of_blocks_makes_trials_of_its_own() {
+fn each_choice_of_kept_blocks_has_trials_of_its_own() {
     let keeps = |keep: serde_json::Value| with_checkpoint(|job| job["glue"]["keep"] = keep);
     let job = keeps(json!(["all", "every_other", {"first": 4}]));
     let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();

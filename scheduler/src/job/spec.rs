@@ -1,4 +1,4 @@
-//! The submission.
+//! The submission of a job.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ pub struct JobSpec {
     pub name: String,
     #[serde(default)]
     pub model: ModelChoice,
-    /// Name of a registered corpus; of registered images, where there is `images`.
+    /// Name of a registered corpus, or of registered images in a job with `images`.
     #[serde(default = "default_corpus")]
     pub corpus: String,
-    /// `bert-base-uncased` by default; images have none.
+    /// `bert-base-uncased` by default. A job with `images` has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<VocabularyChoice>,
-    /// What is learned from images, in place of text: `{"kind": "classifier", "patch": 4}` or
+    /// Makes the models learn from images instead of text: `{"kind": "classifier", "patch": 4}` or
     /// `{"kind": "pixels", "levels": 16}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Images>,
@@ -34,7 +34,7 @@ pub struct JobSpec {
     /// Fine-tuning on GLUE; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glue: Option<GlueSpec>,
-    /// A look into every block of every checkpoint, published ones included; none by default.
+    /// Probes every block of every checkpoint, published ones included; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSpec>,
     /// The timing trial; `null` for none.
@@ -50,7 +50,7 @@ pub enum ModelChoice {
     Shape(Size),
 }
 
-/// Name of a registered `vocab.txt`, or one to be trained on the corpus.
+/// Name of a registered `vocab.txt`, or a vocabulary to be trained on the corpus.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum VocabularyChoice {
@@ -58,7 +58,7 @@ pub enum VocabularyChoice {
     Train(TrainVocabulary),
 }
 
-/// One choice of blocks, or several, to see the score against the depth.
+/// One choice of the blocks to keep, or several, which show the score against the depth.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum KeepChoice {
@@ -69,52 +69,54 @@ pub enum KeepChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainVocabulary {
-    /// Tokens.
+    /// Number of tokens.
     pub train: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PretrainSpec {
-    /// The budget in optimiser updates, 2000 where none is given; with `seconds`, the most that are made.
+    /// The budget in optimiser updates, by default 2000. With `seconds`, the largest number of updates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// The budget in seconds of training, on whatever device a trial runs.
+    /// The budget in seconds of training on the device that the trial runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// In place of `steps`: a budget in seconds of the device of the timing trial. Once that has ended, each arm gets as many
-    /// steps as its mean step there allows, so that all arms have equal time on one machine, wherever they run.
+    /// The budget in seconds of training on the device of the timing trial, instead of `steps`. When the timing trial has ended,
+    /// each arm gets as many steps as it would make in this time there. All arms then have equal time on one machine, wherever
+    /// they run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_seconds: Option<f64>,
     /// Sequences per step.
     pub batch: u32,
-    /// Equal parts of a batch whose gradients are added up.
+    /// Number of equal parts of a batch, whose gradients are summed.
     pub micro_batches: u32,
-    /// Tokens per sequence: 128 by default, of images always as many as one makes.
+    /// Tokens per sequence, by default 128. An image determines their number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<u32>,
     pub learning_rate: LearningRate,
-    /// Pre-train trials per arm; seed n of one arm equals seed n of every other.
+    /// Pre-train trials per arm. Seed n means the same draws in every arm.
     pub seeds: u32,
     /// Steps between validations; a tenth of the budget by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate_every: Option<u64>,
-    /// Held-out sequences of a validation: 256 by default, of a classifier of images 2048.
+    /// Held-out sequences of a validation, by default 256, or 2048 for a classifier of images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_sequences: Option<u32>,
     pub objective: Mlm,
     pub optimizer: Optimizer,
-    /// In what numbers models are trained, fine-tuning included.
+    /// Number format of the matrix products, in fine-tuning as well.
     pub precision: Precision,
-    /// Keeps only the input of each sublayer for the backward pass and makes the rest again: less memory, more time, the
-    /// same result.
+    /// Keeps only the input of each sublayer for the backward pass and computes the other activations again. This takes less
+    /// memory and more time, and gives the same result.
     pub recompute: bool,
-    /// Looks into every block at each validation: metric points `block_1_cosine`, `block_1_distance`,
-    /// `block_1_gradient_norm` ...
+    /// Probes every block at each validation: metric points `block_1_cosine`, `block_1_distance`, `block_1_gradient_norm` and so
+    /// on.
     pub probe: bool,
-    /// Share of the documents held out for validation; of the images, where these bring no test part.
+    /// Share of the documents held out for validation, or of the images if they come without a test part.
     pub held_out: f64,
-    /// Nats above its lowest at which the smoothed training loss ends a trial as diverged; never where it is absent.
+    /// A trial ends as diverged when its smoothed training loss is this many nats above its lowest value. Absent: divergence is
+    /// not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
 }
@@ -123,8 +125,8 @@ pub struct PretrainSpec {
 #[serde(deny_unknown_fields)]
 pub struct ArmSpec {
     pub name: String,
-    /// Name of a registered checkpoint in Hugging Face's layout. In place of a pre-training, and so of every other setting:
-    /// the arm's fine-tune trials start from it, and its probe looks into it.
+    /// Name of a registered checkpoint in Hugging Face's layout. The arm starts from it instead of pre-training: it is
+    /// fine-tuned and probed. No other setting of the arm may then be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
     /// `pre` by default.
@@ -135,12 +137,13 @@ pub struct ArmSpec {
     pub order: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_drop: Option<LayerDrop>,
-    /// Another arm whose FLOPs this one is to have: its theta limit is solved for.
+    /// Solves for the theta limit at which this arm has as many FLOPs as another one.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matched: Option<Match>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
-    /// In place of the job's, as are optimiser, precision, recomputation, micro-batches and learning rate.
+    /// Overrides `pretrain.objective` for this arm. `optimizer`, `precision`, `recompute`, `micro_batches` and `learning_rate` do
+    /// the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Mlm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,12 +154,12 @@ pub struct ArmSpec {
     pub recompute: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batches: Option<u32>,
-    /// Width of ELECTRA's embeddings, where it is not the model's.
+    /// Width of ELECTRA's embeddings; by default the width of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<LearningRate>,
-    /// LayerNorm after the embeddings' sum, by default.
+    /// LayerNorm after the sum of the embeddings; true by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_norm: Option<bool>,
 }
@@ -180,7 +183,7 @@ pub struct GlueSpec {
     pub seeds: u32,
     #[serde(default = "default_epochs")]
     pub epochs: u32,
-    /// Peaks.
+    /// Peak learning rates to try.
     #[serde(default = "default_learning_rates")]
     pub learning_rates: Vec<f64>,
     #[serde(default = "default_glue_batch")]
@@ -190,11 +193,11 @@ pub struct GlueSpec {
     /// Share of the steps spent warming up.
     #[serde(default = "default_glue_warmup")]
     pub warmup: f64,
-    /// Share of train that is set apart, on which the report selects each arm's learning rate; `null` for none.
+    /// Share of the training part that is set apart; the report selects each arm's learning rate on it. `null` for none.
     #[serde(default = "default_selection")]
     pub selection: Option<f64>,
-    /// Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`; or a list of these, each of which
-    /// makes its own fine-tune trials.
+    /// The blocks of a checkpoint that are kept: `all`, `every_other`, or `{"first": k}`. Each item of a list of these has
+    /// fine-tune trials of its own.
     #[serde(default)]
     pub keep: KeepChoice,
 }
@@ -208,18 +211,18 @@ pub struct TimingSpec {
     pub steps_per_turn: u32,
     /// Untimed steps at the start of each turn.
     pub warmup_steps: u32,
-    /// Looks for the largest batch of each arm that fits.
+    /// Searches for the largest batch of each arm that fits into memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_batch: Option<LargestBatch>,
 }
 
-/// What is asked of a checkpoint's blocks: remove, swap and shuffle them; compare what goes in with what comes out.
+/// The probe of a checkpoint: the loss with blocks removed, swapped and shuffled, and each block's output beside its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeSpec {
     /// Held-out sequences.
     pub sequences: u32,
-    /// Random orders of the blocks.
+    /// Number of random orders of the blocks.
     pub shuffles: u32,
 }
 
@@ -236,7 +239,7 @@ impl Default for ModelChoice {
 }
 
 impl ModelChoice {
-    /// None for a name that is not known.
+    /// `None` for an unknown name.
     pub fn size(&self) -> Option<Size> {
         match self {
             Self::Named(name) => Size::named(name),
@@ -258,7 +261,7 @@ impl Default for KeepChoice {
 }
 
 impl KeepChoice {
-    /// In the order in which they are written.
+    /// The choices in the order in which they are written.
     pub fn all(&self) -> &[Keep] {
         match self {
             Self::One(keep) => std::slice::from_ref(keep),
@@ -268,8 +271,8 @@ impl KeepChoice {
 }
 
 impl ArmSpec {
-    /// The names of the settings that a checkpoint leaves no room for, and that are given.
-    pub fn of_a_pretraining(&self) -> Vec<&'static str> {
+    /// The names of the settings that were given and apply to pre-training only.
+    pub fn pretraining_settings(&self) -> Vec<&'static str> {
         let given = [
             ("norm", self.norm.is_some()),
             ("order", self.order.is_some()),
@@ -355,15 +358,15 @@ fn default_selection() -> Option<f64> {
 }
 
 impl PretrainSpec {
-    /// Optimiser updates, or the most that are made.
+    /// The number of optimiser updates, or the largest number with a budget in seconds.
     pub fn steps(&self) -> u64 {
         self.steps.unwrap_or(if self.seconds.is_some() { recipe::stage::MOST_STEPS } else { 2000 })
     }
 }
 
 impl JobSpec {
-    /// With the defaults that depend on what else is given: the steps of a budget that is not in seconds, the vocabulary and
-    /// the length of text, the sequences of a validation, and the norms of an arm that does not start from a checkpoint.
+    /// Fills in the defaults that depend on other settings: the steps of a budget that is not in seconds, the vocabulary and
+    /// the length of text, the sequences of a validation, and the norms of an arm that pre-trains.
     pub fn filled_in(mut self) -> Self {
         if self.pretrain.seconds.is_none() && self.pretrain.reference_seconds.is_none() {
             self.pretrain.steps = Some(self.pretrain.steps());
@@ -388,7 +391,7 @@ impl JobSpec {
         })
     }
 
-    /// What words are made of; nothing where images are learned from.
+    /// The vocabulary; `None` in a job with images.
     pub fn vocabulary(&self) -> Option<VocabularyChoice> {
         self.vocabulary.clone().or_else(|| self.images.is_none().then(VocabularyChoice::default))
     }
@@ -398,7 +401,7 @@ impl JobSpec {
         self.arms.iter().filter(|arm| arm.pretrains())
     }
 
-    /// Name of the arm that the others are compared with; empty only in a job without arms, which is refused.
+    /// Name of the arm with which the others are compared. It is empty only in a job without arms, which is refused.
     pub fn baseline(&self) -> &str {
         match (&self.baseline, self.arms.first()) {
             (Some(name), _) => name,
@@ -442,7 +445,7 @@ impl<'de> Deserialize<'de> for KeepChoice {
     }
 }
 
-/// A string or an object. Unlike serde's `untagged`, it says which field of the object is wrong.
+/// Reads a string or an object. Unlike serde's `untagged`, it reports which field of the object is wrong.
 fn name_or<'de, D: Deserializer<'de>, O: Deserialize<'de>, T>(
     deserializer: D,
     expecting: &'static str,

@@ -1,4 +1,4 @@
-//! What should run on a node, with the files that it needs.
+//! The attempts that should run on a node, with the files that they need.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,8 @@ use protocol::id::{AttemptId, NodeId, TrialId};
 use protocol::{Assignment, DatasetFiles, Kept};
 
 impl Store {
-    /// Everything that should run on the node. What it runs already is only named: it has its inputs, and goes on even
-    /// where this server cannot read its spec.
+    /// The attempts that should run on the node. Attempts in `known`, which the node runs already, are only named, so that they
+    /// go on even if this server cannot read their specs.
     pub(super) async fn assignments(
         &self,
         node: NodeId,
@@ -54,7 +54,7 @@ impl Store {
             };
             match assignment.await {
                 Ok(assignment) => run.push(assignment),
-                // Its lease runs out unless another server, of a version that can read it, hands it out.
+                // The attempt's lease runs out unless a server of another version, which can read it, hands it out.
                 Err(error @ StoreError::Row { .. }) => {
                     tracing::error!(%attempt, %error, "an attempt whose trial cannot be read is not handed out");
                 }
@@ -101,7 +101,7 @@ impl Inputs {
                 return Self { corpus: Some(from.corpus.clone()), checkpoint, ..Self::default() };
             }
             Recipe::Probe(probe) => Some(&*probe.from),
-            // The checkpoint that it starts from brings its vocabulary.
+            // A fine-tune trial takes the vocabulary from its checkpoint.
             Recipe::Finetune(finetune) => {
                 let checkpoint = match &finetune.from {
                     Source::Pretrained(_) => None,

@@ -1,16 +1,20 @@
-//! Attempts: opened on a slot, ended once, and listed.
+//! Attempts: listed, opened on a slot, and ended once.
 
 use recipe::{Failure, FailureKind};
 use sqlx::PgConnection;
 
-use super::{Store, StoreError, read, read_failure, transition, unsigned};
+use super::text::{storable, storable_json};
+use super::{Store, StoreError, read, read_failure, signed, transition, unsigned};
 use crate::attempt::{AttemptView, Outcome, OutcomeName};
 use crate::place::Placement;
 use crate::policy::{History, Next, Policy};
+use crate::summary::EventSummary;
+use protocol::Acknowledgement;
 use protocol::id::{AttemptId, NodeId, TrialId};
+use uuid::Uuid;
 
 impl Store {
-    /// The attempts of a trial, the first one first.
+    /// The attempts of a trial in their order.
     pub async fn attempts(&self, trial: TrialId) -> Result<Vec<AttemptView>, StoreError> {
         let rows = sqlx::query!(
             r#"select a.id as "id: AttemptId", a.number, n.name as node, a.slot, a.placed_at, a.started_at, a.ended_at,
@@ -43,10 +47,10 @@ impl Store {
             .collect()
     }
 
-    /// Opens an attempt, unless the picture that the placement was made from is out of date. Returns whether it did.
+    /// Opens an attempt. Returns false if the snapshot on which the placement is based is out of date.
     ///
-    /// The node's row is locked, so that two servers placing at once see each other's attempts; were they not to, the
-    /// two partial unique indexes would still let only one of them through.
+    /// The node's row is locked, so that two servers that place at the same time see each other's attempts. Without this lock,
+    /// the two partial unique indexes would still admit only one of them.
     pub(crate) async fn open_attempt(&self, placement: Placement, policy: &Policy) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let instance = sqlx::query_scalar!(
@@ -67,7 +71,7 @@ impl Store {
                     now() + make_interval(secs => $6)
              from trial t join job j on j.id = t.job_id
              where t.id = $2 and t.ready_at <= now() and j.cancelled_at is null
-               -- On a node whose slots share cores, a timing trial is alone.
+               -- On a node whose slots share cores, a timing trial runs alone.
                and not exists (
                    select from attempt a join trial other on other.id = a.trial_id
                    where a.node_id = $3 and a.ended_at is null and 'timing' in (t.stage, other.stage)
@@ -91,7 +95,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Ends attempts whose lease has run out, and those that live but do not move. Returns how many.
+    /// Ends attempts whose lease has run out or that are stalled. Returns their number.
     pub(crate) async fn reap(&self, policy: &Policy) -> Result<usize, StoreError> {
         let due = sqlx::query_scalar!(
             r#"select id as "id: AttemptId" from attempt
@@ -113,7 +117,7 @@ impl Store {
 
     async fn reap_attempt(&self, id: AttemptId, policy: &Policy) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        // It may have been extended or ended since it was found.
+        // The attempt may have been extended or ended since it was found.
         let row = sqlx::query!(
             r#"select trial_id as "trial: TrialId", step, leased_until < now() as "expired!",
                       extract(epoch from now() - moved_at)::float8 as "still_seconds!"
@@ -140,12 +144,13 @@ impl Store {
         Ok(true)
     }
 
-    /// Ends the node's open attempts of an earlier agent instance that it has not spoken for: their processes are gone.
-    pub(super) async fn lose_unspoken(
+    /// Ends the node's open attempts that an earlier instance of its agent ran and that `reported` does not name: their
+    /// processes are gone.
+    pub(super) async fn mark_unreported_lost(
         &self,
         node: NodeId,
         instance: uuid::Uuid,
-        spoken_for: &[uuid::Uuid],
+        reported: &[uuid::Uuid],
         policy: &Policy,
     ) -> Result<(), StoreError> {
         let gone = sqlx::query_scalar!(
@@ -153,7 +158,7 @@ impl Store {
                where node_id = $1 and ended_at is null and instance <> $2 and id <> all($3) order by id"#,
             node.0,
             instance,
-            spoken_for
+            reported
         )
         .fetch_all(&self.pool)
         .await?;
@@ -177,7 +182,7 @@ impl Store {
     }
 }
 
-/// Ends an open attempt whose row the caller has locked, and moves its trial to the state that follows.
+/// Ends an open attempt, whose row the caller has locked, and moves its trial to the next state.
 pub(super) async fn end(
     connection: &mut PgConnection,
     id: AttemptId,
@@ -199,7 +204,7 @@ pub(super) async fn end(
         id.0,
         outcome.name() as OutcomeName,
         outcome.failure().map(|failure| failure.kind.name()),
-        outcome.failure().map(|failure| failure.message.as_str())
+        outcome.failure().map(|failure| storable(&failure.message))
     )
     .execute(&mut *connection)
     .await?;
@@ -222,4 +227,43 @@ async fn history(connection: &mut PgConnection, id: AttemptId, trial: TrialId) -
     .fetch_one(connection)
     .await?;
     Ok((History { failed: row.failed as u32, lost: row.lost as u32 }, row.pausing))
+}
+
+/// Extends the lease of an open attempt, and notes its progress and what is stored of its reports.
+pub(super) async fn write_progress(
+    connection: &mut PgConnection,
+    instance: Uuid,
+    summary: &EventSummary,
+    seen: &Acknowledgement,
+    policy: &Policy,
+) -> Result<(), StoreError> {
+    let mut device = summary.device.as_ref().map(serde_json::to_value).transpose().map_err(|error| {
+        StoreError::Internal(format!("the device of attempt {} cannot be stored: {error}", seen.attempt))
+    })?;
+    device.iter_mut().for_each(storable_json);
+    sqlx::query!(
+        "update attempt
+         set leased_until = now() + make_interval(secs => $2), instance = $3, events_seen = $4, log_seen = $5,
+             step = coalesce($6, step), trained_seconds = coalesce($7, trained_seconds),
+             phase = case when $8 then $9 else phase end,
+             moved_at = case when $10 then now() else moved_at end,
+             started_at = case when $11::jsonb is null then started_at else coalesce(started_at, now()) end,
+             device = coalesce($11, device), resumed_from = coalesce($12, resumed_from)
+         where id = $1",
+        seen.attempt.0,
+        policy.lease.as_secs_f64(),
+        instance,
+        signed(seen.events),
+        signed(seen.log),
+        summary.step.map(signed),
+        summary.trained_seconds,
+        summary.phase.is_some(),
+        summary.phase.iter().flatten().map(|phase| storable(phase)).next(),
+        summary.moved,
+        device,
+        summary.resumed_from.map(signed)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Budgets in reference seconds: what a timing trial says of a step decides how many a pre-train trial makes.
+//! Budgets in reference seconds: the timing trial's time per step decides how many steps a pre-train trial makes.
 
 use recipe::{Report, Stage, TrialSpec};
 use sqlx::types::Json;
@@ -9,8 +9,8 @@ use crate::job::JobSpec;
 use protocol::id::{JobId, TrialId};
 
 impl Store {
-    /// Gives the trials whose budget is in reference seconds their steps, where the timing trial has ended that says how many
-    /// they are. Whoever does it twice writes the same.
+    /// Sets the steps of the trials whose budget is in reference seconds and whose timing trial has succeeded. Repeating it
+    /// writes the same.
     pub(crate) async fn settle_budgets(&self) -> Result<usize, StoreError> {
         let ready = sqlx::query!(
             r#"select distinct on (j.id) j.id as "job: JobId", j.spec, w.id as "timing: TrialId", w.report as "report!"
@@ -29,7 +29,7 @@ impl Store {
             };
             match job.await {
                 Ok(count) => settled += count,
-                // It waits for a server of a version that can read it, and holds no other job up.
+                // The job waits for a server of a version that can read it; the other jobs go on.
                 Err(error @ StoreError::Row { .. }) => {
                     tracing::error!(job = %row.job, %error, "a job whose budgets cannot be settled waits");
                 }

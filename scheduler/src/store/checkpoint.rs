@@ -1,4 +1,4 @@
-//! Checkpoints of trials, and which stored files they keep alive.
+//! Checkpoints of trials, and the artifacts that they keep alive.
 
 use std::time::Duration;
 
@@ -9,13 +9,15 @@ use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, transition, unsigned};
 use protocol::id::{AttemptId, TrialId};
+use protocol::{Digest, SequencedEvent};
+use recipe::Event;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointView {
     pub attempt: AttemptId,
     pub step: u64,
     pub trained_seconds: f64,
-    /// Hex sha256 of its manifest.
+    /// Hex sha256 of the checkpoint's manifest.
     pub manifest: String,
     pub created_at: DateTime<Utc>,
 }
@@ -27,14 +29,14 @@ pub struct UnreadCheckpoint {
     pub manifest: String,
 }
 
-/// Whether an artifact may be counted on.
+/// The state of an artifact for a client that needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     Present {
         bytes: u64,
     },
     Absent,
-    /// Being deleted; it can be sent again in a moment.
+    /// The artifact is being deleted and can be sent again in a moment.
     Condemned,
 }
 
@@ -60,8 +62,8 @@ impl Store {
             .collect())
     }
 
-    /// Gives up what is not needed any more: an open trial keeps its last two checkpoints, a finished pre-train trial the
-    /// one that its report names, every other ended trial none. Returns how many were given up.
+    /// Forgets the checkpoints that are no longer needed. An open trial keeps its last two checkpoints, a finished pre-train
+    /// trial the one that its report names, and every other ended trial none. Returns the number of forgotten checkpoints.
     pub(crate) async fn forget_superseded(&self) -> Result<u64, StoreError> {
         let forgotten = sqlx::query!(
             "with ranked as (
@@ -83,7 +85,7 @@ impl Store {
         Ok(forgotten.execute(&self.pool).await?.rows_affected())
     }
 
-    /// Checkpoints in use whose manifests have not been read.
+    /// Checkpoints in use whose manifests have not been read yet.
     pub(crate) async fn unread_checkpoints(&self) -> Result<Vec<UnreadCheckpoint>, StoreError> {
         let rows = sqlx::query_as!(
             UnreadCheckpoint,
@@ -98,7 +100,7 @@ impl Store {
         Ok(())
     }
 
-    /// Says that the artifact is wanted. From here on it stays for `keep_unreferenced`, referred to or not.
+    /// Notes that the artifact is used. From now on it is kept for `keep_unreferenced`, even if nothing refers to it.
     pub(crate) async fn claim_artifact(&self, sha256: &str) -> Result<Claim, StoreError> {
         let row = sqlx::query!(
             r#"update artifact set touched_at = now() where sha256 = $1
@@ -127,9 +129,9 @@ impl Store {
         Ok(())
     }
 
-    /// Condemns artifacts that neither a checkpoint in use nor a report with answers to test files refers to, and that
-    /// nobody asked for of late. None while there is a checkpoint in use whose files are not known. Returns everything
-    /// that is condemned and not yet gone.
+    /// Condemns artifacts to which neither a checkpoint in use nor a report with answers to test files refers, and which were
+    /// not used lately. Condemns none while the files of a checkpoint in use are unknown. Returns all condemned artifacts that
+    /// still exist.
     pub(crate) async fn condemn_artifacts(&self, keep: Duration) -> Result<Vec<String>, StoreError> {
         sqlx::query!(
             "update artifact a set condemned_at = now()
@@ -151,7 +153,7 @@ impl Store {
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    /// Notes that a condemned artifact is gone.
+    /// Notes that a condemned artifact was deleted.
     pub(crate) async fn drop_artifact(&self, sha256: &str) -> Result<(), StoreError> {
         sqlx::query!("delete from artifact where sha256 = $1 and condemned_at is not null", sha256)
             .execute(&self.pool)
@@ -160,7 +162,7 @@ impl Store {
     }
 }
 
-/// Gives up the newest checkpoint of a trial, whose attempt could not read it, and says so.
+/// Forgets the newest checkpoint of a trial, which its attempt could not read, and writes an event about it.
 pub(super) async fn forget_newest(
     connection: &mut PgConnection,
     trial: &transition::Locked,
@@ -185,5 +187,33 @@ pub(super) async fn forget_newest(
     )
     .fetch_one(connection)
     .await?;
+    Ok(())
+}
+
+/// Notes the checkpoints that `events` report.
+pub(super) async fn write_checkpoints(
+    connection: &mut PgConnection,
+    trial: TrialId,
+    attempt: AttemptId,
+    events: &[SequencedEvent],
+) -> Result<(), StoreError> {
+    for SequencedEvent { event, .. } in events {
+        let Event::Checkpointed { step, trained_seconds, manifest, .. } = event else { continue };
+        if let Err(error) = manifest.parse::<Digest>() {
+            tracing::warn!(%attempt, %error, "a checkpoint whose manifest has no valid digest is ignored");
+            continue;
+        }
+        sqlx::query!(
+            "insert into checkpoint (trial_id, attempt_id, step, trained_seconds, manifest)
+             values ($1, $2, $3, $4, $5)",
+            trial.0,
+            attempt.0,
+            signed(*step),
+            trained_seconds,
+            manifest
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }

@@ -9,7 +9,8 @@ use crate::dataset::{DatasetKind, DatasetView, Scan, ScannedFile};
 use protocol::DatasetFile;
 
 impl Store {
-    /// Registers what was scanned; the name stands for it from now on. The same content again changes only where it lies.
+    /// Registers a dataset; from now on its name stands for this content. Registering the same content again only updates its
+    /// folder.
     pub async fn register_dataset(&self, scan: &Scan) -> Result<DatasetView, StoreError> {
         let folder = scan.folder.to_string_lossy();
         let mut transaction = self.pool.begin().await?;
@@ -53,7 +54,7 @@ impl Store {
         })
     }
 
-    /// What each name stands for now, in the order of the names.
+    /// The dataset that each name stands for now, in the order of the names.
     pub async fn datasets(&self) -> Result<Vec<DatasetView>, StoreError> {
         let rows = sqlx::query!(
             r#"select distinct on (name) name, kind as "kind: DatasetKind", folder, digest, bytes, facts, registered_at,
@@ -78,7 +79,7 @@ impl Store {
             .collect()
     }
 
-    /// What the name stands for now.
+    /// The dataset that the name stands for now.
     pub async fn dataset_by_name(&self, name: &str) -> Result<Option<Scan>, StoreError> {
         let id = sqlx::query_scalar!(
             "select id from dataset where name = $1 order by registered_at desc, id desc limit 1",
@@ -90,7 +91,7 @@ impl Store {
         }
     }
 
-    /// A dataset with that content, under whatever name.
+    /// A dataset with this content, whatever its name.
     pub async fn dataset_by_digest(&self, digest: &str) -> Result<Option<Scan>, StoreError> {
         let id = sqlx::query_scalar!(
             "select id from dataset where digest = $1 order by registered_at desc, id desc limit 1",
@@ -127,7 +128,7 @@ impl Store {
         })
     }
 
-    /// Files of registered datasets with this content, the newest first, each with the folder that its path starts from.
+    /// Files of registered datasets with this content, the newest first, each with the folder from which its path starts.
     pub async fn dataset_files_by_sha256(&self, sha256: &str) -> Result<Vec<(PathBuf, ScannedFile)>, StoreError> {
         let rows = sqlx::query!(
             "select d.folder, f.path, f.sha256, f.bytes, f.modified_ns

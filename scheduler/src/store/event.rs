@@ -1,15 +1,19 @@
-//! Events, for whoever watches a job.
+//! Events of a job, for clients that follow it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Store, StoreError, unsigned};
+use super::text::storable_json;
+use super::{Store, StoreError, signed, unsigned};
+use protocol::SequencedEvent;
 use protocol::id::{AttemptId, JobId, TrialId};
+use recipe::Event;
+use sqlx::PgConnection;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventRow {
-    /// 1, 2, 3 ... within the job.
+    /// Counts 1, 2, 3 ... within the job.
     pub id: i64,
     pub trial: Option<TrialId>,
     pub attempt: Option<AttemptId>,
@@ -20,7 +24,7 @@ pub struct EventRow {
     pub at: DateTime<Utc>,
 }
 
-/// Where a running trial stands.
+/// The progress of a running trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     pub trial: TrialId,
@@ -28,7 +32,7 @@ pub struct Progress {
     pub step: u64,
     pub total_steps: Option<u64>,
     pub trained_seconds: f64,
-    /// What it does before its first step.
+    /// The work before the first step, such as `tokenizing`; absent while the trial trains.
     pub phase: Option<String>,
 }
 
@@ -47,7 +51,7 @@ impl Store {
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    /// Where the job's running trials stand.
+    /// The progress of the job's running trials.
     pub async fn progress(&self, job: JobId) -> Result<Vec<Progress>, StoreError> {
         let rows = sqlx::query!(
             r#"select t.id as "trial: TrialId", a.id as "attempt: AttemptId", a.step, t.total_steps, a.trained_seconds,
@@ -70,4 +74,42 @@ impl Store {
             })
             .collect())
     }
+}
+
+/// Appends a trainer's events to those of the job.
+pub(super) async fn write_events(
+    connection: &mut PgConnection,
+    job: JobId,
+    trial: TrialId,
+    attempt: AttemptId,
+    events: &[SequencedEvent],
+) -> Result<(), StoreError> {
+    for SequencedEvent { sequence, event } in events {
+        let kind = match event {
+            Event::Started { .. } => "started",
+            Event::Evaluated { .. } => "evaluated",
+            Event::Checkpointed { .. } => "checkpointed",
+            Event::Finished { .. } => "finished",
+            Event::Failed { .. } => "failed",
+            Event::Interrupted { .. } => "interrupted",
+            // Their numbers are metric points, and their step is a column of the attempt.
+            Event::Preparing { .. } | Event::Progress { .. } => continue,
+        };
+        let mut data = serde_json::to_value(event).map_err(|error| {
+            StoreError::Internal(format!("event {sequence} of attempt {attempt} cannot be stored: {error}"))
+        })?;
+        storable_json(&mut data);
+        sqlx::query!(
+            "select append_event($1, $2, $3, $4, $5::text::event_kind, $6)",
+            job.0,
+            trial.0,
+            attempt.0,
+            signed(*sequence),
+            kind,
+            data
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }

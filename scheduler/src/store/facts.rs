@@ -1,4 +1,4 @@
-//! What `/metrics` shows: totals over the whole database, and the newest numbers of the jobs that are watched.
+//! The numbers that `/metrics` shows: totals over the whole database, and the newest points of recent jobs.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use sqlx::types::Json;
 
 use super::{Store, StoreError};
 
-/// Everything that one scrape needs.
+/// All numbers of one scrape.
 #[derive(Debug, Clone)]
 pub struct MetricFacts {
     pub trials: Vec<TrialCount>,
     pub attempts: Vec<EndedCount>,
     pub capacity: Capacity,
-    /// From ready to placed.
+    /// Time from ready to placed.
     pub placement: Latency,
-    /// From placed to the trainer's first event.
+    /// Time from placed to the trainer's first event.
     pub start: Latency,
     pub work: Vec<Work>,
     pub points: Vec<NewestPoint>,
@@ -35,7 +35,7 @@ pub struct TrialCount {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndedCount {
     pub outcome: String,
-    /// Why, when the outcome is a failure.
+    /// The kind of failure, if the outcome is a failure.
     pub failure: Option<String>,
     pub attempts: i64,
 }
@@ -46,27 +46,27 @@ pub struct Capacity {
     pub nodes: i64,
     /// Slots of live nodes.
     pub slots: i64,
-    /// Slots, of any node, that an open attempt holds.
+    /// Slots with an open attempt, on any node.
     pub slots_busy: i64,
 }
 
 /// Observations in buckets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Latency {
-    /// Observations below each of the bounds that were asked for, and above the bound before.
+    /// Observations up to each of the requested bounds and above the bound before it.
     pub counts: Vec<u64>,
-    /// All of them.
+    /// Number of all observations.
     pub count: u64,
-    /// Seconds.
+    /// Sum of all observations in seconds.
     pub sum: f64,
 }
 
-/// Training steps and tokens over all attempts, those included that had to be done again.
+/// Training steps and tokens over all attempts. Steps that had to be repeated count twice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     pub stage: String,
     pub steps: i64,
-    /// Only pre-training has a fixed number of tokens per step.
+    /// Tokens of pre-training; other stages have no fixed number of tokens per step.
     pub tokens: Option<i64>,
 }
 
@@ -84,7 +84,7 @@ pub struct NewestPoint {
 pub struct ScoreSpread {
     pub task: String,
     pub arm: String,
-    /// Which blocks of the checkpoint were kept: `all`, `every_other`, `first 6`.
+    /// The blocks of the checkpoint that were kept: `all`, `every_other`, `first 6`.
     pub keep: String,
     pub learning_rate: f64,
     pub trials: i64,
@@ -94,8 +94,8 @@ pub struct ScoreSpread {
 }
 
 impl Store {
-    /// `bounds` are the upper bounds of the latencies' buckets, in seconds, rising. A node is live that synced within
-    /// a `lease`; `names` are the metrics whose newest points are wanted.
+    /// Reads the numbers of one scrape. `bounds`: rising upper bounds of the latencies' buckets in seconds. `lease`: a node is
+    /// live if it has synced within this time. `names`: the metrics whose newest points are read.
     pub async fn metric_facts(
         &self,
         bounds: &[f64],
@@ -167,7 +167,7 @@ impl Store {
             let count = row.count.unsigned_abs();
             latency.count += count;
             latency.sum += row.sum;
-            // Past the last bound there is no bucket: such an observation is in the count alone.
+            // An observation above the last bound is in no bucket and counts only in the total.
             if let Some(bucket) = usize::try_from(row.bucket).ok().and_then(|bucket| latency.counts.get_mut(bucket)) {
                 *bucket += count;
             }
@@ -191,7 +191,7 @@ impl Store {
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    /// Over the jobs that have not ended and the newest one: whatever runs, and every pre-train trial.
+    /// The newest points of the trials that run and of every pre-train trial, in jobs that have not ended and in the newest job.
     async fn newest_points(&self, names: &[String]) -> Result<Vec<NewestPoint>, StoreError> {
         let rows = sqlx::query_as!(
             NewestPoint,

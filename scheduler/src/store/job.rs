@@ -14,7 +14,7 @@ use crate::job::{Job, JobSpec, JobStatus, JobSummary, TrialCounts};
 use crate::trial::{State, TrialState};
 use protocol::id::{JobId, TokenId, TrialId};
 
-/// A client's promise that equal keys mean the same submission.
+/// An idempotency key: the client's promise that equal keys mean the same submission.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     pub token: TokenId,
@@ -60,7 +60,7 @@ impl Store {
         Ok(Submitted::Created(id))
     }
 
-    /// What was submitted under the key before, if anything was.
+    /// The earlier submission under this key, if there was one.
     pub async fn replay(&self, key: &IdempotencyKey) -> Result<Option<Submitted>, StoreError> {
         let row = sqlx::query!(
             r#"select body_sha256, job_id as "job: JobId" from idempotency_key where token_id = $1 and key = $2"#,
@@ -74,7 +74,7 @@ impl Store {
         }))
     }
 
-    /// Jobs made before `before`, the newest first.
+    /// Jobs that were created before `before`, the newest first.
     pub async fn jobs(&self, limit: i64, before: Option<JobId>) -> Result<Vec<JobSummary>, StoreError> {
         let ids = sqlx::query_scalar!(
             "select id from job where $1::uuid is null or id < $1 order by id desc limit $2",
@@ -91,7 +91,7 @@ impl Store {
         Ok(Job { summary, spec: read("job", "spec", id, spec)? })
     }
 
-    /// With the specs, of which none is read: one that a later version wrote is to hold no list up.
+    /// The summaries of jobs with their specs. The specs are not deserialised, so that a spec of a later version breaks no list.
     async fn summaries(&self, ids: &[Uuid]) -> Result<Vec<(JobSummary, Value)>, StoreError> {
         let rows = sqlx::query!(
             r#"select j.id as "id: JobId", j.name, j.spec, j.created_at, j.cancelled_at, now() as "now!",
@@ -116,7 +116,7 @@ impl Store {
                           min(started_at) as started_at, max(finished_at) as finished_at
                    from trial where job_id = j.id
                ) t
-               -- What the open attempts have done of their trials.
+               -- The work that open attempts have done so far.
                cross join lateral (
                    select sum(r.work * least(1, a.step::float8 / nullif(r.total_steps, 0))) as work
                    from trial r join attempt a on a.trial_id = r.id and a.ended_at is null
@@ -160,9 +160,9 @@ impl Store {
         Ok(summaries.collect())
     }
 
-    /// Cancels what of the job has not ended. Cancelling it again changes nothing.
+    /// Cancels the trials of a job that have not ended. Cancelling a job again changes nothing.
     ///
-    /// Its attempts are closed: their agents stop them at the next sync, and nothing more of them is accepted.
+    /// Its open attempts are closed: their agents stop them at the next sync, and no later report of them is accepted.
     pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
         sqlx::query!(
             "update job set cancelled_at = coalesce(cancelled_at, now()) where id = $1 and ended_at is null",
@@ -174,7 +174,7 @@ impl Store {
         self.job(id).await
     }
 
-    /// Says each change of a derived status as an event, and notes the end of jobs. Returns how many had changed.
+    /// Writes an event for each change of a derived status, and notes the end of jobs. Returns the number of changed jobs.
     pub(crate) async fn announce_jobs(&self) -> Result<usize, StoreError> {
         let rows = sqlx::query!(
             r#"select j.id as "id: JobId", e.data ->> 'status' as status
@@ -196,7 +196,7 @@ impl Store {
         Ok(changed)
     }
 
-    /// Another server may be announcing the same change: the job's row is locked, and then it must still be news.
+    /// Another server may announce the same change, so the job's row is locked and the last announced status compared again.
     async fn announce_job(&self, job: &JobSummary, before: Option<&str>) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!("select id from job where id = $1 for update", job.id.0).fetch_one(&mut *transaction).await?;
@@ -225,11 +225,11 @@ impl Store {
     }
 }
 
-/// When the rest is done if it goes as fast as what was done since the first placement.
+/// The end of the remaining work at the mean speed since the first placement.
 fn estimate(started: Option<DateTime<Utc>>, now: DateTime<Utc>, progress: f64) -> Option<DateTime<Utc>> {
     let elapsed = (now - started?).as_seconds_f64();
     let left = elapsed * (1.0 - progress) / progress;
-    // A century is as good as never.
+    // A job that would take a century gets no estimate.
     let known = progress > 0.0 && (0.0..=3.2e9).contains(&left);
     known.then(|| now + chrono::TimeDelta::milliseconds((left * 1000.0) as i64))
 }

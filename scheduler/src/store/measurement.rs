@@ -6,10 +6,14 @@ use recipe::event::Point;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Store, StoreError, read, unsigned};
+use super::text::storable;
+use super::{Store, StoreError, read, signed, unsigned};
+use crate::summary::EventSummary;
+use protocol::SequencedLine;
 use protocol::id::{AttemptId, JobId, TrialId};
+use sqlx::PgConnection;
 
-/// One metric of one trial.
+/// The points of one metric of one trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Series {
     pub trial: TrialId,
@@ -35,8 +39,7 @@ pub struct LogLine {
 }
 
 impl Store {
-    /// The points of a trial by name and step: of each name every k-th and the last, so that `most` are not passed by
-    /// more than one.
+    /// The points of a trial by name and step, reduced to at most `most` + 1 points a name: every k-th one and the last.
     pub async fn points(&self, trial: TrialId, most: i64) -> Result<Vec<Point>, StoreError> {
         let rows = sqlx::query!(
             "select name, step, value, trained_seconds from (
@@ -62,8 +65,7 @@ impl Store {
             .collect())
     }
 
-    /// One metric of the job's pre-train trials, in the order of the expansion; each cut down as `points` does. An arm's curve
-    /// is its pre-training; a fine-tune trial shows its own.
+    /// One metric of each of the job's pre-train trials, in the order of the expansion and reduced as by `points`.
     pub async fn curves(&self, job: JobId, name: &str, most: i64) -> Result<Vec<Series>, StoreError> {
         let rows = sqlx::query!(
             r#"select id as "id: TrialId", arm, spec -> 'seeds' as "seeds!", step, value, trained_seconds from (
@@ -98,7 +100,7 @@ impl Store {
         Ok(series)
     }
 
-    /// Log lines of all the trial's attempts after `after`.
+    /// Log lines of all attempts of the trial, from the one that follows on `after`.
     pub async fn logs(&self, trial: TrialId, after: i64, limit: i64) -> Result<Vec<LogLine>, StoreError> {
         let rows = sqlx::query_as!(
             LogLine,
@@ -110,4 +112,54 @@ impl Store {
         );
         Ok(rows.fetch_all(&self.pool).await?)
     }
+}
+
+/// Writes metric points of a trial; a point replaces an earlier one of its name and step.
+pub(super) async fn write_points(
+    connection: &mut PgConnection,
+    trial: TrialId,
+    summary: &EventSummary,
+) -> Result<(), StoreError> {
+    if summary.points.is_empty() {
+        return Ok(());
+    }
+    let points = || summary.points.values();
+    sqlx::query!(
+        "insert into metric_point (trial_id, name, step, value, trained_seconds)
+         select $1, * from unnest($2::text[], $3::bigint[], $4::float8[], $5::float8[])
+         on conflict (trial_id, name, step)
+         do update set value = excluded.value, trained_seconds = excluded.trained_seconds",
+        trial.0,
+        &points().map(|point| storable(&point.name)).collect::<Vec<_>>(),
+        &points().map(|point| signed(point.step)).collect::<Vec<_>>(),
+        &points().map(|point| point.value).collect::<Vec<_>>(),
+        &points().map(|point| point.trained_seconds).collect::<Vec<_>>()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Appends lines to the log of a trial.
+pub(super) async fn write_lines(
+    connection: &mut PgConnection,
+    trial: TrialId,
+    attempt: AttemptId,
+    lines: &[SequencedLine],
+) -> Result<(), StoreError> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into log_line (trial_id, attempt_id, sequence, text)
+         select $1, $2, l.sequence, l.text from unnest($3::bigint[], $4::text[]) as l (sequence, text)
+         order by l.sequence",
+        trial.0,
+        attempt.0,
+        &lines.iter().map(|line| signed(line.sequence)).collect::<Vec<_>>(),
+        &lines.iter().map(|line| storable(&line.text)).collect::<Vec<_>>()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

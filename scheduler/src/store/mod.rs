@@ -1,7 +1,7 @@
-//! The only SQL. One statement a function where one will do; no transaction outlives its queries; `now()` is the clock.
+//! The store: the only SQL of the project. Postgres' `now()` is the only clock.
 //!
-//! Locks are taken in one order, so that nothing waits in a circle: node, attempt, trial, job. (An event takes its number
-//! from the job's row, so events come last.)
+//! Rows are locked in one order, so that no two transactions wait for each other: node, attempt, trial, job. Events come last in
+//! a transaction, because an event takes its number from the job's row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ mod job;
 mod measurement;
 mod node;
 mod sync;
+mod text;
 mod token;
 mod transition;
 mod trial;
@@ -44,7 +45,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// The channel on which Postgres announces new events; the payload is the job's id.
 const CHANNEL: &str = "lamina_event";
 
-/// Everything that is remembered. Cheap to clone.
+/// A connection to the database. Cloning is cheap: clones share one pool.
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
@@ -63,7 +64,7 @@ pub enum StoreError {
     /// A fault of this program.
     #[error("{0}")]
     Internal(String),
-    /// A row that fits no variant: the database was changed by something else than this program.
+    /// A row that this program cannot read. Another program, or another version of this one, wrote it.
     #[error("{table} {id}: column {column} cannot be read: {why}")]
     Row { table: &'static str, column: &'static str, id: String, why: String },
     #[error("the database refused: {0}")]
@@ -91,7 +92,7 @@ impl Store {
         Ok(Self { pool, notices, _listener: Arc::new(listener) })
     }
 
-    /// Whether queries would be answered: the database is there and its schema is this program's.
+    /// Fails unless the database answers and has the schema of this program.
     pub async fn ready(&self) -> Result<(), StoreError> {
         let found = sqlx::query_scalar!(r#"select max(version) as "version!" from _sqlx_migrations where success"#)
             .fetch_one(&self.pool)
@@ -100,7 +101,7 @@ impl Store {
         if found == needed { Ok(()) } else { Err(StoreError::Schema { found, needed }) }
     }
 
-    /// Jobs that something happened to. Only a hint, which may get lost: whoever waits also looks now and then.
+    /// Announces the jobs that have new events. An announcement may get lost, so a subscriber must also poll.
     pub fn subscribe(&self) -> broadcast::Receiver<JobId> {
         self.notices.subscribe()
     }
@@ -114,8 +115,8 @@ impl Drop for Listener {
     }
 }
 
-/// Passes on what Postgres announces. A lost connection is made again by the listener itself; what was sent meanwhile is
-/// lost, which is why it is only a hint.
+/// Forwards the announcements of Postgres. The listener restores a lost connection by itself; announcements during that time
+/// are lost.
 async fn listen(pool: PgPool, notices: broadcast::Sender<JobId>) {
     loop {
         match forward(&pool, &notices).await {
@@ -133,13 +134,13 @@ async fn forward(pool: &PgPool, notices: &broadcast::Sender<JobId>) -> Result<()
     loop {
         let notice = listener.recv().await?;
         if let Ok(job) = notice.payload().parse() {
-            // Nobody listening is no error.
+            // It is no error if there is no subscriber.
             let _ = notices.send(job);
         }
     }
 }
 
-/// Reads a column that holds a value of ours, or says which one cannot be read.
+/// Deserialises a column. The error names table, column and row.
 fn read<T: DeserializeOwned>(
     table: &'static str,
     column: &'static str,
@@ -154,7 +155,7 @@ fn read<T: DeserializeOwned>(
     })
 }
 
-/// A failure from its two columns.
+/// A failure, which takes two columns.
 fn read_failure(
     table: &'static str,
     id: impl ToString,
@@ -165,7 +166,7 @@ fn read_failure(
     Ok(Some(recipe::Failure { kind: read(table, "failure_kind", id, kind.into())?, message }))
 }
 
-/// Counts and sizes are never negative here, and below 2^63.
+/// Postgres has no unsigned integers. Counts and sizes are below 2^63.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Nodes and slots, and the picture of them that placement decides by.
+//! Nodes and slots, and the snapshot from which placement decides.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::place::{Node, Slot, Snapshot, Waiting};
 use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use protocol::{NodeFacts, SlotFacts};
 
-/// Queued trials that placement looks at beyond the free slots: some of the first may not suit any of them.
+/// Number of queued trials in a snapshot beyond the number of free slots. Some of the first trials may suit no free slot.
 const LOOK_AHEAD: i64 = 200;
 
 impl Store {
-    /// Nodes by name, from the one that follows on `after`. A node is live whose agent has synced within `lease`.
+    /// Nodes by name, from the one that follows on `after`. A node is live if its agent has synced within `lease`.
     pub async fn nodes(&self, lease: Duration, limit: i64, after: Option<NodeId>) -> Result<Vec<NodeView>, StoreError> {
         let rows = sqlx::query!(
             r#"select id as "id: NodeId", name, labels, last_seen_at,
@@ -73,7 +73,7 @@ impl Store {
         Ok(nodes)
     }
 
-    /// Notes that a node's agent is there and what it has.
+    /// Notes that a node's agent is connected, and its slots.
     pub(super) async fn register_node(
         &self,
         facts: &NodeFacts,
@@ -95,16 +95,16 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         let slots = |column: fn(&SlotFacts) -> i64| facts.slots.iter().map(column).collect::<Vec<_>>();
-        // Rows that say the same already are left alone.
+        // Unchanged rows are not written.
         sqlx::query!(
-            "with said as (
+            "with reported as (
                  select * from unnest($2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
                      as s (index, device, model, threads, memory_bytes)
              ), gone as (
-                 delete from slot where node_id = $1 and index not in (select index from said)
+                 delete from slot where node_id = $1 and index not in (select index from reported)
              )
              insert into slot as old (node_id, index, device, model, threads, memory_bytes)
-             select $1, index, device, model, threads, memory_bytes from said
+             select $1, index, device, model, threads, memory_bytes from reported
              on conflict (node_id, index)
              do update set device = excluded.device, model = excluded.model, threads = excluded.threads,
                            memory_bytes = excluded.memory_bytes
@@ -122,7 +122,7 @@ impl Store {
         Ok(id)
     }
 
-    /// The head of the queue and the live nodes. The queue is left out where no slot is free.
+    /// The head of the queue and the live nodes. The queue is empty if no slot is free.
     pub(crate) async fn snapshot(&self, lease: Duration) -> Result<Snapshot, StoreError> {
         let rows = sqlx::query!(
             r#"select n.id as "node: NodeId", s.index, s.device = 'cpu' as "is_cpu!", t.stage::text as "busy?"

@@ -29,7 +29,7 @@ impl Store {
         Ok(row.fetch_one(&self.pool).await?)
     }
 
-    /// Stores a token that a file on this machine holds, unless it is known.
+    /// Stores the token that a file on this machine holds, unless it is stored already.
     pub async fn ensure_token(&self, name: &str, scope: Scope, secret: &Secret) -> Result<(), StoreError> {
         sqlx::query!(
             "insert into token (id, name, scope, prefix, sha256) values ($1, $2, $3, $4, $5) on conflict do nothing",
@@ -44,7 +44,7 @@ impl Store {
         Ok(())
     }
 
-    /// The token with these first characters, if it may be used now.
+    /// The token with this prefix, if it may be used now.
     pub async fn token_by_prefix(&self, prefix: &str) -> Result<Option<KnownToken>, StoreError> {
         let row = sqlx::query!(
             r#"select id as "id: TokenId", scope as "scope: Scope", sha256 from token
@@ -75,7 +75,7 @@ impl Store {
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    /// From now on the token opens nothing. Revoking it again changes nothing.
+    /// Revokes the token. Revoking it again changes nothing.
     pub async fn revoke_token(&self, id: TokenId) -> Result<(), StoreError> {
         let found = sqlx::query!("update token set revoked_at = coalesce(revoked_at, now()) where id = $1", id.0)
             .execute(&self.pool)

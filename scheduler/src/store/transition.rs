@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use super::text::storable;
 use super::{Store, StoreError};
 use crate::trial::{Refused, State, TrialState};
 use protocol::id::{AttemptId, JobId, TrialId};
@@ -70,7 +71,7 @@ pub(super) async fn save(connection: &mut PgConnection, states: &[(TrialId, Stat
             after.push(seconds);
             reports.push(report);
             kinds.push(failure.map(|failure| failure.kind.name()));
-            messages.push(failure.map(|failure| failure.message.as_str()));
+            messages.push(failure.map(|failure| storable(&failure.message)));
         }
         let names: Vec<TrialState> = chunk.iter().map(|(_, state)| state.name()).collect();
         sqlx::query!(

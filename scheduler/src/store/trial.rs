@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 use recipe::{FailureKind, Recipe, Stage, TrialSpec};
 use report::{TrialFacts, TrialStatus};
 
-use super::{Store, StoreError, read, read_failure, unsigned};
+use super::{Store, StoreError, read, read_failure, signed, unsigned};
 use crate::attempt::OutcomeName;
 use crate::policy::Policy;
 use crate::trial::{TrialFilter, TrialState, TrialView, WaitReason};
 use protocol::id::{JobId, TrialId};
+use sqlx::PgConnection;
 
 /// One row of the query for [`TrialView`].
 struct ViewRow {
@@ -211,4 +212,20 @@ impl ViewRow {
             _ => None,
         })
     }
+}
+
+/// Notes the number of steps of a trial, which the trainer knows once it has read the data.
+pub(super) async fn write_total_steps(
+    connection: &mut PgConnection,
+    trial: TrialId,
+    total: u64,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update trial set total_steps = $2 where id = $1 and total_steps is distinct from $2",
+        trial.0,
+        signed(total)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

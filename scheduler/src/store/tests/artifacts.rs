@@ -43,7 +43,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_read_back_in_whole_and_in_part() {
+async fn an_artifact_is_read_back_in_whole_and_in_part() {
     let world = World::new().await;
     let digest = put(&world, b"0123456789").await;
     assert_eq!(world.artifacts.head(&digest).await.unwrap(), Some(10));
@@ -60,7 +60,7 @@ async fn what_is_stored_is_read_back_in_whole_and_in_part() {
 }
 
 #[tokio::test]
-async fn what_is_not_what_it_is_called_leaves_nothing_behind() {
+async fn bytes_with_another_digest_than_their_name_leave_nothing_behind() {
     let world = World::new().await;
     let digest = digest_of(b"promised");
     let error = world.artifacts.put(&digest, parts(b"delivered")).await.unwrap_err();
@@ -81,7 +81,7 @@ async fn files_of_datasets_are_found_by_content() {
 }
 
 #[tokio::test]
-async fn what_no_checkpoint_needs_is_deleted_and_the_rest_stays() {
+async fn artifacts_that_no_checkpoint_needs_are_deleted_and_the_others_stay() {
     let world = World::with(Policy { keep_unreferenced: Duration::from_secs(60), ..Policy::default() }).await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -146,7 +146,7 @@ async fn answers_stay_as_long_as_a_report_names_them() {
 }
 
 #[tokio::test]
-async fn what_is_being_deleted_is_not_counted_on() {
+async fn an_artifact_that_is_being_deleted_is_not_served() {
     let world = World::new().await;
     let digest = put(&world, b"in the way").await;
     world.database.execute("update artifact set condemned_at = now()").await;

@@ -5,7 +5,7 @@ use crate::attempt::OutcomeName;
 use recipe::FailureKind;
 
 #[tokio::test]
-async fn a_zombie_is_not_heard_after_its_lease_was_reaped() {
+async fn a_report_of_an_attempt_that_was_lost_is_ignored() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -28,7 +28,7 @@ async fn a_zombie_is_not_heard_after_its_lease_was_reaped() {
 }
 
 #[tokio::test]
-async fn a_sync_extends_the_lease_of_what_it_names() {
+async fn a_sync_extends_the_leases_of_the_attempts_that_it_names() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -71,7 +71,7 @@ async fn the_same_sync_twice_changes_nothing_the_second_time() {
 }
 
 #[tokio::test]
-async fn no_point_is_doubled_by_an_attempt_that_repeats_steps() {
+async fn an_attempt_that_repeats_steps_replaces_their_points() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -89,7 +89,7 @@ async fn no_point_is_doubled_by_an_attempt_that_repeats_steps() {
 }
 
 #[tokio::test]
-async fn failures_are_tried_again_within_their_budget_and_losses_beside_it() {
+async fn failures_are_retried_within_their_budget_and_losses_do_not_use_it() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -135,7 +135,7 @@ async fn a_corrupt_checkpoint_is_given_up_and_the_one_before_is_used() {
 }
 
 #[tokio::test]
-async fn a_new_instance_of_the_agent_answers_for_what_it_names_and_loses_the_rest() {
+async fn a_new_instance_of_an_agent_keeps_the_attempts_that_it_reports_and_loses_the_others() {
     let world = World::new().await;
     let before = Agent::new(&world, "a", 2, "cpu");
     let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;
@@ -152,7 +152,7 @@ async fn a_new_instance_of_the_agent_answers_for_what_it_names_and_loses_the_res
 }
 
 #[tokio::test]
-async fn an_attempt_that_lives_but_does_not_move_is_ended_as_stalled() {
+async fn an_attempt_that_syncs_but_makes_no_progress_is_ended_as_stalled() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -174,7 +174,7 @@ async fn an_attempt_that_lives_but_does_not_move_is_ended_as_stalled() {
 }
 
 #[tokio::test]
-async fn a_trainer_that_ends_well_without_a_report_or_with_a_wrong_one_has_failed() {
+async fn a_trainer_that_exits_cleanly_without_a_report_or_with_a_wrong_one_has_failed() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -188,7 +188,7 @@ async fn a_trainer_that_ends_well_without_a_report_or_with_a_wrong_one_has_faile
 }
 
 #[tokio::test]
-async fn a_report_that_the_database_refuses_ends_its_attempt_and_no_other() {
+async fn a_report_that_the_database_refuses_ends_only_its_own_attempt() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 2, "cpu");
     agent.sync(&world.store, vec![]).await;
@@ -218,7 +218,7 @@ async fn a_report_that_the_database_refuses_ends_its_attempt_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_trial_that_cannot_be_read_runs_on_but_is_not_handed_out_and_holds_nobody_up() {
+async fn a_trial_that_cannot_be_read_goes_on_running_but_is_not_assigned_and_blocks_no_other() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 2, "cpu");
     agent.sync(&world.store, vec![]).await;
@@ -258,7 +258,7 @@ async fn agent_fails(world: &World, agent: &Agent, attempt: AttemptId) {
 }
 
 #[tokio::test]
-async fn nothing_is_placed_on_a_node_that_leaves_or_has_gone() {
+async fn nothing_is_placed_on_a_node_that_shuts_down_or_is_gone() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     world.submit(|_| ()).await;

@@ -69,7 +69,7 @@ async fn a_job_runs_to_its_end_and_no_trial_runs_twice() {
 }
 
 #[tokio::test]
-async fn fine_tuning_waits_for_its_own_pre_training_and_says_so() {
+async fn a_fine_tune_trial_waits_for_its_own_pre_train_trial_and_gives_the_reason() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let job = world
@@ -94,7 +94,7 @@ async fn fine_tuning_waits_for_its_own_pre_training_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_read_holds_no_other_up_from_its_budget() {
+async fn a_job_that_cannot_be_read_does_not_keep_other_jobs_from_their_budgets() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 2, "cpu");
     agent.sync(&world.store, vec![]).await;
@@ -176,7 +176,7 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
 
 /// Settling the budgets that wait for it would fail, and with it every round for every job.
 #[tokio::test]
-async fn a_timing_report_that_lacks_an_arm_is_a_failure_and_holds_nobody_up() {
+async fn a_timing_report_that_lacks_an_arm_fails_the_trial_and_blocks_no_other_job() {
     type Spoil = fn(&mut recipe::report::TimingReport);
     let spoils: [Spoil; 3] = [
         |report| drop(report.arms.pop()),
@@ -210,7 +210,7 @@ async fn a_timing_report_that_lacks_an_arm_is_a_failure_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_failed_trial_is_cancelled_and_the_job_is_partial_or_failed() {
+async fn trials_that_wait_for_a_failed_trial_are_cancelled() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let job = world.submit(|spec| spec["glue"] = json!({"tasks": ["rte"], "seeds": 2})).await;
@@ -227,7 +227,7 @@ async fn what_waits_for_a_failed_trial_is_cancelled_and_the_job_is_partial_or_fa
 }
 
 #[tokio::test]
-async fn cancelling_stops_what_runs_and_keeps_what_has_ended() {
+async fn cancelling_stops_running_trials_and_keeps_ended_ones() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 2, "cpu");
     let job = world
@@ -272,7 +272,7 @@ async fn a_paused_trial_leaves_with_a_checkpoint_and_goes_on_from_it() {
 }
 
 #[tokio::test]
-async fn a_key_makes_one_job_and_refuses_another_body() {
+async fn an_idempotency_key_makes_one_job_and_refuses_another_body() {
     let world = World::new().await;
     let secret = Secret::from_random([7; 32]);
     let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
@@ -307,7 +307,7 @@ async fn a_dataset_that_is_missing_or_changed_is_named() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_is_finished_off_even_if_its_server_died_in_between() {
+async fn a_cancelled_job_ends_even_if_the_server_died_during_the_cancel() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;

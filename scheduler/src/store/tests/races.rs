@@ -8,7 +8,7 @@ use super::*;
 use crate::place::Placement;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn servers_that_place_at_once_never_place_twice() {
+async fn two_servers_that_place_at_the_same_time_place_no_trial_twice() {
     let world = World::new().await;
     let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 12})).await;
     for name in ["a", "b", "c", "d"] {
@@ -31,7 +31,7 @@ async fn servers_that_place_at_once_never_place_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_slips_in_beside_a_timing_trial() {
+async fn no_trial_is_placed_beside_a_timing_trial() {
     let world = World::new().await;
     for _ in 0..10 {
         let agent = Agent::new(&world, "a", 2, "cpu");
@@ -70,7 +70,7 @@ async fn the_database_itself_refuses_a_second_open_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_cancel_and_a_placement_at_once_leave_no_open_attempt_behind() {
+async fn a_cancel_during_a_placement_leaves_no_open_attempt_behind() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 4, "cuda:0");
     for _ in 0..10 {
@@ -121,7 +121,7 @@ async fn a_reader_of_events_never_skips_one_that_commits_late() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_loop_wakes_up_at_what_happens_and_places_at_once() {
+async fn the_control_loop_wakes_on_a_submission_and_places_it_at_once() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     agent.sync(&world.store, vec![]).await;

@@ -8,7 +8,7 @@ use crate::token::{Scope, Secret};
 use recipe::Stage;
 
 #[tokio::test]
-async fn pages_of_trials_and_jobs_come_without_gaps_or_repeats() {
+async fn pages_of_trials_and_jobs_have_no_gaps_and_no_repetitions() {
     let world = World::new().await;
     let job = world.submit(|spec| spec["glue"] = json!({"tasks": ["rte", "cola"], "seeds": 6})).await;
     let all = world.store.trials(job, &TrialFilter::default(), &world.policy, 100, None).await.unwrap();
@@ -37,7 +37,7 @@ async fn pages_of_trials_and_jobs_come_without_gaps_or_repeats() {
 }
 
 #[tokio::test]
-async fn curves_are_cut_down_and_keep_their_ends() {
+async fn curves_are_reduced_and_keep_their_last_points() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -56,7 +56,7 @@ async fn curves_are_cut_down_and_keep_their_ends() {
 }
 
 #[tokio::test]
-async fn a_running_trial_shows_where_it_stands_and_when_it_may_end() {
+async fn a_running_trial_shows_its_progress_and_estimated_end() {
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
@@ -94,7 +94,7 @@ async fn a_token_works_until_it_expires_or_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_row_that_fits_nothing_is_named() {
+async fn a_row_that_cannot_be_read_is_named_in_the_error() {
     let world = World::new().await;
     let job = world.submit(|_| ()).await;
     world.database.execute("update trial set spec = '{\"recipe\": 1}'").await;
@@ -103,7 +103,7 @@ async fn a_row_that_fits_nothing_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_reach_or_know_its_database_says_so() {
+async fn a_server_reports_a_database_that_is_unreachable_or_of_another_version() {
     let refused = Store::connect("postgres://nobody@127.0.0.1:1/none").await.err().unwrap();
     assert!(matches!(refused, StoreError::Connect(_)), "{refused}");
     let world = World::new().await;
