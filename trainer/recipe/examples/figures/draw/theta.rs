@@ -1,6 +1,6 @@
 //! Theta over a run, for each schedule.
 
-use recipe::{Direction, LayerDrop, Model, Moment, Norm, Shape, Size};
+use recipe::{Direction, LayerDrop, Model, Moment, Norm, Schedule, Size};
 
 use super::svg::{Anchor, BLUE, Canvas, GRID, INK, ORANGE, Point, SOFT};
 
@@ -25,12 +25,12 @@ pub(super) fn draw() -> String {
     key(&mut canvas, 528.0, BLUE, "", "increasing");
     key(&mut canvas, 640.0, ORANGE, "5 4", "decreasing");
     let panels = [
-        (Shape::Exponential, "exponential", "1 − exp(−100 u)"),
-        (Shape::Linear, "linear", "u"),
-        (Shape::Polynomial, "polynomial", "u³"),
-        (Shape::Cosine, "cosine", "(1 − cos πu) / 2"),
-        (Shape::Step, "step", "4 levels"),
-        (Shape::Constant, "constant", "1"),
+        (Schedule::Exponential, "exponential", "1 − exp(−100 u)"),
+        (Schedule::Linear, "linear", "u"),
+        (Schedule::Polynomial, "polynomial", "u³"),
+        (Schedule::Cosine, "cosine", "(1 − cos πu) / 2"),
+        (Schedule::Step, "step", "4 levels"),
+        (Schedule::Constant, "constant", "1"),
     ];
     for (index, (shape, name, formula)) in panels.into_iter().enumerate() {
         let (column, row) = ((index % 3) as f64, (index / 3) as f64);
@@ -40,7 +40,7 @@ pub(super) fn draw() -> String {
 }
 
 /// One schedule; `(left, top)` is the upper left corner of its axes.
-fn panel(canvas: &mut Canvas, (left, top): Point, shape: Shape, name: &str, formula: &str) {
+fn panel(canvas: &mut Canvas, (left, top): Point, shape: Schedule, name: &str, formula: &str) {
     let increasing = LayerDrop { schedule: shape, ..LayerDrop::progressive(LIMIT) };
     // The axis reaches from 0.4 to 1.
     let at = |share: f64, theta: f64| (left + PLOT.0 * share, top + PLOT.1 * (1.0 - theta) / 0.6);
@@ -60,7 +60,7 @@ fn panel(canvas: &mut Canvas, (left, top): Point, shape: Shape, name: &str, form
             .map(|moment| at(moment.share, layer_drop.theta(&moment, Some(STEPS))))
             .collect()
     };
-    if shape != Shape::Constant {
+    if shape != Schedule::Constant {
         let decreasing = LayerDrop { direction: Direction::Decreasing, ..increasing };
         canvas.path(&curve(&decreasing), ORANGE, 2.0, "5 4");
     }
