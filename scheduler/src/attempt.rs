@@ -2,44 +2,31 @@
 
 use chrono::{DateTime, Utc};
 use recipe::event::Device;
-use recipe::{Failure, Report};
+use recipe::{Failure, TrialReport, named_enum};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use protocol::id::AttemptId;
 
-/// The name of an outcome, where what it owns does not matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "outcome", rename_all = "snake_case")]
-pub enum OutcomeName {
-    Succeeded,
-    Failed,
-    /// Its lease ran out, or its agent started anew without it.
-    Lost,
-    /// It left a checkpoint and its slot, because it was asked to.
-    Preempted,
-    Cancelled,
-}
-
-impl OutcomeName {
-    pub const ALL: [OutcomeName; 5] = [Self::Succeeded, Self::Failed, Self::Lost, Self::Preempted, Self::Cancelled];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Lost => "lost",
-            Self::Preempted => "preempted",
-            Self::Cancelled => "cancelled",
-        }
+named_enum! {
+    /// An outcome without its content.
+    #[derive(sqlx::Type, ToSchema)]
+    #[sqlx(type_name = "outcome", rename_all = "snake_case")]
+    pub enum OutcomeName {
+        Succeeded = "succeeded",
+        Failed = "failed",
+        /// Its lease ran out, or its agent started anew without it.
+        Lost = "lost",
+        /// It left a checkpoint and its slot, because it was asked to.
+        Preempted = "preempted",
+        Cancelled = "cancelled",
     }
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    Succeeded { report: Box<Report> },
+    Succeeded { report: Box<TrialReport> },
     Failed { failure: Failure },
     Lost,
     Preempted,

@@ -11,7 +11,7 @@
 //! | `places` | Where the problems of a recipe stand in the submission. |
 //! | `cost` | FLOPs. |
 
-use recipe::stage::MOST_STEPS;
+use recipe::MOST_STEPS;
 use recipe::{Finetune, Pretrain, Problem, Recipe, Seeds, Size, Source, TrialSpec};
 
 use crate::job::{ArmSpec, JobSpec};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use recipe::Report;
+use recipe::TrialReport;
 use reqwest::Method;
 use scheduler::dataset::DatasetView;
 use scheduler::job::{JobSummary, TrialCounts};

@@ -104,7 +104,8 @@ fn vocabulary(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
 /// is refused.
 fn glue(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
     let (mut files, mut lacking) = (Vec::new(), Vec::new());
-    for row in Task::rows() {
+    for task in Task::ALL {
+        let row = task.row();
         let wanted = ["train.tsv", row.dev].map(|file| format!("{}/{file}", row.folder));
         match wanted.iter().filter(|path| !paths.contains(path)).map(String::as_str).collect::<Vec<_>>()[..] {
             [] => {
@@ -113,7 +114,7 @@ fn glue(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), 
                 let optional = mismatched.into_iter().chain(row.tests.iter().map(|set| set.path.to_owned()));
                 files.extend(optional.filter(|path| paths.contains(path)));
             }
-            [missing] => lacking.push(format!("{} lacks {missing}", row.name)),
+            [missing] => lacking.push(format!("{} lacks {missing}", task.name())),
             _ => {}
         }
     }
@@ -141,7 +142,7 @@ fn checkpoint(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
     let tokenizer = named(TOKENIZER).then(|| read(TOKENIZER)).transpose()?;
     let tokens = vocabulary_tokens(&folder.join(VOCABULARY))?;
     let config = published::check(&read(CONFIG)?, tokenizer.as_deref(), tokens)
-        .map_err(|published::Unfit { file, why }| unfit(&folder.join(file), why))?;
+        .map_err(|published::UnfitCheckpoint { file, reason }| unfit(&folder.join(file), reason))?;
     let files =
         [CONFIG, MODEL, VOCABULARY, TOKENIZER].into_iter().filter(|name| named(name)).map(str::to_owned).collect();
     Ok((files, DatasetFacts::Checkpoint { model: config.model, tokens }))
@@ -179,7 +180,8 @@ fn vocabulary_tokens(path: &Path) -> Result<u64, DatasetError> {
 
 fn glue_examples(folder: &Path, paths: &[String]) -> Result<BTreeMap<Task, u64>, DatasetError> {
     let mut examples = BTreeMap::new();
-    for row in Task::rows() {
+    for task in Task::ALL {
+        let row = task.row();
         let train = format!("{}/train.tsv", row.folder);
         if paths.contains(&train) {
             let mut count = 0u64;
@@ -187,7 +189,7 @@ fn glue_examples(folder: &Path, paths: &[String]) -> Result<BTreeMap<Task, u64>,
                 line?;
                 count += 1;
             }
-            examples.insert(row.task, count.saturating_sub(u64::from(row.header)));
+            examples.insert(task, count.saturating_sub(u64::from(row.header)));
         }
     }
     Ok(examples)

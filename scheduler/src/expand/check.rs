@@ -2,7 +2,7 @@
 
 use recipe::problem::Problems;
 use recipe::seeds::is_held_out;
-use recipe::{Images, Problem, Size, Task};
+use recipe::{ImageObjective, Problem, Size, Task};
 
 use super::plan::{Datasets, PlannedTrials};
 use super::recipes::length;
@@ -95,7 +95,7 @@ fn image_problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
         }
     });
     rule.check_shape(shape, length(spec, datasets), &mut problems);
-    problems.require(classes > 1 || !matches!(rule, Images::Classifier { .. }), "corpus", || {
+    problems.require(classes > 1 || !matches!(rule, ImageObjective::Classifier { .. }), "corpus", || {
         "all images are of one class, and nothing is to be told apart".into()
     });
     let mut found = problems.into_vec();
@@ -160,7 +160,7 @@ fn check_glue(problems: &mut Problems, glue: &GlueSpec, datasets: &Datasets) {
     problems.require(!glue.tasks.is_empty(), "tasks", || "name at least one task".into());
     problems.within("tasks", |problems| {
         for (index, name) in glue.tasks.iter().enumerate() {
-            let known = || Task::rows().map(|row| row.name).join(", ");
+            let known = || Task::ALL.map(Task::name).join(", ");
             let field = index.to_string();
             problems.require(Task::named(name).is_some(), &field, || {
                 format!("there is no task {name:?}: there are {}", known())

@@ -1,6 +1,6 @@
 //! The fine-tune trials of a job: checkpoints x tasks x kept blocks x learning rates x seeds.
 
-use recipe::finetune::set_apart;
+use recipe::finetune::selection_size;
 use recipe::{Algorithm, Dataset, Finetune, LearningRate, Optimizer, Problem, Recipe, Seeds, Source, Task, TrialSpec};
 
 use super::cost::TRAINING;
@@ -90,6 +90,6 @@ fn steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
         DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
         _ => 0,
     };
-    let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
+    let examples = examples - glue.selection.map_or(0, |share| selection_size(examples, share));
     (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
 }

@@ -1,7 +1,7 @@
 //! The recipes of a job's trials.
 
+use recipe::MOST_STEPS;
 use recipe::report::TimingReport;
-use recipe::stage::MOST_STEPS;
 use recipe::{
     Dataset, Finetune, Mlm, Model, Norm, Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Timing, TimingArm,
     TrialSpec, Vocabulary,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recipe::Report;
+use recipe::TrialReport;
 use recipe::report::TimingReport;
 use sqlx::types::Json;
 

@@ -487,8 +487,8 @@ mod tests {
     fn the_official_test_files_have_one_line_for_each_answer_that_the_server_expects() {
         let Some((data, vocabulary)) = real() else { return };
         let mut found = Vec::new();
-        for row in Task::rows() {
-            for (set, examples) in Glue::read_tests(&data.join("glue"), row.task, &vocabulary, 128).unwrap() {
+        for task in Task::ALL {
+            for (set, examples) in Glue::read_tests(&data.join("glue"), task, &vocabulary, 128).unwrap() {
                 assert_eq!(examples.len() as u64, set.rows, "{}", set.path);
                 found.push(set.answers);
             }
