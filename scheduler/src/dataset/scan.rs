@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use images::Published;
+use images::PublishedImages;
 use recipe::Task;
 use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 
@@ -150,7 +150,7 @@ fn checkpoint(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
 
 /// The files of images, of which every one is read and checked.
 fn images(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
-    let Published { shape, classes, train, test, files } = Published::read(folder)?;
+    let PublishedImages { shape, classes, train, test, files } = PublishedImages::read(folder)?;
     let is_read = |path: &&String| files.iter().any(|file| *file == folder.join(path));
     let facts = DatasetFacts::Images { shape, classes, train: train.len() as u64, test: test.len() as u64 };
     Ok((paths.iter().filter(is_read).cloned().collect(), facts))

@@ -1,7 +1,8 @@
 //! The fine-tune trials of a job: checkpoints x tasks x kept blocks x learning rates x seeds.
 
 use recipe::finetune::selection_size;
-use recipe::{Algorithm, Dataset, Finetune, LearningRate, Optimizer, Problem, Recipe, Seeds, Source, Task, TrialSpec};
+use recipe::problem::Problems;
+use recipe::{Algorithm, Dataset, Finetune, LearningRate, Optimizer, Recipe, Seeds, Source, Task, TrialSpec};
 
 use super::cost::TRAINING;
 use super::places;
@@ -45,8 +46,8 @@ pub(super) fn recipes(glue: &GlueSpec, settings: &PretrainSpec, data: Option<&Sc
     choices.map(recipe).collect()
 }
 
-/// Adds the problems of these recipes, with pointers into the submission. The problems of their pre-training are left out.
-pub(super) fn check(glue: &GlueSpec, recipes: &[Finetune], found: &mut Vec<Problem>) {
+/// Notes the problems of these recipes, except for those of their pre-training.
+pub(super) fn check(problems: &mut Problems, glue: &GlueSpec, recipes: &[Finetune]) {
     let position = |recipe: &Finetune| {
         let keep = glue.keep.all().iter().position(|keep| *keep == recipe.keep).unwrap_or(0);
         let rate = glue.learning_rates.iter().position(|peak| *peak == recipe.learning_rate.peak).unwrap_or(0);
@@ -55,7 +56,7 @@ pub(super) fn check(glue: &GlueSpec, recipes: &[Finetune], found: &mut Vec<Probl
     // The settings do not depend on the task, so the recipes of the first one stand for all.
     for recipe in recipes.iter().take_while(|recipe| recipe.task == recipes[0].task) {
         let (keep, rate) = position(recipe);
-        places::check(&Recipe::Finetune(recipe.clone()), found, |inner| places::of_finetune(inner, glue, keep, rate));
+        problems.assembled(&places::of_finetune(glue, keep, rate), |p| recipe.check(p));
     }
 }
 

@@ -57,7 +57,9 @@ impl Problems {
         let mut inner = Self::default();
         check(&mut inner);
         for Problem { pointer, message } in inner.found {
-            self.note(&places.of(&pointer), message);
+            if let Some(pointer) = places.of(&pointer) {
+                self.note(&pointer, message);
+            }
         }
     }
 
@@ -88,8 +90,8 @@ impl Problems {
 ///     .part("", "/pretrain")
 ///     .part("/model", "/model")
 ///     .part("/layer_drop", "/arms/2/layer_drop");
-/// assert_eq!(places.of("/layer_drop/gamma"), "/arms/2/layer_drop/gamma");
-/// assert_eq!(places.of("/steps"), "/pretrain/steps");
+/// assert_eq!(places.of("/layer_drop/gamma").as_deref(), Some("/arms/2/layer_drop/gamma"));
+/// assert_eq!(places.of("/steps").as_deref(), Some("/pretrain/steps"));
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Places {
@@ -99,40 +101,56 @@ pub struct Places {
 #[derive(Debug, Clone)]
 struct Part {
     inner: String,
-    outer: String,
-    /// False if problems inside the part are noted at `outer` itself.
-    keeps_rest: bool,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// Everything in the part stands below this pointer.
+    Part(String),
+    /// The whole part follows from the value at this pointer.
+    Value(String),
+    CheckedElsewhere,
 }
 
 impl Places {
     /// The part at `inner` of the object stands at `outer` of the document, with everything in it.
     #[must_use]
     pub fn part(self, inner: impl Into<String>, outer: impl Into<String>) -> Self {
-        self.with(Part { inner: inner.into(), outer: outer.into(), keeps_rest: true })
+        self.with(inner.into(), Place::Part(outer.into()))
     }
 
     /// The part at `inner` of the object follows from the one value at `outer` of the document, such as a name.
     #[must_use]
     pub fn value(self, inner: impl Into<String>, outer: impl Into<String>) -> Self {
-        self.with(Part { inner: inner.into(), outer: outer.into(), keeps_rest: false })
+        self.with(inner.into(), Place::Value(outer.into()))
     }
 
-    fn with(mut self, part: Part) -> Self {
-        self.parts.push(part);
+    /// The problems of the part at `inner` of the object are not noted, because another check does so.
+    #[must_use]
+    pub fn checked_elsewhere(self, inner: impl Into<String>) -> Self {
+        self.with(inner.into(), Place::CheckedElsewhere)
+    }
+
+    fn with(mut self, inner: String, place: Place) -> Self {
+        self.parts.push(Part { inner, place });
         self
     }
 
-    /// The pointer into the document of `pointer` into the object.
-    pub fn of(&self, pointer: &str) -> String {
+    /// The pointer into the document of `pointer` into the object; `None` for a part that is checked elsewhere.
+    pub fn of(&self, pointer: &str) -> Option<String> {
         let rest = |part: &Part| {
             let rest = pointer.strip_prefix(&part.inner)?;
             (rest.is_empty() || rest.starts_with('/')).then_some(rest)
         };
         let reaching = self.parts.iter().filter_map(|part| Some((part, rest(part)?)));
-        match reaching.max_by_key(|(part, _)| part.inner.len()) {
-            Some((part, rest)) if part.keeps_rest => format!("{}{rest}", part.outer),
-            Some((part, _)) => part.outer.clone(),
-            None => pointer.to_owned(),
+        let Some((part, rest)) = reaching.max_by_key(|(part, _)| part.inner.len()) else {
+            return Some(pointer.to_owned());
+        };
+        match &part.place {
+            Place::Part(outer) => Some(format!("{outer}{rest}")),
+            Place::Value(outer) => Some(outer.clone()),
+            Place::CheckedElsewhere => None,
         }
     }
 }
@@ -175,19 +193,21 @@ mod tests {
             .part("", "/pretrain")
             .part("/model/order", "/arms/1/order")
             .part("/model", "/model")
-            .value("/from", "/arms/1/checkpoint");
+            .value("/from", "/arms/1/checkpoint")
+            .checked_elsewhere("/from/seeds");
         for (inner, outer) in [
-            ("/steps", "/pretrain/steps"),
-            ("", "/pretrain"),
-            ("/model/order", "/arms/1/order"),
-            ("/model/heads", "/model/heads"),
-            ("/model", "/model"),
-            ("/models", "/pretrain/models"),
-            ("/from/model/heads", "/arms/1/checkpoint"),
+            ("/steps", Some("/pretrain/steps")),
+            ("", Some("/pretrain")),
+            ("/model/order", Some("/arms/1/order")),
+            ("/model/heads", Some("/model/heads")),
+            ("/model", Some("/model")),
+            ("/models", Some("/pretrain/models")),
+            ("/from/model/heads", Some("/arms/1/checkpoint")),
+            ("/from/seeds/init", None),
         ] {
-            assert_eq!(places.of(inner), outer, "{inner}");
+            assert_eq!(places.of(inner).as_deref(), outer, "{inner}");
         }
-        assert_eq!(Places::default().of("/steps"), "/steps");
+        assert_eq!(Places::default().of("/steps").as_deref(), Some("/steps"));
     }
 
     #[test]
