@@ -54,6 +54,8 @@ pub struct Row {
     pub folder: &'static str,
     /// True if `train.tsv` and the dev files start with a header line.
     pub header: bool,
+    /// True if the official files have a few truncated lines, which are skipped as in every published loader.
+    pub has_truncated_lines: bool,
     pub first: Column,
     /// The second text of a pair; `None` if the task has single texts.
     pub second: Option<Column>,
@@ -99,6 +101,7 @@ const ENTAILMENT: Target = Target::Classes(&["entailment", "not_entailment"]);
 const PAIRS: Row = Row {
     folder: "",
     header: true,
+    has_truncated_lines: false,
     first: Named("sentence1"),
     second: Some(Named("sentence2")),
     label: Named("label"),
@@ -153,6 +156,7 @@ impl Task {
             },
             Task::Qqp => &Row {
                 folder: "QQP",
+                has_truncated_lines: true,
                 first: Named("question1"),
                 second: Some(Named("question2")),
                 label: Named("is_duplicate"),

@@ -105,14 +105,12 @@ enum Answer {
 
 impl Format {
     const fn labelled(row: &Row) -> Self {
-        // The official QQP files have a few truncated lines, which every published loader leaves out.
-        let skips_truncated = matches!(row.task, Task::Qqp);
         Self {
             header: row.header,
             first: row.first,
             second: row.second,
             answer: Answer::Label(row.label, row.target),
-            skips_truncated,
+            skips_truncated: row.has_truncated_lines,
         }
     }
 
