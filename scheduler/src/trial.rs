@@ -14,8 +14,8 @@ named_enum! {
     #[derive(sqlx::Type, ToSchema)]
     #[sqlx(type_name = "trial_state", rename_all = "snake_case")]
     pub enum TrialState {
-        /// The trial waits for another one: for the pre-train trial that makes its checkpoint, or for the timing trial that
-        /// sets its budget.
+        /// The trial waits for another one: for the pre-train trial that makes its checkpoint, or for the timing trial
+        /// that sets its budget.
         Blocked = "blocked",
         Queued = "queued",
         Running = "running",
@@ -134,8 +134,8 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "for", rename_all = "snake_case")]
 pub enum WaitReason {
-    /// Another trial has to succeed first: the pre-train trial whose checkpoint this one starts from, or the timing trial
-    /// that decides how many steps its budget allows.
+    /// Another trial has to succeed first: the pre-train trial whose checkpoint this one starts from, or the timing
+    /// trial that decides how many steps its budget allows.
     Trial { stage: Stage, state: TrialState },
     /// The last attempt did not succeed, and the next one starts at `at`.
     Retry { attempt: u32, outcome: OutcomeName, failure: Option<FailureKind>, at: DateTime<Utc> },

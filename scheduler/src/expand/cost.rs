@@ -31,8 +31,8 @@ pub(super) struct Cost {
     pub flop_saving: f64,
 }
 
-/// The expected cost of one pre-train trial: its encoder on every position, and its head, which tells `outputs` apart, on
-/// those that are predicted.
+/// The expected cost of one pre-train trial: its encoder on every position, and its head, which tells `outputs` apart,
+/// on those that are predicted.
 pub(super) fn pretrain_cost(recipe: &Pretrain, outputs: u64) -> Cost {
     let (model, length) = (&recipe.model, u64::from(recipe.length));
     let encoder = |model: &Model| f64::from(model.blocks) * model.block_flops(length);

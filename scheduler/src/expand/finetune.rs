@@ -20,8 +20,8 @@ pub(super) struct Origin {
     pub(super) waits_for: Option<usize>,
 }
 
-/// The fine-tune recipes from the checkpoints of one arm, in the order in which they are to be served. `from_seeds` is still
-/// to be set.
+/// The fine-tune recipes from the checkpoints of one arm, in the order in which they are to be served. `from_seeds` is
+/// still to be set.
 pub(super) fn recipes(glue: &GlueSpec, settings: &PretrainSpec, data: Option<&Scan>, source: &Source) -> Vec<Finetune> {
     let tasks = glue.tasks.iter().filter_map(|name| Task::named(name));
     let choices = tasks.flat_map(|task| {

@@ -1,5 +1,5 @@
-//! The binary format of CIFAR (Krizhevsky 2009). A record is one or two labels, and the red, the green and the blue plane of
-//! an image of 32 x 32 pixels.
+//! The binary format of CIFAR (Krizhevsky 2009). A record is one or two labels, and the red, the green and the blue
+//! plane of an image of 32 x 32 pixels.
 
 use std::fs;
 use std::path::Path;

@@ -18,7 +18,10 @@ pub enum ImageError {
     NoFiles { path: PathBuf },
     #[error("{}: {} and {} have different formats: keep one of them", path.display(), one.display(), other.display())]
     Formats { path: PathBuf, one: PathBuf, other: PathBuf },
-    #[error("{}: {} and {} are two files of the same part: keep one of them", path.display(), one.display(), other.display())]
+    #[error(
+        "{}: {} and {} are two files of the same part: keep one of them",
+        path.display(), one.display(), other.display()
+    )]
     Sets { path: PathBuf, one: PathBuf, other: PathBuf },
     #[error("{}: {}, the file with the labels of these images, is missing", path.display(), labels.display())]
     NoLabels { path: PathBuf, labels: PathBuf },

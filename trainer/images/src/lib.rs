@@ -170,8 +170,8 @@ impl ImageSet {
         (&self.values[index * size..(index + 1) * size], self.labels[index])
     }
 
-    /// Divides the images into the part for which `is_second` is false and the part for which it is true. Its argument is
-    /// the index of the image.
+    /// Divides the images into the part for which `is_second` is false and the part for which it is true. Its argument
+    /// is the index of the image.
     fn split(self, shape: ImageShape, is_second: impl Fn(u64) -> bool) -> (ImageSet, ImageSet) {
         let mut parts = (ImageSet::default(), ImageSet::default());
         for ((index, values), &label) in (0..).zip(self.values.chunks(shape.values() as usize)).zip(&self.labels) {

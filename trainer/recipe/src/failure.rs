@@ -42,8 +42,8 @@ impl FailureKind {
         matches!(self, FailureKind::NonFiniteLoss | FailureKind::Diverged)
     }
 
-    /// True if another attempt with the same recipe can succeed. A run is deterministic, so a failure that depends on the
-    /// recipe and the data alone would occur again.
+    /// True if another attempt with the same recipe can succeed. A run is deterministic, so a failure that depends on
+    /// the recipe and the data alone would occur again.
     pub const fn is_retryable(self) -> bool {
         match self {
             Self::InvalidRecipe | Self::BadData | Self::NonFiniteLoss | Self::Diverged | Self::Internal => false,

@@ -41,8 +41,8 @@ pub struct Finetune {
     pub precision: Precision,
 }
 
-/// The source of a checkpoint. In JSON it is the recipe that made the checkpoint, or `{"kind": "published", "model": ...,
-/// "checkpoint": ...}`.
+/// The source of a checkpoint. In JSON it is the recipe that made the checkpoint, or `{"kind": "published", "model":
+/// ..., "checkpoint": ...}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     /// A checkpoint that this recipe makes.
@@ -55,8 +55,8 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Has to equal what `config.json` says, except for the two dropouts: these change the training but not the function of
-    /// the model, so the recipe may choose them.
+    /// Has to equal what `config.json` says, except for the two dropouts: these change the training but not the
+    /// function of the model, so the recipe may choose them.
     pub model: Model,
     /// The registered folder. Its digest, if present, has to be that of the files.
     pub checkpoint: Dataset,

@@ -1,8 +1,8 @@
 //! The identity of a recipe.
 //!
-//! A fingerprint is the sha256 of a version line and the canonical JSON of the recipe: object keys sorted, no white space,
-//! numbers as shortest round-trip decimals, absent settings left out. Two recipes with equal fingerprints and equal seeds
-//! give equal results on one device class.
+//! A fingerprint is the sha256 of a version line and the canonical JSON of the recipe: object keys sorted, no white
+//! space, numbers as shortest round-trip decimals, absent settings left out. Two recipes with equal fingerprints and
+//! equal seeds give equal results on one device class.
 
 use std::fmt::{self, Write as _};
 
@@ -36,7 +36,8 @@ impl fmt::Display for Fingerprint {
 }
 
 impl Recipe {
-    /// The recipe's fingerprint. It depends on the digests of datasets; on the name only of one whose digest is not known.
+    /// The recipe's fingerprint. It depends on the digests of datasets; on the name only of one whose digest is not
+    /// known.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut anonymous = self.clone();
         match &mut anonymous {

@@ -76,7 +76,8 @@ impl Gate {
     pub const OPEN: Gate = Gate { rows: Rows::All, scale: 1.0 };
     pub const CLOSED: Gate = Gate { rows: Rows::None, scale: 1.0 };
 
-    /// The gates of a model with `blocks` blocks of which the first `grown` exist so far: these are open, the others closed.
+    /// The gates of a model with `blocks` blocks of which the first `grown` exist so far: these are open, the others
+    /// closed.
     pub fn full_depth(grown: u32, blocks: u32) -> Vec<Gate> {
         let gate = |block| if block < grown { Gate::OPEN } else { Gate::CLOSED };
         (0..blocks).flat_map(|block| [gate(block), gate(block)]).collect()
@@ -96,8 +97,8 @@ impl Gate {
     }
 }
 
-/// The work behind `gates` (one per sublayer), counted in blocks: half the number of open sublayers, each weighted by the
-/// share of the `batch` sequences that it processes.
+/// The work behind `gates` (one per sublayer), counted in blocks: half the number of open sublayers, each weighted by
+/// the share of the `batch` sequences that it processes.
 pub fn open_blocks(gates: &[Gate], batch: u32) -> f64 {
     gates.iter().map(|gate| gate.share(batch)).sum::<f64>() / 2.0
 }
@@ -127,8 +128,8 @@ impl Unit {
     }
 }
 
-/// The gates of all sublayers, in forward order. `keep` holds the keep probability of each unit, and `unit_of` the unit of
-/// each sublayer.
+/// The gates of all sublayers, in forward order. `keep` holds the keep probability of each unit, and `unit_of` the unit
+/// of each sublayer.
 pub(crate) fn draw(
     key: &DrawKey,
     keep: &[f64],

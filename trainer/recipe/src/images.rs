@@ -16,8 +16,8 @@ pub enum ImageObjective {
         /// Side of a patch in pixels; it divides height and width.
         patch: u32,
     },
-    /// Every intensity, predicted by a causal encoder (Chen et al. 2020) from the intensities before it: row by row, the
-    /// channels of a pixel one after the other (van den Oord et al. 2016). A sequence is a start token and all
+    /// Every intensity, predicted by a causal encoder (Chen et al. 2020) from the intensities before it: row by row,
+    /// the channels of a pixel one after the other (van den Oord et al. 2016). A sequence is a start token and all
     /// intensities but the last.
     Pixels {
         /// Number of equal steps to which the intensities 0..=255 are rounded down.
@@ -64,8 +64,8 @@ impl ImageObjective {
         }
     }
 
-    /// Notes what is wrong for images of this shape in sequences of `length` tokens. The current object is the recipe that
-    /// holds both.
+    /// Notes what is wrong for images of this shape in sequences of `length` tokens. The current object is the recipe
+    /// that holds both.
     pub fn check_shape(&self, shape: ImageShape, length: u32, problems: &mut Problems) {
         match self.tokens(shape) {
             None => problems.within("images", |problems| {

@@ -3,8 +3,8 @@
 //! A block is x -> x' with `h = x + G ATTN(LN x)/p`, `x' = h + G FFN(LN h)/p`, one G ~ Bernoulli(p) per block and step;
 //! closed means identity: no forward, no backward, no gradient. Evaluation opens every block, without scale.
 //!
-//! Related methods are settings of this one. Stochastic depth (Huang et al. 2016) is `depth: uniform` with a constant theta;
-//! LayerDrop (Fan et al. 2020) is the same at a theta of 0.8 without scale.
+//! Related methods are settings of this one. Stochastic depth (Huang et al. 2016) is `depth: uniform` with a constant
+//! theta; LayerDrop (Fan et al. 2020) is the same at a theta of 0.8 without scale.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +38,9 @@ pub enum Depth {
     Uniform,
 }
 
-/// How a linear depth counts blocks: the index i of block l of L, at which the keep probability is 1 - i (1 - theta). The
-/// paper contradicts itself: its expected depth (3L-1)/4 means `one`, but its released code does `zero`; later work uses
-/// `ild`.
+/// How a linear depth counts blocks: the index i of block l of L, at which the keep probability is 1 - i (1 - theta).
+/// The paper contradicts itself: its expected depth (3L-1)/4 means `one`, but its released code does `zero`; later work
+/// uses `ild`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -61,8 +61,8 @@ pub enum DepthIndex {
 pub struct LayerDrop {
     #[serde(default)]
     pub schedule: Schedule,
-    /// The value of theta at the far end of the schedule, above 0 and at most 1; at the near end it is 1. By default 0.5, as in
-    /// the paper.
+    /// The value of theta at the far end of the schedule, above 0 and at most 1; at the near end it is 1. By default
+    /// 0.5, as in the paper.
     #[serde(default = "default_limit")]
     pub theta_limit: f64,
     /// Decay rate of the exponential schedule per step. By default 100/T for T steps, the paper's heuristic.
@@ -129,7 +129,7 @@ impl LayerDrop {
             });
         }
         problems.require(self.gamma.is_none() || steps.is_some(), "gamma", || {
-            "`gamma` is a rate per step, which a budget in seconds cannot use: leave it out, or give the budget in steps"
+            "`gamma` is a rate per step, but the budget is in seconds: leave `gamma` out, or set the budget in steps"
                 .into()
         });
         self.curve(steps).check(problems);
@@ -162,8 +162,8 @@ impl LayerDrop {
         }
     }
 
-    /// theta(t) at `moment`: 1 - (1 - limit) f, with f the value of the schedule. For the exponential this is the paper's
-    /// (1 - limit) exp(-gamma t) + limit. `steps` is the budget in steps; `None` for a budget in another unit.
+    /// theta(t) at `moment`: 1 - (1 - limit) f, with f the value of the schedule. For the exponential this is the
+    /// paper's (1 - limit) exp(-gamma t) + limit. `steps` is the budget in steps; `None` for a budget in another unit.
     pub fn theta(&self, moment: &Moment, steps: Option<u64>) -> f64 {
         1.0 - (1.0 - self.theta_limit) * self.curve(steps).at(moment)
     }
@@ -185,8 +185,8 @@ impl LayerDrop {
         1.0 - self.depth_of(block, blocks) * (1.0 - theta)
     }
 
-    /// The gates of all `sublayers`, in forward order, at this theta. They depend on nothing else, so every rank and every
-    /// replay draws the same.
+    /// The gates of all `sublayers`, in forward order, at this theta. They depend on nothing else, so every rank and
+    /// every replay draws the same.
     pub fn gates(&self, sublayers: &[Sublayer], theta: f64, key: &DrawKey) -> Vec<Gate> {
         let blocks = sublayers.len() as u32 / 2;
         let unit_of: Vec<Option<usize>> = (0..sublayers.len()).map(|place| self.unit.of(place, sublayers)).collect();
@@ -199,9 +199,10 @@ impl LayerDrop {
         draw(key, &keep, &unit_of, self.draw, self.sampler, self.scale)
     }
 
-    /// Closed-form share of encoder FLOPs that is saved over a run: (1 - limit) x the mean of the schedule x the mean depth
-    /// index, weighted by FLOPs. For whole blocks that is k (1-limit) [1 - mean of exp(-gamma t)], with k = (L+1)/2L for
-    /// `one`, (L-1)/2L for `zero`, 1/2 for `ild`. `steps` is the budget in steps; `None` for a budget in another unit.
+    /// Closed-form share of encoder FLOPs that is saved over a run: (1 - limit) x the mean of the schedule x the mean
+    /// depth index, weighted by FLOPs. For whole blocks that is k (1-limit) [1 - mean of exp(-gamma t)], with k =
+    /// (L+1)/2L for `one`, (L-1)/2L for `zero`, 1/2 for `ild`. `steps` is the budget in steps; `None` for a budget in
+    /// another unit.
     pub fn encoder_saving(&self, model: &Model, length: u32, steps: Option<u64>) -> f64 {
         (1.0 - self.theta_limit) * self.encoder_saving_per_drop(model, length, steps)
     }

@@ -44,11 +44,11 @@ impl LearningRate {
         });
     }
 
-    /// The rate of the update at `moment`. It rises by equal amounts to `peak`, which the last warm-up step reaches, and
-    /// then falls towards zero at the end of the budget.
+    /// The rate of the update at `moment`. It rises by equal amounts to `peak`, which the last warm-up step reaches,
+    /// and then falls towards zero at the end of the budget.
     pub fn at(&self, moment: &Moment) -> f64 {
-        // The warm-up takes whole steps, and leaves at least one step for the decay. Rounding errors of the quotient must not
-        // add a step, so a small number is subtracted first.
+        // The warm-up takes whole steps, and leaves at least one step for the decay. Rounding errors of the quotient
+        // must not add a step, so a small number is subtracted first.
         let steps = (self.warmup / moment.width - 1e-9).ceil().min(1.0 / moment.width - 1.0).max(0.0);
         let warmup = steps * moment.width;
         let end = moment.share + moment.width;

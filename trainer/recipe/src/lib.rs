@@ -1,7 +1,7 @@
 //! Everything about a trial that can be known without a tensor.
 //!
-//! A [`TrialSpec`] is the input of `lamina-trainer`, a row of the scheduler's store, and the result of expanding a job. It
-//! holds a [`Recipe`], which defines the result, and [`Seeds`], which say what repetition it is. The API validates a
+//! A [`TrialSpec`] is the input of `lamina-trainer`, a row of the scheduler's store, and the result of expanding a job.
+//! It holds a [`Recipe`], which defines the result, and [`Seeds`], which say what repetition it is. The API validates a
 //! submission with the same code as the trainer.
 //!
 //! | module | content |
@@ -15,7 +15,7 @@
 //! | [`layer_drop`], [`gate`] | `LayerDrop` gives theta and the keep probabilities; `Gate` is one draw from them. |
 //! | [`growth`] | `Growth` describes training that starts shallow. |
 //! | [`objective`], [`images`] | These define what a model learns from text, and from images. |
-//! | [`schedule`], [`learning_rate`] | These are the functions of the step: schedules in general, and the learning rate. |
+//! | [`schedule`], [`learning_rate`] | These are functions of the step: schedules and the learning rate. |
 //! | [`optimizer`] | `Optimizer` holds the settings of an update. |
 //! | [`dataset`] | `Dataset` and `Vocabulary` name the data. |
 //! | [`published`] | A checkpoint in Hugging Face's layout is read and checked here. |

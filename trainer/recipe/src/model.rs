@@ -16,8 +16,8 @@ pub enum Norm {
     Pre,
 }
 
-/// Depth and widths of an encoder. The named sizes are those of the published BERT models (Turc et al. 2019, Devlin et al.
-/// 2019), and `narrow`, which has the depth of `base` at a width that trains on two CPU cores.
+/// Depth and widths of an encoder. The named sizes are those of the published BERT models (Turc et al. 2019, Devlin et
+/// al. 2019), and `narrow`, which has the depth of `base` at a width that trains on two CPU cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

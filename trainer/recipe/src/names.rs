@@ -59,7 +59,7 @@ mod tests {
         #[derive(Default)]
         enum Colour {
             Red = "red",
-            /// Of old screens.
+            /// The colour of old screens.
             #[default]
             PaleGreen = "pale-green",
         }

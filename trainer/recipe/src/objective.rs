@@ -20,8 +20,8 @@ pub struct Mlm {
     pub rate_end: Option<f64>,
     pub mask: f64,
     pub random: f64,
-    /// Adds next-sentence prediction (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`. In half of the sequences
-    /// B follows A in the text, in the others it comes from elsewhere.
+    /// Adds next-sentence prediction (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`. In half of the
+    /// sequences B follows A in the text, in the others it comes from elsewhere.
     #[serde(skip_serializing_if = "is_default")]
     pub next_sentence: bool,
     /// Adds replaced-token detection (ELECTRA).
@@ -29,15 +29,15 @@ pub struct Mlm {
     pub electra: Option<Electra>,
 }
 
-/// Replaced-token detection (Clark et al. 2020): a small generator fills in the masked positions, and the model predicts
-/// for every token whether it was replaced. Generator and model share their embeddings, and layer drop opens and closes
-/// the same blocks of both.
+/// Replaced-token detection (Clark et al. 2020): a small generator fills in the masked positions, and the model
+/// predicts for every token whether it was replaced. Generator and model share their embeddings, and layer drop opens
+/// and closes the same blocks of both.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Electra {
-    /// The generator has the depth of the model; its width, heads and feed-forward width are those of the model divided by
-    /// this number.
+    /// The generator has the depth of the model; its width, heads and feed-forward width are those of the model divided
+    /// by this number.
     pub divisor: u32,
     /// Factor on the detection loss, which is added to the MLM loss of the generator.
     pub weight: f64,
@@ -50,8 +50,8 @@ impl Default for Electra {
 }
 
 impl Mlm {
-    /// True if the validation losses of both can be compared. Validation always masks 15 % of the tokens, whatever the rate;
-    /// but pairs of sentences are other text, and ELECTRA adds the loss of its detection.
+    /// True if the validation losses of both can be compared. Validation always masks 15 % of the tokens, whatever the
+    /// rate; but pairs of sentences are other text, and ELECTRA adds the loss of its detection.
     pub fn is_measured_like(&self, other: &Self) -> bool {
         self.next_sentence == other.next_sentence && self.electra == other.electra
     }

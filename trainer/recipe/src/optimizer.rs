@@ -13,8 +13,8 @@ pub enum Algorithm {
     #[default]
     #[serde(rename = "adamw")]
     AdamW,
-    /// The step of AdamW with its decay, multiplied for each weight tensor by the norm of the weights over the norm of the
-    /// step (You et al. 2020, algorithm 2).
+    /// The step of AdamW with its decay, multiplied for each weight tensor by the norm of the weights over the norm of
+    /// the step (You et al. 2020, algorithm 2).
     Lamb,
 }
 
@@ -34,8 +34,8 @@ pub enum DecayOn {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum ClosedBlocks {
-    /// Leaves them as they are: no gradient, no update, no decay. Their moments and their step count for bias correction do
-    /// not change either.
+    /// Leaves them as they are: no gradient, no update, no decay. Their moments and their step count for bias
+    /// correction do not change either.
     #[default]
     Skip,
     /// Applies weight decay alone.

@@ -31,7 +31,8 @@ pub struct Pretrain {
     pub learning_rate: LearningRate,
     /// The budget in optimiser updates. With a budget in seconds, an upper bound on the updates.
     pub steps: u64,
-    /// The budget in seconds of training. Such a run is not reproducible: the number of its steps depends on the machine.
+    /// The budget in seconds of training. Such a run is not reproducible: the number of its steps depends on the
+    /// machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Sequences per update.
@@ -52,13 +53,14 @@ pub struct Pretrain {
     /// Share of the documents that is held out for validation; share of the images if they come without test files.
     #[serde(default = "default_held_out")]
     pub held_out: f64,
-    /// Steps between validations. A run also validates at its end and, if its budget is in seconds, after each tenth of it.
+    /// Steps between validations. A run also validates at its end and, if its budget is in seconds, after each tenth of
+    /// it.
     pub validate_every: u64,
     /// Upper bound on the held-out sequences of a validation.
     #[serde(default = "default_validation_sequences")]
     pub validation_sequences: u32,
-    /// Ends the run as diverged when its smoothed training loss has risen this many nats above its lowest value. Absent:
-    /// divergence is not checked.
+    /// Ends the run as diverged when its smoothed training loss has risen this many nats above its lowest value.
+    /// Absent: divergence is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -79,8 +81,8 @@ pub struct Pretrain {
 pub enum Precision {
     #[default]
     Float32,
-    /// Matrix products and their inputs in bfloat16. Weights, moments, statistics, softmax, losses and the residual stream
-    /// between the sublayers stay float32.
+    /// Matrix products and their inputs in bfloat16. Weights, moments, statistics, softmax, losses and the residual
+    /// stream between the sublayers stay float32.
     Bfloat16,
 }
 
@@ -118,11 +120,11 @@ impl Pretrain {
         if let Some(growth) = &self.growth {
             problems.within("growth", |p| growth.check(&self.model, p));
             problems.require(self.layer_drop.is_none(), "growth", || {
-                "`growth` cannot be combined with `layer_drop`, which draws over a fixed depth: leave one of them out".into()
+                "`growth` cannot be combined with `layer_drop`, which needs a fixed depth: leave one of them out".into()
             });
             problems.require(self.optimizer.closed_blocks == ClosedBlocks::Skip, "growth", || {
-                "blocks that do not exist yet cannot be decayed: with `growth`, set `closed_blocks` of the optimizer to \
-                 `skip`"
+                "with `growth`, blocks that do not exist yet cannot be decayed: set `closed_blocks` of the optimizer \
+                 to `skip`"
                     .into()
             });
             problems.require(self.objective.electra.is_none(), "growth", || {
@@ -216,7 +218,8 @@ impl Pretrain {
         drop.gates(&self.model.sublayers(), drop.theta(moment, self.step_budget()), &key)
     }
 
-    /// Gates that open every block which exists at `moment`: a model that grows does not have all of them from the start.
+    /// Gates that open every block which exists at `moment`: a model that grows does not have all of them from the
+    /// start.
     pub fn full_depth(&self, moment: &Moment) -> Vec<Gate> {
         let blocks = self.model.blocks;
         let grown = self.growth.as_ref().map_or(blocks, |growth| growth.blocks_at(moment.share, blocks));

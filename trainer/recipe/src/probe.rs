@@ -13,8 +13,8 @@ use crate::seeds::Seeds;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// The recipe that made the checkpoint. For a published checkpoint: its model, and the text, length and masking with
-    /// which it is probed.
+    /// The recipe that made the checkpoint. For a published checkpoint: its model, and the text, length and masking
+    /// with which it is probed.
     pub from: Box<Pretrain>,
     /// A published checkpoint to probe, instead of one that `from` made. Its vocabulary is that of `from`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

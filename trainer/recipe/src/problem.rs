@@ -14,8 +14,8 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Collects problems under a path, so that a check never has to know where its object sits. The same problem at the same
-/// place is noted once.
+/// Collects problems under a path, so that a check never has to know where its object sits. The same problem at the
+/// same place is noted once.
 #[derive(Debug, Default)]
 pub struct Problems {
     path: String,
@@ -80,8 +80,8 @@ impl Problems {
     }
 }
 
-/// Where the parts of an object stand in the document from which it was put together. The longest pointer that reaches a
-/// problem decides; a problem that none reaches keeps its pointer.
+/// Where the parts of an object stand in the document from which it was put together. The longest pointer that reaches
+/// a problem decides; a problem that none reaches keeps its pointer.
 ///
 /// A pre-train recipe has its layer drop from an arm, its sizes from the model, and the rest from the job's settings:
 ///

@@ -29,8 +29,8 @@ pub struct UnfitCheckpoint {
 /// tokens in [`VOCABULARY`].
 ///
 /// # Errors
-/// The model is not implemented or its sizes do not fit together, the tokenizer is not the one implemented here, or there are
-/// more tokens than the model embeds.
+/// The model is not implemented or its sizes do not fit together, the tokenizer is not the one implemented here, or
+/// there are more tokens than the model embeds.
 pub fn check(config: &[u8], tokenizer: Option<&[u8]>, tokens: u64) -> Result<Config, UnfitCheckpoint> {
     let unfit = |file| move |reason| UnfitCheckpoint { file, reason };
     let config = Config::read(config).map_err(unfit(CONFIG))?;
@@ -61,9 +61,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration of a model of the BERT family: `bert` (Post-LN), `megatron-bert` (Pre-LN without LayerNorm
-    /// after the embeddings) or `lamina-bert` (given by the fields `norm`, `embedding_norm` and `order`; by default Pre-LN
-    /// with that LayerNorm).
+    /// Reads the configuration of a model of the BERT family: `bert` (Post-LN), `megatron-bert` (Pre-LN without
+    /// LayerNorm after the embeddings) or `lamina-bert` (given by the fields `norm`, `embedding_norm` and `order`; by
+    /// default Pre-LN with that LayerNorm).
     ///
     /// # Errors
     /// One sentence that names the field which is missing, or whose value means a function that is not implemented.

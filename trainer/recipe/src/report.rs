@@ -37,8 +37,8 @@ pub struct TimingReport {
 }
 
 impl TimingReport {
-    /// The first arm of `timing` without timed steps: such an arm cannot be compared, and a budget in its seconds cannot be
-    /// turned into steps.
+    /// The first arm of `timing` without timed steps: such an arm cannot be compared, and a budget in its seconds
+    /// cannot be turned into steps.
     pub fn untimed_arm<'a>(&self, timing: &'a Timing) -> Option<&'a str> {
         let is_timed = |name: &str| {
             let arm = self.arms.iter().find(|arm| arm.name == name);
@@ -50,7 +50,8 @@ impl TimingReport {
     }
 }
 
-/// The timed steps of one arm. They are spread evenly over the schedules of a whole run, so their mean is that of a run.
+/// The timed steps of one arm. They are spread evenly over the schedules of a whole run, so their mean is that of a
+/// run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ArmTiming {
@@ -65,8 +66,8 @@ pub struct ArmTiming {
     /// Absent if there were no warm-up steps, in which memory is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ArmMemory>,
-    /// Number of sequences in the largest batch of which a step with all blocks open fits into memory; 0 if not even the
-    /// smallest batch fits. Absent if it was not searched for.
+    /// Number of sequences in the largest batch of which a step with all blocks open fits into memory; 0 if not even
+    /// the smallest batch fits. Absent if it was not searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_batch: Option<u32>,
 }
@@ -121,7 +122,8 @@ pub struct PretrainReport {
     /// Share of the held-out images that are classified correctly; absent unless the model classifies images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,
-    /// Hex sha256, chained over (step, loss bits) of every step: two runs with equal digests had equal losses at every step.
+    /// Hex sha256, chained over (step, loss bits) of every step: two runs with equal digests had equal losses at every
+    /// step.
     pub digest: String,
     /// Hex sha256 of the final checkpoint's manifest.
     pub checkpoint: String,
@@ -133,8 +135,8 @@ pub struct PretrainReport {
 pub struct FinetuneReport {
     pub steps: u64,
     pub trained_seconds: f64,
-    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). The mismatched dev file of MNLI, if
-    /// there is one, adds `accuracy_mismatched`.
+    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). The mismatched dev file of
+    /// MNLI, if there is one, adds `accuracy_mismatched`.
     pub metrics: BTreeMap<String, f64>,
     /// Mean of the metrics.
     pub score: f64,

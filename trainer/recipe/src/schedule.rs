@@ -1,7 +1,7 @@
 //! Schedules: pure functions of the share of the budget that is spent.
 //!
-//! A budget is counted in steps or in seconds. A schedule over shares of the budget decays fully over either (Kaddour et al.
-//! 2023, arXiv 2307.06440).
+//! A budget is counted in steps or in seconds. A schedule over shares of the budget decays fully over either (Kaddour
+//! et al. 2023, arXiv 2307.06440).
 
 use crate::named_enum;
 use crate::problem::Problems;
@@ -26,8 +26,8 @@ impl Moment {
 }
 
 named_enum! {
-    /// The form of a schedule: a function f of the share u of the budget that is spent. It rises from 0 at the start of a run
-    /// to 1 at its end.
+    /// The form of a schedule: a function f of the share u of the budget that is spent. It rises from 0 at the start of
+    /// a run to 1 at its end.
     #[derive(Default)]
     #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
     pub enum Schedule {
@@ -153,7 +153,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_closed_form_mean_is_the_mean_over_steps_in_both_directions(
-            schedule in any_schedule(), gamma_total in 0.1f64..200.0, power in 0.2f64..8.0, levels in 2u32..9, reversed: bool,
+            schedule in any_schedule(), gamma_total in 0.1f64..200.0, power in 0.2f64..8.0, levels in 2u32..9,
+            reversed: bool,
             total in 1u64..3000,
         ) {
             let curve = curve(schedule, gamma_total, power, levels, reversed);
@@ -163,7 +164,8 @@ mod tests {
 
         #[test]
         fn a_curve_rises_from_0_to_1_and_a_reversed_one_falls(
-            schedule in any_schedule(), gamma_total in 20.0f64..200.0, power in 0.2f64..8.0, levels in 2u32..9, total in 1000u64..3000,
+            schedule in any_schedule(), gamma_total in 20.0f64..200.0, power in 0.2f64..8.0, levels in 2u32..9,
+            total in 1000u64..3000,
         ) {
             for reversed in [false, true] {
                 let curve = curve(schedule, gamma_total, power, levels, reversed);
@@ -172,13 +174,14 @@ mod tests {
                     values.reverse();
                 }
                 prop_assert!(values.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12));
-                prop_assert!(values[0] == 0.0 || curve.schedule == Schedule::Constant || (reversed && values[0] < 1e-9));
+                let is_constant = schedule == Schedule::Constant;
+                prop_assert!(values[0] == 0.0 || is_constant || (reversed && values[0] < 1e-9));
                 prop_assert!((values[values.len() - 1] - 1.0).abs() < 0.02);
             }
         }
 
         #[test]
-        fn the_mean_over_many_steps_is_the_mean_over_the_whole_budget(schedule in any_schedule(), power in 0.5f64..8.0) {
+        fn the_mean_over_many_steps_is_that_of_the_whole_budget(schedule in any_schedule(), power in 0.5f64..8.0) {
             let curve = curve(schedule, 100.0, power, 4, false);
             prop_assert!((curve.mean(Some(100_000_000)) - curve.mean(None)).abs() < 1e-6);
         }

@@ -31,8 +31,8 @@ impl Seeds {
     }
 }
 
-/// The use of a draw. The number is part of every recorded result: never change one. 9 to 11 have never been used, and are
-/// free for new purposes.
+/// The use of a draw. The number is part of every recorded result: never change one. 9 to 11 have never been used, and
+/// are free for new purposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -88,12 +88,12 @@ pub fn permutation(generator: &mut impl Rng, n: usize) -> Vec<u32> {
     order
 }
 
-/// The seed of the validation part. It belongs to the data and not to a trial: every seed and every arm validates on the
-/// same documents or images.
+/// The seed of the validation part. It belongs to the data and not to a trial: every seed and every arm validates on
+/// the same documents or images.
 pub const HELD_OUT_SEED: u64 = 0x6865_6c64_206f_7574;
 
-/// True if the document or image at `index` (from 0) belongs to a validation part of this share. Each has an independent
-/// draw.
+/// True if the document or image at `index` (from 0) belongs to a validation part of this share. Each has an
+/// independent draw.
 pub fn is_held_out(index: u64, share: f64) -> bool {
     uniform(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, index, 0)) < share
 }

@@ -69,8 +69,8 @@ pub struct Row {
     pub metrics: &'static [Metric],
     /// The files for which the GLUE server wants answers.
     pub tests: &'static [TestSet],
-    /// An answer that uses no model: the most frequent label of train, or the middle of a score's range. The classes of MNLI
-    /// and QNLI are almost equally frequent; there it is the first label.
+    /// An answer that uses no model: the most frequent label of train, or the middle of a score's range. The classes of
+    /// MNLI and QNLI are almost equally frequent; there it is the first label.
     pub constant: &'static str,
 }
 
