@@ -232,12 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn every_task_reads_and_answers_files_of_its_own() {
+    fn every_task_has_a_folder_of_its_own() {
         let mut folders: Vec<&str> = Task::ALL.iter().map(|task| task.row().folder).collect();
         folders.sort_unstable();
         folders.dedup();
         assert_eq!(folders.len(), Task::ALL.len());
-        assert!(Task::ALL.iter().all(|task| !task.row().tests.is_empty()));
     }
 
     #[test]
