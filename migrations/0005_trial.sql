@@ -41,7 +41,7 @@ create table trial (
     finished_at      timestamptz,
     failure_kind     failure_kind,
     failure_message  text,
-    -- recipe::Report: the result of a trial that succeeded.
+    -- recipe::TrialReport: the result of a trial that succeeded.
     report           jsonb,
     constraint trial_ordinal_unique unique (job_id, ordinal),
     constraint trial_arm_unless_timing check ((stage = 'timing') = (arm is null)),

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
+use recipe::problem::pointer_token;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
@@ -74,7 +75,7 @@ fn refusal(pointer: &str, error: &serde_json::Error) -> Error {
 
 /// The pointer of `field`, whether or not the path that serde kept already includes it (below a buffered enum it does not).
 fn ending_in(pointer: &str, field: &str) -> String {
-    let field = escape(field);
+    let field = pointer_token(field);
     if pointer.rsplit('/').next() == Some(field.as_str()) { pointer.to_owned() } else { format!("{pointer}/{field}") }
 }
 
@@ -87,15 +88,11 @@ fn pointer(path: &Path) -> String {
     path.iter()
         .filter_map(|segment| match segment {
             Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", escape(key))),
+            Segment::Map { key } => Some(format!("/{}", pointer_token(key))),
             // The name of a variant is no member of the document, and an unknown part has no name.
             Segment::Enum { .. } | Segment::Unknown => None,
         })
         .collect()
-}
-
-fn escape(token: &str) -> String {
-    token.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub(crate) enum Error {
     DatasetNotRegistered(Vec<Problem>),
     #[error("{}", .0.message)]
     DatasetChanged(Problem),
-    #[error("the GLUE server wants eleven files, and {}; `fill=majority` lets constants stand in for answers that will not come", lacking(.0))]
+    #[error("the GLUE server wants all files of a submission, and {}; `fill=majority` lets constants stand in for answers that will not come", lacking(.0))]
     IncompleteSubmission(Vec<Problem>),
     #[error("{0}")]
     InvalidParameter(String),

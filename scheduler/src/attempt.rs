@@ -2,44 +2,31 @@
 
 use chrono::{DateTime, Utc};
 use recipe::event::Device;
-use recipe::{Failure, Report};
+use recipe::{Failure, TrialReport, named_enum};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use protocol::id::AttemptId;
 
-/// The name of an [`Outcome`], without its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "outcome", rename_all = "snake_case")]
-pub enum OutcomeName {
-    Succeeded,
-    Failed,
-    /// The lease ran out, or the agent was restarted and its trainer is gone.
-    Lost,
-    /// The server interrupted the attempt, which left a checkpoint.
-    Preempted,
-    Cancelled,
-}
-
-impl OutcomeName {
-    pub const ALL: [OutcomeName; 5] = [Self::Succeeded, Self::Failed, Self::Lost, Self::Preempted, Self::Cancelled];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Lost => "lost",
-            Self::Preempted => "preempted",
-            Self::Cancelled => "cancelled",
-        }
+named_enum! {
+    /// The name of an [`Outcome`], without its data.
+    #[derive(sqlx::Type, ToSchema)]
+    #[sqlx(type_name = "outcome", rename_all = "snake_case")]
+    pub enum OutcomeName {
+        Succeeded = "succeeded",
+        Failed = "failed",
+        /// The lease ran out, or the agent was restarted and its trainer is gone.
+        Lost = "lost",
+        /// The server interrupted the attempt, which left a checkpoint.
+        Preempted = "preempted",
+        Cancelled = "cancelled",
     }
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    Succeeded { report: Box<Report> },
+    Succeeded { report: Box<TrialReport> },
     Failed { failure: Failure },
     Lost,
     Preempted,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use chrono::{DateTime, Utc};
-use recipe::{ImageShape, Model, Task};
+use recipe::{ImageShape, Model, Task, named_enum};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -26,33 +26,25 @@ use protocol::{DatasetFile, DatasetFiles};
 mod scan;
 pub use scan::scan;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "dataset_kind", rename_all = "snake_case")]
-pub enum DatasetKind {
-    /// Text: `.txt` files, plain or compressed with xz, gzip or zstd.
-    Corpus,
-    /// One `vocab.txt`.
-    Vocabulary,
-    /// GLUE in its official layout, one folder a task.
-    Glue,
-    /// A model of the BERT family in Hugging Face's layout: `config.json`, `model.safetensors`, `vocab.txt`.
-    Checkpoint,
-    /// Images with their classes, in the files of MNIST (IDX) or CIFAR.
-    Images,
+named_enum! {
+    /// The kind of data that a dataset holds.
+    #[derive(sqlx::Type, ToSchema)]
+    #[sqlx(type_name = "dataset_kind", rename_all = "snake_case")]
+    pub enum DatasetKind {
+        /// Text: `.txt` files, plain or compressed with xz, gzip or zstd.
+        Corpus = "corpus",
+        /// One `vocab.txt`.
+        Vocabulary = "vocabulary",
+        /// GLUE in its official layout, one folder a task.
+        Glue = "glue",
+        /// A model of the BERT family in Hugging Face's layout: `config.json`, `model.safetensors`, `vocab.txt`.
+        Checkpoint = "checkpoint",
+        /// Images with their classes, in the files of MNIST (IDX) or CIFAR.
+        Images = "images",
+    }
 }
 
 impl DatasetKind {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Corpus => "corpus",
-            Self::Vocabulary => "vocabulary",
-            Self::Glue => "glue",
-            Self::Checkpoint => "checkpoint",
-            Self::Images => "images",
-        }
-    }
-
     /// The name of a dataset of this kind in a sentence.
     pub const fn noun(self) -> &'static str {
         match self {

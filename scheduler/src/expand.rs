@@ -11,7 +11,8 @@
 //! | `places` | Where the problems of a recipe stand in the submission. |
 //! | `cost` | FLOPs. |
 
-use recipe::stage::MOST_STEPS;
+use recipe::MOST_STEPS;
+use recipe::problem::Problems;
 use recipe::{Finetune, Pretrain, Problem, Recipe, Seeds, Size, Source, TrialSpec};
 
 use crate::job::{ArmSpec, JobSpec};
@@ -35,9 +36,10 @@ use recipes::{budget, match_flops, probe_trial, published, published_probe, sett
 /// # Errors
 /// Every reason to refuse the job, with pointers into the submission.
 pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Problem>> {
-    let mut problems = check::problems(spec, datasets);
+    let mut problems = Problems::default();
+    check::check(&mut problems, spec, datasets);
     // A job that is too large is not made, only refused.
-    let Some(size) = spec.model.size().filter(|_| check::is_bounded(spec)) else { return Err(problems) };
+    let Some(size) = spec.model.size().filter(|_| check::is_bounded(spec)) else { return Err(problems.into_vec()) };
     let outputs = outputs(spec, datasets);
     let arms: Vec<ArmRecipes<'_>> = spec
         .arms
@@ -54,12 +56,10 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
     let timed: Vec<(&ArmSpec, &Pretrain)> = arms.iter().filter_map(|arm| Some((arm.arm, arm.pretrain()?))).collect();
     let timing = spec.timing.as_ref().map(|timing| timing_trial(timing, &timed, outputs));
     if let Some(timing) = &timing {
-        // The arms are checked above.
-        let place = |inner: &str| (!inner.starts_with("/arms")).then(|| format!("/timing{inner}"));
-        places::check(&timing.spec.recipe, &mut problems, place);
+        problems.assembled(&places::of_timing(), |p| timing.spec.recipe.check(p));
     }
     if !problems.is_empty() {
-        return Err(problems);
+        return Err(problems.into_vec());
     }
     let trials = trials(spec, datasets, &arms, timing.filter(|_| !timed.is_empty()), outputs);
     let plan = plan(spec, &trials, &timed, outputs);
@@ -83,7 +83,7 @@ impl<'a> ArmRecipes<'a> {
         arm: &'a ArmSpec,
         size: Size,
         datasets: &Datasets,
-        problems: &mut Vec<Problem>,
+        problems: &mut Problems,
     ) -> Self {
         let mut recipe = settings(spec, arm, size, datasets);
         // The share of a step that each sublayer takes depends on the length, which only known images determine.
@@ -93,10 +93,9 @@ impl<'a> ArmRecipes<'a> {
             && length_is_known
         {
             let message = format!("no theta limit of this arm saves as many FLOPs as {:?} does", matched.arm);
-            places::note(problems, Problem { pointer: format!("/arms/{index}/match"), message });
+            problems.within("arms", |problems| problems.within(index, |problems| problems.add("match", message)));
         }
-        let place = |inner: &str| Some(places::of_pretrain(inner, index, arm, spec.images.is_some()));
-        places::check(&Recipe::Pretrain(recipe.clone()), problems, place);
+        problems.assembled(&places::of_pretrain(index, arm, spec.images.is_some()), |p| recipe.check(p));
         if let Some(seconds) = spec.pretrain.reference_seconds {
             // The number of steps is a guess until the timing trial has ended.
             let open_ended = Pretrain { seconds: Some(seconds), steps: MOST_STEPS, ..recipe.clone() };
@@ -104,8 +103,7 @@ impl<'a> ArmRecipes<'a> {
         }
         if let Some(probe) = spec.probe {
             let trial = probe_trial(probe, &arm.name, &recipe, Seeds::default(), 0);
-            let place = |inner: &str| (!inner.starts_with("/from")).then(|| format!("/probe{inner}"));
-            places::check(&trial.spec.recipe, problems, place);
+            problems.assembled(&places::of_probe(), |p| trial.spec.recipe.check(p));
         }
         let source = Source::Pretrained(Box::new(recipe));
         Self { arm, finetunes: finetunes(spec, datasets, &source, problems), source, probe: None }
@@ -118,14 +116,14 @@ impl<'a> ArmRecipes<'a> {
         arm: &'a ArmSpec,
         size: Size,
         datasets: &Datasets,
-        problems: &mut Vec<Problem>,
+        problems: &mut Problems,
     ) -> Option<Self> {
         let published = published(arm, datasets)?;
         let probe = spec.probe.map(|probe| published_probe(spec, probe, arm, &published, size, datasets));
         let source = Source::Published(Box::new(published));
         let finetunes = finetunes(spec, datasets, &source, problems);
         if let Some(probe) = &probe {
-            places::check(&probe.spec.recipe, problems, |inner| Some(places::of_published_probe(inner, index)));
+            problems.assembled(&places::of_published_probe(index), |p| probe.spec.recipe.check(p));
         }
         Some(Self { arm, source, finetunes, probe })
     }
@@ -138,10 +136,10 @@ impl<'a> ArmRecipes<'a> {
     }
 }
 
-fn finetunes(spec: &JobSpec, datasets: &Datasets, source: &Source, problems: &mut Vec<Problem>) -> Vec<Finetune> {
+fn finetunes(spec: &JobSpec, datasets: &Datasets, source: &Source, problems: &mut Problems) -> Vec<Finetune> {
     let Some(glue) = &spec.glue else { return Vec::new() };
     let recipes = finetune::recipes(glue, &spec.pretrain, datasets.glue.as_ref(), source);
-    finetune::check(glue, &recipes, problems);
+    finetune::check(problems, glue, &recipes);
     recipes
 }
 

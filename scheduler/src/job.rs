@@ -1,6 +1,7 @@
 //! Jobs: the submission of a client, and the job as the API shows it.
 
 use chrono::{DateTime, Utc};
+use recipe::named_enum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,18 +15,19 @@ pub use spec::{
     VocabularyChoice,
 };
 
-/// The status of a job. It is derived from the job's trials, never stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobStatus {
-    Queued,
-    Running,
-    Succeeded,
-    /// The job ended with a result, and some of its trials failed or were cancelled.
-    Partial,
-    /// The job ended without a result.
-    Failed,
-    Cancelled,
+named_enum! {
+    /// The status of a job. It is derived from the trials of the job, never stored.
+    #[derive(ToSchema)]
+    pub enum JobStatus {
+        Queued = "queued",
+        Running = "running",
+        Succeeded = "succeeded",
+        /// All trials have ended, some of them without success.
+        Partial = "partial",
+        /// All trials have ended, and none that the others depend on succeeded.
+        Failed = "failed",
+        Cancelled = "cancelled",
+    }
 }
 
 /// The number of a job's trials in each state.
@@ -64,17 +66,6 @@ impl TrialCounts {
 impl JobStatus {
     pub const fn is_ended(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
-    }
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recipe::{Failure, FailureKind, Report};
+use recipe::{Failure, FailureKind, TrialReport};
 
 use crate::attempt::Outcome;
 
@@ -52,7 +52,7 @@ pub struct History {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
     Succeed {
-        report: Box<Report>,
+        report: Box<TrialReport>,
     },
     Requeue {
         after: Duration,

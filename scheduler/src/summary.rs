@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::{AttemptState, EndedAs, SequencedEvent};
 use recipe::event::{Device, Point};
-use recipe::{Event, Failure, FailureKind, Recipe, Report, Stage, TrialSpec};
+use recipe::{Event, Failure, FailureKind, Recipe, Stage, TrialReport, TrialSpec};
 
 use crate::attempt::Outcome;
 
@@ -78,8 +78,8 @@ impl EventSummary {
         let (Some(Outcome::Succeeded { report }), Recipe::Timing(timing)) = (&self.finished, &spec.recipe) else {
             return;
         };
-        if let Report::Timing(report) = &**report
-            && let Some(arm) = report.lacks(timing)
+        if let TrialReport::Timing(report) = &**report
+            && let Some(arm) = report.untimed_arm(timing)
         {
             let message = format!("the timing report has no steps of the arm {arm:?}");
             self.finished = Some(Outcome::Failed { failure: Failure { kind: FailureKind::Internal, message } });

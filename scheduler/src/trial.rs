@@ -1,7 +1,7 @@
 //! Trials: one recipe with one set of seeds each, and their states.
 
 use chrono::{DateTime, Utc};
-use recipe::{Failure, FailureKind, Keep, Report, Seeds, Stage};
+use recipe::{Failure, FailureKind, Keep, Seeds, Stage, TrialReport, named_enum};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,37 +9,24 @@ use crate::attempt::OutcomeName;
 use crate::policy::Next;
 use protocol::id::{AttemptId, JobId, TrialId};
 
-/// The name of a [`State`], without its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "trial_state", rename_all = "snake_case")]
-pub enum TrialState {
-    /// Another trial has to succeed first.
-    Blocked,
-    Queued,
-    Running,
-    Succeeded,
-    Failed,
-    Cancelled,
-    Paused,
+named_enum! {
+    /// The name of a [`State`], without its data.
+    #[derive(sqlx::Type, ToSchema)]
+    #[sqlx(type_name = "trial_state", rename_all = "snake_case")]
+    pub enum TrialState {
+        /// The trial waits for another one: for the pre-train trial that makes its checkpoint, or for the timing trial
+        /// that sets its budget.
+        Blocked = "blocked",
+        Queued = "queued",
+        Running = "running",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        Cancelled = "cancelled",
+        Paused = "paused",
+    }
 }
 
 impl TrialState {
-    pub const ALL: [TrialState; 7] =
-        [Self::Blocked, Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Paused];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Blocked => "blocked",
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Paused => "paused",
-        }
-    }
-
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
@@ -51,7 +38,7 @@ pub enum State {
     Blocked { waits_for: TrialId },
     Queued { after_seconds: f64 },
     Running { attempt: AttemptId },
-    Succeeded { report: Box<Report> },
+    Succeeded { report: Box<TrialReport> },
     Failed { failure: Failure },
     Cancelled,
     Paused,
@@ -147,8 +134,8 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "for", rename_all = "snake_case")]
 pub enum WaitReason {
-    /// Another trial has to succeed first: the pre-train trial whose checkpoint this one starts from, or the timing trial
-    /// that decides how many steps its budget allows.
+    /// Another trial has to succeed first: the pre-train trial whose checkpoint this one starts from, or the timing
+    /// trial that decides how many steps its budget allows.
     Trial { stage: Stage, state: TrialState },
     /// The last attempt did not succeed, and the next one starts at `at`.
     Retry { attempt: u32, outcome: OutcomeName, failure: Option<FailureKind>, at: DateTime<Utc> },
@@ -188,7 +175,7 @@ pub struct TrialView {
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
     pub failure: Option<Failure>,
-    pub report: Option<Report>,
+    pub report: Option<TrialReport>,
     /// Name of the node, and index of the slot, of the last attempt.
     pub node: Option<String>,
     pub slot: Option<u32>,

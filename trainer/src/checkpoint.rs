@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use recipe::Seeds;
-use recipe::event::{Manifest, ManifestFile};
+use recipe::event::{MANIFEST, Manifest, ManifestFile};
+use recipe::published::{CONFIG, MODEL, VOCABULARY};
 use safetensors::tensor::{SafeTensorError, SafeTensors, View, serialize_to_file};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -24,10 +25,6 @@ use crate::optimizer::Optimizer;
 
 const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = ".writing-";
-const MANIFEST: &str = "manifest.json";
-pub const MODEL: &str = "model.safetensors";
-pub const CONFIG: &str = "config.json";
-pub const VOCABULARY: &str = "vocab.txt";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// Message for a file that is not used because the manifest does not list it.

@@ -236,7 +236,7 @@ fn batches(train: Vec<Example>, batch: u32, pad: u32, seed: u64) -> Ahead<u64, B
 
 /// Moves a share of `examples` to the returned list. The choice depends only on the number of examples.
 fn set_apart(examples: &mut Vec<Example>, share: f64) -> Vec<Example> {
-    let count = finetune::set_apart(examples.len() as u64, share) as usize;
+    let count = finetune::selection_size(examples.len() as u64, share) as usize;
     let mut chosen = vec![false; examples.len()];
     for row in permutation(&mut generator(0, Purpose::Selection, 0, 0), examples.len()).into_iter().take(count) {
         chosen[row as usize] = true;
@@ -254,7 +254,7 @@ mod tests {
     use std::fs;
 
     use proptest::prelude::*;
-    use recipe::task::{Column, Row, Target};
+    use recipe::task::{ANSWERS_HEADER, Column, Row, Target};
     use recipe::{Norm, Size, Task};
     use serde_json::json;
 
@@ -313,8 +313,9 @@ mod tests {
         head + &(0..lines).map(|n| format!("{}\t{}\n", text(n), last(n))).collect::<String>()
     }
 
-    /// A fine-tune from the checkpoint that transformers saved, with every file that the task of `row` can have.
-    fn finetuning(row: &Row) -> Finetuning {
+    /// A fine-tune from the checkpoint that transformers saved, with every file that `task` can have.
+    fn finetuning(task: Task) -> Finetuning {
+        let row = task.row();
         let glue = tempfile::tempdir().unwrap();
         let write = |path: &str, text: String| {
             let path = glue.path().join(path);
@@ -332,7 +333,7 @@ mod tests {
         let model = Model { positions: 40, dropout: 0.0, attention_dropout: 0.0, ..Model::of_size(size, Norm::Post) };
         let recipe = json!({
             "from": {"kind": "published", "model": model, "checkpoint": {"name": "transformers"}},
-            "task": row.task, "glue": {"name": "generated"}, "epochs": 1, "batch": 4, "length": 24,
+            "task": task, "glue": {"name": "generated"}, "epochs": 1, "batch": 4, "length": 24,
             "learning_rate": {"peak": 1e-3},
         });
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published/bert");
@@ -354,8 +355,8 @@ mod tests {
     #[test]
     fn each_of_the_nine_tasks_has_the_right_outputs_loss_scores_and_answers() {
         let mut files = 0;
-        for row in Task::rows() {
-            let (task, mut training) = (row.task, finetuning(row));
+        for task in Task::ALL {
+            let mut training = finetuning(task);
             let gates = Gate::full_depth(2, 2);
             let outputs = match task {
                 Task::StsB => 1,
@@ -364,7 +365,7 @@ mod tests {
             };
             let rows_of = |training: &Finetuning, batch: &Batch| {
                 let logits = no_grad(|| training.logits(batch, &gates, None));
-                assert_eq!(logits.size(), [batch.rows as i64, outputs], "{}", row.name);
+                assert_eq!(logits.size(), [batch.rows as i64, outputs], "{}", task.name());
                 Vec::<Vec<f64>>::try_from(logits.to_kind(Kind::Double)).unwrap()
             };
             let batch = training.batch_of(0);
@@ -375,7 +376,7 @@ mod tests {
             });
             let expected = losses.sum::<f64>() / 4.0;
             let loss = training.loss(&Moment::of_step(0, 3), 0, &gates, &mut Tape::default()).double_value(&[]);
-            assert!((loss - expected).abs() < 1e-5 * expected, "{}: {loss}, expected {expected}", row.name);
+            assert!((loss - expected).abs() < 1e-5 * expected, "{}: {loss}, expected {expected}", task.name());
 
             // Each example in a batch of its own, in the order of the file.
             let pad = training.vocabulary.pad();
@@ -392,7 +393,7 @@ mod tests {
                 assert_eq!(part.is_empty(), !suffix.is_empty() && task != Task::Mnli);
                 if !part.is_empty() {
                     let answers = alone(&training, part);
-                    assert!(answers.iter().any(|answer| *answer != answers[0]), "{}: {answers:?}", row.name);
+                    assert!(answers.iter().any(|answer| *answer != answers[0]), "{}: {answers:?}", task.name());
                     let truth: Vec<f64> = part.iter().map(|example| f64::from(example.label)).collect();
                     let (values, _) = metrics::score(task, &answers, &truth);
                     expected.extend(values.into_iter().map(|(name, value)| (format!("dev_{name}{suffix}"), value)));
@@ -410,12 +411,12 @@ mod tests {
             for ((set, text), (_, examples)) in training.answers().into_iter().zip(&training.tests) {
                 files += 1;
                 let mut lines = text.lines();
-                assert_eq!(lines.next(), Some("index\tprediction"), "{}", set.answers);
+                assert_eq!(lines.next(), Some(ANSWERS_HEADER), "{}", set.answers);
                 let lines: Vec<&str> = lines.collect();
                 assert_eq!(lines.len(), 7, "{}", set.answers);
                 for (number, (line, expected)) in lines.into_iter().zip(alone(&training, examples)).enumerate() {
                     let answer = line.strip_prefix(&format!("{number}\t")).unwrap();
-                    match row.target {
+                    match task.row().target {
                         Target::Classes(classes) => assert_eq!(answer, classes[expected as usize], "{}", set.answers),
                         Target::Score { .. } => {
                             let off = (answer.parse::<f64>().unwrap() - expected.clamp(0.0, 5.0)).abs();
@@ -425,6 +426,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(files, 11, "the GLUE server expects eleven files");
+        assert_eq!(files, Task::test_sets().count());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use images::Images;
 use recipe::problem::Problems;
-use recipe::{Images as ImageRule, Pretrain, Vocabulary};
+use recipe::{ImageObjective, Pretrain, Vocabulary};
 
 use crate::data::DataError;
 use crate::data::material::Material;
@@ -35,7 +35,7 @@ pub fn material(
 
 fn read_images(
     recipe: &Pretrain,
-    rule: ImageRule,
+    rule: ImageObjective,
     pointer: &str,
     options: &Options,
     emitter: &mut Emitter,
@@ -49,7 +49,7 @@ fn read_images(
     if !problems.is_empty() {
         return Err(TrainerError::InvalidRecipe { path: options.recipe.clone(), problems });
     }
-    if matches!(rule, ImageRule::Classifier { .. }) && images.classes < 2 {
+    if matches!(rule, ImageObjective::Classifier { .. }) && images.classes < 2 {
         return Err(DataError::OneClass { path: folder.to_owned() }.into());
     }
     Ok(Material::Images { images: Arc::new(images), rule })

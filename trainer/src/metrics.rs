@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use recipe::Task;
-use recipe::task::{Metric, Target};
+use recipe::task::{ANSWERS_HEADER, Metric, Target};
 
 /// Each metric of `task` by name, and their mean, which is the task's score. All are fractions, not per cent.
 ///
@@ -33,7 +33,7 @@ pub fn answers(task: Task, predictions: &[f64]) -> String {
         Target::Score { low, high } => format!("{:.3}", prediction.clamp(low.into(), high.into())),
     };
     let lines = predictions.iter().enumerate().map(|(index, &prediction)| format!("{index}\t{}\n", answer(prediction)));
-    std::iter::once("index\tprediction\n".to_owned()).chain(lines).collect()
+    std::iter::once(format!("{ANSWERS_HEADER}\n")).chain(lines).collect()
 }
 
 fn value(metric: Metric, predictions: &[f64], labels: &[f64]) -> f64 {

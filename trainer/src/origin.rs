@@ -69,7 +69,7 @@ impl Origin {
         };
         let vocabulary = Vocabulary::read(&folder.join(VOCABULARY))?;
         let config = published::check(&text, tokenizer.as_deref(), vocabulary.size().into())
-            .map_err(|published::Unfit { file, why }| TrainerError::unsuited(folder.join(file), why))?;
+            .map_err(|published::UnfitCheckpoint { file, reason }| TrainerError::unsuited(folder.join(file), reason))?;
         let Model { dropout, attention_dropout, .. } = published.model;
         let found = Model { dropout, attention_dropout, ..config.model };
         if found != published.model {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use recipe::report::BlockState;
-use recipe::{Gate, Images, Mlm, Moment, Pretrain, Seeds};
+use recipe::{Gate, ImageObjective, Mlm, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
 use crate::bert::{Encoder, Head, TextHead, Weights, published};
@@ -218,10 +218,10 @@ impl Training for Pretraining {
 fn head(recipe: &Pretrain, material: &Material) -> Head {
     match material {
         Material::Text(_) => TextHead::of(&recipe.objective).into(),
-        Material::Images { images, rule: Images::Classifier { patch } } => {
+        Material::Images { images, rule: ImageObjective::Classifier { patch } } => {
             Head::Patches { values: images.shape.channels * patch * patch, classes: images.classes }
         }
-        Material::Images { rule: Images::Pixels { levels }, .. } => Head::Pixels { levels: *levels },
+        Material::Images { rule: ImageObjective::Pixels { levels }, .. } => Head::Pixels { levels: *levels },
     }
 }
 

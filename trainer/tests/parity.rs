@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use recipe::gate::Ask;
+use recipe::gate::DrawKey;
 use recipe::{Algorithm, DecayOn, Electra, Gate, LayerDrop, Model, Norm, Optimizer as Rule, Rows, Seeds};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
@@ -150,8 +150,8 @@ fn with_every_block_closed_the_output_is_the_embeddings() {
 fn gates_with_keep_probability_one_give_the_plain_encoder_bit_for_bit() {
     for (name, norm) in [("bert_post_ln", Norm::Post), ("bert_pre_ln", Norm::Pre)] {
         let case = Case::open(name, norm);
-        let ask = Ask { seed: 3, step: 700, micro_batch: 0, batch: 13 };
-        let gates = LayerDrop::progressive(1.0).gates(&model(norm, TextFamily::Bert).sublayers(), 1.0, &ask);
+        let key = DrawKey { seed: 3, step: 700, micro_batch: 0, batch: 13 };
+        let gates = LayerDrop::progressive(1.0).gates(&model(norm, TextFamily::Bert).sublayers(), 1.0, &key);
         let (gated, plain) = (case.forward(&gates), case.forward(&open()));
         assert_eq!(gated.loss.double_value(&[]).to_bits(), plain.loss.double_value(&[]).to_bits(), "{name}");
         assert_eq!(gated.hidden, plain.hidden, "{name}");

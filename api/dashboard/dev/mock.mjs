@@ -114,7 +114,7 @@ async function submit(request, response, query, jobs) {
       : [
           {
             pointer: `/arms/${i}/layer_drop/theta_limit`,
-            message: `${limit}: the theta limit lies above 0 and is at most 1`,
+            message: `a theta limit of ${limit}: choose one above 0 and at most 1`,
           },
         ];
   });

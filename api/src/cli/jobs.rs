@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use recipe::Report;
+use recipe::TrialReport;
 use reqwest::Method;
 use scheduler::dataset::DatasetView;
 use scheduler::job::{JobSummary, TrialCounts};
@@ -111,10 +111,10 @@ pub(super) fn all(trials: &TrialCounts) -> i64 {
 /// Fine-tuning score, or validation loss.
 fn score(trial: &TrialView) -> Option<f64> {
     match trial.report.as_ref()? {
-        Report::Finetune(report) => Some(report.score),
-        Report::Pretrain(report) => Some(report.validation_loss),
-        Report::Probe(report) => Some(report.validation_loss),
-        Report::Timing(_) => None,
+        TrialReport::Finetune(report) => Some(report.score),
+        TrialReport::Pretrain(report) => Some(report.validation_loss),
+        TrialReport::Probe(report) => Some(report.validation_loss),
+        TrialReport::Timing(_) => None,
     }
 }
 

@@ -30,15 +30,6 @@ struct Group {
     state: String,
 }
 
-const fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Timing => "timing",
-        Stage::Pretrain => "pre-train",
-        Stage::Finetune => "fine-tune",
-        Stage::Probe => "probe",
-    }
-}
-
 fn groups(job: &JobSummary, trials: &[TrialView]) -> Vec<Group> {
     let mut by_key: BTreeMap<(Stage, usize), Vec<&TrialView>> = BTreeMap::new();
     for trial in trials {
@@ -48,7 +39,7 @@ fn groups(job: &JobSummary, trials: &[TrialView]) -> Vec<Group> {
     let group = |((stage, _), trials): (_, Vec<&TrialView>)| {
         let arm = trials[0].arm.clone().unwrap_or_else(|| "all arms".into());
         let progress = trials.iter().map(|trial| progress(trial)).sum::<f64>() / trials.len() as f64;
-        Group { stage: name(stage), arm, progress, state: state(&trials) }
+        Group { stage: stage.words(), arm, progress, state: state(&trials) }
     };
     by_key.into_iter().map(group).collect()
 }
@@ -88,7 +79,7 @@ fn new_failures(told: &mut HashSet<TrialId>, trials: &[TrialView]) -> Vec<String
     failed
         .filter(|(trial, _)| trial.state == TrialState::Failed && told.insert(trial.id))
         .map(|(trial, failure)| {
-            let parts = [Some(name(trial.stage)), trial.arm.as_deref(), trial.task.as_deref()];
+            let parts = [Some(trial.stage.words()), trial.arm.as_deref(), trial.task.as_deref()];
             let what: Vec<&str> = parts.into_iter().flatten().collect();
             format!("{} failed: {} ({})", what.join(" "), failure.message, trial.id)
         })

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// The arm whose trials answer
     #[arg(long, value_name = "NAME")]
     arm: String,
-    /// What stands in for answers that will not come; without it, eleven files or none
+    /// What stands in for answers that will not come; without it, all files or none
     #[arg(long, value_name = "WITH")]
     fill: Option<Fill>,
     /// Where to write the archive

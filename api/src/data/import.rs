@@ -111,7 +111,7 @@ fn survey(folder: &Path) -> Result<Vec<Entry>> {
         }
     }
     let glue = folder.join("glue");
-    if Task::rows().iter().any(|row| glue.join(row.folder).is_dir()) {
+    if Task::ALL.iter().any(|task| glue.join(task.row().folder).is_dir()) {
         entries.push(Entry { name: "glue".into(), kind: Kind::Glue, path: glue });
     }
     for (subfolder, kind) in [("checkpoints", Kind::Checkpoint), ("images", Kind::Images)] {

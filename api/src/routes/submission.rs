@@ -38,7 +38,7 @@ pub(crate) enum Fill {
     Majority,
 }
 
-/// The eleven files that the GLUE server wants, of the trials at the arm's selected learning rates.
+/// The files that the GLUE server wants, of the trials at the arm's selected learning rates.
 ///
 /// Per task the trial with the best score on the selection part answers, or on dev where there is no such part. Equal
 /// answers give equal bytes.

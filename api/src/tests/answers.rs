@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 use axum::body::Body;
 use axum::http::{Method, header};
 use recipe::Task;
-use recipe::task::{Target, TestSet};
+use recipe::task::{ANSWERS_HEADER, Target, TestSet};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
@@ -53,7 +53,8 @@ async fn ended(tasks: &[&str], glue: Value, report: impl Fn(&Trial) -> Value, ro
 async fn submitted(tasks: &[&str], mut glue: Value) -> (Server, String) {
     let server = Server::with_data().await;
     let mut files = Vec::new();
-    for row in Task::rows() {
+    for task in Task::ALL {
+        let row = task.row();
         files.extend(["train.tsv", row.dev].map(|file| (format!("{}/{file}", row.folder), "a\nb\nc\n")));
     }
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
@@ -150,8 +151,8 @@ fn lacking(problem: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_arm_hands_in_eleven_files_as_its_trials_gave_them() {
-    let tasks = Task::rows().map(|row| row.name);
+async fn a_submission_holds_the_answers_of_the_trials() {
+    let tasks = Task::ALL.map(Task::name);
     let (server, id) = ended(&tasks, json!({"seeds": 1}), |_| scored(0.6, Some(0.6)), None).await;
     let answer = server.get(&address(&id, "")).await;
     let files = unpacked(&answer);
@@ -160,7 +161,7 @@ async fn an_arm_hands_in_eleven_files_as_its_trials_gave_them() {
         let (_, text) = files.iter().find(|(name, _)| name == set.answers).unwrap();
         assert_eq!(*text, Trial { task, rate: 1e-4, seed: 0 }.answers(set, set.rows), "{}", set.answers);
         let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("index\tprediction"), "{}", set.answers);
+        assert_eq!(lines.next(), Some(ANSWERS_HEADER), "{}", set.answers);
         assert_eq!(lines.count() as u64, set.rows, "{}", set.answers);
     }
     assert!(files[0].1.starts_with("index\tprediction\n0\tcontradiction\n1\tcontradiction\n"), "AX is a label of MNLI");

@@ -5,13 +5,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use recipe::event::Manifest;
+use recipe::event::{MANIFEST, Manifest};
 use recipe::published::{CONFIG, MODEL, VOCABULARY};
 use recipe::{Failure, FailureKind};
 
 use crate::cache::{Cache, FetchError};
 use crate::client::ClientError;
-use crate::name::{self, MANIFEST};
+use crate::name;
 use protocol::Digest;
 use protocol::{Assignment, DatasetFiles, SlotFacts};
 

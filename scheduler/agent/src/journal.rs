@@ -340,7 +340,7 @@ mod tests {
     async fn a_report_is_told_with_the_end_of_the_process_and_of_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
-        let report = recipe::Report::Timing(recipe::report::TimingReport { arms: vec![] });
+        let report = recipe::TrialReport::Timing(recipe::report::TimingReport { arms: vec![] });
         let finished = Event::Finished { report };
         journal.receive(&finished).unwrap();
         assert!(futures::poll!(std::pin::pin!(journal.next())).is_pending());

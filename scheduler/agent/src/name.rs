@@ -2,9 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// The file of a checkpoint that lists all others.
-pub(crate) const MANIFEST: &str = "manifest.json";
-
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
     #[error("{0:?} is no plain file name (letters, digits, '.', '_' and '-', not starting with '.')")]

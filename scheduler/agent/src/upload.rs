@@ -5,15 +5,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use recipe::event::Manifest;
+use recipe::event::{MANIFEST, Manifest};
 use recipe::report::{PREDICTIONS, PredictionFile};
-use recipe::{Event, Report};
+use recipe::{Event, TrialReport};
 use sha2::{Digest as _, Sha256};
 
 use crate::client::{Backoff, Client, ClientError};
 use crate::inputs::Layout;
 use crate::journal::Journal;
-use crate::name::{self, MANIFEST, NameError};
+use crate::name::{self, NameError};
 use protocol::{Digest, InvalidDigest};
 
 /// As on the trainer's own disk, the last two checkpoints are worth keeping: older ones are not sent when sending is slow.
@@ -56,7 +56,7 @@ enum UploadError {
 /// Sends the attempt's events on, in order, each one's files before it, until the last one is forwarded.
 pub(crate) async fn forward(journal: &Journal, layout: &Layout, client: &Client) -> io::Result<()> {
     while let Some((number, mut event)) = journal.next().await? {
-        if let Event::Finished { report: Report::Finetune(report) } = &mut event {
+        if let Event::Finished { report: TrialReport::Finetune(report) } = &mut event {
             // A score counts without its answers; a report that names what nobody has would promise them.
             report.predictions = answers(std::mem::take(&mut report.predictions), journal, layout, client).await?;
         }

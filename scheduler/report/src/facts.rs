@@ -40,7 +40,7 @@ pub enum TrialStatus {
     /// Blocked, queued, running or paused.
     Unfinished,
     Cancelled,
-    Succeeded(recipe::Report),
+    Succeeded(recipe::TrialReport),
     Failed(Failure),
 }
 

@@ -251,13 +251,7 @@ fn count_equal<K: Ord>(items: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
 }
 
 fn trials(count: usize, stage: Stage) -> String {
-    let trial = match stage {
-        Stage::Timing => "timing trial",
-        Stage::Pretrain => "pre-train trial",
-        Stage::Finetune => "fine-tune trial",
-        Stage::Probe => "probe trial",
-    };
-    counted(count, trial)
+    counted(count, &format!("{} trial", stage.words()))
 }
 
 fn counted(count: usize, noun: &str) -> String {

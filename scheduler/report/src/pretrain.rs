@@ -137,7 +137,7 @@ fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSee
     let mut seeds: Vec<PretrainSeed> = trials
         .filter_map(|trial| {
             let (report, failure) = match &trial.status {
-                TrialStatus::Succeeded(recipe::Report::Pretrain(report)) => (Some(report), None),
+                TrialStatus::Succeeded(recipe::TrialReport::Pretrain(report)) => (Some(report), None),
                 TrialStatus::Failed(failure) => (None, Some(failure.kind)),
                 // A report of another stage is refused before it is stored.
                 TrialStatus::Succeeded(_) | TrialStatus::Unfinished | TrialStatus::Cancelled => return None,

@@ -48,7 +48,7 @@ fn probe_arm(facts: &Facts, arm: &str) -> Option<ProbeArm> {
     let reports: Vec<&ProbeReport> = facts
         .trials_of(arm)
         .filter_map(|trial| match &trial.status {
-            TrialStatus::Succeeded(recipe::Report::Probe(report)) => Some(report),
+            TrialStatus::Succeeded(recipe::TrialReport::Probe(report)) => Some(report),
             _ => None,
         })
         .collect();

@@ -1,4 +1,4 @@
-//! The files that an arm hands in to the GLUE server: eleven files, each with the predictions of one fine-tune trial.
+//! The files that an arm hands in to the GLUE server: one file per test set, each with the predictions of one fine-tune trial.
 //!
 //! [`files`] decides from the facts of the job which trial provides which file. The predictions themselves are
 //! artifacts, which the caller reads and has checked by [`SubmissionFile::check`].
@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use recipe::report::{FinetuneReport, PredictionFile};
-use recipe::task::{Target, TestSet};
-use recipe::{Finetune, Recipe, Report, Task};
+use recipe::task::{ANSWERS_HEADER, Target, TestSet};
+use recipe::{Finetune, Recipe, Task, TrialReport};
 
 use crate::facts::{Facts, TrialFacts, TrialStatus};
 use crate::glue::{Selection, selections};
@@ -96,10 +96,8 @@ impl fmt::Display for FileErrorKind {
 /// All files that cannot be made.
 pub fn files(facts: &Facts, arm: &str, fill: bool) -> Result<Vec<SubmissionFile>, Vec<FileError>> {
     let selections = selections(facts, arm);
-    let trials: BTreeMap<Task, Result<&FinetuneReport, FileErrorKind>> = Task::rows()
-        .iter()
-        .map(|row| (row.task, best_trial(facts, arm, row.task, selections.get(&row.task))))
-        .collect();
+    let trials: BTreeMap<Task, Result<&FinetuneReport, FileErrorKind>> =
+        Task::ALL.into_iter().map(|task| (task, best_trial(facts, arm, task, selections.get(&task)))).collect();
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for (task, set) in Task::test_sets() {
         let answers = match trials[&task].clone().and_then(|report| predictions(report, set)) {
@@ -144,7 +142,7 @@ fn best_trial<'a>(
     let scored: Vec<(&TrialFacts, &Finetune, &FinetuneReport)> = trials
         .into_iter()
         .filter_map(|(trial, recipe)| match &trial.status {
-            TrialStatus::Succeeded(Report::Finetune(report)) if report.score.is_finite() => {
+            TrialStatus::Succeeded(TrialReport::Finetune(report)) if report.score.is_finite() => {
                 Some((trial, recipe, report))
             }
             _ => None,
@@ -177,15 +175,13 @@ fn predictions(report: &FinetuneReport, set: &TestSet) -> Result<PredictionFile,
     }
 }
 
-const HEADER: &str = "index\tprediction";
-
 impl SubmissionFile {
     /// The text of a file with one answer on every line: the most frequent label of the training set, or the middle of
     /// the score's range.
     pub fn constant(&self) -> String {
         let answer = self.task.row().constant;
         let lines = (0..self.set.rows).map(|index| format!("{index}\t{answer}\n"));
-        std::iter::once(format!("{HEADER}\n")).chain(lines).collect()
+        std::iter::once(format!("{ANSWERS_HEADER}\n")).chain(lines).collect()
     }
 
     /// Checks that the server can read `bytes`: a header; then one line per example of the official test file, with its
@@ -196,8 +192,8 @@ impl SubmissionFile {
     pub fn check(&self, bytes: &[u8]) -> Result<(), FileError> {
         let text = str::from_utf8(bytes).map_err(|_| self.malformed("the file is not UTF-8".into()))?;
         let mut lines = text.lines();
-        if lines.next() != Some(HEADER) {
-            return Err(self.malformed(format!("line 1 is not the header {HEADER:?}")));
+        if lines.next() != Some(ANSWERS_HEADER) {
+            return Err(self.malformed(format!("line 1 is not the header {ANSWERS_HEADER:?}")));
         }
         let mut found = 0;
         for line in lines {

@@ -59,7 +59,7 @@ fn failed(kind: FailureKind) -> TrialStatus {
 /// A pre-train trial with this validation loss; without one it diverged.
 fn pretrain(arm: &str, seed: u64, loss: Option<f64>) -> TrialFacts {
     let status = loss.map_or(failed(FailureKind::Diverged), |validation_loss| {
-        TrialStatus::Succeeded(recipe::Report::Pretrain(PretrainReport {
+        TrialStatus::Succeeded(recipe::TrialReport::Pretrain(PretrainReport {
             steps: 2000,
             trained_seconds: 900.0,
             tokens: 8_192_000,
@@ -97,7 +97,7 @@ fn varied(mut trial: TrialFacts, rate: f64, keep: Keep, selection: Option<f64>) 
     let Recipe::Finetune(recipe) = &mut trial.spec.recipe else { panic!("a fine-tune trial") };
     recipe.learning_rate.peak = rate;
     recipe.keep = keep;
-    if let TrialStatus::Succeeded(recipe::Report::Finetune(report)) = &mut trial.status {
+    if let TrialStatus::Succeeded(recipe::TrialReport::Finetune(report)) = &mut trial.status {
         report.selection_score = selection;
     }
     trial
@@ -111,7 +111,7 @@ fn changed(mut trial: TrialFacts, name: &str, change: impl FnOnce(&mut Pretrain)
 }
 
 fn scored(score: f64) -> TrialStatus {
-    TrialStatus::Succeeded(recipe::Report::Finetune(FinetuneReport {
+    TrialStatus::Succeeded(recipe::TrialReport::Finetune(FinetuneReport {
         steps: 468,
         trained_seconds: 60.0,
         metrics: BTreeMap::new(),
@@ -160,7 +160,7 @@ fn timing(arms: Vec<ArmTiming>) -> TrialFacts {
         warmup_steps: 3,
         largest_batch: None,
     });
-    let status = TrialStatus::Succeeded(recipe::Report::Timing(TimingReport { arms }));
+    let status = TrialStatus::Succeeded(recipe::TrialReport::Timing(TimingReport { arms }));
     let device = Device {
         name: "cpu".into(),
         model: "EPYC 9B45".into(),
@@ -434,7 +434,7 @@ fn block_probes_are_averaged_over_the_checkpoints_of_an_arm() {
         };
         let from = Box::new(pretrain_recipe("pld"));
         let probe = Probe { from, published: None, from_seeds: Seeds::all(seed), sequences: 64, shuffles: 2 };
-        let status = TrialStatus::Succeeded(recipe::Report::Probe(report));
+        let status = TrialStatus::Succeeded(recipe::TrialReport::Probe(report));
         trial(Some("pld"), Recipe::Probe(probe), Seeds::all(seed), status)
     };
     let report = report(&facts(vec![probed(0, 5.0, 0.1), probed(1, 6.0, 0.3)]));

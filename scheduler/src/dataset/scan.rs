@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use images::Published;
+use images::PublishedImages;
 use recipe::Task;
 use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
 
@@ -103,7 +103,8 @@ fn vocabulary(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
 /// a job that names it is refused. A folder without any complete task is refused.
 fn glue(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
     let (mut files, mut lacking) = (Vec::new(), Vec::new());
-    for row in Task::rows() {
+    for task in Task::ALL {
+        let row = task.row();
         let wanted = ["train.tsv", row.dev].map(|file| format!("{}/{file}", row.folder));
         match wanted.iter().filter(|path| !paths.contains(path)).map(String::as_str).collect::<Vec<_>>()[..] {
             [] => {
@@ -112,7 +113,7 @@ fn glue(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), 
                 let optional = mismatched.into_iter().chain(row.tests.iter().map(|set| set.path.to_owned()));
                 files.extend(optional.filter(|path| paths.contains(path)));
             }
-            [missing] => lacking.push(format!("{} lacks {missing}", row.name)),
+            [missing] => lacking.push(format!("{} lacks {missing}", task.name())),
             _ => {}
         }
     }
@@ -140,7 +141,7 @@ fn checkpoint(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
     let tokenizer = named(TOKENIZER).then(|| read(TOKENIZER)).transpose()?;
     let tokens = vocabulary_tokens(&folder.join(VOCABULARY))?;
     let config = published::check(&read(CONFIG)?, tokenizer.as_deref(), tokens)
-        .map_err(|published::Unfit { file, why }| unfit(&folder.join(file), why))?;
+        .map_err(|published::UnfitCheckpoint { file, reason }| unfit(&folder.join(file), reason))?;
     let files =
         [CONFIG, MODEL, VOCABULARY, TOKENIZER].into_iter().filter(|name| named(name)).map(str::to_owned).collect();
     Ok((files, DatasetFacts::Checkpoint { model: config.model, tokens }))
@@ -148,7 +149,7 @@ fn checkpoint(folder: &Path, paths: Vec<String>) -> Result<(Vec<String>, Dataset
 
 /// The files of images. Every one is read and checked.
 fn images(folder: &Path, paths: &[String]) -> Result<(Vec<String>, DatasetFacts), DatasetError> {
-    let Published { shape, classes, train, test, files } = Published::read(folder)?;
+    let PublishedImages { shape, classes, train, test, files } = PublishedImages::read(folder)?;
     let is_read = |path: &&String| files.iter().any(|file| *file == folder.join(path));
     let facts = DatasetFacts::Images { shape, classes, train: train.len() as u64, test: test.len() as u64 };
     Ok((paths.iter().filter(is_read).cloned().collect(), facts))
@@ -178,7 +179,8 @@ fn vocabulary_tokens(path: &Path) -> Result<u64, DatasetError> {
 
 fn glue_examples(folder: &Path, paths: &[String]) -> Result<BTreeMap<Task, u64>, DatasetError> {
     let mut examples = BTreeMap::new();
-    for row in Task::rows() {
+    for task in Task::ALL {
+        let row = task.row();
         let train = format!("{}/train.tsv", row.folder);
         if paths.contains(&train) {
             let mut count = 0u64;
@@ -186,7 +188,7 @@ fn glue_examples(folder: &Path, paths: &[String]) -> Result<BTreeMap<Task, u64>,
                 line?;
                 count += 1;
             }
-            examples.insert(row.task, count.saturating_sub(u64::from(row.header)));
+            examples.insert(task, count.saturating_sub(u64::from(row.header)));
         }
     }
     Ok(examples)

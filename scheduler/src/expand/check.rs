@@ -1,8 +1,8 @@
 //! Checks of a submission as it is written. The recipes that are made from it have checks of their own.
 
-use recipe::problem::Problems;
+use recipe::problem::{Places, Problems};
 use recipe::seeds::is_held_out;
-use recipe::{Images, Problem, Size, Task};
+use recipe::{ImageObjective, Size, Task};
 
 use super::plan::{Datasets, PlannedTrials};
 use super::recipes::length;
@@ -13,17 +13,16 @@ use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec};
 const MOST_TRIALS: u64 = 100_000;
 const LONGEST_NAME: usize = 200;
 
-/// The reasons to refuse `spec` that need none of its recipes, with pointers into the submission.
-pub(super) fn problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
-    let mut problems = Problems::default();
-    check_name(&mut problems, &spec.name);
+/// Notes the reasons to refuse `spec` that need none of its recipes.
+pub(super) fn check(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets) {
+    check_name(problems, &spec.name);
     if let ModelChoice::Named(name) = &spec.model
         && Size::named(name).is_none()
     {
         let known: Vec<&str> = Size::NAMED.iter().map(|(name, _)| *name).collect();
         problems.add("model", format!("there is no size {name:?}: there are {}", known.join(", ")));
     }
-    check_arms(&mut problems, spec);
+    check_arms(problems, spec);
     problems.within("pretrain", |p| {
         check_seeds(p, spec.pretrain.seeds);
         check_reference(p, spec);
@@ -37,9 +36,7 @@ pub(super) fn problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
     problems.require(is_bounded(spec), "", || {
         format!("the job has {} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total())
     });
-    let mut found = problems.into_vec();
-    found.extend(image_problems(spec, datasets));
-    found
+    check_images(problems, spec, datasets);
 }
 
 fn check_name(problems: &mut Problems, name: &str) {
@@ -51,7 +48,7 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
     problems.require(!spec.arms.is_empty(), "arms", || "a job needs at least one arm".into());
     problems.within("arms", |problems| {
         for (index, arm) in spec.arms.iter().enumerate() {
-            problems.within(&index.to_string(), |problems| {
+            problems.within(index, |problems| {
                 check_name(problems, &arm.name);
                 let first = spec.arms.iter().position(|other| other.name == arm.name);
                 problems.require(first == Some(index), "name", || format!("two arms are called {:?}", arm.name));
@@ -80,12 +77,11 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
 }
 
 /// The settings that the registered images do not allow.
-fn image_problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
+fn check_images(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets) {
     let corpus = datasets.corpus.as_ref().map(|scan| &scan.facts);
     let (Some(rule), Some(&DatasetFacts::Images { shape, classes, train, test })) = (spec.images, corpus) else {
-        return vec![];
+        return;
     };
-    let mut problems = Problems::default();
     let share = spec.pretrain.held_out;
     problems.within("pretrain", |problems| {
         for (is_valid, part) in [(false, "training"), (true, "validation")] {
@@ -94,15 +90,11 @@ fn image_problems(spec: &JobSpec, datasets: &Datasets) -> Vec<Problem> {
                 .require(is_filled, "held_out", || format!("{share}: of {train} images, none is in the {part} part"));
         }
     });
-    rule.check_shape(shape, length(spec, datasets), &mut problems);
-    problems.require(classes > 1 || !matches!(rule, Images::Classifier { .. }), "corpus", || {
+    let places = Places::default().part("/length", "/pretrain/length");
+    problems.assembled(&places, |p| rule.check_shape(shape, length(spec, datasets), p));
+    problems.require(classes > 1 || !matches!(rule, ImageObjective::Classifier { .. }), "corpus", || {
         "all images have the same class: a classifier needs at least two classes".into()
     });
-    let mut found = problems.into_vec();
-    for problem in found.iter_mut().filter(|problem| problem.pointer == "/length") {
-        problem.pointer.insert_str(0, "/pretrain");
-    }
-    found
 }
 
 fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
@@ -166,16 +158,15 @@ fn check_glue(problems: &mut Problems, glue: &GlueSpec, datasets: &Datasets) {
     problems.require(!glue.tasks.is_empty(), "tasks", || "name at least one task".into());
     problems.within("tasks", |problems| {
         for (index, name) in glue.tasks.iter().enumerate() {
-            let known = || Task::rows().map(|row| row.name).join(", ");
-            let field = index.to_string();
-            problems.require(Task::named(name).is_some(), &field, || {
+            let known = || Task::ALL.map(Task::name).join(", ");
+            problems.require(Task::named(name).is_some(), index, || {
                 format!("there is no task {name:?}: there are {}", known())
             });
-            problems.require(!glue.tasks[..index].contains(name), &field, || format!("{name} is named twice"));
+            problems.require(!glue.tasks[..index].contains(name), index, || format!("{name} is named twice"));
             if let (Some(task), Some(DatasetFacts::Glue { examples })) =
                 (Task::named(name), datasets.glue.as_ref().map(|scan| &scan.facts))
             {
-                problems.require(examples.contains_key(&task), &field, || {
+                problems.require(examples.contains_key(&task), index, || {
                     let dataset = &glue.dataset;
                     format!("the dataset {dataset:?} does not hold both parts, train and dev, of the task {name}")
                 });
@@ -191,7 +182,7 @@ fn distinct<T: PartialEq + std::fmt::Display>(problems: &mut Problems, field: &s
     problems.require(!list.is_empty(), field, || format!("name at least one {what}"));
     problems.within(field, |problems| {
         for (index, item) in list.iter().enumerate() {
-            problems.require(!list[..index].contains(item), &index.to_string(), || format!("{item} is named twice"));
+            problems.require(!list[..index].contains(item), index, || format!("{item} is named twice"));
         }
     });
 }

@@ -1,6 +1,6 @@
 //! The cost of trials in FLOPs.
 
-use recipe::{Images, Model, Pretrain, Stage};
+use recipe::{ImageObjective, Model, Pretrain, Stage};
 
 use super::plan::{ArmPlan, Datasets, NewTrial, Plan, PlannedTrials};
 use crate::dataset::{DatasetFacts, Scan};
@@ -41,8 +41,8 @@ pub(super) fn pretrain_cost(recipe: &Pretrain, outputs: u64) -> Cost {
     let label = 2.0 * f64::from(model.hidden) * outputs as f64;
     let head = match recipe.images {
         None => masked * generator.as_ref().unwrap_or(model).head_flops(outputs),
-        Some(Images::Classifier { .. }) => label,
-        Some(Images::Pixels { .. }) => f64::from(recipe.length) * label,
+        Some(ImageObjective::Classifier { .. }) => label,
+        Some(ImageObjective::Pixels { .. }) => f64::from(recipe.length) * label,
     };
     let per_sequence = TRAINING * f64::from(recipe.batch);
     let encoder = per_sequence * (encoder(model) + generator.as_ref().map_or(0.0, encoder));

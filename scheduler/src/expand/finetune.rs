@@ -1,7 +1,8 @@
 //! The fine-tune trials of a job: checkpoints x tasks x kept blocks x learning rates x seeds.
 
-use recipe::finetune::set_apart;
-use recipe::{Algorithm, Dataset, Finetune, LearningRate, Optimizer, Problem, Recipe, Seeds, Source, Task, TrialSpec};
+use recipe::finetune::selection_size;
+use recipe::problem::Problems;
+use recipe::{Algorithm, Dataset, Finetune, LearningRate, Optimizer, Recipe, Seeds, Source, Task, TrialSpec};
 
 use super::cost::TRAINING;
 use super::places;
@@ -19,8 +20,8 @@ pub(super) struct Origin {
     pub(super) waits_for: Option<usize>,
 }
 
-/// The fine-tune recipes from the checkpoints of one arm, in the order in which they are to be served. `from_seeds` is still
-/// to be set.
+/// The fine-tune recipes from the checkpoints of one arm, in the order in which they are to be served. `from_seeds` is
+/// still to be set.
 pub(super) fn recipes(glue: &GlueSpec, settings: &PretrainSpec, data: Option<&Scan>, source: &Source) -> Vec<Finetune> {
     let tasks = glue.tasks.iter().filter_map(|name| Task::named(name));
     let choices = tasks.flat_map(|task| {
@@ -45,8 +46,8 @@ pub(super) fn recipes(glue: &GlueSpec, settings: &PretrainSpec, data: Option<&Sc
     choices.map(recipe).collect()
 }
 
-/// Adds the problems of these recipes, with pointers into the submission. The problems of their pre-training are left out.
-pub(super) fn check(glue: &GlueSpec, recipes: &[Finetune], found: &mut Vec<Problem>) {
+/// Notes the problems of these recipes, except for those of their pre-training.
+pub(super) fn check(problems: &mut Problems, glue: &GlueSpec, recipes: &[Finetune]) {
     let position = |recipe: &Finetune| {
         let keep = glue.keep.all().iter().position(|keep| *keep == recipe.keep).unwrap_or(0);
         let rate = glue.learning_rates.iter().position(|peak| *peak == recipe.learning_rate.peak).unwrap_or(0);
@@ -55,7 +56,7 @@ pub(super) fn check(glue: &GlueSpec, recipes: &[Finetune], found: &mut Vec<Probl
     // The settings do not depend on the task, so the recipes of the first one stand for all.
     for recipe in recipes.iter().take_while(|recipe| recipe.task == recipes[0].task) {
         let (keep, rate) = position(recipe);
-        places::check(&Recipe::Finetune(recipe.clone()), found, |inner| places::of_finetune(inner, glue, keep, rate));
+        problems.assembled(&places::of_finetune(glue, keep, rate), |p| recipe.check(p));
     }
 }
 
@@ -90,6 +91,6 @@ fn steps(glue: &GlueSpec, data: &Scan, task: Task) -> u64 {
         DatasetFacts::Glue { examples } => examples.get(&task).copied().unwrap_or(0),
         _ => 0,
     };
-    let examples = examples - glue.selection.map_or(0, |share| set_apart(examples, share));
+    let examples = examples - glue.selection.map_or(0, |share| selection_size(examples, share));
     (u64::from(glue.epochs) * examples.div_ceil(u64::from(glue.batch.max(1)))).max(1)
 }

@@ -1,64 +1,64 @@
-//! Where the problems of a recipe stand in the submission from which the recipe was made.
+//! Where the parts of a recipe stand in the submission from which the recipe was made.
 
-use recipe::{Problem, Recipe};
+use recipe::problem::Places;
 
 use crate::job::{ArmSpec, GlueSpec, KeepChoice};
 
-/// Checks `recipe` and adds its problems to `found`, each once. `place` turns a pointer into the recipe to a pointer into the
-/// submission; it drops a problem that another recipe of the job has as well.
-pub(super) fn check(recipe: &Recipe, found: &mut Vec<Problem>, place: impl Fn(&str) -> Option<String>) {
-    for Problem { pointer, message } in recipe.validate() {
-        if let Some(pointer) = place(&pointer) {
-            note(found, Problem { pointer, message });
+/// The places of the pre-train recipe of the arm at `index`.
+pub(super) fn of_pretrain(index: usize, arm: &ArmSpec, images: bool) -> Places {
+    let mut places = Places::default().part("", "/pretrain").part("/model", "/model").part("/images", "/images");
+    for (inner, field, is_of_arm) in [
+        ("/model/embedding_norm", "embedding_norm", true),
+        ("/model/order", "order", true),
+        ("/model/embedding", "embedding", true),
+        ("/layer_drop", "layer_drop", true),
+        ("/growth", "growth", true),
+        // The arm may replace these settings of the job.
+        ("/learning_rate", "learning_rate", arm.learning_rate.is_some()),
+        ("/objective", "objective", arm.objective.is_some()),
+        ("/optimizer", "optimizer", arm.optimizer.is_some()),
+        ("/micro_batches", "micro_batches", arm.micro_batches.is_some()),
+    ] {
+        if is_of_arm {
+            places = places.part(inner, format!("/arms/{index}/{field}"));
         }
     }
-}
-
-/// Adds a problem unless it is known: several recipes share most of their settings.
-pub(super) fn note(found: &mut Vec<Problem>, problem: Problem) {
-    if !found.contains(&problem) {
-        found.push(problem);
-    }
-}
-
-/// The place of a setting of the pre-train recipe of the arm at `index`.
-pub(super) fn of_pretrain(inner: &str, index: usize, arm: &ArmSpec, images: bool) -> String {
-    match inner {
-        "/model/embedding_norm" => format!("/arms/{index}/embedding_norm"),
-        "/vocabulary" if images => "/vocabulary".into(),
-        "/vocabulary" => "/vocabulary/train".into(),
+    if images {
         // A model of images has as many positions as an image has tokens.
-        "/model/positions" if images => "/images".into(),
-        _ if inner.starts_with("/images") => inner.into(),
-        _ if inner.starts_with("/layer_drop") => format!("/arms/{index}{inner}"),
-        "/model/order" | "/model/embedding" => inner.replacen("/model", &format!("/arms/{index}"), 1),
-        _ if inner.starts_with("/growth") => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/learning_rate") && arm.learning_rate.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/objective") && arm.objective.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/optimizer") && arm.optimizer.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/micro_batches") && arm.micro_batches.is_some() => format!("/arms/{index}{inner}"),
-        _ if inner.starts_with("/model") => inner.into(),
-        _ => format!("/pretrain{inner}"),
+        places.part("/vocabulary", "/vocabulary").value("/model/positions", "/images")
+    } else {
+        places.part("/vocabulary", "/vocabulary/train")
     }
 }
 
-/// The place of a setting of a fine-tune recipe with the choice of blocks at `keep` and the learning rate at `rate`; `None`
-/// for the settings of its pre-training.
-pub(super) fn of_finetune(inner: &str, glue: &GlueSpec, keep: usize, rate: usize) -> Option<String> {
-    Some(match inner {
-        "/learning_rate/peak" => format!("/glue/learning_rates/{rate}"),
-        "/learning_rate/warmup" => "/glue/warmup".into(),
-        "/keep" if matches!(glue.keep, KeepChoice::Several(_)) => format!("/glue/keep/{keep}"),
-        _ if inner.starts_with("/from") || inner.starts_with("/optimizer") => return None,
-        _ => format!("/glue{inner}"),
-    })
+/// The places of a fine-tune recipe with the choice of blocks at `keep` and the learning rate at `rate`.
+pub(super) fn of_finetune(glue: &GlueSpec, keep: usize, rate: usize) -> Places {
+    let places = Places::default()
+        .part("", "/glue")
+        .part("/learning_rate/peak", format!("/glue/learning_rates/{rate}"))
+        .part("/learning_rate/warmup", "/glue/warmup")
+        .checked_elsewhere("/from")
+        .checked_elsewhere("/optimizer");
+    match glue.keep {
+        KeepChoice::One(_) => places,
+        KeepChoice::Several(_) => places.part("/keep", format!("/glue/keep/{keep}")),
+    }
 }
 
-/// The place of a setting of the probe of a published checkpoint, that of the arm at `index`.
-pub(super) fn of_published_probe(inner: &str, index: usize) -> String {
-    match inner.strip_prefix("/from") {
-        None => format!("/probe{inner}"),
-        Some(model) if model.starts_with("/model") => format!("/arms/{index}/checkpoint"),
-        Some(inner) => format!("/pretrain{inner}"),
-    }
+/// The places of the probe of a checkpoint that the job makes.
+pub(super) fn of_probe() -> Places {
+    Places::default().part("", "/probe").checked_elsewhere("/from")
+}
+
+/// The places of the probe of the published checkpoint from which the arm at `index` starts.
+pub(super) fn of_published_probe(index: usize) -> Places {
+    Places::default()
+        .part("", "/probe")
+        .part("/from", "/pretrain")
+        .value("/from/model", format!("/arms/{index}/checkpoint"))
+}
+
+/// The places of the timing recipe.
+pub(super) fn of_timing() -> Places {
+    Places::default().part("", "/timing").checked_elsewhere("/arms")
 }

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use crate::dataset::Scan;
 
-/// The registered datasets that a job names. One that the job needs is absent only if it is not registered, and such a job
-/// is refused.
+/// The registered datasets that a job names. One that the job needs is absent only if it is not registered, and such a
+/// job is refused.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Datasets {
     /// Text or images; needed if an arm pre-trains or anything is probed.
@@ -36,8 +36,9 @@ pub struct NewTrial {
     /// Peak of a fine-tune trial's learning rate.
     pub learning_rate: Option<f64>,
     pub spec: TrialSpec,
-    /// Place in the expansion of the trial that this one waits for: the pre-train trial whose checkpoint it starts from, or
-    /// the timing trial that decides how many steps its budget allows. Absent if it starts from a published checkpoint.
+    /// Place in the expansion of the trial that this one waits for: the pre-train trial whose checkpoint it starts
+    /// from, or the timing trial that decides how many steps its budget allows. Absent if it starts from a published
+    /// checkpoint.
     pub waits_for: Option<usize>,
     /// Expected training FLOPs.
     pub work: f64,
@@ -67,8 +68,8 @@ pub struct PlannedTrials {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ArmPlan {
     pub name: String,
-    /// Expected training FLOPs of one pre-train trial. With a budget in seconds, the FLOPs of a device of 100 GFLOP/s. This
-    /// and both savings are 0 for an arm that starts from a published checkpoint.
+    /// Expected training FLOPs of one pre-train trial. With a budget in seconds, the FLOPs of a device of 100 GFLOP/s.
+    /// This and both savings are 0 for an arm that starts from a published checkpoint.
     pub pretrain_flops: f64,
     /// Closed-form share of the encoder's work that layer drop or growth saves.
     pub encoder_saving: f64,

@@ -1,7 +1,7 @@
 //! The recipes of a job's trials.
 
+use recipe::MOST_STEPS;
 use recipe::report::TimingReport;
-use recipe::stage::MOST_STEPS;
 use recipe::{
     Dataset, Finetune, Mlm, Model, Norm, Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Timing, TimingArm,
     TrialSpec, Vocabulary,
@@ -13,8 +13,8 @@ use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice, default_length};
 use report::statistics::mean;
 
-/// Sets the theta limit of `recipe`, the recipe of `arm`, so that it saves as many FLOPs as the arm that it is matched to.
-/// Returns false, and leaves the recipe alone, if no limit does.
+/// Sets the theta limit of `recipe`, the recipe of `arm`, so that it saves as many FLOPs as the arm that it is matched
+/// to. Returns false, and leaves the recipe alone, if no limit does.
 pub(super) fn match_flops(
     spec: &JobSpec,
     arm: &ArmSpec,
@@ -35,8 +35,8 @@ pub(super) fn match_flops(
     limit.is_some()
 }
 
-/// The number of steps that `seconds` on the device of the timing trial allow `arm`; `None` if the trial did not run the
-/// arm.
+/// The number of steps that `seconds` on the device of the timing trial allow `arm`; `None` if the trial did not run
+/// the arm.
 pub fn reference_steps(seconds: f64, timing: &TimingReport, arm: &str) -> Option<u64> {
     let arm = timing.arms.iter().find(|timed| timed.name == arm)?;
     let per_step = mean(&arm.turns)?;
@@ -183,8 +183,8 @@ fn probe_of(
     waits_for: Option<usize>,
 ) -> NewTrial {
     let blocks = f64::from(from.model.blocks);
-    // Forward passes: the whole model, without each block, with each two neighbours swapped, with the blocks shuffled. The
-    // gradient costs as much as a training step.
+    // Forward passes: the whole model, without each block, with each two neighbours swapped, with the blocks shuffled.
+    // The gradient costs as much as a training step.
     let passes = 2.0 * blocks + f64::from(shuffles) + TRAINING + 1.0;
     let work = passes * f64::from(sequences) * blocks * from.model.block_flops(from.length.into());
     let recipe = Probe { from: Box::new(from), published, from_seeds: seeds, sequences, shuffles };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use recipe::{Keep, Model, Norm, Optimizer, Precision, Stage, Task};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::check::planned;
 use super::*;
@@ -130,6 +131,58 @@ fn with_images(side: u32, classes: u32) -> Datasets {
     Datasets { corpus, vocabulary: None, glue: None, ..datasets() }
 }
 
+/// The fingerprints of all trials of a job, hashed in order.
+fn recipes_of(text: &str, datasets: &Datasets) -> String {
+    let mut job: JobSpec = serde_json::from_str(text).unwrap();
+    if job.images.is_none() {
+        job.corpus = "wiki".into();
+    }
+    let trials = expand(&job, datasets).unwrap().trials;
+    let all: String = trials.iter().map(|trial| format!("{}\n", trial.spec.recipe.fingerprint())).collect();
+    hex::encode(Sha256::digest(all))
+}
+
+#[test]
+fn the_example_jobs_keep_the_recipes_of_their_trials() {
+    let examples = Task::ALL.into_iter().map(|task| (task, 5000)).collect();
+    let every_task = Datasets { glue: Some(scan("glue", DatasetFacts::Glue { examples })), ..datasets() };
+    // A digest here changes only when the meaning of a recipe does: stored results name the fingerprints.
+    for (text, datasets, expected) in [
+        (
+            include_str!("../../../examples/main-job.json"),
+            &every_task,
+            "07b029f462b9f81794d6045171c74e0acc3872c60460957fae5baafeeafb83b4",
+        ),
+        (
+            include_str!("../../../examples/reviewers.json"),
+            &every_task,
+            "4d50f3a9403dc4ff3bb99499b3034128aa75dfab9bf58bfb30e21247e445860f",
+        ),
+        (
+            include_str!("../../../examples/equal-time.json"),
+            &every_task,
+            "fff6df124e438ee050e8c52f3104bb7ea67f116b55a9275e6321f4524beef49b",
+        ),
+        (
+            include_str!("../../../examples/factorial.json"),
+            &every_task,
+            "b1529e3fb822836df08a0f9c75e32d6d0a95a1e91dea51d215a97101184d45a0",
+        ),
+        (
+            include_str!("../../../examples/glue.json"),
+            &every_task,
+            "28d91935200727723d41ec86e62e2170b0175ee007f8d7dc632ad5ec53abaddd",
+        ),
+        (
+            include_str!("../../../examples/image-job.json"),
+            &with_images(28, 10),
+            "398e7fe802f66a36168873966f2a95bdeb7073e841f8db52456f1d71ec2988dd",
+        ),
+    ] {
+        assert_eq!(recipes_of(text, datasets), expected);
+    }
+}
+
 #[test]
 fn the_equal_time_and_factorial_examples_are_accepted() {
     for text in [include_str!("../../../examples/equal-time.json"), include_str!("../../../examples/factorial.json")] {
@@ -141,7 +194,7 @@ fn the_equal_time_and_factorial_examples_are_accepted() {
 
 #[test]
 fn the_example_with_every_task_tunes_each_checkpoint_at_each_depth_and_rate() {
-    let examples = Task::rows().iter().map(|row| (row.task, 5000)).collect();
+    let examples = Task::ALL.into_iter().map(|task| (task, 5000)).collect();
     let glue = Some(scan("glue", DatasetFacts::Glue { examples }));
     let text = include_str!("../../../examples/glue.json");
     let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use recipe::{Growth, Images, Keep, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Size};
+use recipe::{
+    Growth, ImageObjective, Keep, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Pretrain,
+    Probe, Size,
+};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -24,7 +27,7 @@ pub struct JobSpec {
     /// Makes the models learn from images instead of text: `{"kind": "classifier", "patch": 4}` or
     /// `{"kind": "pixels", "levels": 16}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images: Option<Images>,
+    pub images: Option<ImageObjective>,
     #[serde(default)]
     pub pretrain: PretrainSpec,
     pub arms: Vec<ArmSpec>,
@@ -228,7 +231,7 @@ pub struct ProbeSpec {
 
 impl Default for ProbeSpec {
     fn default() -> Self {
-        Self { sequences: 64, shuffles: 8 }
+        Self { sequences: Probe::DEFAULT_SEQUENCES, shuffles: Probe::DEFAULT_SHUFFLES }
     }
 }
 
@@ -305,7 +308,11 @@ impl Default for PretrainSpec {
             batch: 32,
             micro_batches: 1,
             length: None,
-            learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: recipe::Decay::Linear },
+            learning_rate: LearningRate {
+                peak: 1e-3,
+                warmup: LearningRate::DEFAULT_WARMUP,
+                decay: recipe::Decay::Linear,
+            },
             seeds: 1,
             validate_every: None,
             validation_sequences: None,
@@ -314,7 +321,7 @@ impl Default for PretrainSpec {
             precision: Precision::default(),
             recompute: false,
             probe: false,
-            held_out: 0.02,
+            held_out: Pretrain::DEFAULT_HELD_OUT,
             divergence: None,
         }
     }
@@ -360,7 +367,7 @@ fn default_selection() -> Option<f64> {
 impl PretrainSpec {
     /// The number of optimiser updates, or the largest number with a budget in seconds.
     pub fn steps(&self) -> u64 {
-        self.steps.unwrap_or(if self.seconds.is_some() { recipe::stage::MOST_STEPS } else { 2000 })
+        self.steps.unwrap_or(if self.seconds.is_some() { recipe::MOST_STEPS } else { 2000 })
     }
 }
 
@@ -386,8 +393,8 @@ impl JobSpec {
     /// Held-out sequences of a validation. An accuracy needs more of them than a loss.
     pub fn validation_sequences(&self) -> u32 {
         self.pretrain.validation_sequences.unwrap_or(match self.images {
-            Some(Images::Classifier { .. }) => 2048,
-            _ => 256,
+            Some(ImageObjective::Classifier { .. }) => 2048,
+            _ => Pretrain::DEFAULT_VALIDATION_SEQUENCES,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Budgets in reference seconds: the timing trial's time per step decides how many steps a pre-train trial makes.
 
-use recipe::{Report, Stage, TrialSpec};
+use recipe::{Stage, TrialReport, TrialSpec};
 use sqlx::types::Json;
 
 use super::{Store, StoreError, read};
@@ -24,7 +24,7 @@ impl Store {
         for row in ready {
             let job = async {
                 let spec: JobSpec = read("job", "spec", row.job, row.spec)?;
-                let report: Report = read("trial", "report", row.timing, row.report)?;
+                let report: TrialReport = read("trial", "report", row.timing, row.report)?;
                 self.settle_job(row.job, &spec, &report).await
             };
             match job.await {
@@ -39,8 +39,10 @@ impl Store {
         Ok(settled)
     }
 
-    async fn settle_job(&self, job: JobId, spec: &JobSpec, report: &Report) -> Result<usize, StoreError> {
-        let (Report::Timing(timing), Some(seconds)) = (report, spec.pretrain.reference_seconds) else { return Ok(0) };
+    async fn settle_job(&self, job: JobId, spec: &JobSpec, report: &TrialReport) -> Result<usize, StoreError> {
+        let (TrialReport::Timing(timing), Some(seconds)) = (report, spec.pretrain.reference_seconds) else {
+            return Ok(0);
+        };
         let rows = sqlx::query!(
             r#"select id as "id: TrialId", arm as "arm!", spec, stage::text as "stage!" from trial
                where job_id = $1 and arm is not null and state = 'blocked' order by ordinal"#,

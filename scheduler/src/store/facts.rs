@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recipe::Report;
+use recipe::TrialReport;
 use recipe::report::TimingReport;
 use sqlx::types::Json;
 
@@ -235,15 +235,15 @@ impl Store {
 
     async fn newest_timing(&self) -> Result<Option<(TimingReport, String)>, StoreError> {
         let row = sqlx::query!(
-            r#"select t.report as "report!: Json<Report>",
+            r#"select t.report as "report!: Json<TrialReport>",
                       coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}') as "baseline!"
                from trial t join job j on j.id = t.job_id
                where t.stage = 'timing' and t.state = 'succeeded'
                order by t.finished_at desc limit 1"#
         );
         Ok(row.fetch_optional(&self.pool).await?.and_then(|row| match row.report.0 {
-            Report::Timing(timing) => Some((timing, row.baseline)),
-            Report::Pretrain(_) | Report::Finetune(_) | Report::Probe(_) => None,
+            TrialReport::Timing(timing) => Some((timing, row.baseline)),
+            TrialReport::Pretrain(_) | TrialReport::Finetune(_) | TrialReport::Probe(_) => None,
         }))
     }
 }

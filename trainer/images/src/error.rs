@@ -1,10 +1,11 @@
-//! What can be wrong with images, in words for the person who has to put it right.
+//! The reasons why a folder of images cannot be used, each with a message for the person who has to correct it.
 
 use std::io;
 use std::path::PathBuf;
 
 use recipe::ImageShape;
 
+/// The reason why a folder of images cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     #[error("{}: {source}", path.display())]
@@ -15,36 +16,39 @@ pub enum ImageError {
         path.display()
     )]
     NoFiles { path: PathBuf },
-    #[error("{}: {} and {} are of two formats: keep one of them", path.display(), one.display(), other.display())]
+    #[error("{}: {} and {} have different formats: keep one of them", path.display(), one.display(), other.display())]
     Formats { path: PathBuf, one: PathBuf, other: PathBuf },
-    #[error("{}: {} and {} are two sets of images: keep one of them", path.display(), one.display(), other.display())]
+    #[error(
+        "{}: {} and {} are two files of the same part: keep one of them",
+        path.display(), one.display(), other.display()
+    )]
     Sets { path: PathBuf, one: PathBuf, other: PathBuf },
-    #[error("{}: {} is not there, which holds the labels of these images", path.display(), labels.display())]
+    #[error("{}: {}, the file with the labels of these images, is missing", path.display(), labels.display())]
     NoLabels { path: PathBuf, labels: PathBuf },
     #[error("{}: the compressed file is damaged: {source}", path.display())]
     Damaged { path: PathBuf, source: io::Error },
-    #[error("{}: {found} bytes, where the header has {expected}", path.display())]
+    #[error("{}: the file has {found} bytes, fewer than the {expected} of its header", path.display())]
     Header { path: PathBuf, found: u64, expected: u64 },
-    /// In hex.
-    #[error("{}: begins with {found}, not {expected}", path.display())]
+    /// Both values are in hex.
+    #[error("{}: the file begins with {found}, not {expected}", path.display())]
     Magic { path: PathBuf, found: String, expected: String },
-    #[error("{}: {}", path.display(), off(*found, *expected))]
+    #[error("{}: {}", path.display(), wrong_size(*found, *expected))]
     Bytes { path: PathBuf, found: u64, expected: u64 },
-    #[error("{}: its header says {claimed} bytes of data: {most} are allowed", path.display())]
+    #[error("{}: its header claims {claimed} bytes of data: at most {most} are allowed", path.display())]
     TooLarge { path: PathBuf, claimed: u64, most: u64 },
-    #[error("{}: {bytes} bytes are not whole records of {record}", path.display())]
+    #[error("{}: {bytes} bytes are not a whole number of records of {record} bytes", path.display())]
     Records { path: PathBuf, bytes: u64, record: u64 },
-    #[error("{}: no images in it", path.display())]
+    #[error("{}: the file has no images", path.display())]
     Empty { path: PathBuf },
-    #[error("{}: {images} images, where {} has {labels} labels", path.display(), labels_path.display())]
+    #[error("{}: the file has {images} images, but {} has {labels} labels", path.display(), labels_path.display())]
     Count { path: PathBuf, images: u64, labels_path: PathBuf, labels: u64 },
-    #[error("{}: images of {found}, where the files before have {expected}", path.display())]
+    #[error("{}: the images are of {found}, but those of the files before are of {expected}", path.display())]
     Shape { path: PathBuf, found: ImageShape, expected: ImageShape },
     /// `found` counts from 0.
-    #[error("{}: an image of class {found}, where there are {classes}", path.display())]
+    #[error("{}: an image has class {found}, but the classes are 0 to {}", path.display(), *classes - 1)]
     Label { path: PathBuf, found: u8, classes: u32 },
     #[error(
-        "{}: {images} images, none of them in the {part} part at a held-out share of {held_out}: \
+        "{}: none of the {images} images is in the {part} part at a held-out share of {held_out}: \
          add images or change the share",
         path.display()
     )]
@@ -52,17 +56,17 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// For `map_err`: names the file that an operation was about.
+    /// A function for `map_err` that adds the path to an I/O error.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
 }
 
-fn off(found: u64, expected: u64) -> String {
+fn wrong_size(found: u64, expected: u64) -> String {
     if found > expected {
-        format!("more than the {expected} bytes of data that its header says")
+        format!("the file has more than the {expected} bytes of data that its header claims")
     } else {
-        format!("{found} bytes of data, where its header says {expected}")
+        format!("the file has {found} bytes of data, but its header claims {expected}")
     }
 }

@@ -1,5 +1,5 @@
-//! IDX, the format of MNIST (LeCun et al. 1998): two zero bytes, the type of the elements, the number of dimensions, the
-//! size of each as a big-endian 32-bit number, and the elements.
+//! IDX, the format of MNIST (LeCun et al. 1998). A file holds two zero bytes, the type of the elements, the number of
+//! dimensions, the size of each dimension as a big-endian 32-bit number, and the elements.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use recipe::ImageShape;
 
-use crate::{ImageError, ImageSet, Part};
+use crate::{Content, ImageError, ImageSet};
 
-/// How the names of image files end, but for `.gz`.
+/// Endings of the names of image files, without `.gz`.
 pub(super) const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
-/// How those of their labels do, in the same order.
+/// Endings of the names of the files with their labels, in the same order.
 const LABELS: [&str; 2] = ["labels-idx1-ubyte", "labels.idx1-ubyte"];
-/// The type of unsigned bytes.
+/// The code of the element type, unsigned bytes.
 const BYTES: u8 = 0x08;
-/// Images are held in memory, and a compressed file of a few megabytes unpacks to whatever its header says.
+/// Upper bound on the data of a file. Images are held in memory, and a small compressed file can unpack to any size.
 const MOST_BYTES: u64 = 4 << 30;
 
 /// Reads a file of images and the file of labels beside it.
-pub(super) fn read(path: &Path) -> Result<Part, ImageError> {
+pub(super) fn read(path: &Path) -> Result<Content, ImageError> {
     let ([images, height, width], values) = array(path)?;
     let labels_path = labels_of(path)?;
     let ([count], labels) = array(&labels_path)?;
@@ -28,10 +28,10 @@ pub(super) fn read(path: &Path) -> Result<Part, ImageError> {
         return Err(ImageError::Count { path: path.into(), images: images.into(), labels_path, labels: count.into() });
     }
     let shape = ImageShape { height, width, channels: 1 };
-    Ok(Part { shape, set: ImageSet { values, labels }, classes: None, files: vec![path.into(), labels_path] })
+    Ok(Content { shape, set: ImageSet { values, labels }, classes: None, files: vec![path.into(), labels_path] })
 }
 
-/// The file of labels of a file of images, as it is or compressed.
+/// The file with the labels of a file of images, compressed or not.
 fn labels_of(images: &Path) -> Result<PathBuf, ImageError> {
     let name = images.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let unpacked = name.strip_suffix(".gz").unwrap_or(name);
@@ -39,14 +39,14 @@ fn labels_of(images: &Path) -> Result<PathBuf, ImageError> {
     let named = ends.filter_map(|(image, label)| Some(format!("{}{label}", unpacked.strip_suffix(image)?)));
     let candidates: Vec<PathBuf> =
         named.flat_map(|name| [images.with_file_name(format!("{name}.gz")), images.with_file_name(name)]).collect();
-    // As it is, where there are both.
+    // If both are present, the file without compression is used.
     candidates.iter().rev().find(|path| path.is_file()).cloned().ok_or_else(|| ImageError::NoLabels {
         path: images.into(),
         labels: candidates.last().cloned().unwrap_or_default(),
     })
 }
 
-/// The sizes of a file's `N` dimensions, none of them 0, and its elements.
+/// The sizes of the `N` dimensions of a file, all above 0, and its elements.
 fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), ImageError> {
     let file = BufReader::new(File::open(path).map_err(ImageError::io(path))?);
     let compressed = path.extension().is_some_and(|extension| extension == "gz");
@@ -81,8 +81,8 @@ fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), ImageError>
     if sizes.contains(&0) {
         return Err(ImageError::Empty { path: path.into() });
     }
-    // One byte more than there should be is enough to see that there are too many. Nothing is reserved for what a broken
-    // header may claim.
+    // Reading one byte more than the header claims is enough to see that there are too many. No memory is reserved in
+    // advance, because the header may be damaged.
     let claimed = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size.into())).unwrap_or(u64::MAX);
     if claimed > MOST_BYTES {
         return Err(ImageError::TooLarge { path: path.into(), claimed, most: MOST_BYTES });

@@ -1,13 +1,13 @@
 //! Images with their classes, from the files in which MNIST and CIFAR are published.
 //!
-//! | files | what they are |
+//! | files | content |
 //! |---|---|
-//! | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` | IDX: MNIST and its relatives; also as `.gz` and with `.idx` |
+//! | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` | IDX: MNIST and data sets in its format; also as `.gz` and with `.idx` |
 //! | `t10k-...` or `...test-...` beside them | IDX: the test part |
 //! | `data_batch_1.bin` ..., `test_batch.bin` | CIFAR-10 |
 //! | `train.bin`, `test.bin` | CIFAR-100, by its fine classes |
 //!
-//! A test part validates. Where there is none, each image of the training part is held out by a draw of its own.
+//! The test part is used for validation. Without one, a random share of the training part is held out instead.
 
 mod cifar;
 mod error;
@@ -21,27 +21,27 @@ use recipe::seeds::{HELD_OUT_SEED, Purpose, generator, is_held_out, permutation}
 
 pub use error::ImageError;
 
-/// What a folder holds, as it was published.
+/// The images of a folder, in the parts in which they were published.
 #[derive(Debug)]
-pub struct Published {
+pub struct PublishedImages {
     pub shape: ImageShape,
-    /// Labels of the training part are below it.
+    /// Number of classes; every label is smaller.
     pub classes: u32,
     pub train: ImageSet,
-    /// Empty where there is none.
+    /// Empty if the folder has no test part.
     pub test: ImageSet,
-    /// All files that were read, those of labels included.
+    /// All files that were read, including the files of labels.
     pub files: Vec<PathBuf>,
 }
 
-/// Images to train on, and to validate with.
+/// The images of a folder, divided into a training part and a validation part.
 #[derive(Debug)]
 pub struct Images {
     pub shape: ImageShape,
-    /// Labels are below it.
+    /// Number of classes; every label is smaller.
     pub classes: u32,
     pub train: ImageSet,
-    /// In an order of its own, so that its first images are of all classes.
+    /// Shuffled, so that the first images are of all classes.
     pub valid: ImageSet,
 }
 
@@ -54,55 +54,55 @@ pub struct ImageSet {
     labels: Vec<u8>,
 }
 
-/// How a file is to be read.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Idx,
-    Cifar(cifar::Layout),
+    Cifar(cifar::Variant),
 }
 
-/// A file of images.
+/// A file of images that a folder holds.
 #[derive(Debug)]
-struct Listed {
+struct ImageFile {
     path: PathBuf,
     format: Format,
     is_test: bool,
 }
 
-/// What a file holds.
-struct Part {
+/// The content of one file, or of several files of the same part.
+struct Content {
     shape: ImageShape,
     set: ImageSet,
-    /// As far as the format says it.
+    /// Number of classes, if the format defines it.
     classes: Option<u32>,
-    /// What was read for it; never empty.
+    /// The files that were read; never empty.
     files: Vec<PathBuf>,
 }
 
-impl Published {
+impl PublishedImages {
     /// Reads and checks all files of `folder`.
     ///
     /// # Errors
-    /// An [`ImageError`] that names the file which is missing, broken or does not go with the others.
+    /// A file is missing, damaged, or does not match the others; the error names it.
     pub fn read(folder: &Path) -> Result<Self, ImageError> {
-        let (mut whole, mut test) = (None::<Part>, None::<Part>);
-        for file in listed(folder)? {
-            let part = file.read()?;
-            let shape = whole.as_ref().or(test.as_ref()).map_or(part.shape, |first| first.shape);
-            if part.shape != shape {
-                return Err(ImageError::Shape { path: file.path, found: part.shape, expected: shape });
+        let (mut train, mut test) = (None::<Content>, None::<Content>);
+        for file in image_files(folder)? {
+            let content = file.read()?;
+            let shape = train.as_ref().or(test.as_ref()).map_or(content.shape, |first| first.shape);
+            if content.shape != shape {
+                return Err(ImageError::Shape { path: file.path, found: content.shape, expected: shape });
             }
-            match if file.is_test { &mut test } else { &mut whole } {
-                // The same images under two names, or those of another set whose labels mean something else.
-                Some(sum) if file.format == Format::Idx => {
-                    let one = sum.files[0].clone();
+            match if file.is_test { &mut test } else { &mut train } {
+                // A part has one IDX file: a second one is the same images under another name, or another data set.
+                Some(read) if file.format == Format::Idx => {
+                    let one = read.files[0].clone();
                     return Err(ImageError::Sets { path: folder.into(), one, other: file.path });
                 }
-                Some(sum) => sum.append(part),
-                none => *none = Some(part),
+                Some(read) => read.append(content),
+                none => *none = Some(content),
             }
         }
-        let Some(Part { shape, set: train, classes, mut files }) = whole else {
+        let Some(Content { shape, set: train, classes, mut files }) = train else {
             return Err(ImageError::NoFiles { path: folder.into() });
         };
         let classes = classes.unwrap_or_else(|| 1 + u32::from(train.labels.iter().copied().max().unwrap_or(0)));
@@ -119,13 +119,13 @@ impl Published {
 }
 
 impl Images {
-    /// Reads and checks all files of `folder`. Where none is of a test part, a share `held_out` is taken of the others: which
-    /// images, depends on their places alone.
+    /// Reads and checks all files of `folder`. Without a test part, the share `held_out` of the images is held out for
+    /// validation; the choice depends on their indices alone.
     ///
     /// # Errors
-    /// Those of [`Published::read`], and a share that leaves one of the parts empty.
+    /// Those of [`PublishedImages::read`], and a share that leaves one of the parts empty.
     pub fn read(folder: &Path, held_out: f64) -> Result<Self, ImageError> {
-        let Published { shape, classes, train, test, .. } = Published::read(folder)?;
+        let PublishedImages { shape, classes, train, test, .. } = PublishedImages::read(folder)?;
         let images = train.len();
         let (train, valid) =
             if test.is_empty() { train.split(shape, |index| is_held_out(index, held_out)) } else { (train, test) };
@@ -138,8 +138,8 @@ impl Images {
     }
 }
 
-impl Part {
-    fn append(&mut self, mut other: Part) {
+impl Content {
+    fn append(&mut self, mut other: Content) {
         self.set.values.append(&mut other.set.values);
         self.set.labels.append(&mut other.set.labels);
         self.files.append(&mut other.files);
@@ -147,8 +147,10 @@ impl Part {
 }
 
 impl ImageSet {
+    /// Images of one size, in one row of values, with a label each.
+    ///
     /// # Panics
-    /// Unless `values` are a whole number of images, as many as there are `labels`, all of one size.
+    /// If `values` is not as many images of one size as there are `labels`.
     pub fn new(values: Vec<u8>, labels: Vec<u8>) -> Self {
         assert!(labels.is_empty() && values.is_empty() || values.len().is_multiple_of(labels.len()));
         Self { values, labels }
@@ -162,24 +164,25 @@ impl ImageSet {
         self.labels.is_empty()
     }
 
-    /// The intensities of the image at `index` (from 0), `[height, width, channels]`, and its class.
+    /// The intensities `[height, width, channels]` and the class of the image at `index` (from 0).
     pub fn image(&self, index: usize) -> (&[u8], u8) {
         let size = self.values.len() / self.labels.len();
         (&self.values[index * size..(index + 1) * size], self.labels[index])
     }
 
-    /// The images that are not taken, and those that are.
-    fn split(self, shape: ImageShape, taken: impl Fn(u64) -> bool) -> (ImageSet, ImageSet) {
+    /// Divides the images into the part for which `is_second` is false and the part for which it is true. Its argument
+    /// is the index of the image.
+    fn split(self, shape: ImageShape, is_second: impl Fn(u64) -> bool) -> (ImageSet, ImageSet) {
         let mut parts = (ImageSet::default(), ImageSet::default());
         for ((index, values), &label) in (0..).zip(self.values.chunks(shape.values() as usize)).zip(&self.labels) {
-            let part = if taken(index) { &mut parts.1 } else { &mut parts.0 };
+            let part = if is_second(index) { &mut parts.1 } else { &mut parts.0 };
             part.values.extend_from_slice(values);
             part.labels.push(label);
         }
         parts
     }
 
-    /// The same images for every trial, in the same random order.
+    /// The images in a random order, which is the same for every trial.
     fn shuffled(self, shape: ImageShape) -> ImageSet {
         let order = permutation(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, u64::MAX, 0), self.len());
         let mut shuffled = ImageSet { values: Vec::with_capacity(self.values.len()), labels: Vec::new() };
@@ -192,29 +195,29 @@ impl ImageSet {
     }
 }
 
-impl Listed {
-    fn read(&self) -> Result<Part, ImageError> {
+impl ImageFile {
+    fn read(&self) -> Result<Content, ImageError> {
         match self.format {
             Format::Idx => idx::read(&self.path),
-            Format::Cifar(layout) => cifar::read(&self.path, layout),
+            Format::Cifar(variant) => cifar::read(&self.path, variant),
         }
     }
 }
 
-/// The files of images in a folder, by name: those of one format.
-fn listed(folder: &Path) -> Result<Vec<Listed>, ImageError> {
-    let mut files: Vec<Listed> = Vec::new();
+/// The files of images in a folder, sorted by name. All have the same format.
+fn image_files(folder: &Path) -> Result<Vec<ImageFile>, ImageError> {
+    let mut files: Vec<ImageFile> = Vec::new();
     for entry in fs::read_dir(folder).map_err(ImageError::io(folder))? {
         let path = entry.map_err(ImageError::io(folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // A file that lies there compressed as well is read once.
+        // If a file is also present without compression, only that one is read.
         let is_twin = name.strip_suffix(".gz").is_some_and(|unpacked| folder.join(unpacked).is_file());
         // Archivers leave hidden files of the same name (`._train-images-idx3-ubyte`) that hold no images.
         if let Some((format, is_test)) = recognised(name)
             && !(is_twin || name.starts_with('.'))
             && path.is_file()
         {
-            files.push(Listed { path, format, is_test });
+            files.push(ImageFile { path, format, is_test });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -226,14 +229,14 @@ fn listed(folder: &Path) -> Result<Vec<Listed>, ImageError> {
     Ok(files)
 }
 
-/// The format of a file of that name, and whether it belongs to the test part.
+/// The format of a file with this name, and true if the file belongs to the test part. `None` if it holds no images.
 fn recognised(name: &str) -> Option<(Format, bool)> {
     match name {
-        "test_batch.bin" => return Some((Format::Cifar(cifar::Layout::Ten), true)),
-        "train.bin" => return Some((Format::Cifar(cifar::Layout::Hundred), false)),
-        "test.bin" => return Some((Format::Cifar(cifar::Layout::Hundred), true)),
+        "test_batch.bin" => return Some((Format::Cifar(cifar::Variant::Ten), true)),
+        "train.bin" => return Some((Format::Cifar(cifar::Variant::Hundred), false)),
+        "test.bin" => return Some((Format::Cifar(cifar::Variant::Hundred), true)),
         _ if name.starts_with("data_batch_") && name.ends_with(".bin") => {
-            return Some((Format::Cifar(cifar::Layout::Ten), false));
+            return Some((Format::Cifar(cifar::Variant::Ten), false));
         }
         _ => {}
     }

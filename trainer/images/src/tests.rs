@@ -56,7 +56,7 @@ fn all(set: &ImageSet) -> Vec<(u8, u8)> {
 }
 
 #[test]
-fn without_a_test_part_each_image_is_held_out_or_not_by_its_place_alone() {
+fn without_a_test_part_a_share_of_the_images_is_held_out_by_their_index_alone() {
     let [images, labels] = digits(200);
     let plain = read(&folder(&[(IMAGES, &images), (LABELS, &labels)])).unwrap();
     assert_eq!(plain.shape, ImageShape { height: 2, width: 3, channels: 1 });
@@ -67,7 +67,7 @@ fn without_a_test_part_each_image_is_held_out_or_not_by_its_place_alone() {
     let mut whole = [train.clone(), valid.clone()].concat();
     whole.sort_unstable();
     assert_eq!(whole, (0..200).map(|n| (n, n % 3)).collect::<Vec<_>>());
-    // Compressed, or under the other names, or both, or beside what an archiver left: the same.
+    // Compressed files, other names, both, and the leftovers of an archiver give the same images.
     let [images_gz, labels_gz] = [&images, &labels].map(|bytes| gz(bytes));
     for files in [
         vec![("train-images-idx3-ubyte.gz", &images_gz), ("train-labels-idx1-ubyte.gz", &labels_gz)],
@@ -82,7 +82,7 @@ fn without_a_test_part_each_image_is_held_out_or_not_by_its_place_alone() {
 }
 
 #[test]
-fn a_test_part_validates_and_nothing_of_the_other_is_held_out() {
+fn a_test_part_is_the_validation_part_and_no_training_image_is_held_out() {
     let ([images, labels], [test, test_labels]) = (digits(50), digits(9));
     let test_files = [("t10k-images-idx3-ubyte", &test[..]), ("t10k-labels-idx1-ubyte", &test_labels[..])];
     let found = read(&folder(&[&[(IMAGES, &images[..]), (LABELS, &labels[..])][..], &test_files].concat())).unwrap();
@@ -102,7 +102,7 @@ fn cifar(numbers: std::ops::Range<u8>, labels: usize) -> Vec<u8> {
 }
 
 #[test]
-fn cifar_is_read_pixel_by_pixel_with_its_fine_classes() {
+fn images_of_cifar_have_their_channels_side_by_side_and_their_fine_classes() {
     let ten = [
         ("data_batch_1.bin", cifar(0..4, 1)),
         ("data_batch_2.bin", cifar(4..9, 1)),
@@ -123,14 +123,14 @@ fn cifar_is_read_pixel_by_pixel_with_its_fine_classes() {
 }
 
 #[test]
-fn a_folder_that_is_named_like_a_file_is_left_alone() {
+fn a_folder_with_the_name_of_an_image_file_is_ignored() {
     let [images, labels] = digits(20);
     let [images_gz, labels_gz] = [&images, &labels].map(|bytes| gz(bytes));
     let folder = folder(&[("train-images-idx3-ubyte.gz", &images_gz), ("train-labels-idx1-ubyte.gz", &labels_gz)]);
     for name in [IMAGES, LABELS, "data_batch_1.bin"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    assert_eq!(Published::read(folder.path()).unwrap().train.len(), 20);
+    assert_eq!(PublishedImages::read(folder.path()).unwrap().train.len(), 20);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
     let odd_image = idx(&[1, 2, 3], &[0; 6]);
     let ten = cifar(0..3, 1);
     let late = cifar(9..11, 1);
-    // The files of a folder, the one that is named and what is said of it.
+    // The files of a folder, the file that the error names, and a part of the message.
     let cases: Vec<(Files<'_>, &str, &str)> = vec![
         (vec![], "", "no file of training images"),
         (
@@ -165,20 +165,24 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
             "",
             "no file of training images",
         ),
-        (vec![(IMAGES, &images)], IMAGES, "train-labels-idx1-ubyte is not there"),
-        (vec![(IMAGES, &images), (LABELS, &fewer)], IMAGES, "20 images, where"),
-        (vec![(IMAGES, &images), (LABELS, &[])], LABELS, "0 bytes"),
-        (vec![(IMAGES, &images), (LABELS, &labels[..7])], LABELS, "7 bytes, where the header has 8"),
+        (
+            vec![(IMAGES, &images)],
+            IMAGES,
+            "train-labels-idx1-ubyte, the file with the labels of these images, is missing",
+        ),
+        (vec![(IMAGES, &images), (LABELS, &fewer)], IMAGES, "20 images, but"),
+        (vec![(IMAGES, &images), (LABELS, &[])], LABELS, "has 0 bytes"),
+        (vec![(IMAGES, &images), (LABELS, &labels[..7])], LABELS, "has 7 bytes, fewer than the 8 of its header"),
         (
             vec![(IMAGES, &images[..images.len() - 1]), (LABELS, &labels)],
             IMAGES,
-            "119 bytes of data, where its header says 120",
+            "119 bytes of data, but its header claims 120",
         ),
         (vec![(IMAGES, &longer), (LABELS, &labels)], IMAGES, "more than the 120 bytes"),
         (vec![(IMAGES, &labels), (LABELS, &labels)], IMAGES, "begins with 00000801, not 00000803"),
-        (vec![(IMAGES, &none), (LABELS, &labels)], IMAGES, "no images in it"),
+        (vec![(IMAGES, &none), (LABELS, &labels)], IMAGES, "the file has no images"),
         (vec![(IMAGES, &huge), (LABELS, &labels)], IMAGES, "4294967296 are allowed"),
-        (vec![(IMAGES, &large), (LABELS, &labels)], IMAGES, "says 5000000000 bytes"),
+        (vec![(IMAGES, &large), (LABELS, &labels)], IMAGES, "claims 5000000000 bytes"),
         (vec![(IMAGES, &cut), (LABELS, &labels)], IMAGES, "3 bytes of data"),
         (
             vec![("train-images-idx3-ubyte.gz", &images_gz[..images_gz.len() - 9]), (LABELS, &labels)],
@@ -194,7 +198,7 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
                 ("t10k-labels-idx1-ubyte", &one),
             ],
             IMAGES,
-            "images of 2 x 3 x 1, where the files before have 3 x 3 x 1",
+            "the images are of 2 x 3 x 1, but those of the files before are of 3 x 3 x 1",
         ),
         (
             vec![
@@ -204,18 +208,18 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
                 ("t10k-labels-idx1-ubyte", &odd_label),
             ],
             "t10k-images-idx3-ubyte",
-            "class 7, where there are 3",
+            "class 7, but the classes are 0 to 2",
         ),
         (
             vec![("data_batch_1.bin", &ten[..ten.len() - 1])],
             "data_batch_1.bin",
-            "9218 bytes are not whole records of 3073",
+            "9218 bytes are not a whole number of records of 3073",
         ),
-        (vec![("data_batch_1.bin", &[])], "data_batch_1.bin", "no images in it"),
-        (vec![("train.bin", &ten)], "train.bin", "9219 bytes are not whole records of 3074"),
-        (vec![("data_batch_1.bin", &late)], "data_batch_1.bin", "class 10, where there are 10"),
-        (vec![("data_batch_1.bin", &ten), (IMAGES, &images), (LABELS, &labels)], "", "are of two formats"),
-        (vec![(IMAGES, &odd_image), (LABELS, &one)], "", "none of them in the validation part"),
+        (vec![("data_batch_1.bin", &[])], "data_batch_1.bin", "the file has no images"),
+        (vec![("train.bin", &ten)], "train.bin", "9219 bytes are not a whole number of records of 3074"),
+        (vec![("data_batch_1.bin", &late)], "data_batch_1.bin", "class 10, but the classes are 0 to 9"),
+        (vec![("data_batch_1.bin", &ten), (IMAGES, &images), (LABELS, &labels)], "", "have different formats"),
+        (vec![(IMAGES, &odd_image), (LABELS, &one)], "", "none of the 1 images is in the validation part"),
     ];
     for (files, name, why) in cases {
         let folder = folder(&files);
@@ -229,7 +233,7 @@ fn broken_files_are_refused_by_name_with_what_is_wrong() {
 }
 
 proptest! {
-    /// Whatever is cut off, put in or turned over: images that go together, or a sentence that names a file.
+    /// A file with bytes removed or changed is read as complete images, or refused by an error that names a file.
     #[test]
     fn damaged_files_are_refused_or_still_whole(
         name in prop::sample::select(vec![IMAGES, LABELS, "data_batch_1.bin", "train.bin"]),
@@ -267,7 +271,7 @@ proptest! {
         for (name, bytes) in &files {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         }
-        match Published::read(folder.path()) {
+        match PublishedImages::read(folder.path()) {
             Ok(read) => {
                 let size = read.shape.values() as usize;
                 prop_assert!(!read.train.is_empty() && read.test.is_empty());

@@ -1,11 +1,11 @@
-//! What a trainer says: one JSON object a line on stdout.
+//! The events of a trainer: one JSON object per line on its standard output.
 
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::report::TrialReport;
 
-/// A number at a step.
+/// A metric point: a number at a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Point {
@@ -15,11 +15,11 @@ pub struct Point {
     /// Optimiser updates made so far.
     pub step: u64,
     pub value: f64,
-    /// Training time up to here, over all attempts: evaluation, checkpoints and queueing are not in it.
+    /// Training time so far, over all attempts, without evaluation, checkpoints and queueing.
     pub trained_seconds: f64,
 }
 
-/// Where a trial runs, as far as its result can depend on it.
+/// The device and the software of an attempt, as far as its result can depend on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Device {
@@ -33,34 +33,35 @@ pub struct Device {
     pub trainer: String,
 }
 
+/// Something that happened in an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Event {
-    /// First line of an attempt.
+    /// The first event of an attempt.
     Started {
         fingerprint: String,
         device: Device,
         total_steps: u64,
-        /// Step of the checkpoint that it goes on from.
+        /// Step of the checkpoint from which the attempt resumes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<u64>,
     },
-    /// Work before the first step: `tokenizing`, `training vocabulary`, `packing`, `reading images`; and work
-    /// beside steps: `probing`, `largest batch`.
+    /// Progress of work that is not a step. Before the first step: `tokenizing`, `training vocabulary`, `packing`,
+    /// `reading images`; otherwise `probing`, `largest batch`.
     Preparing {
         what: String,
         done: u64,
         total: u64,
     },
-    /// At most a few a second: where it stands, and the points since the last one.
+    /// The current step, and the points since the last event of this kind. At most a few are sent per second.
     Progress {
         step: u64,
         total_steps: u64,
         trained_seconds: f64,
         points: Vec<Point>,
     },
-    /// A validation or dev evaluation.
+    /// A validation, or an evaluation on a dev file, has ended.
     Evaluated {
         step: u64,
         trained_seconds: f64,
@@ -76,18 +77,21 @@ pub enum Event {
         manifest: String,
     },
     Finished {
-        report: Report,
+        report: TrialReport,
     },
     Failed {
         failure: Failure,
     },
-    /// Asked to stop; a checkpoint at this step is on disk.
+    /// The attempt was asked to stop, and left a checkpoint at this step.
     Interrupted {
         step: u64,
     },
 }
 
-/// `manifest.json` of a checkpoint: written last, so that a folder with a valid one is complete.
+/// Name of the file that lists the files of a checkpoint.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The content of [`MANIFEST`]. It is written last, so that a folder with a valid manifest is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -96,12 +100,13 @@ pub struct Manifest {
     pub files: Vec<ManifestFile>,
 }
 
+/// One file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestFile {
     /// A plain file name, without any folder.
     pub name: String,
-    /// Hex sha256 of its bytes.
+    /// Hex sha256 of the file's bytes.
     pub sha256: String,
     pub bytes: u64,
 }

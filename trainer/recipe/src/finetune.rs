@@ -1,37 +1,38 @@
-//! A fine-tune run: from which checkpoint, which blocks of it, and which part of train selects.
+//! A fine-tune run: its checkpoint, the blocks that are kept, and the part of train that selects a learning rate.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::layer_drop::is_default;
+use crate::dataset::Dataset;
+use crate::json::is_default;
 use crate::learning_rate::LearningRate;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
+use crate::pretrain::{Precision, Pretrain, check_batch, check_text_length};
 use crate::problem::Problems;
 use crate::seeds::Seeds;
-use crate::stage::{Dataset, Precision, Pretrain, check_batch};
 use crate::task::Task;
 
-/// A fine-tune run from a checkpoint, every block that is left of it open.
+/// The recipe of a fine-tune run. Every block that is kept of the checkpoint is open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
-    /// The checkpoint that it starts from; gives the model and the vocabulary.
+    /// The source of the checkpoint, which gives the model and the vocabulary.
     pub from: Source,
     /// Seeds of the pre-train trial, so that the fingerprint names exactly one checkpoint; 0 for a published one.
     #[serde(default)]
     pub from_seeds: Seeds,
-    /// Which of the checkpoint's blocks are trained.
+    /// The blocks of the checkpoint that are kept and trained.
     #[serde(default, skip_serializing_if = "Keep::is_all")]
     pub keep: Keep,
     pub task: Task,
     pub glue: Dataset,
     /// Share of the training examples that is set apart and scored, so that a learning rate can be selected without a
-    /// look at dev. Which ones depends on their number alone: all seeds, rates and arms share them.
+    /// look at dev. The choice depends on the number of examples alone, so all seeds, rates and arms share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<f64>,
     pub epochs: u32,
     pub batch: u32,
-    /// Longest input in tokens; longer pairs lose tokens from their longer half.
+    /// Upper bound on the tokens of an input. A longer pair loses tokens from the longer of its texts.
     pub length: u32,
     pub learning_rate: LearningRate,
     #[serde(default)]
@@ -40,11 +41,13 @@ pub struct Finetune {
     pub precision: Precision,
 }
 
-/// Where weights come from: written as the recipe that made them, or as `{"kind": "published", "model": ..., "checkpoint": ...}`.
+/// The source of a checkpoint. In JSON it is the recipe that made the checkpoint, or `{"kind": "published", "model":
+/// ..., "checkpoint": ...}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    /// A checkpoint of this recipe.
+    /// A checkpoint that this recipe makes.
     Pretrained(Box<Pretrain>),
+    /// A registered checkpoint.
     Published(Box<Published>),
 }
 
@@ -52,33 +55,33 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Has to say what `config.json` says, but for the two dropouts, which are the recipe's to choose: they change the
-    /// training, not the function.
+    /// Has to equal what `config.json` says, except for the two dropouts: these change the training but not the
+    /// function of the model, so the recipe may choose them.
     pub model: Model,
-    /// The registered folder. A digest, where there is one, has to be that of the files.
+    /// The registered folder. Its digest, if present, has to be that of the files.
     pub checkpoint: Dataset,
 }
 
-/// Which blocks of a checkpoint are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2).
+/// The blocks of a checkpoint that are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Keep {
     #[default]
     All,
-    /// Blocks 1, 3, 5 ...
+    /// Blocks 1, 3, 5 and so on.
     EveryOther,
-    /// Blocks 1 to this one.
+    /// Blocks 1 to this number.
     First(u32),
 }
 
-/// How many of `examples` are set apart for selection: the share, rounded, and at least one on either side.
-pub fn set_apart(examples: u64, share: f64) -> u64 {
+/// Number of `examples` that are set apart for selection: their share, rounded, such that both sides have at least one.
+pub fn selection_size(examples: u64, share: f64) -> u64 {
     ((examples as f64 * share).round() as u64).clamp(1.min(examples), examples.saturating_sub(1))
 }
 
 impl Finetune {
-    /// The model that is trained: what is kept of the checkpoint's.
+    /// The model that is trained: that of the checkpoint, with the blocks that are kept.
     pub fn model(&self) -> Model {
         let model = self.from.model();
         Model { blocks: self.keep.kept(model.blocks).count() as u32, ..model.clone() }
@@ -88,22 +91,24 @@ impl Finetune {
         problems.within("from", |p| match &self.from {
             Source::Pretrained(recipe) => {
                 recipe.check(p);
-                p.require(recipe.images.is_none(), "images", || "a GLUE task reads text".into());
+                p.require(recipe.images.is_none(), "images", || {
+                    "a GLUE task reads text: start from a checkpoint that was trained on text".into()
+                });
             }
             Source::Published(published) => p.within("model", |p| published.model.check(p)),
         });
         let blocks = self.from.model().blocks;
         if let Keep::First(kept) = self.keep {
             problems.require((1..=blocks).contains(&kept), "keep", || {
-                format!("the first {kept} blocks: the checkpoint has {blocks}, and at least 1 has to stay")
+                format!("the first {kept} blocks: choose 1 to {blocks}, which is the number of the checkpoint's blocks")
             });
         }
         problems.require(self.keep.is_all() || self.from.model().order.is_none(), "keep", || {
-            "with an order of sublayers of its own, a model has no blocks that could be left out".into()
+            "a model with an `order` of its own has no blocks to leave out: keep all".into()
         });
         if let Some(share) = self.selection {
             problems.require(share > 0.0 && share <= 0.5, "selection", || {
-                format!("{share}: a share of train above 0 and up to 0.5")
+                format!("{share}: choose a share of train above 0 and at most 0.5")
             });
         }
         problems.within("learning_rate", |p| self.learning_rate.check(p));
@@ -111,12 +116,13 @@ impl Finetune {
         problems.require((1..=1000).contains(&self.epochs), "epochs", || {
             format!("{} epochs: 1 to 1000 are allowed", self.epochs)
         });
-        check_batch(problems, self.batch, self.length, self.from.model());
+        check_batch(problems, self.batch);
+        check_text_length(problems, self.length, self.from.model());
     }
 }
 
 impl Source {
-    /// The checkpoint's model, at its full depth.
+    /// The model of the checkpoint, at its full depth.
     pub fn model(&self) -> &Model {
         match self {
             Source::Pretrained(recipe) => &recipe.model,
@@ -126,7 +132,7 @@ impl Source {
 }
 
 impl Keep {
-    /// The kept ones of `blocks` blocks, by their numbers from 1, in order.
+    /// The numbers (from 1) of the blocks that are kept of `blocks` blocks, in order.
     pub fn kept(self, blocks: u32) -> impl Iterator<Item = u32> {
         let (last, stride) = match self {
             Keep::All => (blocks, 1),
@@ -166,8 +172,8 @@ impl Serialize for Source {
     }
 }
 
-/// A `kind` tells the two apart: a pre-train recipe has none. What is wrong inside either is said in its own words, which
-/// serde's `untagged` would lose.
+/// Only a published source has a `kind`, which tells the two apart. An error names the field inside either; serde's
+/// `untagged` would lose it.
 impl<'de> Deserialize<'de> for Source {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_from_before_there_was_a_choice_keeps_its_json_and_so_its_fingerprint() {
+    fn settings_at_their_defaults_are_left_out_so_that_older_recipes_keep_their_fingerprints() {
         let old = read(recipe(pretrained())).unwrap();
         let written = serde_json::to_value(&old).unwrap();
         assert_eq!(written["from"]["steps"], 10);
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_source_is_told_by_its_kind_and_counts_by_its_digest() {
+    fn a_published_source_is_recognised_by_its_kind_and_identified_by_its_digest() {
         let with_name = |name: &str| {
             let mut from = published();
             from["checkpoint"]["name"] = json!(name);
@@ -245,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_source_is_named() {
+    fn an_error_in_a_source_names_the_field() {
         let with = |mut from: Value, field: &str, value: Value| {
             from[field] = value;
             read(recipe(from)).unwrap_err()
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_and_set_apart_is_checked() {
+    fn kept_blocks_and_the_selection_share_are_checked() {
         let problems = |field: &str, value: Value| -> Vec<String> {
             let mut changed = recipe(published());
             changed[field] = value;
@@ -278,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_in_order_and_of_the_checkpoint(blocks in 1u32..100, first in 1u32..120) {
+        fn kept_blocks_are_blocks_of_the_checkpoint_in_order(blocks in 1u32..100, first in 1u32..120) {
             for keep in [Keep::All, Keep::EveryOther, Keep::First(first)] {
                 let kept: Vec<u32> = keep.kept(blocks).collect();
                 prop_assert_eq!(kept[0], 1);
@@ -290,8 +296,8 @@ mod tests {
         }
 
         #[test]
-        fn either_side_of_a_selection_has_an_example(examples in 2u64..1_000_000, share in 1e-9f64..=0.5) {
-            let apart = set_apart(examples, share);
+        fn both_sides_of_a_selection_have_an_example(examples in 2u64..1_000_000, share in 1e-9f64..=0.5) {
+            let apart = selection_size(examples, share);
             prop_assert!((1..examples).contains(&apart));
             prop_assert!((apart as f64 - examples as f64 * share).abs() <= 1.0);
         }

@@ -1,8 +1,8 @@
 //! The identity of a recipe.
 //!
-//! sha256 over a version line and the canonical JSON of the recipe: object keys sorted, no white space, numbers as
-//! shortest round-trip decimals, absent options absent. Two recipes with equal fingerprints and equal seeds give equal
-//! results on one device class.
+//! A fingerprint is the sha256 of a version line and the canonical JSON of the recipe: object keys sorted, no white
+//! space, numbers as shortest round-trip decimals, absent settings left out. Two recipes with equal fingerprints and
+//! equal seeds give equal results on one device class.
 
 use std::fmt::{self, Write as _};
 
@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::dataset::{Dataset, Vocabulary};
 use crate::finetune::Source;
-use crate::stage::{Dataset, Pretrain, Recipe, Vocabulary};
+use crate::pretrain::Pretrain;
+use crate::stage::Recipe;
 
-/// Changes whenever the meaning of an equal recipe changes.
+/// Has to change whenever the meaning of an equal recipe changes.
 const VERSION: &str = "lamina recipe 1\n";
 
-/// Hex sha256.
+/// The identity of a recipe, as a hex sha256.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
@@ -34,7 +36,8 @@ impl fmt::Display for Fingerprint {
 }
 
 impl Recipe {
-    /// The recipe's fingerprint. A dataset counts by its digest; by its name only while no digest is known.
+    /// The recipe's fingerprint. It depends on the digests of datasets; on the name only of one whose digest is not
+    /// known.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut anonymous = self.clone();
         match &mut anonymous {
@@ -52,10 +55,10 @@ impl Recipe {
                 probe.published.iter_mut().for_each(forget_name);
             }
         }
-        // A recipe holds only maps with string keys and finite numbers, so this cannot fail.
+        // A recipe holds only maps with string keys and finite numbers, so serialisation cannot fail.
         let value = serde_json::to_value(&anonymous).unwrap_or(Value::Null);
         let mut text = String::from(VERSION);
-        canonical(&value, &mut text);
+        write_canonical(&value, &mut text);
         Fingerprint(hex::encode(Sha256::digest(text.as_bytes())))
     }
 }
@@ -74,7 +77,7 @@ fn forget_name(dataset: &mut Dataset) {
 }
 
 /// Writes `value` with sorted keys, whatever map type `serde_json` was built with.
-fn canonical(value: &Value, out: &mut String) {
+fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(fields) => {
             let mut keys: Vec<&String> = fields.keys().collect();
@@ -85,7 +88,7 @@ fn canonical(value: &Value, out: &mut String) {
                     out.push(',');
                 }
                 let _ = write!(out, "{}:", Value::String(key.clone()));
-                canonical(&fields[key.as_str()], out);
+                write_canonical(&fields[key.as_str()], out);
             }
             out.push('}');
         }
@@ -95,7 +98,7 @@ fn canonical(value: &Value, out: &mut String) {
                 if i > 0 {
                     out.push(',');
                 }
-                canonical(item, out);
+                write_canonical(item, out);
             }
             out.push(']');
         }
@@ -108,12 +111,12 @@ fn canonical(value: &Value, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::Images;
+    use crate::images::ImageObjective;
     use crate::learning_rate::{Decay, LearningRate};
     use crate::model::{Model, Norm, Size};
     use crate::objective::Mlm;
     use crate::optimizer::Optimizer;
-    use crate::stage::Precision;
+    use crate::pretrain::Precision;
 
     fn recipe(digest: Option<&str>) -> Pretrain {
         let dataset = |name: &str| Dataset { name: name.into(), digest: digest.map(String::from) };
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_counts_only_while_no_digest_is_known() {
+    fn the_name_of_a_dataset_matters_only_without_a_digest() {
         let print = |r: &Pretrain| Recipe::Pretrain(r.clone()).fingerprint();
         let (known, unknown) = (recipe(Some("ab")), recipe(None));
         let renamed = |r: &Pretrain| {
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_a_round_trip_through_json_and_sees_each_change() {
+    fn a_fingerprint_survives_a_round_trip_through_json_and_changes_with_the_last_bit() {
         let original = Recipe::Pretrain(recipe(Some("ab")));
         let again: Recipe = serde_json::from_str(&serde_json::to_string(&original).unwrap()).unwrap();
         assert_eq!(original.fingerprint(), again.fingerprint());
@@ -166,20 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_of_text_says_nothing_of_images_and_one_of_images_nothing_of_words() {
+    fn a_recipe_of_text_has_no_images_in_its_json_and_one_of_images_no_vocabulary() {
         let text = serde_json::to_value(recipe(Some("ab"))).unwrap();
         assert_eq!(text.get("images"), None);
         assert_eq!(text["vocabulary"]["kind"], "file");
-        let images = Some(Images::Classifier { patch: 4 });
+        let images = Some(ImageObjective::Classifier { patch: 4 });
         let seen = serde_json::to_value(Pretrain { vocabulary: None, images, ..recipe(Some("ab")) }).unwrap();
         assert_eq!(seen.get("vocabulary"), None);
         assert_eq!(seen["images"], serde_json::json!({"kind": "classifier", "patch": 4}));
     }
 
     #[test]
-    fn the_canonical_form_is_pinned() {
+    fn the_canonical_form_never_changes() {
         let mut text = String::new();
-        canonical(&serde_json::json!({"b": [1, 0.5, null], "a": {"z": "é\"", "y": true}}), &mut text);
+        write_canonical(&serde_json::json!({"b": [1, 0.5, null], "a": {"z": "é\"", "y": true}}), &mut text);
         assert_eq!(text, r#"{"a":{"y":true,"z":"é\""},"b":[1,0.5,null]}"#);
     }
 }

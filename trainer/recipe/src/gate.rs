@@ -1,82 +1,83 @@
-//! Which sublayers are open at a step: the draws of layer drop.
+//! The draws of layer drop, which open or close each sublayer at a step.
 //!
-//! A draw and its scale are made here together, from one probability. Draws are counter-based: a function of (seed, step,
-//! draw, unit) alone, so every rank and every replay makes the same.
+//! This module makes a draw and its scale together, from one probability. A draw is counter-based: it depends on (seed,
+//! step, draw, unit) alone, so every rank and every replay makes the same draw.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Sublayer;
 use crate::seeds::{Purpose, generator, permutation, uniform};
 
-/// What is opened and closed as one.
+/// The part of the encoder that one draw opens or closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Unit {
-    /// A block, both halves together (the paper's). In an order of one's own: two sublayers that follow each other.
+    /// A block, both halves together, as in the paper. If the model has its own `order`: two successive sublayers.
     #[default]
     Block,
     /// The attention halves; the feed-forward halves are always open.
     Attention,
     /// The feed-forward halves; the attention halves are always open.
     FeedForward,
-    /// Each half for itself.
+    /// Each half of a block, by a draw of its own.
     Independent,
 }
 
-/// For what one draw holds.
+/// The sequences that share one draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Draw {
-    /// For all sequences of a step (the paper's).
+    /// All sequences of a step, as in the paper.
     #[default]
     Batch,
-    /// For those of one micro-batch.
+    /// All sequences of a micro-batch.
     MicroBatch,
-    /// For one sequence: an open unit works on the sequences that drew it open.
+    /// One sequence: a unit processes the sequences whose draw opened it.
     Sequence,
 }
 
-/// How the units of one draw depend on each other. Each opens every unit with its keep probability.
+/// How the units of one draw depend on each other. Every sampler but `top` opens each unit with its keep probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Sampler {
-    /// Not at all (the paper's): the number of open units spreads, and all are open now and then.
+    /// Units are drawn independently, as in the paper. The number of open units varies, and sometimes all are open.
     #[default]
     Independent,
-    /// Systematic sampling over the units in a random order (Madow 1949): the number of open units is their mean, rounded
-    /// up or down, so peak memory and step time are bounded.
+    /// Systematic sampling over the units in a random order (Madow 1949): the number of open units is its mean, rounded
+    /// up or down, so that peak memory and step time are bounded.
     Systematic,
-    /// No sampling: the first units are open, so many that the mean over steps is that of the keep probabilities. Open
-    /// branches are not scaled.
+    /// No sampling: the first units are open and the top ones closed. The number of open units, averaged over steps, is
+    /// the sum of the keep probabilities. Open branches are not scaled.
     Top,
 }
 
-/// Which sequences of a batch go through a sublayer.
+/// The sequences of a batch that a sublayer processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rows {
     None,
     All,
-    /// These, in ascending order: at least one, and not all.
+    /// The sequences with these indices, in ascending order: at least one, and not all.
     Some(Vec<u32>),
 }
 
-/// One sublayer's draw at one step.
+/// The draw of one sublayer at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gate {
     pub rows: Rows,
-    /// Factor on the branch where it is open: 1/p, or 1 where scaling is off.
+    /// Factor on the branch of an open sublayer: 1/p, or 1 if scaling is off.
     pub scale: f64,
 }
 
 impl Gate {
-    /// What evaluation, validation and fine-tuning use.
+    /// The gate of evaluation, validation and fine-tuning.
     pub const OPEN: Gate = Gate { rows: Rows::All, scale: 1.0 };
     pub const CLOSED: Gate = Gate { rows: Rows::None, scale: 1.0 };
 
-    /// The gates of a model with `blocks` blocks of which the first `grown` exist so far: these are open, the others closed.
+    /// The gates of a model with `blocks` blocks of which the first `grown` exist so far: these are open, the others
+    /// closed.
     pub fn full_depth(grown: u32, blocks: u32) -> Vec<Gate> {
         let gate = |block| if block < grown { Gate::OPEN } else { Gate::CLOSED };
         (0..blocks).flat_map(|block| [gate(block), gate(block)]).collect()
@@ -86,7 +87,7 @@ impl Gate {
         self.rows != Rows::None
     }
 
-    /// Share of `batch` sequences that go through.
+    /// Share of the `batch` sequences that the sublayer processes.
     pub fn share(&self, batch: u32) -> f64 {
         match &self.rows {
             Rows::None => 0.0,
@@ -96,25 +97,25 @@ impl Gate {
     }
 }
 
-/// Blocks' worth of work that passes `gates` (one per sublayer): half the number of open sublayers, each counted by the
-/// share of the `batch` sequences that go through it.
+/// The work behind `gates` (one per sublayer), counted in blocks: half the number of open sublayers, each weighted by
+/// the share of the `batch` sequences that it processes.
 pub fn open_blocks(gates: &[Gate], batch: u32) -> f64 {
     gates.iter().map(|gate| gate.share(batch)).sum::<f64>() / 2.0
 }
 
-/// For whom gates are drawn.
+/// Identifies one draw: equal keys give equal gates.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct DrawKey {
     pub seed: u64,
     pub step: u64,
-    /// Which micro-batch of the step, from 0.
+    /// Index of the micro-batch within its step, from 0.
     pub micro_batch: u32,
     /// Sequences in a micro-batch.
     pub batch: u32,
 }
 
 impl Unit {
-    /// The unit that the sublayer at `place` (from 0, in forward order) belongs to; `None` where it is always open.
+    /// The unit of the sublayer at `place` (from 0, in forward order); `None` for a sublayer that is always open.
     pub(crate) fn of(self, place: usize, sublayers: &[Sublayer]) -> Option<usize> {
         let before = |kind: Sublayer| sublayers[..place].iter().filter(|&&other| other == kind).count();
         match (self, sublayers[place]) {
@@ -127,23 +128,23 @@ impl Unit {
     }
 }
 
-/// The gates of all sublayers, in forward order. `keep` holds the keep probability of each unit, `unit_of` the unit of
-/// each sublayer.
+/// The gates of all sublayers, in forward order. `keep` holds the keep probability of each unit, and `unit_of` the unit
+/// of each sublayer.
 pub(crate) fn draw(
-    ask: &Ask,
+    key: &DrawKey,
     keep: &[f64],
     unit_of: &[Option<usize>],
     draw: Draw,
     sampler: Sampler,
     scale: bool,
 ) -> Vec<Gate> {
-    // One draw per step; per micro-batch; per sequence. The first of each is the same.
+    // The numbers of the draws. Draw 0 is the same whether it serves a step, a micro-batch or a sequence.
     let draws = match draw {
         Draw::Batch => 0..1,
-        Draw::MicroBatch => ask.micro_batch..ask.micro_batch + 1,
-        Draw::Sequence => ask.micro_batch * ask.batch..(ask.micro_batch + 1) * ask.batch,
+        Draw::MicroBatch => key.micro_batch..key.micro_batch + 1,
+        Draw::Sequence => key.micro_batch * key.batch..(key.micro_batch + 1) * key.batch,
     };
-    let opened: Vec<Vec<bool>> = draws.map(|number| open_units(ask, number, keep, sampler)).collect();
+    let opened: Vec<Vec<bool>> = draws.map(|number| open_units(key, number, keep, sampler)).collect();
     let gate = |unit: usize| {
         let open = |row: &Vec<bool>| row[unit];
         let rows = if opened.iter().all(open) {
@@ -160,9 +161,9 @@ pub(crate) fn draw(
     unit_of.iter().map(|unit| unit.map_or(Gate::OPEN, |unit| gates[unit].clone())).collect()
 }
 
-fn open_units(ask: &Ask, number: u32, keep: &[f64], sampler: Sampler) -> Vec<bool> {
-    // Units count from 1, so that 0 is free for what concerns them all.
-    let draws = |unit: usize| generator(ask.seed, Purpose::Gate, ask.step, u64::from(number) << 16 | unit as u64);
+fn open_units(key: &DrawKey, number: u32, keep: &[f64], sampler: Sampler) -> Vec<bool> {
+    // Units count from 1: counter 0 is for draws that concern all units.
+    let draws = |unit: usize| generator(key.seed, Purpose::Gate, key.step, u64::from(number) << 16 | unit as u64);
     match sampler {
         Sampler::Independent => keep.iter().zip(1..).map(|(&p, unit)| uniform(&mut draws(unit)) < p).collect(),
         Sampler::Systematic => {
@@ -172,7 +173,7 @@ fn open_units(ask: &Ask, number: u32, keep: &[f64], sampler: Sampler) -> Vec<boo
             let mut open = vec![false; keep.len()];
             let mut end = 0.0f64;
             for unit in order {
-                // The unit whose stretch of the line holds one of the points offset, offset + 1, ...
+                // A unit is open if one of the points offset, offset + 1, ... falls into its interval [begin, end).
                 let begin = end;
                 end += keep[unit as usize];
                 open[unit as usize] = (end - offset).ceil() > (begin - offset).ceil();
@@ -180,9 +181,9 @@ fn open_units(ask: &Ask, number: u32, keep: &[f64], sampler: Sampler) -> Vec<boo
             open
         }
         Sampler::Top => {
-            // A Kronecker sequence: between 0 and 1 as evenly as can be, so rounding adds nothing over steps.
+            // A Kronecker sequence fills [0, 1) evenly, so that rounding down adds no bias over many steps.
             const GOLDEN: f64 = 0.618_033_988_749_894_9;
-            let offset = ((ask.step + 1) as f64 * GOLDEN).fract();
+            let offset = ((key.step + 1) as f64 * GOLDEN).fract();
             let count = (keep.iter().sum::<f64>() + offset).floor() as usize;
             (0..keep.len()).map(|unit| unit < count).collect()
         }

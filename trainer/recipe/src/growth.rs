@@ -5,31 +5,31 @@ use serde::{Deserialize, Serialize};
 use crate::model::Model;
 use crate::problem::Problems;
 
-/// From what the blocks start that a stage adds.
+/// How the blocks that a growth stage adds are initialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum NewBlocks {
-    /// From the trained blocks, again and again from the first on: 3 become 6 as 1 2 3 1 2 3.
+    /// As copies of the trained blocks in turn: 3 blocks become 6 as 1 2 3 1 2 3.
     #[default]
     Copy,
-    /// From the starting values of the `init` seed.
+    /// With the initial values that the `init` seed gives them.
     Fresh,
 }
 
-/// What becomes of the optimiser's state when the model grows.
+/// What happens to the optimiser's moments when the model grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum GrownState {
-    /// Every weight keeps its moments, and a copy has those of its source.
+    /// Every weight keeps its moments, and a copy gets those of its source.
     #[default]
     Keep,
-    /// All moments start again from zero.
+    /// All moments are set to zero.
     Reset,
 }
 
-/// So many blocks until that share of the budget is used up.
+/// The model has `blocks` blocks until the share `until` of the budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -38,11 +38,12 @@ pub struct GrowthStage {
     pub until: f64,
 }
 
+/// Training in stages of increasing depth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Growth {
-    /// Shallowest first. After the last one, all blocks of the model.
+    /// The stages, shallowest first. After the last one the model has all its blocks.
     pub stages: Vec<GrowthStage>,
     #[serde(default)]
     pub new: NewBlocks,
@@ -52,18 +53,24 @@ pub struct Growth {
 
 impl Growth {
     pub fn check(&self, model: &Model, problems: &mut Problems) {
-        problems.require(!self.stages.is_empty(), "stages", || "name at least one stage".into());
-        problems
-            .require(model.order.is_none(), "", || "blocks cannot be added to a sublayer order of one's own".into());
+        problems.require(!self.stages.is_empty(), "stages", || {
+            "there is no stage: name at least one, or leave `growth` out".into()
+        });
+        problems.require(model.order.is_none(), "", || {
+            "a model with an `order` of its own cannot grow: leave `growth` or `order` out".into()
+        });
         problems.within("stages", |problems| {
             let (mut blocks, mut until) = (0, 0.0);
             for (index, stage) in self.stages.iter().enumerate() {
-                problems.within(&index.to_string(), |problems| {
+                problems.within(index, |problems| {
                     problems.require(stage.blocks > blocks && stage.blocks < model.blocks, "blocks", || {
-                        format!("{}: above {blocks} and below the model's {}", stage.blocks, model.blocks)
+                        format!(
+                            "{} blocks: choose more than {blocks} and fewer than the model's {}",
+                            stage.blocks, model.blocks
+                        )
                     });
                     problems.require(stage.until > until && stage.until < 1.0, "until", || {
-                        format!("{}: a share of the budget above {until} and below 1", stage.until)
+                        format!("{}: choose a share of the budget above {until} and below 1", stage.until)
                     });
                 });
                 (blocks, until) = (stage.blocks, stage.until);
@@ -71,17 +78,17 @@ impl Growth {
         });
     }
 
-    /// Blocks of the model when `share` of the budget is used up.
+    /// Number of blocks once the share `share` of the budget is spent; `blocks` is the full depth.
     pub fn blocks_at(&self, share: f64, blocks: u32) -> u32 {
         self.stages.iter().find(|stage| share < stage.until).map_or(blocks, |stage| stage.blocks)
     }
 
-    /// The block (from 0) whose copy becomes `block` when `trained` blocks are there.
+    /// The block (from 0) of which `block` becomes a copy, if `trained` blocks exist.
     pub const fn source(block: u32, trained: u32) -> u32 {
         block % trained
     }
 
-    /// Share of encoder work saved over a run, against all `blocks` from the start.
+    /// Share of the encoder's work that is saved over a run, compared with `blocks` blocks from the start.
     pub fn encoder_saving(&self, blocks: u32) -> f64 {
         let mut from = 0.0;
         let saved = self.stages.iter().map(|stage| {
@@ -104,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_a_half_and_the_whole() {
+    fn three_blocks_become_six_and_twelve_at_a_quarter_and_half_of_the_budget() {
         let at = |share| gong().blocks_at(share, 12);
         assert_eq!([0.0, 0.249, 0.25, 0.499, 0.5, 0.99].map(at), [3, 3, 6, 6, 12, 12]);
         assert_eq!((3..6).map(|block| Growth::source(block, 3)).collect::<Vec<_>>(), [0, 1, 2]);
@@ -112,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_out_of_order_are_refused_at_their_place() {
+    fn a_stage_that_is_not_deeper_and_later_than_the_one_before_is_refused() {
         let model = Model::of_size(Size { blocks: 6, hidden: 8, heads: 2, intermediate: 8 }, Norm::Pre);
         let mut problems = Problems::default();
         gong().check(&model, &mut problems);
@@ -120,6 +127,6 @@ mod tests {
         wrong.stages[0].until = 0.7;
         wrong.check(&model, &mut problems);
         let pointers: Vec<_> = problems.into_vec().into_iter().map(|problem| problem.pointer).collect();
-        assert_eq!(pointers, ["/stages/1/blocks", "/stages/1/blocks", "/stages/1/until"]);
+        assert_eq!(pointers, ["/stages/1/blocks", "/stages/1/until"]);
     }
 }

@@ -3,42 +3,44 @@
 //! A block is x -> x' with `h = x + G ATTN(LN x)/p`, `x' = h + G FFN(LN h)/p`, one G ~ Bernoulli(p) per block and step;
 //! closed means identity: no forward, no backward, no gradient. Evaluation opens every block, without scale.
 //!
-//! The relatives of the method are settings of it: stochastic depth (Huang et al. 2016) is `depth: uniform` with a constant
-//! theta; LayerDrop (Fan et al. 2020) is that at 0.8 without scale.
+//! Related methods are settings of this one. Stochastic depth (Huang et al. 2016) is `depth: uniform` with a constant
+//! theta; LayerDrop (Fan et al. 2020) is the same at a theta of 0.8 without scale.
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate::{Ask, Draw, Gate, Sampler, Unit, draw};
+use crate::gate::{Draw, DrawKey, Gate, Sampler, Unit, draw};
+use crate::json::{default_true, is_default};
 use crate::model::{Model, Sublayer};
 use crate::problem::Problems;
-use crate::schedule::{Course, DEFAULT_LEVELS, DEFAULT_POWER, DEFAULT_SPEED, Moment, Shape};
+use crate::schedule::{Curve, DEFAULT_GAMMA_TOTAL, DEFAULT_LEVELS, DEFAULT_POWER, Moment, Schedule};
 
-/// Which way theta goes.
+/// The direction of theta over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Direction {
-    /// From 1 to the limit: more is dropped as the run goes on (the paper's).
+    /// From 1 to the limit, as in the paper: more and more blocks are dropped.
     #[default]
     Increasing,
-    /// The same run backwards: most is dropped at the start and nothing at the end, at equal FLOPs.
+    /// The schedule reversed in time: most blocks are dropped at the start and none at the end, at equal FLOPs.
     Decreasing,
 }
 
-/// How the keep probability varies over depth.
+/// How the keep probability depends on the depth of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Depth {
-    /// Linear, from (nearly) 1 at the first block to theta at the last.
+    /// It falls linearly from (nearly) 1 at the first block to theta at the last.
     #[default]
     Linear,
-    /// Theta at every block.
+    /// It is theta at every block.
     Uniform,
 }
 
-/// Where the first block stands on the way from keep probability 1 to theta. The paper contradicts itself: its
-/// expected depth (3L-1)/4 means `one`, its released code walks `zero`, later work uses `ild`.
+/// How a linear depth counts blocks: the index i of block l of L, at which the keep probability is 1 - i (1 - theta).
+/// The paper contradicts itself: its expected depth (3L-1)/4 means `one`, but its released code does `zero`; later work
+/// uses `ild`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -52,22 +54,24 @@ pub enum DepthIndex {
     Ild,
 }
 
+/// The settings of layer drop.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LayerDrop {
     #[serde(default)]
-    pub schedule: Shape,
-    /// Where theta goes to, from above 0 to 1; at its other end it is 1. The paper's 0.5 where it is not given.
+    pub schedule: Schedule,
+    /// The value of theta at the far end of the schedule, above 0 and at most 1; at the near end it is 1. By default
+    /// 0.5, as in the paper.
     #[serde(default = "default_limit")]
     pub theta_limit: f64,
-    /// Speed of the exponential schedule per step; 100/T by the paper's heuristic where it is not given.
+    /// Decay rate of the exponential schedule per step. By default 100/T for T steps, the paper's heuristic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gamma: Option<f64>,
-    /// Exponent of the polynomial schedule; 3 where it is not given.
+    /// Exponent of the polynomial schedule; 3 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<f64>,
-    /// Stairs of the step schedule; 4 where it is not given.
+    /// Number of stairs of the step schedule; 4 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub levels: Option<u32>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -76,7 +80,7 @@ pub struct LayerDrop {
     pub depth: Depth,
     #[serde(default)]
     pub depth_index: DepthIndex,
-    /// Whether an open branch is multiplied by 1/p.
+    /// True if the branch of an open sublayer is multiplied by 1/p.
     #[serde(default = "default_true")]
     pub scale: bool,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -90,19 +94,12 @@ pub struct LayerDrop {
 fn default_limit() -> f64 {
     0.5
 }
-fn default_true() -> bool {
-    true
-}
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
 
 impl LayerDrop {
-    /// The paper's schedule with this limit.
+    /// The paper's settings, with this theta limit.
     pub fn progressive(theta_limit: f64) -> Self {
         Self {
-            schedule: Shape::default(),
+            schedule: Schedule::default(),
             theta_limit,
             gamma: None,
             power: None,
@@ -117,74 +114,80 @@ impl LayerDrop {
         }
     }
 
-    /// `steps` is the budget, where it is counted in steps.
+    /// `steps` is the budget in steps; `None` for a budget in another unit.
     pub fn check(&self, steps: Option<u64>, problems: &mut Problems) {
         problems.require(self.theta_limit > 0.0 && self.theta_limit <= 1.0, "theta_limit", || {
-            format!("{}: the theta limit lies above 0 and is at most 1", self.theta_limit)
+            format!("a theta limit of {}: choose one above 0 and at most 1", self.theta_limit)
         });
-        let only = |given: bool, field: &str, of: Shape, name: &str, problems: &mut Problems| {
-            problems
-                .require(!given || self.schedule == of, field, || format!("only the {name} schedule has a {field}"));
-        };
-        only(self.gamma.is_some(), "gamma", Shape::Exponential, "exponential", problems);
-        only(self.power.is_some(), "power", Shape::Polynomial, "polynomial", problems);
-        only(self.levels.is_some(), "levels", Shape::Step, "step", problems);
+        for (field, is_given, owner) in [
+            ("gamma", self.gamma.is_some(), Schedule::Exponential),
+            ("power", self.power.is_some(), Schedule::Polynomial),
+            ("levels", self.levels.is_some(), Schedule::Step),
+        ] {
+            problems.require(!is_given || self.schedule == owner, field, || {
+                format!("`{field}` applies to the {} schedule only: leave it out", owner.name())
+            });
+        }
         problems.require(self.gamma.is_none() || steps.is_some(), "gamma", || {
-            "a gamma is a speed per step: a budget in seconds has none".into()
+            "`gamma` is a rate per step, but the budget is in seconds: leave `gamma` out, or set the budget in steps"
+                .into()
         });
-        self.course(steps).check(problems);
+        self.curve(steps).check(problems);
         problems.require(self.depth == Depth::Linear || self.depth_index == DepthIndex::One, "depth_index", || {
-            "a uniform depth has no index".into()
+            "`depth_index` has no effect on a uniform depth: leave it out".into()
         });
         problems.require(
-            self.direction == Direction::Increasing || self.schedule != Shape::Constant,
+            self.direction == Direction::Increasing || self.schedule != Schedule::Constant,
             "direction",
-            || "a constant theta goes neither way".into(),
+            || "`direction` has no effect on a constant schedule: leave it out".into(),
         );
         if self.sampler == Sampler::Top {
-            problems.require(self.unit == Unit::Block, "unit", || "the top is counted in blocks".into());
-            problems
-                .require(self.draw == Draw::Batch, "draw", || "by rule, every sequence loses the same blocks".into());
+            problems.require(self.unit == Unit::Block, "unit", || {
+                "the sampler `top` closes whole blocks: leave `unit` out or set it to `block`".into()
+            });
+            problems.require(self.draw == Draw::Batch, "draw", || {
+                "the sampler `top` closes the same blocks for all sequences: leave `draw` out or set it to `batch`"
+                    .into()
+            });
         }
     }
 
-    /// `steps` is the budget, where it is counted in steps.
-    fn course(&self, steps: Option<u64>) -> Course {
-        Course {
-            shape: self.schedule,
-            speed: self.gamma.map_or(DEFAULT_SPEED, |gamma| gamma * steps.unwrap_or(1) as f64),
+    fn curve(&self, steps: Option<u64>) -> Curve {
+        Curve {
+            schedule: self.schedule,
+            gamma_total: self.gamma.map_or(DEFAULT_GAMMA_TOTAL, |gamma| gamma * steps.unwrap_or(1) as f64),
             power: self.power.unwrap_or(DEFAULT_POWER),
             levels: self.levels.unwrap_or(DEFAULT_LEVELS),
             reversed: self.direction == Direction::Decreasing,
         }
     }
 
-    /// theta(t) at `moment`: 1 - (1 - limit) f, with f the schedule's way from 0 to 1. For the exponential this is the
-    /// paper's (1 - limit) exp(-gamma t) + limit. `steps` is the budget, where it is counted in steps.
+    /// theta(t) at `moment`: 1 - (1 - limit) f, with f the value of the schedule. For the exponential this is the
+    /// paper's (1 - limit) exp(-gamma t) + limit. `steps` is the budget in steps; `None` for a budget in another unit.
     pub fn theta(&self, moment: &Moment, steps: Option<u64>) -> f64 {
-        1.0 - (1.0 - self.theta_limit) * self.course(steps).at(moment)
+        1.0 - (1.0 - self.theta_limit) * self.curve(steps).at(moment)
     }
 
-    /// How deep `block` (1..=`blocks`) stands on the way to theta, from 0 to 1.
+    /// The index of `block` (1..=`blocks`) over depth, from 0 to 1; see [`DepthIndex`].
     fn depth_of(&self, block: u32, blocks: u32) -> f64 {
         let (l, n) = (f64::from(block), f64::from(blocks));
         match (self.depth, self.depth_index) {
             (Depth::Uniform, _) => 1.0,
             (Depth::Linear, DepthIndex::One) => l / n,
             (Depth::Linear, DepthIndex::Zero) => (l - 1.0) / n,
-            // A single block has no way from first to last; it is the first.
+            // A single block counts as the first.
             (Depth::Linear, DepthIndex::Ild) => (l - 1.0) / (n - 1.0).max(1.0),
         }
     }
 
-    /// Keep probability of `block` (1..=`blocks`) at a given theta: p_l = 1 - i_l (1 - theta).
+    /// Keep probability of `block` (1..=`blocks`) at this theta: p_l = 1 - i_l (1 - theta).
     pub fn keep(&self, block: u32, blocks: u32, theta: f64) -> f64 {
         1.0 - self.depth_of(block, blocks) * (1.0 - theta)
     }
 
-    /// The gates of all `sublayers`, in forward order, at a given theta. Depends on nothing else, so every rank and every
-    /// replay draws the same.
-    pub fn gates(&self, sublayers: &[Sublayer], theta: f64, ask: &Ask) -> Vec<Gate> {
+    /// The gates of all `sublayers`, in forward order, at this theta. They depend on nothing else, so every rank and
+    /// every replay draws the same.
+    pub fn gates(&self, sublayers: &[Sublayer], theta: f64, key: &DrawKey) -> Vec<Gate> {
         let blocks = sublayers.len() as u32 / 2;
         let unit_of: Vec<Option<usize>> = (0..sublayers.len()).map(|place| self.unit.of(place, sublayers)).collect();
         let mut keep = Vec::new();
@@ -193,34 +196,35 @@ impl LayerDrop {
                 keep.push(self.keep(place as u32 / 2 + 1, blocks, theta));
             }
         }
-        draw(ask, &keep, &unit_of, self.draw, self.sampler, self.scale)
+        draw(key, &keep, &unit_of, self.draw, self.sampler, self.scale)
     }
 
-    /// Closed-form share of encoder FLOPs saved over a run: (1 - limit) x the schedule's mean x the share of the work that
-    /// lies at full depth. For whole blocks that is k (1-limit) [1 - mean of exp(-gamma t)], with k = (L+1)/2L for
-    /// `one`, (L-1)/2L for `zero`, 1/2 for `ild`. `steps` is the budget, where it is counted in steps.
+    /// Closed-form share of encoder FLOPs that is saved over a run: (1 - limit) x the mean of the schedule x the mean
+    /// depth index, weighted by FLOPs. For whole blocks that is k (1-limit) [1 - mean of exp(-gamma t)], with k =
+    /// (L+1)/2L for `one`, (L-1)/2L for `zero`, 1/2 for `ild`. `steps` is the budget in steps; `None` for a budget in
+    /// another unit.
     pub fn encoder_saving(&self, model: &Model, length: u32, steps: Option<u64>) -> f64 {
         (1.0 - self.theta_limit) * self.encoder_saving_per_drop(model, length, steps)
     }
 
-    /// The limit at which this schedule saves `saving` of the encoder's FLOPs; `None` where it cannot save that much.
+    /// The theta limit at which this schedule saves the share `saving` of the encoder's FLOPs; `None` if no limit does.
     pub fn limit_that_saves(&self, saving: f64, model: &Model, length: u32, steps: Option<u64>) -> Option<f64> {
         let limit = 1.0 - saving / self.encoder_saving_per_drop(model, length, steps);
         (limit > 0.0 && limit <= 1.0).then_some(limit)
     }
 
-    /// The saving is linear in 1 - limit, with this factor.
+    /// The saving divided by 1 - limit, in which it is linear.
     fn encoder_saving_per_drop(&self, model: &Model, length: u32, steps: Option<u64>) -> f64 {
         let sublayers = model.sublayers();
         let flops = |sublayer: Sublayer| model.sublayer_flops(sublayer, length.into());
-        let (mut all, mut at_depth) = (0.0, 0.0);
+        let (mut all, mut weighted) = (0.0, 0.0);
         for (place, &sublayer) in sublayers.iter().enumerate() {
             all += flops(sublayer);
             if self.unit.of(place, &sublayers).is_some() {
-                at_depth += flops(sublayer) * self.depth_of(place as u32 / 2 + 1, model.blocks);
+                weighted += flops(sublayer) * self.depth_of(place as u32 / 2 + 1, model.blocks);
             }
         }
-        self.course(steps).mean(steps) * at_depth / all
+        self.curve(steps).mean(steps) * weighted / all
     }
 }
 

@@ -1,11 +1,11 @@
-//! Learning rate as a pure function of the moment.
+//! The learning rate, as a pure function of the moment.
 
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problems;
 use crate::schedule::Moment;
 
-/// The shape of the way down after the warm-up. Both end at zero at the end of the budget.
+/// How the rate falls after the warm-up. Each reaches zero at the end of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -21,7 +21,7 @@ pub enum Decay {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LearningRate {
     pub peak: f64,
-    /// Share of the budget spent warming up.
+    /// Share of the budget that the warm-up takes.
     #[serde(default = "default_warmup")]
     pub warmup: f64,
     #[serde(default)]
@@ -29,22 +29,26 @@ pub struct LearningRate {
 }
 
 fn default_warmup() -> f64 {
-    0.02
+    LearningRate::DEFAULT_WARMUP
 }
 
 impl LearningRate {
+    pub const DEFAULT_WARMUP: f64 = 0.02;
+
     pub fn check(&self, problems: &mut Problems) {
-        problems
-            .require(self.peak > 0.0 && self.peak <= 10.0, "peak", || format!("{}: above 0, at most 10", self.peak));
+        problems.require(self.peak > 0.0 && self.peak <= 10.0, "peak", || {
+            format!("a learning rate of {}: choose one above 0 and at most 10", self.peak)
+        });
         problems.require((0.0..1.0).contains(&self.warmup), "warmup", || {
-            format!("{}: a share of the budget from 0 up to, not including, 1", self.warmup)
+            format!("a warm-up of {}: choose a share of the budget of at least 0 and below 1", self.warmup)
         });
     }
 
-    /// The rate of the update made at `moment`. Rises by equal amounts to `peak`, which the last warm-up step reaches,
-    /// then falls; it would reach zero when the budget is used up.
+    /// The rate of the update at `moment`. It rises by equal amounts to `peak`, which the last warm-up step reaches,
+    /// and then falls towards zero at the end of the budget.
     pub fn at(&self, moment: &Moment) -> f64 {
-        // The warm-up takes whole steps and leaves one to fall in; without the small part less, rounding could add one.
+        // The warm-up takes whole steps, and leaves at least one step for the decay. Rounding errors of the quotient
+        // must not add a step, so a small number is subtracted first.
         let steps = (self.warmup / moment.width - 1e-9).ceil().min(1.0 / moment.width - 1.0).max(0.0);
         let warmup = steps * moment.width;
         let end = moment.share + moment.width;
@@ -79,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_up_that_rounds_to_the_whole_budget_leaves_a_step_to_fall_in() {
+    fn a_warm_up_that_rounds_to_the_whole_budget_leaves_one_step_for_the_decay() {
         for decay in [Decay::Linear, Decay::Cosine] {
             let rate = LearningRate { peak: 1.0, warmup: 0.804, decay };
             assert_eq!([0, 1, 2].map(|step| rate.at(&Moment::of_step(step, 2))), [1.0, 1.0, 0.0]);

@@ -2,21 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::default_true;
 use crate::problem::Problems;
 
-/// Where LayerNorm stands in a block.
+/// The place of LayerNorm in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Norm {
     /// After each residual sum (BERT as published).
     Post,
-    /// Before each sublayer, with one more LayerNorm after the last block.
+    /// Before each sublayer, and once more after the last block.
     Pre,
 }
 
-/// A shape: the published BERT sizes (Turc et al. 2019, Devlin et al. 2019) and `narrow`, which has the depth of `base`
-/// at a width that trains on two CPU cores.
+/// Depth and widths of an encoder. The named sizes are those of the published BERT models (Turc et al. 2019, Devlin et
+/// al. 2019), and `narrow`, which has the depth of `base` at a width that trains on two CPU cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -63,41 +64,38 @@ pub struct Model {
     #[serde(default = "default_positions")]
     pub positions: u32,
     pub norm: Norm,
-    /// The sublayers in forward order, `s` for attention and `f` for feed-forward, as many of each as there are blocks;
-    /// `sfsf...` where it is absent. A sandwich (Press et al. 2020) of 4 blocks with k = 1 is `ssfsfsff`.
+    /// The sublayers in forward order, `s` for attention and `f` for feed-forward, as many of each as there are blocks.
+    /// Absent: `sfsf...`. A sandwich (Press et al. 2020) of 4 blocks with k = 1 is `ssfsfsff`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
-    /// Width of the embeddings where it is not `hidden` (ELECTRA): they are projected to it.
+    /// Width of the embeddings, which are projected to `hidden` (ELECTRA). Absent: `hidden`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<u32>,
-    /// LayerNorm after the embeddings' sum. Post-LN cannot do without it.
+    /// True if LayerNorm follows the sum of the embeddings, as Post-LN requires.
     #[serde(default = "default_true")]
     pub embedding_norm: bool,
-    /// Dropout on the embeddings and on each sublayer's output.
+    /// Probability of dropout on the embeddings and on the output of each sublayer.
     #[serde(default = "default_dropout")]
     pub dropout: f64,
-    /// Dropout on the attention weights.
+    /// Probability of dropout on the attention weights.
     #[serde(default = "default_dropout")]
     pub attention_dropout: f64,
 }
 
 /// Epsilon of every LayerNorm.
 pub const LAYER_NORM_EPSILON: f64 = 1e-12;
-/// Standard deviation of the truncated normal from which weight matrices start.
+/// Standard deviation of the truncated normal distribution of initial weight matrices.
 pub const INIT_STANDARD_DEVIATION: f64 = 0.02;
 
 fn default_positions() -> u32 {
     512
-}
-fn default_true() -> bool {
-    true
 }
 fn default_dropout() -> f64 {
     0.1
 }
 
 impl Model {
-    /// The model of that size with every other option at its default.
+    /// A model of this size with every other setting at its default.
     pub fn of_size(size: Size, norm: Norm) -> Self {
         Self {
             blocks: size.blocks,
@@ -126,13 +124,13 @@ impl Model {
             format!("feed-forward width {}: 1 to 262144 are allowed", self.intermediate)
         });
         problems.require(self.heads > 0 && self.hidden.is_multiple_of(self.heads), "heads", || {
-            format!("{} heads do not divide the width {}", self.heads, self.hidden)
+            format!("{} heads: choose a number that divides the width of {}", self.heads, self.hidden)
         });
         problems.require(between(self.positions, 1, 65_536), "positions", || {
             format!("{} positions: 1 to 65536 are allowed", self.positions)
         });
         problems.require(self.norm == Norm::Pre || self.embedding_norm, "embedding_norm", || {
-            "Post-LN feeds the embeddings straight into attention: it needs its LayerNorm after the embeddings".into()
+            "a Post-LN model needs LayerNorm after its embeddings: leave `embedding_norm` out or set it to true".into()
         });
         if let Some(order) = &self.order {
             let count = |letter| order.chars().filter(|&c| c == letter).count();
@@ -140,7 +138,11 @@ impl Model {
             problems.require(
                 count('s') == blocks && count('f') == blocks && order.len() == 2 * blocks,
                 "order",
-                || format!("{order:?}: {blocks} times s and {blocks} times f, in any order, are one of each per block"),
+                || {
+                    format!(
+                        "{order:?}: write s {blocks} times and f {blocks} times, one of each per block, in any order"
+                    )
+                },
             );
         }
         if let Some(embedding) = self.embedding {
@@ -150,7 +152,7 @@ impl Model {
         }
         for (field, value) in [("dropout", self.dropout), ("attention_dropout", self.attention_dropout)] {
             problems.require((0.0..1.0).contains(&value), field, || {
-                format!("{value}: a probability from 0 up to, not including, 1")
+                format!("{value}: choose a probability of at least 0 and below 1")
             });
         }
     }

@@ -1,43 +1,45 @@
-//! What is learned from text: masked words, whether a pair belongs together, which words were replaced.
+//! What a model learns from text: masked words, whether two sentences belong together, which words were replaced.
 
 use serde::{Deserialize, Serialize};
 
-use crate::layer_drop::is_default;
+use crate::json::is_default;
 use crate::model::Model;
 use crate::problem::Problems;
 use crate::schedule::Moment;
 
-/// Masked language modelling: a share of positions is selected; of these `mask` become `[MASK]`, `random` become a
-/// random token, the rest stay.
+/// Masked language modelling: a share of the positions is selected for prediction. Of these, the share `mask` becomes
+/// `[MASK]`, the share `random` becomes a random token, and the rest stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Mlm {
+    /// Share of the positions that are selected.
     pub rate: f64,
-    /// Where the rate goes to, linearly over the budget; it stays where it is when this is absent (Ankner et al. 2024).
+    /// The rate at the end of the budget, reached linearly (Ankner et al. 2024). Absent: the rate is constant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_end: Option<f64>,
     pub mask: f64,
     pub random: f64,
-    /// Next-sentence prediction beside it (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`, and B follows A in
-    /// the text or is taken from elsewhere, half of the time each.
+    /// Adds next-sentence prediction (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`. In half of the
+    /// sequences B follows A in the text, in the others it comes from elsewhere.
     #[serde(skip_serializing_if = "is_default")]
     pub next_sentence: bool,
-    /// Replaced-token detection on top of it (ELECTRA).
+    /// Adds replaced-token detection (ELECTRA).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub electra: Option<Electra>,
 }
 
-/// Replaced-token detection (Clark et al. 2020): a small generator fills masked positions in, and the model says of every
-/// token whether it was replaced. Generator and model share their embeddings; layer drop opens and closes the same blocks
-/// of both.
+/// Replaced-token detection (Clark et al. 2020): a small generator fills in the masked positions, and the model
+/// predicts for every token whether it was replaced. Generator and model share their embeddings, and layer drop opens
+/// and closes the same blocks of both.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Electra {
-    /// The generator has the model's depth, and its width, heads and feed-forward width divided by this.
+    /// The generator has the depth of the model; its width, heads and feed-forward width are those of the model divided
+    /// by this number.
     pub divisor: u32,
-    /// Factor on the detection loss, which is added to the generator's MLM loss.
+    /// Factor on the detection loss, which is added to the MLM loss of the generator.
     pub weight: f64,
 }
 
@@ -48,15 +50,15 @@ impl Default for Electra {
 }
 
 impl Mlm {
-    /// Whether the validation losses of both are one measure: masked tokens are always a share of 15 %, but pairs of sentences
-    /// are other text, and ELECTRA adds the detector's loss to its generator's.
+    /// True if the validation losses of both can be compared. Validation always masks 15 % of the tokens, whatever the
+    /// rate; but pairs of sentences are other text, and ELECTRA adds the loss of its detection.
     pub fn is_measured_like(&self, other: &Self) -> bool {
         self.next_sentence == other.next_sentence && self.electra == other.electra
     }
 }
 
 impl Electra {
-    /// The generator beside `model`.
+    /// The generator that trains with `model`.
     pub fn generator(&self, model: &Model) -> Model {
         let part = |value: u32| (value / self.divisor).max(1);
         Model {
@@ -76,7 +78,7 @@ impl Default for Mlm {
 }
 
 impl Mlm {
-    /// Share of the positions that are selected at `moment`.
+    /// The masking rate at `moment`.
     pub fn rate_at(&self, moment: &Moment) -> f64 {
         self.rate_end.map_or(self.rate, |end| self.rate + (end - self.rate) * moment.share)
     }
@@ -89,29 +91,40 @@ impl Mlm {
     pub fn check(&self, model: &Model, problems: &mut Problems) {
         for (field, rate) in [("rate", Some(self.rate)), ("rate_end", self.rate_end)] {
             if let Some(rate) = rate {
-                problems.require(rate > 0.0 && rate < 1.0, field, || format!("{rate}: between 0 and 1"));
+                problems.require(rate > 0.0 && rate < 1.0, field, || {
+                    format!("a masking rate of {rate}: choose one above 0 and below 1")
+                });
             }
         }
         if let Some(electra) = &self.electra {
             problems.within("electra", |problems| {
                 problems.require(electra.weight > 0.0 && electra.weight.is_finite(), "weight", || {
-                    format!("{}: a positive number", electra.weight)
+                    format!("a weight of {}: choose a positive number", electra.weight)
                 });
                 let fits = electra.divisor > 0 && {
                     let generator = electra.generator(model);
                     generator.hidden.is_multiple_of(generator.heads)
                 };
                 problems.require(fits, "divisor", || {
-                    format!("{}: the generator's heads do not divide its width", electra.divisor)
+                    format!(
+                        "{}: choose a divisor for which the heads of the generator divide its width",
+                        electra.divisor
+                    )
                 });
             });
-            problems.require(!self.next_sentence, "next_sentence", || "ELECTRA reads single texts".into());
+            problems.require(!self.next_sentence, "next_sentence", || {
+                "`next_sentence` cannot be combined with `electra`, which reads single texts: leave one of them out"
+                    .into()
+            });
         }
         for (field, value) in [("mask", self.mask), ("random", self.random)] {
-            problems.require((0.0..=1.0).contains(&value), field, || format!("{value}: from 0 to 1"));
+            problems.require((0.0..=1.0).contains(&value), field, || format!("{value}: choose a share from 0 to 1"));
         }
         problems.require(self.mask + self.random <= 1.0 + 1e-12, "", || {
-            format!("mask {} and random {} together pass 1", self.mask, self.random)
+            format!(
+                "`mask` of {} and `random` of {} are shares of the same positions: choose a sum of at most 1",
+                self.mask, self.random
+            )
         });
     }
 }

@@ -1,9 +1,9 @@
-//! AdamW (Loshchilov & Hutter 2019) and LAMB (You et al. 2020), both with bias correction, and what they do with a block
-//! that was closed.
+//! AdamW (Loshchilov & Hutter 2019) and LAMB (You et al. 2020), both with bias correction, and how they treat a closed
+//! block.
 
 use serde::{Deserialize, Serialize};
 
-use crate::layer_drop::is_default;
+use crate::json::is_default;
 use crate::problem::Problems;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -13,31 +13,32 @@ pub enum Algorithm {
     #[default]
     #[serde(rename = "adamw")]
     AdamW,
-    /// AdamW's step with its decay, per weight scaled by the norm of the weight over the norm of the step (You et al.
-    /// 2020, algorithm 2).
+    /// The step of AdamW with its decay, multiplied for each weight tensor by the norm of the weights over the norm of
+    /// the step (You et al. 2020, algorithm 2).
     Lamb,
 }
 
-/// Which weights are decayed.
+/// The weights to which weight decay applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum DecayOn {
-    /// Weights of two dimensions or more; biases and LayerNorm are left alone, as in BERT.
+    /// Weights of two dimensions or more, as in BERT: neither biases nor LayerNorm.
     #[default]
     Matrices,
     All,
 }
 
-/// What AdamW does with the weights of a block that was closed at this step.
+/// How the optimiser treats the weights of a block that is closed at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum ClosedBlocks {
-    /// Nothing: no gradient, no update, no decay; its moments and its step count for bias correction stand still.
+    /// Leaves them as they are: no gradient, no update, no decay. Their moments and their step count for bias
+    /// correction do not change either.
     #[default]
     Skip,
-    /// Weight decay alone is applied, as if the gradient path did not matter to it.
+    /// Applies weight decay alone.
     Decay,
 }
 
@@ -53,7 +54,7 @@ pub struct Optimizer {
     pub weight_decay: f64,
     pub decay_on: DecayOn,
     pub closed_blocks: ClosedBlocks,
-    /// Largest global gradient norm; `null` for no clipping.
+    /// Upper bound on the global gradient norm, to which larger gradients are clipped; `null` for no clipping.
     pub clip_norm: Option<f64>,
 }
 
@@ -75,17 +76,20 @@ impl Default for Optimizer {
 impl Optimizer {
     pub fn check(&self, problems: &mut Problems) {
         for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            problems.require((0.0..1.0).contains(&value), field, || format!("{value}: from 0 up to, not including, 1"));
+            problems.require((0.0..1.0).contains(&value), field, || {
+                format!("{value}: choose a number of at least 0 and below 1")
+            });
         }
         problems.require(self.epsilon > 0.0 && self.epsilon < 1.0, "epsilon", || {
-            format!("{}: between 0 and 1", self.epsilon)
+            format!("{}: choose a number above 0 and below 1", self.epsilon)
         });
         problems.require((0.0..1.0).contains(&self.weight_decay), "weight_decay", || {
-            format!("{}: from 0 up to, not including, 1", self.weight_decay)
+            format!("{}: choose a number of at least 0 and below 1", self.weight_decay)
         });
         if let Some(norm) = self.clip_norm {
-            problems
-                .require(norm > 0.0 && norm.is_finite(), "clip_norm", || format!("{norm}: a positive number, or null"));
+            problems.require(norm > 0.0 && norm.is_finite(), "clip_norm", || {
+                format!("{norm}: choose a positive number, or null for no clipping")
+            });
         }
     }
 }

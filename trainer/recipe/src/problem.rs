@@ -1,4 +1,6 @@
-//! What is wrong with a recipe, said all at once.
+//! The reasons why an input is refused, collected so that a client sees all of them at once.
+
+use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +10,12 @@ use serde::{Deserialize, Serialize};
 pub struct Problem {
     /// RFC 6901 pointer into the refused document, such as `/arms/1/layer_drop/theta_limit`.
     pub pointer: String,
-    /// One sentence: what was found and what is allowed.
+    /// One sentence: what was found, and what is allowed.
     pub message: String,
 }
 
-/// Collects problems under a path, so that a check never has to know where its object sits.
+/// Collects problems under a path, so that a check never has to know where its object sits. The same problem at the
+/// same place is noted once.
 #[derive(Debug, Default)]
 pub struct Problems {
     path: String,
@@ -26,33 +29,201 @@ impl Problems {
     }
 
     /// Notes a problem at `field` of the current object; an empty `field` means the object itself.
-    pub fn add(&mut self, field: &str, message: impl Into<String>) {
-        let pointer = if field.is_empty() { self.path.clone() } else { format!("{}/{}", self.path, escape(field)) };
-        self.found.push(Problem { pointer, message: message.into() });
+    pub fn add(&mut self, field: impl Display, message: impl Into<String>) {
+        let field = field.to_string();
+        let inner = if field.is_empty() { String::new() } else { format!("/{}", pointer_token(&field)) };
+        self.note(&inner, message.into());
     }
 
     /// Notes `message` at `field` unless `holds`.
-    pub fn require(&mut self, holds: bool, field: &str, message: impl FnOnce() -> String) {
+    pub fn require(&mut self, holds: bool, field: impl Display, message: impl FnOnce() -> String) {
         if !holds {
             self.add(field, message());
         }
     }
 
     /// Runs `check` with `field` appended to the path.
-    pub fn within(&mut self, field: &str, check: impl FnOnce(&mut Self)) {
+    pub fn within(&mut self, field: impl Display, check: impl FnOnce(&mut Self)) {
         let outer = self.path.len();
         self.path.push('/');
-        self.path.push_str(&escape(field));
+        self.path.push_str(&pointer_token(&field.to_string()));
         check(self);
         self.path.truncate(outer);
+    }
+
+    /// Runs `check` on an object that was put together from parts of the current one, and notes what it finds where
+    /// `places` says that those parts stand.
+    pub fn assembled(&mut self, places: &Places, check: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        check(&mut inner);
+        for Problem { pointer, message } in inner.found {
+            if let Some(pointer) = places.of(&pointer) {
+                self.note(&pointer, message);
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
     }
 
     /// All problems, in the order in which they were found.
     pub fn into_vec(self) -> Vec<Problem> {
         self.found
     }
+
+    fn note(&mut self, inner: &str, message: String) {
+        let problem = Problem { pointer: format!("{}{inner}", self.path), message };
+        if !self.found.contains(&problem) {
+            self.found.push(problem);
+        }
+    }
 }
 
-fn escape(token: &str) -> String {
-    token.replace('~', "~0").replace('/', "~1")
+/// Where the parts of an object stand in the document from which it was put together. The longest pointer that reaches
+/// a problem decides; a problem that none reaches keeps its pointer.
+///
+/// A pre-train recipe has its layer drop from an arm, its sizes from the model, and the rest from the job's settings:
+///
+/// ```
+/// let places = recipe::problem::Places::default()
+///     .part("", "/pretrain")
+///     .part("/model", "/model")
+///     .part("/layer_drop", "/arms/2/layer_drop");
+/// assert_eq!(places.of("/layer_drop/gamma").as_deref(), Some("/arms/2/layer_drop/gamma"));
+/// assert_eq!(places.of("/steps").as_deref(), Some("/pretrain/steps"));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    inner: String,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// Everything in the part stands below this pointer.
+    Part(String),
+    /// The whole part follows from the value at this pointer.
+    Value(String),
+    CheckedElsewhere,
+}
+
+impl Places {
+    /// The part at `inner` of the object stands at `outer` of the document, with everything in it.
+    #[must_use]
+    pub fn part(self, inner: impl Into<String>, outer: impl Into<String>) -> Self {
+        self.with(inner.into(), Place::Part(outer.into()))
+    }
+
+    /// The part at `inner` of the object follows from the one value at `outer` of the document, such as a name.
+    #[must_use]
+    pub fn value(self, inner: impl Into<String>, outer: impl Into<String>) -> Self {
+        self.with(inner.into(), Place::Value(outer.into()))
+    }
+
+    /// The problems of the part at `inner` of the object are not noted, because another check does so.
+    #[must_use]
+    pub fn checked_elsewhere(self, inner: impl Into<String>) -> Self {
+        self.with(inner.into(), Place::CheckedElsewhere)
+    }
+
+    fn with(mut self, inner: String, place: Place) -> Self {
+        self.parts.push(Part { inner, place });
+        self
+    }
+
+    /// The pointer into the document of `pointer` into the object; `None` for a part that is checked elsewhere.
+    pub fn of(&self, pointer: &str) -> Option<String> {
+        let rest = |part: &Part| {
+            let rest = pointer.strip_prefix(&part.inner)?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+        };
+        let reaching = self.parts.iter().filter_map(|part| Some((part, rest(part)?)));
+        let Some((part, rest)) = reaching.max_by_key(|(part, _)| part.inner.len()) else {
+            return Some(pointer.to_owned());
+        };
+        match &part.place {
+            Place::Part(outer) => Some(format!("{outer}{rest}")),
+            Place::Value(outer) => Some(outer.clone()),
+            Place::CheckedElsewhere => None,
+        }
+    }
+}
+
+/// A name as one step of a JSON pointer (RFC 6901, section 3).
+pub fn pointer_token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(problems: Problems) -> Vec<String> {
+        problems.into_vec().into_iter().map(|problem| problem.pointer).collect()
+    }
+
+    #[test]
+    fn a_pointer_leads_from_the_document_to_the_field() {
+        let mut problems = Problems::at("/recipe");
+        problems.within("arms", |problems| problems.within(2, |problems| problems.add("a/b~c", "wrong")));
+        problems.add("", "wrong");
+        problems.require(true, "steps", || unreachable!("it holds"));
+        assert_eq!(pointers(problems), ["/recipe/arms/2/a~1b~0c", "/recipe"]);
+    }
+
+    #[test]
+    fn the_same_problem_is_noted_once_at_each_place() {
+        let mut problems = Problems::default();
+        for field in ["steps", "batch", "steps"] {
+            problems.add(field, "0 is too few");
+        }
+        problems.add("steps", "and another reason");
+        assert_eq!(pointers(problems), ["/steps", "/batch", "/steps"]);
+    }
+
+    #[test]
+    fn a_part_is_found_by_its_longest_pointer() {
+        let places = Places::default()
+            .part("", "/pretrain")
+            .part("/model/order", "/arms/1/order")
+            .part("/model", "/model")
+            .value("/from", "/arms/1/checkpoint")
+            .checked_elsewhere("/from/seeds");
+        for (inner, outer) in [
+            ("/steps", Some("/pretrain/steps")),
+            ("", Some("/pretrain")),
+            ("/model/order", Some("/arms/1/order")),
+            ("/model/heads", Some("/model/heads")),
+            ("/model", Some("/model")),
+            ("/models", Some("/pretrain/models")),
+            ("/from/model/heads", Some("/arms/1/checkpoint")),
+            ("/from/seeds/init", None),
+        ] {
+            assert_eq!(places.of(inner).as_deref(), outer, "{inner}");
+        }
+        assert_eq!(Places::default().of("/steps").as_deref(), Some("/steps"));
+    }
+
+    #[test]
+    fn an_assembled_object_is_refused_where_its_parts_stand_and_once_for_all_that_share_them() {
+        let mut problems = Problems::at("/job");
+        for arm in 0..2 {
+            let places = Places::default().part("", "/pretrain").part("/layer_drop", format!("/arms/{arm}/layer_drop"));
+            problems.assembled(&places, |problems| {
+                problems.add("steps", "0 is too few");
+                problems.within("layer_drop", |problems| problems.add("gamma", "below 0"));
+            });
+        }
+        problems.add("name", "empty");
+        assert_eq!(
+            pointers(problems),
+            ["/job/pretrain/steps", "/job/arms/0/layer_drop/gamma", "/job/arms/1/layer_drop/gamma", "/job/name"]
+        );
+    }
 }

@@ -1,35 +1,38 @@
-//! Checkpoints in Hugging Face's layout: what their `config.json` has to say.
+//! Checkpoints in Hugging Face's layout: the files of one, and whether a `config.json` describes a model that can be
+//! trained here.
 
 use serde::Deserialize;
 
 use crate::model::{LAYER_NORM_EPSILON, Model, Norm, Size};
 use crate::problem::Problems;
 
-/// The `model_type` of what no published architecture computes; how the blocks are made up is said beside it.
+/// The `model_type` of a model that no published architecture computes. Further fields describe its blocks.
 pub const LAMINA: &str = "lamina-bert";
-/// The files of a published folder that are read.
+/// The description of the model.
 pub const CONFIG: &str = "config.json";
+/// The weights.
 pub const MODEL: &str = "model.safetensors";
+/// The vocabulary, one WordPiece per line.
 pub const VOCABULARY: &str = "vocab.txt";
-/// Says whether the tokenizer lowercases; absent means that it does.
+/// The settings of the tokenizer. Without this file the tokenizer lowercases.
 pub const TOKENIZER: &str = "tokenizer_config.json";
 
-/// Why a published checkpoint cannot be trained here.
+/// The reason why a published checkpoint cannot be trained here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfit {
-    /// The file whose content says so.
+pub struct UnfitCheckpoint {
+    /// The file with the content that does not fit.
     pub file: &'static str,
-    pub why: String,
+    pub reason: String,
 }
 
-/// What the small files of a published folder say together: [`CONFIG`], [`TOKENIZER`] where there is one, and the number of
+/// Reads and checks the small files of a published folder: [`CONFIG`], [`TOKENIZER`] if there is one, and the number of
 /// tokens in [`VOCABULARY`].
 ///
 /// # Errors
-/// A model that is not implemented or whose sizes do not fit together, a tokenizer that is not the one here, or more tokens
-/// than the model embeds.
-pub fn check(config: &[u8], tokenizer: Option<&[u8]>, tokens: u64) -> Result<Config, Unfit> {
-    let unfit = |file| move |why| Unfit { file, why };
+/// The model is not implemented or its sizes do not fit together, the tokenizer is not the one implemented here, or
+/// there are more tokens than the model embeds.
+pub fn check(config: &[u8], tokenizer: Option<&[u8]>, tokens: u64) -> Result<Config, UnfitCheckpoint> {
+    let unfit = |file| move |reason| UnfitCheckpoint { file, reason };
     let config = Config::read(config).map_err(unfit(CONFIG))?;
     let mut problems = Problems::default();
     config.model.check(&mut problems);
@@ -37,45 +40,45 @@ pub fn check(config: &[u8], tokenizer: Option<&[u8]>, tokens: u64) -> Result<Con
         return Err(unfit(CONFIG)(format!("{}: {}", problem.pointer, problem.message)));
     }
     if !tokenizer.map_or(Ok(true), lowercases).map_err(unfit(TOKENIZER))? {
-        return Err(unfit(TOKENIZER)("do_lower_case is false: text is lowercased here".into()));
+        return Err(unfit(TOKENIZER)(
+            "do_lower_case is false, but text is lowercased here: use an uncased checkpoint".into(),
+        ));
     }
     if tokens > u64::from(config.vocabulary) {
-        let why = format!("it has {tokens} tokens, where the model embeds {}", config.vocabulary);
-        return Err(unfit(VOCABULARY)(why));
+        let reason = format!("it has {tokens} tokens, more than the {} that the model embeds", config.vocabulary);
+        return Err(unfit(VOCABULARY)(reason));
     }
     Ok(config)
 }
 
-/// What `config.json` says of the function that the weights belong to.
+/// The content of `config.json`, as far as it defines the function of the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// With the dropouts that it was trained with, 0.1 where it does not say.
+    /// Its dropouts are those of the original training, or 0.1 if the file does not give them.
     pub model: Model,
     /// Rows of the word embedding.
     pub vocabulary: u32,
 }
 
 impl Config {
-    /// Reads the configuration of a model of the BERT family: `bert` (Post-LN), `megatron-bert` (Pre-LN without LayerNorm
-    /// after the embeddings) or `lamina-bert` (as `norm`, `embedding_norm` and `order` say; Pre-LN with that LayerNorm where
-    /// they do not).
+    /// Reads the configuration of a model of the BERT family: `bert` (Post-LN), `megatron-bert` (Pre-LN without
+    /// LayerNorm after the embeddings) or `lamina-bert` (given by the fields `norm`, `embedding_norm` and `order`; by
+    /// default Pre-LN with that LayerNorm).
     ///
     /// # Errors
-    /// One sentence: a field that is missing, or whose value means a function that is not implemented here.
+    /// One sentence that names the field which is missing, or whose value means a function that is not implemented.
     pub fn read(text: &[u8]) -> Result<Self, String> {
-        let raw: Raw = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let raw: RawConfig = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let (norm, embedding_norm) = match raw.model_type.as_str() {
             "bert" => (Norm::Post, true),
             "megatron-bert" => (Norm::Pre, false),
             LAMINA => (raw.norm, raw.embedding_norm),
             other => {
-                return Err(format!(
-                    "the model_type {other:?} is not known: there are bert, megatron-bert, lamina-bert"
-                ));
+                return Err(format!("the model_type {other:?} is not known: bert, megatron-bert and lamina-bert are"));
             }
         };
         let only = |field: &str, found: &dyn std::fmt::Display, holds: bool, wanted: &str| {
-            if holds { Ok(()) } else { Err(format!("{field} is {found}: only {wanted} is implemented")) }
+            if holds { Ok(()) } else { Err(format!("{field} is {found}, but only {wanted} is implemented")) }
         };
         only("hidden_act", &raw.hidden_act, raw.hidden_act == "gelu", "gelu")?;
         let positions = &raw.position_embedding_type;
@@ -102,10 +105,10 @@ impl Config {
     }
 }
 
-/// Whether the tokenizer of this `tokenizer_config.json` lowercases, as the one here does.
+/// True if the tokenizer of this `tokenizer_config.json` lowercases, as the one implemented here does.
 ///
 /// # Errors
-/// When it is no JSON object.
+/// The file is not a JSON object.
 fn lowercases(tokenizer: &[u8]) -> Result<bool, String> {
     #[derive(Deserialize)]
     struct Tokenizer {
@@ -115,9 +118,9 @@ fn lowercases(tokenizer: &[u8]) -> Result<bool, String> {
     serde_json::from_slice(tokenizer).map(|read: Tokenizer| read.do_lower_case).map_err(|error| error.to_string())
 }
 
-/// As it is written. What has a default here has the same one in transformers.
+/// The fields of `config.json`. A default here is the default of the library `transformers`.
 #[derive(Deserialize)]
-struct Raw {
+struct RawConfig {
     model_type: String,
     vocab_size: u32,
     hidden_size: u32,
@@ -175,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// Of bert-base-uncased, as it is published.
+    /// The published configuration of bert-base-uncased.
     fn base() -> Value {
         json!({
             "architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1, "gradient_checkpointing": false,
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn bert_base_is_read_as_post_ln_base() {
+    fn the_configuration_of_bert_base_gives_the_size_base_with_post_ln() {
         let config = with("use_cache", json!(true)).unwrap();
         assert_eq!(config.vocabulary, 30522);
         assert_eq!(config.model, Model::of_size(Size::named("base").unwrap(), Norm::Post));
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn another_function_is_refused_by_its_field() {
+    fn a_model_that_computes_another_function_is_refused_by_the_field_that_says_so() {
         for (field, value) in [
             ("model_type", json!("electra")),
             ("hidden_act", json!("relu")),
@@ -214,8 +217,8 @@ mod tests {
             ("layer_norm_eps", json!(1e-5)),
             ("hidden_size", Value::Null),
         ] {
-            let why = with(field, value.clone()).unwrap_err();
-            assert!(why.contains(field) || value.is_null(), "{why}");
+            let reason = with(field, value.clone()).unwrap_err();
+            assert!(reason.contains(field) || value.is_null(), "{reason}");
         }
         let mut missing = base();
         missing.as_object_mut().unwrap().remove("hidden_size");
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cased_tokenizer_is_told_by_its_flag() {
+    fn a_cased_tokenizer_is_recognised_by_its_flag() {
         assert_eq!(lowercases(b"{}"), Ok(true));
         assert_eq!(lowercases(br#"{"do_lower_case": false, "model_max_length": 512}"#), Ok(false));
         assert!(lowercases(b"[").is_err());

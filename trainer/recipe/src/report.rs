@@ -1,34 +1,35 @@
-//! What a finished trial reports: facts, not statistics.
+//! The results of a finished trial, as measured; a job's report computes statistics from them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{Stage, Timing};
+use crate::stage::Stage;
+use crate::timing::Timing;
 
+/// The results of a trial that succeeded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-// A job's report is another type of the same name.
-#[cfg_attr(feature = "schema", schema(as = TrialReport))]
-pub enum Report {
+pub enum TrialReport {
     Timing(TimingReport),
     Pretrain(PretrainReport),
     Finetune(FinetuneReport),
     Probe(ProbeReport),
 }
 
-impl Report {
+impl TrialReport {
     pub const fn stage(&self) -> Stage {
         match self {
-            Report::Timing(_) => Stage::Timing,
-            Report::Pretrain(_) => Stage::Pretrain,
-            Report::Finetune(_) => Stage::Finetune,
-            Report::Probe(_) => Stage::Probe,
+            TrialReport::Timing(_) => Stage::Timing,
+            TrialReport::Pretrain(_) => Stage::Pretrain,
+            TrialReport::Finetune(_) => Stage::Finetune,
+            TrialReport::Probe(_) => Stage::Probe,
         }
     }
 }
 
+/// The measurements of a timing trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TimingReport {
@@ -36,9 +37,9 @@ pub struct TimingReport {
 }
 
 impl TimingReport {
-    /// The first arm of `timing` that it has no steps of: nothing can be compared with it, nor is a budget in its seconds worth
-    /// anything.
-    pub fn lacks<'a>(&self, timing: &'a Timing) -> Option<&'a str> {
+    /// The first arm of `timing` without timed steps: such an arm cannot be compared, and a budget in its seconds
+    /// cannot be turned into steps.
+    pub fn untimed_arm<'a>(&self, timing: &'a Timing) -> Option<&'a str> {
         let is_timed = |name: &str| {
             let arm = self.arms.iter().find(|arm| arm.name == name);
             arm.is_some_and(|arm| {
@@ -49,7 +50,8 @@ impl TimingReport {
     }
 }
 
-/// The timed steps of one arm. Steps are drawn evenly over the whole run's schedule, so their mean is the run's.
+/// The timed steps of one arm. They are spread evenly over the schedules of a whole run, so their mean is that of a
+/// run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ArmTiming {
@@ -61,51 +63,54 @@ pub struct ArmTiming {
     pub by_open: Vec<OpenTiming>,
     /// Tokens per step, for tokens per second.
     pub tokens_per_step: u64,
-    /// Absent where there are no warm-up steps to measure it in.
+    /// Absent if there were no warm-up steps, in which memory is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ArmMemory>,
-    /// Sequences in the largest batch whose fullest step fits into the memory; absent where it was not looked for, 0 where
-    /// not even the smallest one fits.
+    /// Number of sequences in the largest batch of which a step with all blocks open fits into memory; 0 if not even
+    /// the smallest batch fits. Absent if it was not searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_batch: Option<u32>,
 }
 
-/// Memory of an arm's steps, as libtorch's allocator hands it out, measured in steps that are not timed.
+/// The memory of an arm's steps, as allocated by libtorch. It is measured in steps that are not timed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ArmMemory {
-    /// Weights, moments and gradients: what is there between two steps.
+    /// Memory that is in use between two steps: weights, moments and gradients.
     pub state_bytes: u64,
-    /// The most in any of these steps, with the state.
+    /// The most memory in use in any of these steps, `state_bytes` included.
     pub peak_bytes: u64,
-    /// Averaged over the time of each step, then over the steps; with the state.
+    /// Memory in use, averaged over the time of each step and then over the steps, `state_bytes` included.
     pub mean_bytes: u64,
+    /// The same by number of open sublayers.
     pub by_open: Vec<OpenMemory>,
 }
 
+/// The memory of the steps with one number of open sublayers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OpenMemory {
-    /// Twice the blocks' worth of work per step: the number of open sublayers.
     pub open_sublayers: u32,
     pub steps: u32,
-    /// The most in any of these steps, with the state.
+    /// The most memory in use in any of these steps, `state_bytes` included.
     pub peak_bytes: u64,
-    /// Mean over the time of these steps, with the state.
+    /// Mean memory in use over the time of these steps, `state_bytes` included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_bytes: Option<u64>,
 }
 
+/// The time of the steps with one number of open blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OpenTiming {
-    /// Blocks' worth of work per step: half the number of open sublayers, rounded to halves.
+    /// The work of a step, counted in blocks: half the number of open sublayers, rounded to halves.
     pub open_blocks: f64,
     pub steps: u32,
-    /// Summed over these steps.
+    /// Sum over these steps.
     pub seconds: f64,
 }
 
+/// The results of a pre-train trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PretrainReport {
@@ -114,52 +119,56 @@ pub struct PretrainReport {
     pub trained_seconds: f64,
     pub tokens: u64,
     pub validation_loss: f64,
-    /// Share of the held-out images whose class is found; of a classifier of images alone.
+    /// Share of the held-out images that are classified correctly; absent unless the model classifies images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,
-    /// Hex sha256 chained over (step, loss bits) of every step: equal chains, equal runs.
+    /// Hex sha256, chained over (step, loss bits) of every step: two runs with equal digests had equal losses at every
+    /// step.
     pub digest: String,
     /// Hex sha256 of the final checkpoint's manifest.
     pub checkpoint: String,
 }
 
+/// The results of a fine-tune trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FinetuneReport {
     pub steps: u64,
     pub trained_seconds: f64,
-    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). MNLI's mismatched dev file,
-    /// where there is one, adds `accuracy_mismatched`.
+    /// Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). The mismatched dev file of
+    /// MNLI, if there is one, adds `accuracy_mismatched`.
     pub metrics: BTreeMap<String, f64>,
     /// Mean of the metrics.
     pub score: f64,
-    /// The same on the part of train that was set apart; absent where none was.
+    /// The score on the part of train that was set apart; absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection_score: Option<f64>,
-    /// The same score for a constant guess of the majority class (0 for a regression task). At or below it the run failed.
+    /// The score of a constant guess of the majority class (0 for a regression task). A run at or below it has failed.
     pub majority_score: f64,
+    /// Hex sha256 over the losses of all steps and the final weights and moments.
     pub digest: String,
-    /// Answers to the task's test files, as the GLUE server wants them; empty where the data have no test file.
+    /// Files of answers to the task's test files, as the GLUE server wants them; empty if the data have no test file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predictions: Vec<PredictionFile>,
 }
 
-/// What a probe finds on held-out sequences, every block open.
+/// The results of a probe on held-out sequences. Every block is open unless a field says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ProbeReport {
     /// Training step of the checkpoint.
     pub step: u64,
-    /// How many held-out sequences it looked at.
+    /// Number of held-out sequences.
     pub sequences: u32,
-    /// Of the model as it is.
+    /// Validation loss of the model as it is.
     pub validation_loss: f64,
-    /// From the first block to the last. In an order of sublayers of one's own, a block is two that follow each other.
+    /// The blocks from the first to the last. If the model has its own `order`, a block is two successive sublayers.
     pub blocks: Vec<BlockProbe>,
-    /// Validation losses with the blocks in a random order, one draw each.
+    /// Validation losses with the blocks in random orders, one loss per order.
     pub shuffled_losses: Vec<f64>,
 }
 
+/// The results of a probe for one block.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BlockProbe {
@@ -167,45 +176,45 @@ pub struct BlockProbe {
     pub state: BlockState,
     /// Validation loss without this block.
     pub removed_loss: f64,
-    /// Validation loss with this block and the next in each other's place; absent for the last.
+    /// Validation loss with this block and the next one swapped; absent for the last block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swapped_loss: Option<f64>,
 }
 
-/// What one block does.
+/// What one block does to the vectors that pass through it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BlockState {
-    /// From 1.
+    /// Number of the block, from 1.
     pub block: u32,
-    /// Cosine of a token's vector before and after the block; the mean over tokens.
+    /// Cosine between the vectors of a token before and after the block; mean over tokens.
     pub cosine: f64,
-    /// L2 distance between the two; the mean over tokens.
+    /// L2 distance between the same two vectors; mean over tokens.
     pub distance: f64,
-    /// L2 norm of the gradient of the mean loss by the block's weights.
+    /// L2 norm of the gradient of the mean loss with respect to the weights of the block.
     pub gradient_norm: f64,
 }
 
 impl BlockState {
-    /// As points of a curve: `block_3_cosine`, `block_3_distance`, `block_3_gradient_norm`.
+    /// Names and values of the metric points: `block_3_cosine`, `block_3_distance`, `block_3_gradient_norm`.
     pub fn points(&self) -> [(String, f64); 3] {
         let values = [("cosine", self.cosine), ("distance", self.distance), ("gradient_norm", self.gradient_norm)];
         values.map(|(name, value)| (format!("block_{}_{name}", self.block), value))
     }
 }
 
-/// Folder of answers to test files, under the trainer's `--out`.
+/// Name of the folder in the trainer's `--out` that holds the answers to test files.
 pub const PREDICTIONS: &str = "predictions";
 
 /// A file in the folder [`PREDICTIONS`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PredictionFile {
-    /// Its name in a submission, such as `RTE.tsv`.
+    /// Name of the file in a submission, such as `RTE.tsv`.
     pub name: String,
-    /// Answers in it.
+    /// Number of answers.
     pub rows: u64,
-    /// Hex sha256 of its bytes.
+    /// Hex sha256 of the file's bytes.
     pub sha256: String,
     pub bytes: u64,
 }

@@ -1,10 +1,9 @@
-//! What varies over a run, as functions of the share of its budget that is used up.
+//! Schedules: pure functions of the share of the budget that is spent.
 //!
-//! A budget is counted in steps or in seconds; in shares of it, every schedule decays over the same budget, whatever its
-//! unit (Kaddour et al. 2023, arXiv 2307.06440).
+//! A budget is counted in steps or in seconds. A schedule over shares of the budget decays fully over either (Kaddour
+//! et al. 2023, arXiv 2307.06440).
 
-use serde::{Deserialize, Serialize};
-
+use crate::named_enum;
 use crate::problem::Problems;
 
 /// The place of a step in its run.
@@ -12,9 +11,9 @@ use crate::problem::Problems;
 pub struct Moment {
     /// Optimiser updates made before it.
     pub step: u64,
-    /// Share of the budget used up before it, from 0 up to, not including, 1.
+    /// Share of the budget spent before it: at least 0 and below 1.
     pub share: f64,
-    /// Share of the budget that it takes.
+    /// Share of the budget that the step itself takes.
     pub width: f64,
 }
 
@@ -26,90 +25,92 @@ impl Moment {
     }
 }
 
-/// The shape of a way from 0 at the start of a run to 1 at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub enum Shape {
-    /// 1 - exp(-gamma t), the paper's equation; gamma is 100 over the budget where none is given.
-    #[default]
-    Exponential,
-    /// u
-    Linear,
-    /// u^power
-    Polynomial,
-    /// (1 - cos(pi u))/2
-    Cosine,
-    /// `levels` equal stairs, the first at 0, the last at 1.
-    Step,
-    /// 1 from the first step on.
-    Constant,
+named_enum! {
+    /// The form of a schedule: a function f of the share u of the budget that is spent. It rises from 0 at the start of
+    /// a run to 1 at its end.
+    #[derive(Default)]
+    #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+    pub enum Schedule {
+        /// 1 - exp(-gamma t) at step t, the paper's equation. By default, gamma is 100 over the budget.
+        #[default]
+        Exponential = "exponential",
+        /// u
+        Linear = "linear",
+        /// u^power
+        Polynomial = "polynomial",
+        /// (1 - cos(pi u))/2
+        Cosine = "cosine",
+        /// `levels` stairs of equal width, the first at 0, the last at 1.
+        Step = "step",
+        /// 1 at every step.
+        Constant = "constant",
+    }
 }
 
-/// A [`Shape`] with its numbers; those that a shape does not have are absent.
+/// A [`Schedule`] with all its parameters. A form ignores the parameters that it does not have.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Course {
-    pub shape: Shape,
-    /// Speed of the exponential, per budget (the paper's gamma times T).
-    pub speed: f64,
+pub struct Curve {
+    pub schedule: Schedule,
+    /// Gamma times the budget, for the exponential: the paper's gamma is per step, this one per budget of any unit.
+    pub gamma_total: f64,
     pub power: f64,
     pub levels: u32,
-    /// The way run backwards: as much of everything in all, the end first.
+    /// True if the curve is reversed in time; its mean does not change.
     pub reversed: bool,
 }
 
-/// The paper's heuristic: gamma = 100/T.
-pub const DEFAULT_SPEED: f64 = 100.0;
+/// The paper's heuristic: gamma = 100/T for T steps.
+pub const DEFAULT_GAMMA_TOTAL: f64 = 100.0;
 pub const DEFAULT_POWER: f64 = 3.0;
 pub const DEFAULT_LEVELS: u32 = 4;
 
-impl Course {
-    /// How far along the way `moment` is, from 0 to 1.
+impl Curve {
+    /// The value at `moment`, from 0 to 1.
     pub fn at(&self, moment: &Moment) -> f64 {
-        // Backwards, a step stands where it would stand counted from the end, so that a run's sum stays what it was.
+        // A reversed curve takes the steps in reverse order, so that the sum over a run does not change.
         let left = 1.0 - moment.share - moment.width;
         let u = match self.reversed {
             false => moment.share,
-            // The last step stands at 0, and not at what rounding makes of it.
+            // The last step is at exactly 0, without a rounding error.
             true if left < 1e-6 * moment.width => 0.0,
             true => left,
         };
-        match self.shape {
-            Shape::Exponential => -(-self.speed * u).exp_m1(),
-            Shape::Linear => u,
-            Shape::Polynomial => u.powf(self.power),
-            Shape::Cosine => 0.5 * (1.0 - (std::f64::consts::PI * u).cos()),
-            Shape::Step => {
+        match self.schedule {
+            Schedule::Exponential => -(-self.gamma_total * u).exp_m1(),
+            Schedule::Linear => u,
+            Schedule::Polynomial => u.powf(self.power),
+            Schedule::Cosine => 0.5 * (1.0 - (std::f64::consts::PI * u).cos()),
+            Schedule::Step => {
                 let levels = f64::from(self.levels);
-                // A share is a quotient of whole numbers: 3 of 6 steps must reach the second of two stairs.
+                // A share is a rounded quotient: 3 of 6 steps must reach the second of two stairs all the same.
                 ((u * levels + 1e-9).floor() / (levels - 1.0)).min(1.0)
             }
-            Shape::Constant => 1.0,
+            Schedule::Constant => 1.0,
         }
     }
 
-    /// Mean of [`Course::at`] over the steps of a budget of `total`; over the whole of a budget in another unit.
+    /// Mean of [`Curve::at`] over a budget of `total` steps; `None` for the mean over a budget in another unit.
     pub fn mean(&self, total: Option<u64>) -> f64 {
         let half_step = total.map_or(0.0, |total| 0.5 / total.max(1) as f64);
-        match self.shape {
-            Shape::Exponential => {
-                let decayed = -(-self.speed).exp_m1();
-                // Geometric sum of exp(-speed s/T) over s = 0..T-1, over T.
+        match self.schedule {
+            Schedule::Exponential => {
+                let decayed = -(-self.gamma_total).exp_m1();
+                // The sum of exp(-gamma_total s/T) over s = 0..T-1 is geometric; divided by T, it is the mean.
                 1.0 - match total {
-                    Some(total) => decayed / -(-self.speed / total.max(1) as f64).exp_m1() / total.max(1) as f64,
-                    None => decayed / self.speed,
+                    Some(total) => decayed / -(-self.gamma_total / total.max(1) as f64).exp_m1() / total.max(1) as f64,
+                    None => decayed / self.gamma_total,
                 }
             }
-            // Of the cosine's values at 0, 1/T .. (T-1)/T all but the first cancel in pairs.
-            Shape::Linear | Shape::Cosine => 0.5 - half_step,
-            Shape::Polynomial => match total {
+            // The cosine's values at 1/T .. (T-1)/T cancel in pairs; the value at 0 remains.
+            Schedule::Linear | Schedule::Cosine => 0.5 - half_step,
+            Schedule::Polynomial => match total {
                 Some(total) if total <= 10_000 => {
                     (0..total).map(|t| (t as f64 / total as f64).powf(self.power)).sum::<f64>() / total as f64
                 }
                 // Euler-Maclaurin to the first derivative.
                 _ => 1.0 / (self.power + 1.0) - half_step + self.power * half_step * half_step / 3.0,
             },
-            Shape::Step => match total {
+            Schedule::Step => match total {
                 Some(total) => {
                     let (levels, total) = (u128::from(self.levels), u128::from(total));
                     // Level j holds the steps from ceil(j T/k) up to ceil((j+1) T/k).
@@ -119,16 +120,20 @@ impl Course {
                 }
                 None => 0.5,
             },
-            Shape::Constant => 1.0,
+            Schedule::Constant => 1.0,
         }
     }
 
     pub(crate) fn check(&self, problems: &mut Problems) {
-        problems.require(self.speed > 0.0 && self.speed.is_finite(), "gamma", || "a positive number".into());
-        problems.require(self.power > 0.0 && self.power <= 100.0, "power", || {
-            format!("{}: above 0 and at most 100", self.power)
+        problems.require(self.gamma_total > 0.0 && self.gamma_total.is_finite(), "gamma", || {
+            "`gamma` has to be a positive number".into()
         });
-        problems.require((2..=1000).contains(&self.levels), "levels", || format!("{}: 2 to 1000 stairs", self.levels));
+        problems.require(self.power > 0.0 && self.power <= 100.0, "power", || {
+            format!("a power of {}: choose one above 0 and at most 100", self.power)
+        });
+        problems.require((2..=1000).contains(&self.levels), "levels", || {
+            format!("{} levels: 2 to 1000 are allowed", self.levels)
+        });
     }
 }
 
@@ -137,44 +142,48 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SHAPES: [Shape; 6] =
-        [Shape::Exponential, Shape::Linear, Shape::Polynomial, Shape::Cosine, Shape::Step, Shape::Constant];
+    fn curve(schedule: Schedule, gamma_total: f64, power: f64, levels: u32, reversed: bool) -> Curve {
+        Curve { schedule, gamma_total, power, levels, reversed }
+    }
 
-    fn course(shape: usize, speed: f64, power: f64, levels: u32, reversed: bool) -> Course {
-        Course { shape: SHAPES[shape], speed, power, levels, reversed }
+    fn any_schedule() -> impl Strategy<Value = Schedule> {
+        prop::sample::select(Schedule::ALL.to_vec())
     }
 
     proptest! {
         #[test]
-        fn the_mean_is_the_mean_over_steps_in_both_directions(
-            shape in 0usize..6, speed in 0.1f64..200.0, power in 0.2f64..8.0, levels in 2u32..9, reversed: bool,
+        fn the_closed_form_mean_is_the_mean_over_steps_in_both_directions(
+            schedule in any_schedule(), gamma_total in 0.1f64..200.0, power in 0.2f64..8.0, levels in 2u32..9,
+            reversed: bool,
             total in 1u64..3000,
         ) {
-            let course = course(shape, speed, power, levels, reversed);
-            let sum: f64 = (0..total).map(|step| course.at(&Moment::of_step(step, total))).sum();
-            prop_assert!((course.mean(Some(total)) - sum / total as f64).abs() < 1e-6, "{course:?}");
+            let curve = curve(schedule, gamma_total, power, levels, reversed);
+            let sum: f64 = (0..total).map(|step| curve.at(&Moment::of_step(step, total))).sum();
+            prop_assert!((curve.mean(Some(total)) - sum / total as f64).abs() < 1e-6, "{curve:?}");
         }
 
         #[test]
-        fn a_way_rises_from_0_to_1_and_backwards_falls(
-            shape in 0usize..6, speed in 20.0f64..200.0, power in 0.2f64..8.0, levels in 2u32..9, total in 1000u64..3000,
+        fn a_curve_rises_from_0_to_1_and_a_reversed_one_falls(
+            schedule in any_schedule(), gamma_total in 20.0f64..200.0, power in 0.2f64..8.0, levels in 2u32..9,
+            total in 1000u64..3000,
         ) {
             for reversed in [false, true] {
-                let course = course(shape, speed, power, levels, reversed);
-                let mut values: Vec<f64> = (0..total).map(|t| course.at(&Moment::of_step(t, total))).collect();
+                let curve = curve(schedule, gamma_total, power, levels, reversed);
+                let mut values: Vec<f64> = (0..total).map(|t| curve.at(&Moment::of_step(t, total))).collect();
                 if reversed {
                     values.reverse();
                 }
                 prop_assert!(values.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12));
-                prop_assert!(values[0] == 0.0 || course.shape == Shape::Constant || (reversed && values[0] < 1e-9));
+                let is_constant = schedule == Schedule::Constant;
+                prop_assert!(values[0] == 0.0 || is_constant || (reversed && values[0] < 1e-9));
                 prop_assert!((values[values.len() - 1] - 1.0).abs() < 0.02);
             }
         }
 
         #[test]
-        fn a_long_budget_has_the_mean_of_the_whole(shape in 0usize..6, power in 0.5f64..8.0) {
-            let course = course(shape, 100.0, power, 4, false);
-            prop_assert!((course.mean(Some(100_000_000)) - course.mean(None)).abs() < 1e-6);
+        fn the_mean_over_many_steps_is_that_of_the_whole_budget(schedule in any_schedule(), power in 0.5f64..8.0) {
+            let curve = curve(schedule, 100.0, power, 4, false);
+            prop_assert!((curve.mean(Some(100_000_000)) - curve.mean(None)).abs() < 1e-6);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Named seeds, and the counter-based draws made from them.
+//! Named seeds, and the counter-based draws that are made from them.
 //!
-//! Nothing random is carried along a run: each draw is a function of (seed, purpose, step, index). A run can therefore
-//! be resumed or replayed from any step, and a gate is the same on every rank by construction.
+//! A run carries no state of a random generator: each draw is a function of (seed, purpose, step, index). A run can
+//! therefore be resumed or replayed from any step, and a gate is the same on every rank by construction.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -14,24 +14,25 @@ use serde::{Deserialize, Serialize};
 pub struct Seeds {
     /// Initial weights of the encoder and of the pre-training head.
     pub init: u64,
-    /// Order of the examples, and which tokens are masked.
+    /// Order of the examples, and choice of the masked tokens.
     pub data: u64,
     /// Ordinary dropout.
     pub dropout: u64,
-    /// Which blocks are open at a step.
+    /// Gates of layer drop.
     pub gate: u64,
     /// Initial weights of the fine-tuning head.
     pub head: u64,
 }
 
 impl Seeds {
-    /// Every role set to `n`: the plan of a job that only says how many seeds it wants.
+    /// Every seed set to `n`, as in a job that only says how many seeds it wants.
     pub const fn all(n: u64) -> Self {
         Self { init: n, data: n, dropout: n, gate: n, head: n }
     }
 }
 
-/// What a draw is for. The number is part of every recorded result: never renumber.
+/// The use of a draw. The number is part of every recorded result: never change one. 9 to 11 have never been used, and
+/// are free for new purposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -42,14 +43,14 @@ pub enum Purpose {
     Gate = 5,
     Head = 6,
     HeldOut = 7,
-    /// What ELECTRA's generator puts in.
+    /// Tokens that ELECTRA's generator fills in.
     Replace = 8,
-    /// Which training examples are set apart to select a learning rate on.
+    /// Choice of the training examples that are set apart to select a learning rate.
     Selection = 12,
 }
 
-/// The generator for one (seed, purpose, step, index). ChaCha8 keyed by the four words, so neighbouring counters give
-/// unrelated streams.
+/// The generator for one (seed, purpose, step, index): ChaCha8 with these four words as its key, so that neighbouring
+/// counters give unrelated streams.
 pub fn generator(seed: u64, purpose: Purpose, step: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     for (slot, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, step, index]) {
@@ -87,11 +88,12 @@ pub fn permutation(generator: &mut impl Rng, n: usize) -> Vec<u32> {
     order
 }
 
-/// Of the data, not of a trial: every seed and every arm validates on the same documents or images.
+/// The seed of the validation part. It belongs to the data and not to a trial: every seed and every arm validates on
+/// the same documents or images.
 pub const HELD_OUT_SEED: u64 = 0x6865_6c64_206f_7574;
 
-/// Whether the document or image at that place (from 0) belongs to the validation part at this share: an independent draw
-/// for each.
+/// True if the document or image at `index` (from 0) belongs to a validation part of this share. Each has an
+/// independent draw.
 pub fn is_held_out(index: u64, share: f64) -> bool {
     uniform(&mut generator(HELD_OUT_SEED, Purpose::HeldOut, index, 0)) < share
 }
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_pinned_across_versions() {
+    fn draws_never_change() {
         let mut g = generator(7, Purpose::Gate, 1000, 3);
         assert_eq!(PINNED, [g.next_u64(), g.next_u64()]);
     }

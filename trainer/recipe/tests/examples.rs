@@ -1,12 +1,21 @@
-//! The recipes that the README names are valid.
+//! The recipes among the examples are valid, and their fingerprints never change.
 
 use recipe::TrialSpec;
 
+/// Stored results name these fingerprints: a recipe that means the same has to keep its fingerprint.
+const FINGERPRINTS: [(&str, &str); 4] = [
+    ("timing", "cd2fd4b15c7a5cf2dbd91d909427b807603c8b2387d78d2311c2446077fc709c"),
+    ("pretrain", "c83aa81f8f8de075f6ad506f72ab03c2d7d09ec20dcf84880d12cd387323f3c5"),
+    ("finetune", "0a867afddf4b4951b08d463ecd8b2dc6e0ee1d83c390e2fb80249cdf799df3a7"),
+    ("images", "bc46349a9200eb8c5fb4c9426f7a73d5406bf6623ea1f9359bf244a75fd545cb"),
+];
+
 #[test]
-fn the_examples_are_valid_recipes() {
-    for name in ["timing", "pretrain", "finetune", "images"] {
+fn the_example_recipes_are_valid_and_keep_their_fingerprints() {
+    for (name, fingerprint) in FINGERPRINTS {
         let path = format!("{}/../../examples/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let spec: TrialSpec = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        assert_eq!(spec.recipe.validate(), [], "{name}");
+        assert_eq!(spec.validate(), [], "{name}");
+        assert_eq!(spec.recipe.fingerprint().as_str(), fingerprint, "{name}");
     }
 }

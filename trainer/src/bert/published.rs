@@ -2,7 +2,7 @@
 
 use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
 use recipe::published::LAMINA;
-use recipe::{ImageShape, Images, Model, Norm};
+use recipe::{ImageObjective, ImageShape, Model, Norm};
 use serde_json::{Value, json};
 
 use super::layout::{TextFamily, TextHead};
@@ -56,7 +56,7 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> V
 
 /// The configuration of a model of images of `shape`. No published architecture computes the same function: Hugging
 /// Face's `ViTModel` has other names for its blocks, and Pre-LN only.
-pub fn image_config(model: &Model, shape: ImageShape, rule: Images, classes: u32) -> Value {
+pub fn image_config(model: &Model, shape: ImageShape, rule: ImageObjective, classes: u32) -> Value {
     let mut config = json!({
         "image_size": [shape.height, shape.width],
         "num_channels": shape.channels,
@@ -76,13 +76,13 @@ pub fn image_config(model: &Model, shape: ImageShape, rule: Images, classes: u32
         "torch_dtype": "float32",
     });
     let (name, model_type, field, value) = match rule {
-        Images::Classifier { patch } => ("LaminaViTForImageClassification", "lamina-vit", "patch_size", patch),
-        Images::Pixels { levels } => ("LaminaPixelsForCausalLM", "lamina-pixels", "vocab_size", levels + 1),
+        ImageObjective::Classifier { patch } => ("LaminaViTForImageClassification", "lamina-vit", "patch_size", patch),
+        ImageObjective::Pixels { levels } => ("LaminaPixelsForCausalLM", "lamina-pixels", "vocab_size", levels + 1),
     };
     config["architectures"] = json!([name]);
     config["model_type"] = json!(model_type);
     config[field] = json!(value);
-    if let Images::Classifier { .. } = rule {
+    if let ImageObjective::Classifier { .. } = rule {
         config["num_labels"] = json!(classes);
     }
     config

@@ -10,10 +10,10 @@ pub fn batch(
     set: &ImageSet,
     shape: ImageShape,
     rows: impl IntoIterator<Item = usize>,
-    rule: recipe::Images,
+    rule: recipe::ImageObjective,
 ) -> PretrainBatch {
     match rule {
-        recipe::Images::Classifier { patch } => {
+        recipe::ImageObjective::Classifier { patch } => {
             let mut batch = PatchBatch::default();
             for row in rows {
                 let (values, class) = set.image(row);
@@ -22,7 +22,7 @@ pub fn batch(
             }
             PretrainBatch::Patches(batch)
         }
-        recipe::Images::Pixels { levels } => {
+        recipe::ImageObjective::Pixels { levels } => {
             let mut batch = PixelBatch::default();
             let level = |&value: &u8| i64::from(u32::from(value) * levels / 256);
             for row in rows {
@@ -71,9 +71,9 @@ mod tests {
     fn intensities_are_shifted_by_one_token() {
         let shape = ImageShape { height: 2, width: 2, channels: 1 };
         let set = ImageSet::new(vec![0, 63, 64, 255], vec![1]);
-        let pixels = batch(&set, shape, [0], recipe::Images::Pixels { levels: 4 });
+        let pixels = batch(&set, shape, [0], recipe::ImageObjective::Pixels { levels: 4 });
         assert_eq!(pixels, PretrainBatch::Pixels(PixelBatch { ids: vec![4, 0, 0, 1], levels: vec![0, 0, 1, 3] }));
-        let patches = batch(&set, shape, [0, 0], recipe::Images::Classifier { patch: 1 });
+        let patches = batch(&set, shape, [0, 0], recipe::ImageObjective::Classifier { patch: 1 });
         assert_eq!((&patches.patches().classes[..], patches.patches().values.len()), (&[1, 1][..], 8));
     }
 }

@@ -15,7 +15,7 @@ use super::vocabulary::Vocabulary;
 #[derive(Debug, Clone)]
 pub enum Material {
     Text(Arc<Shards>),
-    Images { images: Arc<Images>, rule: recipe::Images },
+    Images { images: Arc<Images>, rule: recipe::ImageObjective },
 }
 
 impl From<Arc<Shards>> for Material {

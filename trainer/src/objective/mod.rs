@@ -14,7 +14,7 @@ pub mod sentence_pairs;
 
 use std::fmt::Debug;
 
-use recipe::{Gate, Images, Pretrain};
+use recipe::{Gate, ImageObjective, Pretrain};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use self::images::{ImageClass, Intensities};
@@ -56,8 +56,8 @@ pub fn objective(recipe: &Pretrain, weights: &Weights, padding: i64, device: Dev
     let model = &recipe.model;
     let upload = Upload { length: i64::from(recipe.length), device };
     match (recipe.images, recipe.objective.electra) {
-        (Some(Images::Classifier { .. }), _) => Box::new(ImageClass::new(weights, model, upload)),
-        (Some(Images::Pixels { .. }), _) => Box::new(Intensities::new(weights, model, upload)),
+        (Some(ImageObjective::Classifier { .. }), _) => Box::new(ImageClass::new(weights, model, upload)),
+        (Some(ImageObjective::Pixels { .. }), _) => Box::new(Intensities::new(weights, model, upload)),
         (None, Some(rule)) => Box::new(ReplacedTokens::new(rule, weights, model, padding, upload)),
         (None, None) if recipe.objective.next_sentence => Box::new(SentencePairs::new(weights, model, padding, upload)),
         (None, None) => Box::new(MaskedWords::new(weights, model, padding, upload)),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use recipe::report::{FinetuneReport, PREDICTIONS, PredictionFile};
-use recipe::{Finetune, Report};
+use recipe::{Finetune, TrialReport};
 use sha2::{Digest, Sha256};
 
 use crate::attempt::{Attempt, Ended};
@@ -22,7 +22,7 @@ pub fn run(
     options: &Options,
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
-) -> Result<Ended<Report>, TrainerError> {
+) -> Result<Ended<TrialReport>, TrainerError> {
     let (from, glue) = (options.from()?, options.glue()?);
     let mut training = Finetuning::new(recipe.clone(), attempt.seeds, from, glue, attempt.device)?;
     attempt.announce(training.budget().steps, emitter)?;
@@ -32,7 +32,7 @@ pub fn run(
     };
     let on_dev = |(name, value): &(String, f64)| Some((name.strip_prefix(DEV)?.to_owned(), *value));
     let metrics: BTreeMap<String, f64> = trained.evaluation.values.iter().filter_map(on_dev).collect();
-    Ok(Ended::Finished(Report::Finetune(FinetuneReport {
+    Ok(Ended::Finished(TrialReport::Finetune(FinetuneReport {
         steps: trained.state.step,
         trained_seconds: trained.state.trained_seconds,
         score: trained.evaluation.headline,

@@ -1,7 +1,7 @@
 //! Stage `pretrain`: trains a model from its starting values on text or on images.
 
 use recipe::report::PretrainReport;
-use recipe::{Pretrain, Report};
+use recipe::{Pretrain, TrialReport};
 
 use crate::attempt::{Attempt, Ended};
 use crate::emit::Emitter;
@@ -19,13 +19,13 @@ pub fn run(
     options: &Options,
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
-) -> Result<Ended<Report>, TrainerError> {
+) -> Result<Ended<TrialReport>, TrainerError> {
     attempt.announce(recipe.steps, emitter)?;
     let material = inputs::material(recipe, "/recipe", options, emitter)?;
     let mut training = Pretraining::new(recipe.clone(), attempt.seeds, material, attempt.device);
     let ended = train(&mut training, attempt, emitter)?;
     Ok(ended.map(|trained| {
-        Report::Pretrain(PretrainReport {
+        TrialReport::Pretrain(PretrainReport {
             steps: trained.state.step,
             trained_seconds: trained.state.trained_seconds,
             tokens: trained.state.step * u64::from(recipe.batch) * u64::from(recipe.length),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use recipe::report::{BlockProbe, ProbeReport};
 use recipe::seeds::{generator, permutation};
-use recipe::{Dataset, Gate, Keep, Pretrain, Probe, Published, Purpose, Report, Source, published};
+use recipe::{Dataset, Gate, Keep, Pretrain, Probe, Published, Purpose, Source, TrialReport, published};
 
 use crate::attempt::{Attempt, Ended};
 use crate::data::material::Material;
@@ -24,7 +24,7 @@ pub fn run(
     options: &Options,
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
-) -> Result<Ended<Report>, TrainerError> {
+) -> Result<Ended<TrialReport>, TrainerError> {
     attempt.announce(1, emitter)?;
     let (mut training, step) = match &recipe.published {
         Some(checkpoint) => (open_published(recipe, checkpoint, options, attempt, emitter)?, 0),
@@ -34,7 +34,7 @@ pub fn run(
         emitter.preparing("probing", done, total)?;
         Ok(if attempt.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok(ended.map(Report::Probe))
+    Ok(ended.map(TrialReport::Probe))
 }
 
 /// The checkpoint that a trial of `recipe.from` wrote, and its step.

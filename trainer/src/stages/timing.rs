@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use recipe::report::{ArmTiming, OpenTiming, TimingReport};
-use recipe::{LargestBatch, Moment, Report, Timing, TimingArm};
+use recipe::{LargestBatch, Moment, Timing, TimingArm, TrialReport};
 
 use crate::attempt::{Attempt, Ended};
 use crate::data::material::Material;
@@ -28,7 +28,7 @@ pub fn run(
     options: &Options,
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
-) -> Result<Ended<Report>, TrainerError> {
+) -> Result<Ended<TrialReport>, TrainerError> {
     attempt.announce(total_steps(recipe), emitter)?;
     let materials = materials(recipe, options, emitter)?;
     let mut report = match time_arms(recipe, &materials, attempt, emitter)? {
@@ -48,7 +48,7 @@ pub fn run(
             emitter.preparing("largest batch", done, total)?;
         }
     }
-    Ok(Ended::Finished(Report::Timing(report)))
+    Ok(Ended::Finished(TrialReport::Timing(report)))
 }
 
 /// Steps of the whole timing, warm-up included.

@@ -60,10 +60,10 @@ fn write(out: &Path, seed: u64) -> Result<()> {
     fs::write(out.join(MARK), mark(seed))?;
     let corpus = corpus(seed);
     let mut texts = vec![corpus.clone()];
-    for row in Task::rows() {
-        let folder = out.join("glue").join(row.folder);
+    for task in Task::ALL {
+        let folder = out.join("glue").join(task.row().folder);
         fs::create_dir_all(&folder)?;
-        for file in tasks::files(row.task, seed) {
+        for file in tasks::files(task, seed) {
             let text = file.lines.join("\n") + "\n";
             fs::write(folder.join(file.name), &text)?;
             texts.push(text);

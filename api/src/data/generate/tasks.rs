@@ -308,18 +308,18 @@ mod tests {
 
     #[test]
     fn every_task_has_the_official_columns_and_labels_of_balanced_classes() {
-        for table in Task::rows() {
-            for file in &files(table.task, 1)[..2] {
-                let found = labels(table.task, file);
+        for task in Task::ALL {
+            for file in &files(task, 1)[..2] {
+                let found = labels(task, file);
                 let rows: usize = found.values().sum();
-                assert_eq!(rows, if file.name == "train.tsv" { 1200 } else { 300 }, "{}", table.name);
-                match table.target {
+                assert_eq!(rows, if file.name == "train.tsv" { 1200 } else { 300 }, "{}", task.name());
+                match task.row().target {
                     Target::Classes(classes) => {
                         let mut known: Vec<&str> = classes.to_vec();
                         known.sort_unstable();
-                        assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), known, "{}", table.name);
+                        assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), known, "{}", task.name());
                         let largest = *found.values().max().unwrap() as f64 / rows as f64;
-                        assert!(largest < 1.25 / classes.len() as f64, "{}: {largest}", table.name);
+                        assert!(largest < 1.25 / classes.len() as f64, "{}: {largest}", task.name());
                     }
                     Target::Score { low, high } => {
                         assert!(found.len() > 3, "{found:?}");
@@ -334,15 +334,15 @@ mod tests {
 
     #[test]
     fn test_files_hold_no_labels() {
-        for table in Task::rows() {
-            let test = &files(table.task, 1)[2];
+        for task in Task::ALL {
+            let test = &files(task, 1)[2];
             let header = &test.lines[0];
-            match table.label {
+            match task.row().label {
                 Column::Named(label) => assert!(header.split('\t').all(|field| field != label), "{header}"),
                 Column::At(_) => assert_eq!(header, "index\tsentence"),
             }
             let fields = |line: &String| line.split('\t').count();
-            assert!(test.lines.iter().all(|line| fields(line) == fields(header)), "{}", table.name);
+            assert!(test.lines.iter().all(|line| fields(line) == fields(header)), "{}", task.name());
         }
     }
 

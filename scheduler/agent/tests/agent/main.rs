@@ -219,7 +219,7 @@ async fn a_checkpoint_that_the_trainer_has_deleted_is_left_out_with_a_word() {
 }
 
 fn predictions(heard: &server::Heard) -> Vec<String> {
-    let Some(Event::Finished { report: recipe::Report::Finetune(report) }) = heard.events.last() else {
+    let Some(Event::Finished { report: recipe::TrialReport::Finetune(report) }) = heard.events.last() else {
         panic!("{:?} does not end with a fine-tune report", heard.events)
     };
     report.predictions.iter().map(|file| file.name.clone()).collect()

@@ -106,7 +106,7 @@ pub(super) fn runs_by_row(facts: &Facts) -> RunsByRow<'_> {
     for trial in &facts.trials {
         let (Recipe::Finetune(recipe), Some(arm)) = (&trial.spec.recipe, trial.arm.as_deref()) else { continue };
         let report = match &trial.status {
-            TrialStatus::Succeeded(recipe::Report::Finetune(report)) => Some(report),
+            TrialStatus::Succeeded(recipe::TrialReport::Finetune(report)) => Some(report),
             status if status.is_diverged() => None,
             // A trial that failed for another reason has no result. The notes count it.
             _ => continue,

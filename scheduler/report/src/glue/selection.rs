@@ -30,7 +30,7 @@ pub(crate) fn selections(facts: &Facts, arm: &str) -> BTreeMap<Task, Selection> 
         let row = rows.into_iter().find(|row| row.selected && row.keep == keep)?;
         Some(Selection { keep, learning_rate: row.learning_rate })
     };
-    Task::rows().iter().filter_map(|row| Some((row.task, selection(row.task)?))).collect()
+    Task::ALL.into_iter().filter_map(|task| Some((task, selection(task)?))).collect()
 }
 
 /// The rows of an arm on a task, with the selected ones marked.

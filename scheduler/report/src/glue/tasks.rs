@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recipe::{Recipe, Report, Task};
+use recipe::{Recipe, Task, TrialReport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -34,7 +34,7 @@ pub struct GlueReport {
 pub(crate) fn glue(facts: &Facts) -> Vec<GlueReport> {
     let runs = runs_by_row(facts);
     let mut reports: Vec<GlueReport> =
-        Task::rows().iter().filter_map(|row| task_report(facts, row.task, &runs)).collect();
+        Task::ALL.into_iter().filter_map(|task| task_report(facts, task, &runs)).collect();
     apply_holm(&mut reports);
     reports
 }
@@ -81,7 +81,7 @@ impl GlueArm {
 /// Score of the majority class on the dev set of `task`, which is the same in every report of that task.
 fn majority_score(facts: &Facts, task: Task) -> Option<f64> {
     facts.trials.iter().find_map(|trial| match (&trial.spec.recipe, &trial.status) {
-        (Recipe::Finetune(recipe), TrialStatus::Succeeded(Report::Finetune(report))) if recipe.task == task => {
+        (Recipe::Finetune(recipe), TrialStatus::Succeeded(TrialReport::Finetune(report))) if recipe.task == task => {
             Some(report.majority_score)
         }
         _ => None,

@@ -114,8 +114,8 @@ async fn artifacts_that_no_checkpoint_needs_are_deleted_and_the_others_stay() {
     assert_eq!(present().await, [false, true, true]);
     assert_eq!(world.artifacts.head(&stray).await.unwrap(), None);
 
-    let Report::Pretrain(report) = report_of(&first) else { panic!("it pre-trains") };
-    let report = Report::Pretrain(PretrainReport { checkpoint: manifests[2].0.as_str().into(), ..report });
+    let TrialReport::Pretrain(report) = report_of(&first) else { panic!("it pre-trains") };
+    let report = TrialReport::Pretrain(PretrainReport { checkpoint: manifests[2].0.as_str().into(), ..report });
     agent.sync(&world.store, vec![says(first.attempt, 5, vec![Event::Finished { report }])]).await;
     world.database.execute(pass_time).await;
     assert_eq!(world.control.collect().await.unwrap(), 2);
@@ -134,10 +134,10 @@ async fn answers_stay_as_long_as_a_report_names_them() {
     let pretrain = world.placed(&agent).await;
     agent.sync(&world.store, vec![says(pretrain.attempt, 1, vec![finished(&pretrain)])]).await;
     let finetune = world.placed(&agent).await;
-    let Report::Finetune(report) = report_of(&finetune) else { panic!("it fine-tunes") };
+    let TrialReport::Finetune(report) = report_of(&finetune) else { panic!("it fine-tunes") };
     let (named, stray) = (put(&world, b"index\tprediction\n").await, put(&world, b"of an attempt that was lost").await);
     let file = PredictionFile { name: "RTE.tsv".into(), rows: 0, sha256: named.as_str().into(), bytes: 17 };
-    let report = Report::Finetune(FinetuneReport { predictions: vec![file], ..report });
+    let report = TrialReport::Finetune(FinetuneReport { predictions: vec![file], ..report });
     agent.sync(&world.store, vec![says(finetune.attempt, 1, vec![Event::Finished { report }])]).await;
     world.database.execute("update artifact set touched_at = now() - interval '61 seconds'").await;
     assert_eq!(world.control.collect().await.unwrap(), 1);

@@ -181,7 +181,7 @@ async fn a_trainer_that_exits_cleanly_without_a_report_or_with_a_wrong_one_has_f
     agent.sync(&world.store, vec![ends(first.attempt, 1, vec![], EndedAs::Succeeded)]).await;
     assert_eq!(world.state(first.trial).await, TrialState::Failed);
     let second = world.running(&agent).await;
-    let report = Report::Timing(TimingReport { arms: vec![] });
+    let report = TrialReport::Timing(TimingReport { arms: vec![] });
     agent.sync(&world.store, vec![says(second.attempt, 1, vec![Event::Finished { report }])]).await;
     let failure = world.store.trial(second.trial, &world.policy).await.unwrap().failure.unwrap();
     assert_eq!(failure.message, "a pretrain trial reported as timing");
@@ -195,9 +195,9 @@ async fn a_report_that_the_database_refuses_ends_only_its_own_attempt() {
     let job = world.submit(|spec| spec["pretrain"] = json!({"seeds": 2})).await;
     world.control.round().await.unwrap();
     let run = agent.sync(&world.store, vec![]).await.run;
-    let Report::Pretrain(report) = report_of(&run[0]) else { panic!("it pre-trains") };
+    let TrialReport::Pretrain(report) = report_of(&run[0]) else { panic!("it pre-trains") };
     // Neither text nor jsonb takes a NUL.
-    let report = Report::Pretrain(PretrainReport { digest: "\0".into(), ..report });
+    let report = TrialReport::Pretrain(PretrainReport { digest: "\0".into(), ..report });
     let said = vec![
         ends(run[0].attempt, 1, vec![started(None), progress(1, 9.0), Event::Finished { report }], EndedAs::Succeeded),
         says(run[1].attempt, 1, vec![started(None), progress(1, 9.0)]),

@@ -144,9 +144,9 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
     assert_eq!(before[1].waiting, Some(WaitReason::Trial { stage: Stage::Timing, state: TrialState::Queued }));
 
     let timing = world.placed(&agent).await;
-    let Report::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
+    let TrialReport::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
     report.arms[1].turns = vec![0.15, 0.25];
-    let event = Event::Finished { report: Report::Timing(report) };
+    let event = Event::Finished { report: TrialReport::Timing(report) };
     agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
     // Before the budgets are settled, nothing is released; settling twice changes nothing.
     assert_eq!(world.store.unblock_trials().await.unwrap(), 0);
@@ -195,9 +195,9 @@ async fn a_timing_report_that_lacks_an_arm_fails_the_trial_and_blocks_no_other_j
             .await;
         agent.sync(&world.store, vec![]).await;
         let timing = world.placed(&agent).await;
-        let Report::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
+        let TrialReport::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
         spoil(&mut report);
-        let event = Event::Finished { report: Report::Timing(report) };
+        let event = Event::Finished { report: TrialReport::Timing(report) };
         agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
         world.control.round().await.unwrap();
         use TrialState::*;

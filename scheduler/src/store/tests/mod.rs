@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use recipe::event::{Device, Point};
 use recipe::report::{ArmTiming, FinetuneReport, PredictionFile, PretrainReport, ProbeReport, TimingReport};
-use recipe::{Event, Recipe, Report};
+use recipe::{Event, Recipe, TrialReport};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -191,9 +191,9 @@ fn manifest(step: u64) -> String {
 }
 
 /// A report that fits the trial.
-fn report_of(assignment: &Assignment) -> Report {
+fn report_of(assignment: &Assignment) -> TrialReport {
     match &assignment.spec.recipe {
-        Recipe::Timing(timing) => Report::Timing(TimingReport {
+        Recipe::Timing(timing) => TrialReport::Timing(TimingReport {
             arms: timing
                 .arms
                 .iter()
@@ -208,7 +208,7 @@ fn report_of(assignment: &Assignment) -> Report {
                 })
                 .collect(),
         }),
-        Recipe::Pretrain(recipe) => Report::Pretrain(PretrainReport {
+        Recipe::Pretrain(recipe) => TrialReport::Pretrain(PretrainReport {
             steps: recipe.steps,
             trained_seconds: 10.0,
             tokens: 1000,
@@ -217,7 +217,7 @@ fn report_of(assignment: &Assignment) -> Report {
             digest: "d".into(),
             checkpoint: manifest(recipe.steps),
         }),
-        Recipe::Finetune(_) => Report::Finetune(FinetuneReport {
+        Recipe::Finetune(_) => TrialReport::Finetune(FinetuneReport {
             steps: 3,
             trained_seconds: 1.0,
             metrics: [("accuracy".into(), 0.5)].into(),
@@ -227,7 +227,7 @@ fn report_of(assignment: &Assignment) -> Report {
             digest: "d".into(),
             predictions: Vec::new(),
         }),
-        Recipe::Probe(_) => Report::Probe(ProbeReport {
+        Recipe::Probe(_) => TrialReport::Probe(ProbeReport {
             step: 3,
             sequences: 1,
             validation_loss: 5.0,

@@ -9,7 +9,7 @@ fn exponential(theta_limit: f64, gamma: Option<f64>, depth_index: DepthIndex) ->
 }
 
 fn constant(theta_limit: f64) -> LayerDrop {
-    LayerDrop { schedule: Shape::Constant, ..LayerDrop::progressive(theta_limit) }
+    LayerDrop { schedule: Schedule::Constant, ..LayerDrop::progressive(theta_limit) }
 }
 
 fn model(blocks: u32) -> Model {
@@ -23,13 +23,15 @@ fn at(step: u64, total: u64) -> Moment {
 /// The gates of a step of `total`, a batch of eight sequences.
 fn gates(drop: &LayerDrop, model: &Model, step: u64, total: u64, seed: u64) -> Vec<Gate> {
     let theta = drop.theta(&at(step, total), Some(total));
-    drop.gates(&model.sublayers(), theta, &Ask { seed, step, micro_batch: 0, batch: 8 })
+    drop.gates(&model.sublayers(), theta, &DrawKey { seed, step, micro_batch: 0, batch: 8 })
 }
 
 const INDEXES: [DepthIndex; 3] = [DepthIndex::One, DepthIndex::Zero, DepthIndex::Ild];
-const SHAPES: [Shape; 6] =
-    [Shape::Exponential, Shape::Linear, Shape::Polynomial, Shape::Cosine, Shape::Step, Shape::Constant];
 const UNITS: [Unit; 4] = [Unit::Block, Unit::Attention, Unit::FeedForward, Unit::Independent];
+
+fn any_schedule() -> impl Strategy<Value = Schedule> {
+    prop::sample::select(Schedule::ALL.to_vec())
+}
 
 proptest! {
     #[test]
@@ -42,24 +44,24 @@ proptest! {
     }
 
     #[test]
-    fn decreasing_drop_is_the_run_backwards(limit in 0.01f64..1.0, total in 1u64..2000, shape in 0usize..5) {
-        let forward = LayerDrop { schedule: SHAPES[shape], ..LayerDrop::progressive(limit) };
+    fn a_decreasing_drop_takes_the_thetas_of_a_run_in_reverse_order(limit in 0.01f64..1.0, total in 1u64..2000, schedule in any_schedule()) {
+        let forward = LayerDrop { schedule, ..LayerDrop::progressive(limit) };
         let backward = LayerDrop { direction: Direction::Decreasing, ..forward };
         for step in (0..total).step_by(7) {
             let mirrored = backward.theta(&at(total - 1 - step, total), Some(total));
-            // A stair may take the one step that lies on its edge a little earlier or later.
-            let tolerance = if SHAPES[shape] == Shape::Step { 1.0 } else { 1e-9 };
+            // A step on the edge of a stair may belong to either.
+            let tolerance = if schedule == Schedule::Step { 1.0 } else { 1e-9 };
             prop_assert!((forward.theta(&at(step, total), Some(total)) - mirrored).abs() < tolerance);
         }
     }
 
     #[test]
     fn the_closed_form_saving_is_the_mean_over_steps_and_sublayers(
-        limit in 0.05f64..1.0, total in 2u64..800, shape in 0usize..6, index in 0usize..3, unit in 0usize..4, uniform: bool,
+        limit in 0.05f64..1.0, total in 2u64..800, schedule in any_schedule(), index in 0usize..3, unit in 0usize..4, uniform: bool,
         blocks in 1u32..14,
     ) {
         let drop = LayerDrop {
-            schedule: SHAPES[shape],
+            schedule,
             unit: UNITS[unit],
             depth: if uniform { Depth::Uniform } else { Depth::Linear },
             ..exponential(limit, None, INDEXES[index])
@@ -84,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn systematic_sampling_opens_the_mean_rounded_up_or_down(limit in 0.05f64..1.0, step in 0u64..1000, seed: u64) {
+    fn systematic_sampling_opens_the_mean_number_of_units_rounded_up_or_down(limit in 0.05f64..1.0, step in 0u64..1000, seed: u64) {
         let drop = LayerDrop { sampler: Sampler::Systematic, ..constant(limit) };
         let mean: f64 = (1..=12).map(|block| drop.keep(block, 12, limit)).sum();
         let open = open_blocks(&gates(&drop, &model(12), step, 1000, seed), 8);
@@ -93,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn the_papers_depths_come_out() {
+fn the_expected_depths_are_those_of_the_paper() {
     // Expected depth at theta = 0.5, L = 12: (3L-1)/4 for `one`, (3L+1)/4 for `zero`.
     let at =
         |depth_index| 12.0 * (1.0 - LayerDrop { depth_index, ..constant(0.5) }.encoder_saving(&model(12), 16, Some(9)));
@@ -130,7 +132,7 @@ fn marginals(drop: &LayerDrop, model: &Model, n: u64) -> Vec<(f64, f64)> {
 }
 
 #[test]
-fn every_sampler_unit_and_draw_keeps_the_marginals_and_the_mean_of_one() {
+fn every_sampler_unit_and_draw_opens_with_the_keep_probability_and_scales_to_a_mean_of_one() {
     let (n, model) = (20_000u64, model(12));
     for sampler in [Sampler::Independent, Sampler::Systematic] {
         for draw in [Draw::Batch, Draw::MicroBatch, Draw::Sequence] {
@@ -154,7 +156,7 @@ fn every_sampler_unit_and_draw_keeps_the_marginals_and_the_mean_of_one() {
 }
 
 #[test]
-fn by_rule_the_top_closes_at_equal_flops_and_nothing_is_scaled() {
+fn the_top_sampler_closes_the_last_blocks_at_equal_flops_without_scale() {
     let drop = LayerDrop { sampler: Sampler::Top, ..constant(0.5) };
     let model = model(12);
     let mut sum = 0.0;
@@ -184,13 +186,13 @@ fn the_draw_and_its_scale_use_one_probability() {
 }
 
 #[test]
-fn micro_batches_of_a_step_share_their_gates_unless_they_are_drawn_apart() {
+fn micro_batches_of_a_step_share_their_gates_unless_each_has_its_own_draw() {
     // The released code drew per forward call, so that one step mixed several sub-networks.
     let sublayers = model(12).sublayers();
     let of = |draw, micro_batch| {
         let drop = LayerDrop { draw, ..constant(0.5) };
         (0..20)
-            .map(|step| drop.gates(&sublayers, 0.5, &Ask { seed: 1, step, micro_batch, batch: 8 }))
+            .map(|step| drop.gates(&sublayers, 0.5, &DrawKey { seed: 1, step, micro_batch, batch: 8 }))
             .collect::<Vec<_>>()
     };
     assert_eq!(of(Draw::Batch, 0), of(Draw::Batch, 3));
@@ -199,7 +201,7 @@ fn micro_batches_of_a_step_share_their_gates_unless_they_are_drawn_apart() {
 }
 
 #[test]
-fn drawn_per_sequence_a_unit_works_on_the_rows_that_drew_it() {
+fn a_unit_drawn_per_sequence_processes_the_sequences_that_opened_it() {
     let drop = LayerDrop { draw: Draw::Sequence, ..constant(0.5) };
     let last = |step| gates(&drop, &model(12), step, 100, 0).pop().unwrap();
     let some = (0..100).map(last).find_map(|gate| match gate.rows {
@@ -211,7 +213,7 @@ fn drawn_per_sequence_a_unit_works_on_the_rows_that_drew_it() {
 }
 
 #[test]
-fn a_sandwich_pairs_what_follows_each_other() {
+fn a_unit_of_a_sandwich_is_two_successive_sublayers() {
     let model = Model { order: Some("sssfsfsfsfff".into()), ..model(6) };
     let drop = LayerDrop { scale: false, ..constant(0.3) };
     for step in 0..50 {
@@ -222,7 +224,7 @@ fn a_sandwich_pairs_what_follows_each_other() {
 }
 
 #[test]
-fn theta_goes_straight_or_along_a_cosine_from_one_to_its_limit() {
+fn theta_falls_linearly_or_along_a_cosine_from_one_to_its_limit() {
     // 1 - (1 - 0.6) u, and 1 - (1 - 0.6) (1 - cos(pi u)) / 2, at u = 0, 1/6, 1/4, 1/3, 1/2, 2/3, 3/4 and 11/12.
     let steps = [0, 2, 3, 4, 6, 8, 9, 11];
     let root = f64::sqrt;
@@ -230,7 +232,7 @@ fn theta_goes_straight_or_along_a_cosine_from_one_to_its_limit() {
     let cosine =
         [1.0, root(3.0) / 2.0, root(2.0) / 2.0, 0.5, 0.0, -0.5, -root(2.0) / 2.0, -(root(6.0) + root(2.0)) / 4.0];
     let cosine = cosine.map(|cosine| 0.8 + 0.2 * cosine);
-    for (schedule, expected) in [(Shape::Linear, linear), (Shape::Cosine, cosine)] {
+    for (schedule, expected) in [(Schedule::Linear, linear), (Schedule::Cosine, cosine)] {
         let drop = LayerDrop { schedule, ..LayerDrop::progressive(0.6) };
         for (step, expected) in steps.into_iter().zip(expected) {
             let found = drop.theta(&at(step, 12), Some(12));
@@ -240,7 +242,7 @@ fn theta_goes_straight_or_along_a_cosine_from_one_to_its_limit() {
 }
 
 #[test]
-fn a_uniform_depth_keeps_every_block_with_theta_and_a_linear_one_less_and_less() {
+fn the_keep_probability_is_theta_at_uniform_depth_and_falls_at_linear_depth() {
     let keep = |depth, theta| {
         let drop = LayerDrop { depth, ..LayerDrop::progressive(0.5) };
         [1, 2, 3, 4].map(|block| drop.keep(block, 4, theta))
@@ -252,7 +254,7 @@ fn a_uniform_depth_keeps_every_block_with_theta_and_a_linear_one_less_and_less()
 }
 
 #[test]
-fn a_branch_is_multiplied_by_one_over_p_or_where_scaling_is_off_by_one() {
+fn the_scale_is_one_over_p_and_one_if_scaling_is_off() {
     for sampler in [Sampler::Independent, Sampler::Systematic] {
         let drop = |scale| LayerDrop { scale, sampler, ..constant(0.5) };
         let mut open = 0;
@@ -270,7 +272,7 @@ fn a_branch_is_multiplied_by_one_over_p_or_where_scaling_is_off_by_one() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused_with_a_reason() {
+fn settings_without_effect_or_out_of_range_are_refused_at_their_place() {
     let refused = |drop: LayerDrop, steps: Option<u64>| {
         let mut problems = Problems::default();
         drop.check(steps, &mut problems);
@@ -279,13 +281,13 @@ fn settings_that_make_no_sense_are_refused_with_a_reason() {
     let drop = LayerDrop::progressive(0.5);
     assert!(refused(drop, Some(10)).is_empty());
     assert_eq!(refused(LayerDrop { gamma: Some(0.1), ..drop }, None), ["/gamma"]);
-    assert_eq!(refused(LayerDrop { gamma: Some(0.1), schedule: Shape::Linear, ..drop }, Some(10)), ["/gamma"]);
+    assert_eq!(refused(LayerDrop { gamma: Some(0.1), schedule: Schedule::Linear, ..drop }, Some(10)), ["/gamma"]);
     assert_eq!(refused(LayerDrop { power: Some(2.0), ..drop }, Some(10)), ["/power"]);
     assert_eq!(refused(LayerDrop { levels: Some(2), ..drop }, Some(10)), ["/levels"]);
-    assert_eq!(refused(LayerDrop { schedule: Shape::Step, levels: Some(1), ..drop }, Some(10)), ["/levels"]);
+    assert_eq!(refused(LayerDrop { schedule: Schedule::Step, levels: Some(1), ..drop }, Some(10)), ["/levels"]);
     let indexed = LayerDrop { depth: Depth::Uniform, depth_index: DepthIndex::Ild, ..drop };
     assert_eq!(refused(indexed, Some(10)), ["/depth_index"]);
-    let still = LayerDrop { schedule: Shape::Constant, direction: Direction::Decreasing, ..drop };
+    let still = LayerDrop { schedule: Schedule::Constant, direction: Direction::Decreasing, ..drop };
     assert_eq!(refused(still, Some(10)), ["/direction"]);
     let top = LayerDrop { sampler: Sampler::Top, unit: Unit::Independent, draw: Draw::Sequence, ..drop };
     assert_eq!(refused(top, Some(10)), ["/unit", "/draw"]);

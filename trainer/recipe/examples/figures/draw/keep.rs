@@ -1,6 +1,6 @@
 //! Keep probability over depth, and over the run.
 
-use recipe::{Depth, DepthIndex, LayerDrop, Moment, Shape};
+use recipe::{Depth, DepthIndex, LayerDrop, Moment, Schedule};
 
 use super::svg::{Anchor, BLUE, Canvas, GREEN, GRID, INK, ORANGE, Point, SOFT};
 
@@ -54,7 +54,7 @@ fn run(canvas: &mut Canvas) {
     let (left, top, width, height) = (436.0, 74.0, 280.0, 192.0);
     canvas.bold((408.0, 32.0), 16, INK, Anchor::Start, "Over a run with the linear schedule");
     canvas.text((408.0, 52.0), 12, SOFT, Anchor::Start, "keep probability p of block l, depth index one, θ limit 0.5");
-    let layer_drop = LayerDrop { schedule: Shape::Linear, ..LayerDrop::progressive(LIMIT) };
+    let layer_drop = LayerDrop { schedule: Schedule::Linear, ..LayerDrop::progressive(LIMIT) };
     let size = (width / COLUMNS as f64, height / f64::from(BLOCKS));
     for column in 0..COLUMNS {
         let theta = layer_drop.theta(&Moment::of_step(column, COLUMNS), Some(COLUMNS));

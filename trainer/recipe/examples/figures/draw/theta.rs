@@ -1,6 +1,6 @@
 //! Theta over a run, for each schedule.
 
-use recipe::{Direction, LayerDrop, Model, Moment, Norm, Shape, Size};
+use recipe::{Direction, LayerDrop, Model, Moment, Norm, Schedule, Size};
 
 use super::svg::{Anchor, BLUE, Canvas, GRID, INK, ORANGE, Point, SOFT};
 
@@ -24,28 +24,32 @@ pub(super) fn draw() -> String {
     };
     key(&mut canvas, 528.0, BLUE, "", "increasing");
     key(&mut canvas, 640.0, ORANGE, "5 4", "decreasing");
-    let panels = [
-        (Shape::Exponential, "exponential", "1 − exp(−100 u)"),
-        (Shape::Linear, "linear", "u"),
-        (Shape::Polynomial, "polynomial", "u³"),
-        (Shape::Cosine, "cosine", "(1 − cos πu) / 2"),
-        (Shape::Step, "step", "4 levels"),
-        (Shape::Constant, "constant", "1"),
-    ];
-    for (index, (shape, name, formula)) in panels.into_iter().enumerate() {
+    for (index, schedule) in Schedule::ALL.into_iter().enumerate() {
         let (column, row) = ((index % 3) as f64, (index / 3) as f64);
-        panel(&mut canvas, (52.0 + 238.0 * column, 108.0 + 194.0 * row), shape, name, formula);
+        panel(&mut canvas, (52.0 + 238.0 * column, 108.0 + 194.0 * row), schedule);
     }
     canvas.finish("Theta over a run for the six schedules, increasing and decreasing")
 }
 
+/// The value of a schedule with its default parameters at the share u.
+const fn formula(schedule: Schedule) -> &'static str {
+    match schedule {
+        Schedule::Exponential => "1 − exp(−100 u)",
+        Schedule::Linear => "u",
+        Schedule::Polynomial => "u³",
+        Schedule::Cosine => "(1 − cos πu) / 2",
+        Schedule::Step => "4 levels",
+        Schedule::Constant => "1",
+    }
+}
+
 /// One schedule; `(left, top)` is the upper left corner of its axes.
-fn panel(canvas: &mut Canvas, (left, top): Point, shape: Shape, name: &str, formula: &str) {
-    let increasing = LayerDrop { schedule: shape, ..LayerDrop::progressive(LIMIT) };
+fn panel(canvas: &mut Canvas, (left, top): Point, schedule: Schedule) {
+    let increasing = LayerDrop { schedule, ..LayerDrop::progressive(LIMIT) };
     // The axis reaches from 0.4 to 1.
     let at = |share: f64, theta: f64| (left + PLOT.0 * share, top + PLOT.1 * (1.0 - theta) / 0.6);
-    canvas.bold((left, top - 12.0), 13, INK, Anchor::Start, name);
-    canvas.text((left + PLOT.0, top - 12.0), 12, SOFT, Anchor::End, formula);
+    canvas.bold((left, top - 12.0), 13, INK, Anchor::Start, schedule.name());
+    canvas.text((left + PLOT.0, top - 12.0), 12, SOFT, Anchor::End, formula(schedule));
     for theta in [1.0, 0.75, LIMIT] {
         let (x, y) = at(0.0, theta);
         canvas.line((x, y), at(1.0, theta), GRID, 1.0);
@@ -60,7 +64,7 @@ fn panel(canvas: &mut Canvas, (left, top): Point, shape: Shape, name: &str, form
             .map(|moment| at(moment.share, layer_drop.theta(&moment, Some(STEPS))))
             .collect()
     };
-    if shape != Shape::Constant {
+    if schedule != Schedule::Constant {
         let decreasing = LayerDrop { direction: Direction::Decreasing, ..increasing };
         canvas.path(&curve(&decreasing), ORANGE, 2.0, "5 4");
     }
