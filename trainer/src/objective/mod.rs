@@ -1,11 +1,12 @@
-//! What a pre-trained model learns to do: its encoder, its heads and its loss.
+//! The objectives of pre-training: each has an encoder, heads and a loss.
 //!
-//! | module | what is learned | from |
+//! | module | the model predicts | source |
 //! |---|---|---|
 //! | [`masked_words`] | the masked tokens of a text | Devlin et al. 2019 |
-//! | [`sentence_pairs`] | the same, and if two halves belong together | Devlin et al. 2019 |
+//! | [`sentence_pairs`] | masked tokens, and if one text follows another | Devlin et al. 2019 |
 //! | [`replaced_tokens`] | which tokens a small generator has replaced | Clark et al. 2020 |
-//! | [`images`] | the class of an image, or each intensity from those before it | Dosovitskiy et al. 2021, Chen et al. 2020 |
+//! | [`images`] | the class of an image | Dosovitskiy et al. 2021 |
+//! | [`images`] | each intensity of an image from those before it | Chen et al. 2020 |
 
 pub mod images;
 pub mod masked_words;
@@ -39,12 +40,12 @@ pub trait Objective: Debug {
 
     fn encoder_mut(&mut self) -> &mut Encoder;
 
-    /// What the encoder sees of a batch.
+    /// The input of the encoder for a batch.
     fn input(&self, batch: &PretrainBatch) -> Input;
 
     /// The loss of a micro-batch, a scalar with its graph. Over all micro-batches of a step it sums to the mean over
     /// the batch. With a `tape`, the sublayers are recomputed in the backward pass.
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor;
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor;
 
     /// Means over held-out batches, without dropout. The headline is the loss in nats per masked token, per image, or
     /// per intensity (a pixel, or one channel of it).
@@ -54,13 +55,15 @@ pub trait Objective: Debug {
 /// The objective of `recipe`. `padding` is the id of `[PAD]`; images have none.
 pub fn objective(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Box<dyn Objective> {
     let model = &recipe.model;
-    let upload = Upload { length: i64::from(recipe.length), device };
+    let uploader = Uploader { length: i64::from(recipe.length), device };
     match (recipe.images, recipe.objective.electra) {
-        (Some(ImageObjective::Classifier { .. }), _) => Box::new(ImageClass::new(weights, model, upload)),
-        (Some(ImageObjective::Pixels { .. }), _) => Box::new(Intensities::new(weights, model, upload)),
-        (None, Some(rule)) => Box::new(ReplacedTokens::new(rule, weights, model, padding, upload)),
-        (None, None) if recipe.objective.next_sentence => Box::new(SentencePairs::new(weights, model, padding, upload)),
-        (None, None) => Box::new(MaskedWords::new(weights, model, padding, upload)),
+        (Some(ImageObjective::Classifier { .. }), _) => Box::new(ImageClass::new(weights, model, uploader)),
+        (Some(ImageObjective::Pixels { .. }), _) => Box::new(Intensities::new(weights, model, uploader)),
+        (None, Some(rule)) => Box::new(ReplacedTokens::new(rule, weights, model, padding, uploader)),
+        (None, None) if recipe.objective.next_sentence => {
+            Box::new(SentencePairs::new(weights, model, padding, uploader))
+        }
+        (None, None) => Box::new(MaskedWords::new(weights, model, padding, uploader)),
     }
 }
 
@@ -72,7 +75,7 @@ pub struct ReplacementKey {
     pub micro_batch: u64,
 }
 
-/// What the loss of a micro-batch depends on besides its tokens.
+/// The settings that the loss of a micro-batch depends on besides its tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct MicroBatch {
     /// Labels of the whole batch.
@@ -99,13 +102,13 @@ impl MicroBatch {
 
 /// Brings the plain numbers of a batch to the device.
 #[derive(Debug, Clone, Copy)]
-pub struct Upload {
+pub struct Uploader {
     /// Tokens per sequence.
     length: i64,
     device: Device,
 }
 
-impl Upload {
+impl Uploader {
     /// `[n]`, int64.
     fn numbers(&self, values: &[i64]) -> Tensor {
         upload(values, self.device)

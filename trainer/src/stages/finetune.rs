@@ -15,6 +15,8 @@ use crate::finetuning::{DEV, Finetuning, SELECTION};
 use crate::options::Options;
 use crate::train::{Training, train};
 
+/// Carries out a fine-tune.
+///
 /// # Errors
 /// A checkpoint that is not the one of the recipe, bad data, and those of [`train`].
 pub fn run(
@@ -46,7 +48,7 @@ pub fn run(
     })))
 }
 
-/// Answers each test file of the task in a file of its own under `folder`.
+/// Writes the answers to each test file of the task into one file under `folder`.
 fn write_predictions(training: &Finetuning, folder: &Path) -> Result<Vec<PredictionFile>, TrainerError> {
     fs::create_dir_all(folder).map_err(TrainerError::io(folder))?;
     let write = |(set, text): (&recipe::task::TestSet, String)| {

@@ -1,4 +1,5 @@
-//! Stage `probe`: what each block of a checkpoint does, and what the model is without it (Veit et al. 2016).
+//! Stage `probe`: measures each block of a checkpoint, and the loss of the model with blocks removed, swapped or
+//! shuffled (Veit et al. 2016).
 
 use std::ops::ControlFlow;
 
@@ -17,6 +18,8 @@ use crate::origin::{self, Origin};
 use crate::pretraining::Pretraining;
 use crate::train::Training;
 
+/// Carries out a probe. Nothing is written before its report, so an interrupted probe starts again.
+///
 /// # Errors
 /// A checkpoint that is not the one of the recipe; bad data.
 pub fn run(
