@@ -8,8 +8,8 @@ use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret};
 use subtle::ConstantTimeEq;
 
+use crate::app::App;
 use crate::error::Error;
-use crate::router::App;
 
 /// Says the same of a token that has no form and of one that nobody has.
 const UNKNOWN: &str = "this token is not known here, has expired or was revoked";

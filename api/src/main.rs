@@ -8,12 +8,14 @@
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
 //! | [`serve`] | the server: HTTP and the control loop |
+//! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | which address leads where, who may call it; the handlers |
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | how a request is read and answered |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | tokens |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
+mod app;
 mod auth;
 mod body;
 mod cli;
@@ -86,7 +88,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Agent(arguments) => runtime()?.block_on(daemon::agent(arguments)).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => runtime()?.block_on(cli::run(command)),
         Command::Data(command) => runtime()?.block_on(data::run(command)),
-        Command::Openapi => openapi::print().map(|()| ExitCode::SUCCESS),
+        Command::Openapi => {
+            println!("{:#}", router::document()?);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The OpenAPI document, and the command `lamina openapi`, which prints it without a server.
+//! The parts of the OpenAPI document that do not follow from the routes.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,6 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 #[derive(OpenApi)]
 #[openapi(info(title = "Lamina", description = "Compares ways to train Transformers. Errors are RFC 9457 problems."))]
 pub(crate) struct Preamble;
-
-/// Prints the document to standard output.
-pub(crate) fn print() -> Result<()> {
-    println!("{:#}", crate::router::document()?);
-    Ok(())
-}
 
 /// The document as it is served: with the bearer token, and with every field of an answer required that the server always
 /// writes. utoipa takes a field that may be null for one that may be missing; that is right for a request only.

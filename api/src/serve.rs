@@ -16,10 +16,11 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::home::{self, Home};
 use crate::metrics::Metrics;
 use crate::random;
-use crate::router::{App, router};
+use crate::router::router;
 
 /// How long requests that are under way may still take after the stop.
 const GRACE: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 mod facts;
 mod family;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -16,7 +17,6 @@ use prometheus::{Encoder, HistogramOpts, HistogramVec, Registry, TextEncoder};
 use scheduler::store::Store;
 
 use crate::error::chain;
-use crate::router::App;
 
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -80,10 +80,15 @@ impl Metrics {
 }
 
 /// Measures each request that matched a route. The label is the route's pattern, never the address.
-pub(crate) async fn measure(State(app): State<App>, path: MatchedPath, request: Request, next: Next) -> Response {
+pub(crate) async fn measure(
+    State(metrics): State<Arc<Metrics>>,
+    path: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
     let method = request.method().clone();
     let start = Instant::now();
     let response = next.run(request).await;
-    app.metrics.observe(method.as_str(), path.as_str(), response.status().as_u16(), start.elapsed());
+    metrics.observe(method.as_str(), path.as_str(), response.status().as_u16(), start.elapsed());
     response
 }

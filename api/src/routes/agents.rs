@@ -3,9 +3,9 @@
 use axum::extract::State;
 use protocol::{SyncRequest, SyncResponse};
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::Error;
-use crate::router::App;
 
 /// An agent says what it has and what happened since; the answer says what should run there.
 #[utoipa::path(

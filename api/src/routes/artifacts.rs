@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::Digest;
 
+use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::Path;
 use crate::range;
-use crate::router::App;
 
 /// Stores the body under the sha256 that it must have. Storing it again changes nothing.
 #[utoipa::path(

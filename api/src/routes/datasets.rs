@@ -8,10 +8,10 @@ use scheduler::dataset::{self, DatasetKind, DatasetView};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::page::Page;
-use crate::router::App;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -17,9 +17,9 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 
+use crate::app::App;
 use crate::error::{Error, ProblemDetails, chain};
 use crate::extract::Path;
-use crate::router::App;
 
 /// Events that are read at a time.
 const BATCH: i64 = 200;

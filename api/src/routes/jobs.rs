@@ -14,6 +14,7 @@ use scheduler::submit::plan;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{self, Json};
 use crate::error::{Error, ProblemDetails};
@@ -21,7 +22,6 @@ use crate::etag;
 use crate::extract::{Path, Query};
 use crate::idempotency;
 use crate::page::{self, Cursor, ListQuery, Page};
-use crate::router::App;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

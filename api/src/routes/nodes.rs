@@ -5,10 +5,10 @@ use axum::response::Response;
 use protocol::id::NodeId;
 use scheduler::node::NodeView;
 
+use crate::app::App;
 use crate::error::Error;
 use crate::extract::Query;
 use crate::page::{self, Cursor, ListQuery, Page};
-use crate::router::App;
 
 /// All nodes that ever synced, by name, with their slots.
 #[utoipa::path(

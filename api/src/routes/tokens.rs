@@ -7,12 +7,12 @@ use scheduler::token::{Scope, Secret, TokenView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::extract::Path;
 use crate::page::Page;
 use crate::random;
-use crate::router::App;
 
 const LONGEST_NAME: usize = 200;
 

@@ -15,11 +15,11 @@ use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::extract::{Path, Query};
 use crate::page::{self, Cursor, Page};
-use crate::router::App;
 
 /// Points of each metric, unless the client asks for another number.
 const DEFAULT_POINTS: i64 = 500;

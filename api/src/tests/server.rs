@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::openapi::check_answer;
+use crate::app::App;
 use crate::metrics::Metrics;
-use crate::router::{App, router};
+use crate::router::router;
 
 pub(super) struct Server {
     pub(super) app: App,
