@@ -1,5 +1,5 @@
-//! The table of routes: the handler of each address and the scopes that may call it. The OpenAPI document follows from the
-//! same lines.
+//! The table of routes: the handler of each address and the scopes that may call it. The OpenAPI document follows from
+//! the same lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,8 @@ fn open_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::openapi))
 }
 
-/// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller ones.
+/// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller
+/// ones.
 fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
     let read = OpenApiRouter::new()
         .routes(routes!(jobs::list))

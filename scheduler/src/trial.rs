@@ -182,8 +182,8 @@ pub struct TrialView {
     pub trained_seconds: f64,
     pub estimated_end: Option<DateTime<Utc>>,
     pub fingerprint: String,
-    /// How many there have been.
-    pub attempts: u32,
+    /// Number of attempts so far.
+    pub attempt_count: u32,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
