@@ -8,13 +8,13 @@ use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret};
 use subtle::ConstantTimeEq;
 
+use crate::app::App;
 use crate::error::Error;
-use crate::router::App;
 
-/// Says the same of a token that has no form and of one that nobody has.
-const UNKNOWN: &str = "this token is not known here, has expired or was revoked";
+/// The same answer for a token of the wrong form and for one that is not registered, so that a guess learns nothing.
+const UNKNOWN: &str = "this token is unknown, has expired or was revoked";
 
-/// The token that a request came with; handlers find it in the request's extensions.
+/// The owner of the request's token. [`require`] puts it into the request's extensions for the handlers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller {
     pub(crate) token: TokenId,
@@ -27,7 +27,7 @@ pub(crate) async fn require(
     next: Next,
 ) -> Result<Response, Error> {
     let secret = bearer(request.headers())?;
-    // Found by a prefix that is no secret, decided by a comparison whose time says nothing.
+    // The database finds the token by its prefix, which is not secret; the comparison of digests takes constant time.
     let known = app.store.token_by_prefix(secret.prefix()).await?;
     let known = known.filter(|known| bool::from(known.sha256.ct_eq(&secret.sha256())));
     let known = known.ok_or(Error::Unauthenticated(UNKNOWN))?;
@@ -57,7 +57,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn only_a_bearer_token_is_read() {
+    fn only_a_bearer_token_is_accepted() {
         let secret = Secret::from_random([7; 32]);
         let read = |value: String| {
             let value = HeaderValue::from_str(&value).unwrap();

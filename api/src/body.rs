@@ -1,4 +1,4 @@
-//! JSON in and out: strict, and every refusal says where.
+//! JSON bodies. Reading is strict, and a refusal names the place with a JSON pointer.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -11,7 +11,7 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::error::Error;
 
-/// A JSON body. As an answer it is serialised; as an argument it is read by [`parse`].
+/// A JSON body. A handler that returns it serialises it; a handler that takes it reads it with [`parse`].
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
@@ -34,17 +34,17 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap,
     Ok((headers, Bytes::from_request(request, state).await?))
 }
 
-/// Reads a body whose bytes are needed as well.
+/// Reads a JSON object from the bytes of a body.
 ///
 /// # Errors
 /// `unsupported_media_type`; `malformed_json` with line and column; `unknown_field` and `invalid_body` with a pointer.
 pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
     require_json(headers)?;
-    // First as a whole: what is no JSON is that, whatever a part of it would have been.
+    // The body is checked as JSON first, so that a syntax error after an invalid field is still `malformed_json`.
     serde_json::from_slice::<IgnoredAny>(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-    // serde would also read a struct from a list of its fields.
+    // serde would also accept an array of a struct's fields in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Error::invalid("", "an object is wanted"));
+        return Err(Error::invalid("", "the body must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refusal(&pointer(error.path()), error.inner()))
@@ -53,7 +53,7 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
 fn require_json(headers: &HeaderMap) -> Result<(), Error> {
     let found = match headers.get(header::CONTENT_TYPE) {
         Some(value) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        None => String::from("of no type"),
+        None => String::from("missing"),
     };
     let essence = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
@@ -64,7 +64,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Error> {
 
 fn refusal(pointer: &str, error: &serde_json::Error) -> Error {
     let text = error.to_string();
-    // serde has no other way to tell this case apart; the tests pin it.
+    // serde has no error kind for an unknown field, so the message decides; a test holds its form.
     match text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         Some(field) => {
             Error::UnknownField(Problem { pointer: ending_in(pointer, field), message: without_position(&text) })
@@ -73,7 +73,7 @@ fn refusal(pointer: &str, error: &serde_json::Error) -> Error {
     }
 }
 
-/// The pointer of `field`, whether or not the path that serde kept already includes it (below a buffered enum it does not).
+/// The pointer to `field`. The path that serde reports usually ends in it already; below a buffered enum it does not.
 fn ending_in(pointer: &str, field: &str) -> String {
     let field = pointer_token(field);
     if pointer.rsplit('/').next() == Some(field.as_str()) { pointer.to_owned() } else { format!("{pointer}/{field}") }
@@ -83,13 +83,13 @@ fn without_position(text: &str) -> String {
     text.rsplit_once(" at line ").map_or(text, |(message, _)| message).to_owned()
 }
 
-/// RFC 6901; the document itself is the empty pointer.
+/// The path as a JSON pointer (RFC 6901). The empty pointer is the whole document.
 fn pointer(path: &Path) -> String {
     path.iter()
         .filter_map(|segment| match segment {
             Segment::Seq { index } => Some(format!("/{index}")),
             Segment::Map { key } => Some(format!("/{}", pointer_token(key))),
-            // The name of a variant is no member of the document, and an unknown part has no name.
+            // The name of a variant is not a member of the document, and an unknown segment has no name.
             Segment::Enum { .. } | Segment::Unknown => None,
         })
         .collect()
@@ -133,28 +133,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_malformed() {
+    fn a_body_that_is_not_json_is_malformed() {
         for body in ["", "{", "{\"inner\": 1, \"c\": [}", "{\"inner\": []} x", "\u{feff}{}", "{\"inner\": [}"] {
             assert!(matches!(refused(body), Error::MalformedJson(_)), "{body:?}");
         }
     }
 
     #[test]
-    fn only_an_object_is_read() {
+    fn a_body_that_is_not_an_object_is_refused() {
         for body in ["[[]]", "[]", "7", "null", "\"text\""] {
             assert!(matches!(refused(body), Error::InvalidBody(p) if p.pointer.is_empty()), "{body:?}");
         }
     }
 
     #[test]
-    fn other_media_types_are_refused() {
-        let wanted = |value: Option<&'static str>| {
+    fn media_types_other_than_json_are_refused() {
+        let checked = |value: Option<&'static str>| {
             require_json(&value.map(|v| (header::CONTENT_TYPE, HeaderValue::from_static(v))).into_iter().collect())
         };
-        assert!(wanted(Some("application/json; charset=utf-8")).is_ok());
-        assert!(wanted(Some("application/merge-patch+json")).is_ok());
-        assert!(wanted(Some("text/plain")).is_err());
-        assert!(wanted(Some("application/x-www-form-urlencoded")).is_err());
-        assert!(wanted(None).is_err());
+        assert!(checked(Some("application/json; charset=utf-8")).is_ok());
+        assert!(checked(Some("application/merge-patch+json")).is_ok());
+        assert!(checked(Some("text/plain")).is_err());
+        assert!(checked(Some("application/x-www-form-urlencoded")).is_err());
+        assert!(checked(None).is_err());
     }
 }

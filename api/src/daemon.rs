@@ -1,4 +1,4 @@
-//! `lamina serve` and `lamina agent`: their flags, their log, their signals.
+//! `lamina serve` and `lamina agent`: flags, logs and signals.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -18,7 +18,7 @@ use crate::serve;
 
 #[derive(Args)]
 pub(crate) struct ServeArguments {
-    /// The Postgres that holds all state
+    /// URL of the Postgres database that holds all state
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: String,
     /// Address of the API and the dashboard
@@ -27,38 +27,38 @@ pub(crate) struct ServeArguments {
     /// Folder for tokens and artifacts [default: $XDG_DATA_HOME/lamina or ~/.local/share/lamina]
     #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Where checkpoints are kept: a folder or an object store such as s3://bucket/prefix [default: artifacts/ in the home]
+    /// Folder or object store (such as s3://bucket/prefix) for checkpoints [default: artifacts/ in the home]
     #[arg(long, env = "LAMINA_ARTIFACTS", value_name = "URL")]
     artifacts: Option<String>,
-    /// How long a node may be silent before its attempts are lost, in seconds
+    /// Seconds that a node may be silent before its attempts count as lost
     #[arg(long, env = "LAMINA_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 15.0, value_parser = seconds)]
     lease_seconds: f64,
-    /// File with the admin's token, made when there is none [default: token in the home]
+    /// File with the admin's token, which is made if it does not exist [default: token in the home]
     #[arg(long, env = "LAMINA_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(crate) struct AgentArguments {
-    /// The server that this node works for
+    /// URL of the server that places trials on this node
     #[arg(long, env = "LAMINA_URL", value_name = "URL")]
     server: String,
     /// File with a token of scope `agent` [default: agent-token in the home]
     #[arg(long, env = "LAMINA_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Folder for what runs here: inputs, checkpoints, unsent events [default: $XDG_DATA_HOME/lamina or ~/.local/share/lamina]
+    /// Folder for inputs, checkpoints and unsent events [default: $XDG_DATA_HOME/lamina or ~/.local/share/lamina]
     #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
     /// Unique name of this node [default: the host's name]
     #[arg(long, env = "LAMINA_NODE", value_name = "NAME")]
     name: Option<String>,
-    /// How many trials may run here at a time [default: one per GPU, or one on the CPU]
+    /// Number of trials that may run here at the same time [default: one per GPU, or one on the CPU]
     #[arg(long, env = "LAMINA_SLOTS", value_name = "N")]
     slots: Option<u32>,
-    /// Something that tells this node from others; may be given several times
+    /// Label that is shown with this node, such as rack=3; repeatable. Labels do not affect placement
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// The trainer [default: lamina-trainer beside this program, or on PATH]
+    /// The trainer program [default: lamina-trainer beside this program, or on PATH]
     #[arg(long, env = "LAMINA_TRAINER", value_name = "FILE")]
     trainer: Option<PathBuf>,
 }
@@ -70,11 +70,11 @@ fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// From a fifth of a second, so that a lease outlives the sync that extends it, to a day.
+/// A lease in seconds: at least 0.2, so that it outlives the sync that extends it, and at most a day.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.2..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds from 0.2 to 86400".into()),
+        _ => Err("a lease is a number of seconds from 0.2 to 86400".into()),
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
     serve::run(config, shutdown()?).await
 }
 
-/// Runs the agent until SIGINT or SIGTERM; its trainers write a checkpoint first.
+/// Runs the agent until SIGINT or SIGTERM; its trainers then write a checkpoint before they end.
 pub(crate) async fn agent(arguments: AgentArguments) -> Result<()> {
     log_to_stderr();
     let home = Home::new(arguments.home)?;
@@ -117,7 +117,7 @@ pub(crate) async fn agent(arguments: AgentArguments) -> Result<()> {
 
 const TRAINER: &str = "lamina-trainer";
 
-/// The given trainer or the one beside this program or on PATH.
+/// The given trainer; without one, the trainer beside this program or on PATH.
 pub(crate) fn find_trainer(given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(trainer) = given {
         ensure!(trainer.is_file(), "there is no trainer at {}", trainer.display());
@@ -141,7 +141,7 @@ fn log_to_stderr() {
     }
 }
 
-/// Set by the first SIGINT or SIGTERM. A second one ends the process at once.
+/// A token that the first SIGINT or SIGTERM cancels. The second signal ends the process at once.
 fn shutdown() -> Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let token = CancellationToken::new();

@@ -1,7 +1,8 @@
 //! The web dashboard, embedded in the program.
 //!
-//! Every address that is none of the API's and that a browser asks for gets the dashboard's page; its script knows the
-//! way from there. A program built without the dashboard says so and how to build it.
+//! A browser gets the dashboard's one page for every address that is not a route of the API; the page's script shows
+//! what belongs to the address. A program that was built without the dashboard answers with instructions for building
+//! it.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -20,18 +21,18 @@ const ABSENT: &str = "<!doctype html>
 <html lang=\"en\">
 <head><meta charset=\"utf-8\"><title>Lamina</title></head>
 <body>
-<h1>Lamina runs; its dashboard was not built</h1>
-<p>This program was built without it. <code>make dashboard</code> (needs Node 20), then build again.</p>
+<h1>Lamina runs, but without its dashboard</h1>
+<p>The dashboard was not built into this program. Run <code>make dashboard</code> (it needs Node 20), then build again.</p>
 <p>The HTTP API works: see <a href=\"/openapi.json\">/openapi.json</a>.</p>
 </body>
 </html>
 ";
 
-/// No inline script or style, nothing from elsewhere, in no frame.
+/// Content security policy: no inline scripts or styles, nothing from other servers, and no frame around the page.
 const POLICY: &str =
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Answers what no route of the API matches.
+/// Answers a request that no route of the API matches.
 pub(crate) async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return Error::NotFound("such resource".into()).into_response();
@@ -39,7 +40,7 @@ pub(crate) async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Re
     let path = uri.path().trim_start_matches('/');
     match Files::get(path) {
         Some(file) if !path.is_empty() => serve(path, file, &headers),
-        _ if wants_page(&headers) => page(&headers),
+        _ if accepts_html(&headers) => page(&headers),
         _ => Error::NotFound("such resource".into()).into_response(),
     }
 }
@@ -65,6 +66,7 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
     response
 }
 
+/// An answer with the headers that protect a page in the browser.
 fn guarded(media_type: &'static str, caching: &'static str, body: Body) -> Response {
     const HEADERS: [(HeaderName, &str); 4] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -75,7 +77,7 @@ fn guarded(media_type: &'static str, caching: &'static str, body: Body) -> Respo
     (HEADERS, [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, caching)], body).into_response()
 }
 
-fn wants_page(headers: &HeaderMap) -> bool {
+fn accepts_html(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")))
 }
 

@@ -1,6 +1,6 @@
 //! The one place where an error becomes a status code.
 //!
-//! The client gets an RFC 9457 problem with a stable `code`; what is none of its business goes to the log, once.
+//! The client gets an RFC 9457 problem with a stable `code`. The cause of an internal error goes to the log alone.
 
 use std::error::Error as StdError;
 
@@ -17,31 +17,31 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
-/// What a refused request is answered with (`application/problem+json`).
+/// The answer to a refused request (`application/problem+json`, RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProblemDetails {
-    /// `urn:lamina:problem:` and the code.
+    /// `urn:lamina:problem:` followed by the code.
     #[serde(rename = "type")]
     kind: String,
-    /// The code in words.
+    /// The code as words for people.
     title: &'static str,
     status: u16,
-    /// What happened this time.
+    /// What is wrong with this request.
     detail: String,
-    /// Stable, for programs.
+    /// A name for programs, which does not change between versions.
     code: &'static str,
-    /// Each thing that is wrong with the body.
+    /// Everything that is wrong with the body, each at its place.
     #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
     problems: Vec<Problem>,
 }
 
 #[derive(Debug, Error)]
 pub(crate) enum Error {
-    #[error("the body is no JSON: {0}")]
+    #[error("the body is not valid JSON: {0}")]
     MalformedJson(String),
     #[error("{} at {}", .0.message, .0.pointer)]
     UnknownField(Problem),
-    /// The JSON is well-formed, and not what is wanted here.
+    /// The JSON is well-formed but does not fit this request.
     #[error("{} at {}", .0.message, .0.pointer)]
     InvalidBody(Problem),
     #[error("{}", count(.0))]
@@ -50,11 +50,13 @@ pub(crate) enum Error {
     DatasetNotRegistered(Vec<Problem>),
     #[error("{}", .0.message)]
     DatasetChanged(Problem),
-    #[error("the GLUE server wants all files of a submission, and {}; `fill=majority` lets constants stand in for answers that will not come", lacking(.0))]
+    #[error("the GLUE server expects all files of a submission, and {}; with `fill=majority`, tasks that no trial will answer get constant answers", missing_files(.0))]
     IncompleteSubmission(Vec<Problem>),
     #[error("{0}")]
     InvalidParameter(String),
-    #[error("the cursor is not one that this list gave out")]
+    #[error(
+        "the cursor does not come from this list; use `next` of a page, or leave it out to start at the first page"
+    )]
     InvalidCursor,
     #[error("{0}")]
     DigestMismatch(String),
@@ -62,37 +64,37 @@ pub(crate) enum Error {
     NotFound(String),
     #[error("{0} is not allowed here")]
     MethodNotAllowed(axum::http::Method),
-    #[error("the body must be `{wanted}`, and this one is {found}")]
+    #[error("the body must be `{wanted}`, but its Content-Type is {found}")]
     UnsupportedMediaType { wanted: &'static str, found: String },
-    #[error("the body is longer than is allowed here")]
+    #[error("the body is longer than this route allows")]
     PayloadTooLarge,
-    #[error("the body broke off: {0}")]
+    #[error("the body ended early: {0}")]
     BrokenBody(String),
     #[error("the range starts past the end; there are {length} bytes")]
     RangeNotSatisfiable { length: u64 },
     #[error("{0}")]
     Unauthenticated(&'static str),
-    #[error("this needs a token of scope {}", names(.0))]
+    #[error("this request needs a token of scope {}", names(.0))]
     Forbidden(&'static [Scope]),
     #[error("{0}")]
     Conflict(String),
-    #[error("this Idempotency-Key came with another body before")]
+    #[error("this Idempotency-Key was used with another body before; use a new key for a new request")]
     IdempotencyKeyReused,
     #[error("{0}")]
     NotReady(String),
-    /// Only the log gets to see what.
-    #[error("something broke inside the server; its log has the cause under this answer's x-request-id")]
+    /// A fault of the server. The client does not see the cause; the log does.
+    #[error("an internal error occurred; the server's log has the cause under this answer's x-request-id")]
     Internal(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
-    /// A single thing that is wrong with a body.
+    /// A body with one problem, at `pointer`.
     pub(crate) fn invalid(pointer: &str, message: impl Into<String>) -> Self {
         Self::InvalidBody(Problem { pointer: pointer.to_owned(), message: message.into() })
     }
 
-    /// What is wrong with the form of a job is wrong with the job.
-    pub(crate) fn of_job(self) -> Self {
+    /// Turns an invalid body into an invalid job, which clients tell apart by its code.
+    pub(crate) fn into_invalid_job(self) -> Self {
         match self {
             Self::InvalidBody(problem) => Self::InvalidJob(vec![problem]),
             other => other,
@@ -101,14 +103,14 @@ impl Error {
 
     pub(crate) fn not_ready(cause: StoreError) -> Self {
         tracing::warn!(error = chain(&cause), "not ready");
-        Self::NotReady("the database does not answer, or is not of this version".into())
+        Self::NotReady("the database does not answer, or its schema does not fit this version of the server".into())
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Internal(cause.into())
     }
 
-    /// The table of all answers: status, code, title.
+    /// Status, code and title of each error.
     fn answer(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
@@ -206,7 +208,7 @@ impl From<ArtifactError> for Error {
             ArtifactError::Mismatch { .. } => Self::DigestMismatch(message),
             ArtifactError::Condemned(_) => Self::Conflict(message),
             ArtifactError::Range { bytes, .. } => Self::RangeNotSatisfiable { length: bytes },
-            // The file, not a body of the client's, is what changed: there is nothing to point at.
+            // The file has changed and not the request's body, so the pointer is empty.
             ArtifactError::Dataset(DatasetError::Changed { .. }) => {
                 Self::DatasetChanged(Problem { pointer: String::new(), message })
             }
@@ -245,7 +247,7 @@ impl From<QueryRejection> for Error {
     }
 }
 
-/// An id that is no id names nothing.
+/// A part of the path that is not an id names nothing, so the answer is 404.
 impl From<PathRejection> for Error {
     fn from(_: PathRejection) -> Self {
         Self::NotFound("such resource".into())
@@ -259,25 +261,24 @@ fn names(scopes: &[Scope]) -> String {
 fn count(problems: &[Problem]) -> String {
     match problems {
         [problem] => format!("{} at {}", problem.message, problem.pointer),
-        _ => format!("{} things are wrong with this job", problems.len()),
+        _ => format!("this job has {} problems", problems.len()),
     }
 }
 
-/// The files are the problems' pointers.
-fn lacking(problems: &[Problem]) -> String {
+/// The end of a sentence: which files are missing. Each problem's pointer is the name of a file.
+fn missing_files(problems: &[Problem]) -> String {
     let files: Vec<&str> = problems.iter().map(|problem| problem.pointer.trim_start_matches('/')).collect();
     format!("{} cannot be made", files.join(", "))
 }
 
-/// An error with all its causes, in one line.
+/// An error and all its causes on one line. A cause that the text already contains is not repeated.
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let said = cause.to_string();
-        // Some errors already quote their cause.
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
         }
         next = cause.source();
     }

@@ -1,10 +1,10 @@
-//! `ETag` and `If-None-Match`: a client that polls gets a body only when something changed.
+//! `ETag` and `If-None-Match`: a client that polls gets a body only if something changed.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-/// Answers with `body` under a tag made from its bytes, or with 304 when the client has them.
+/// Answers with `body` and a tag made from its bytes, or with 304 if the client already has them.
 pub(crate) fn answer(headers: &HeaderMap, media_type: &'static str, body: Vec<u8>) -> Response {
     let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
     let caching = [(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "accept")];
@@ -17,7 +17,7 @@ pub(crate) fn answer(headers: &HeaderMap, media_type: &'static str, body: Vec<u8
     response
 }
 
-/// Whether one of the client's tags is this one. Weak comparison, as `If-None-Match` wants it.
+/// True if the client's `If-None-Match` contains `tag`, by weak comparison (RFC 9110, section 13.1.2).
 pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_of_the_clients_tags_may_match() {
+    fn one_matching_tag_among_several_is_enough() {
         let known = |value: &'static str| {
             is_known(&HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]), "\"a\"")
         };

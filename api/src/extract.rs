@@ -1,15 +1,15 @@
-//! axum's extractors, with refusals that are problems.
+//! axum's extractors, with rejections as RFC 9457 problems.
 
 use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
 
 use crate::error::Error;
 
-/// A part of the path; one that does not parse names nothing (404).
+/// A parameter of the path. The answer is 404 if it does not parse, because it then names nothing.
 #[derive(FromRequestParts)]
 #[from_request(via(AxumPath), rejection(Error))]
 pub(crate) struct Path<T>(pub(crate) T);
 
-/// The query. Its structs deny unknown names: a mistyped `dry_run` must not post a job.
+/// The query string. All its structs deny unknown names, so that a mistyped `dry_run` does not post a job.
 #[derive(FromRequestParts)]
 #[from_request(via(AxumQuery), rejection(Error))]
 pub(crate) struct Query<T>(pub(crate) T);

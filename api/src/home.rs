@@ -1,4 +1,4 @@
-//! Where a service keeps its files.
+//! The folder in which a service keeps its files.
 
 use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -13,43 +13,43 @@ use anyhow::{Context, Result, bail};
 pub(crate) struct Home(PathBuf);
 
 impl Home {
-    /// The given folder, or the default one: `$XDG_DATA_HOME/lamina`, `~/.local/share/lamina`.
+    /// The given folder; without one, `$XDG_DATA_HOME/lamina` or `~/.local/share/lamina`.
     pub(crate) fn new(given: Option<PathBuf>) -> Result<Self> {
         let folder = match given {
             Some(folder) => folder,
             None => default_folder(env::var_os("XDG_DATA_HOME").map(Into::into), env::var_os("HOME").map(Into::into))?,
         };
-        // Children are given this path, and not all of them run in this folder.
-        Ok(Self(std::path::absolute(&folder).with_context(|| format!("{} is no path", folder.display()))?))
+        // The path must be absolute because child processes get it and may run in another folder.
+        Ok(Self(std::path::absolute(&folder).with_context(|| format!("{} is not a path", folder.display()))?))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The admin's token, mode 0600.
+    /// File with the admin's token, mode 0600.
     pub(crate) fn token_file(&self) -> PathBuf {
         self.0.join("token")
     }
 
-    /// The local agent's token, mode 0600.
+    /// File with the local agent's token, mode 0600.
     pub(crate) fn agent_token_file(&self) -> PathBuf {
         self.0.join("agent-token")
     }
 
-    /// What the local agent keeps: inputs, attempts under way, events that were not sent.
+    /// Folder of the local agent: inputs, running attempts, unsent events.
     pub(crate) fn agent_folder(&self) -> PathBuf {
         self.0.join("agent")
     }
 
-    /// Where the last `lamina up` in this home listened.
+    /// File with the URL of the last `lamina up` in this home.
     pub(crate) fn url_file(&self) -> PathBuf {
         self.0.join("url")
     }
 }
 
 fn default_folder(data_home: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
-    // The XDG specification wants a relative path ignored.
+    // The XDG specification says that a relative path is to be ignored.
     match (data_home.filter(|path| path.is_absolute()), home) {
         (Some(data_home), _) => Ok(data_home.join("lamina")),
         (None, Some(home)) => Ok(home.join(".local/share/lamina")),
@@ -57,12 +57,12 @@ fn default_folder(data_home: Option<PathBuf>, home: Option<PathBuf>) -> Result<P
     }
 }
 
-/// Makes `path` and its missing parents, readable by this user alone.
+/// Makes `path` and its missing parents, accessible to this user alone.
 pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a secret whole or not at all, readable by this user alone.
+/// Writes a secret to a file that only this user can read. The file appears complete or not at all.
 pub(crate) fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     let partial = path.with_extension("partial");
     match fs::remove_file(&partial) {
@@ -75,7 +75,7 @@ pub(crate) fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     fs::rename(partial, path)
 }
 
-/// Reads a token file; surrounding white space does not count.
+/// Reads a token file and removes white space around the token.
 pub(crate) fn read_secret(path: &Path) -> io::Result<String> {
     Ok(fs::read_to_string(path)?.trim().to_owned())
 }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_private_and_replaced_whole() {
+    fn a_secret_file_is_private_and_is_replaced_as_a_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         for secret in ["first", "second"] {

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a request that is sent again after a lost answer does its work once.
+//! `Idempotency-Key`: a client whose answer was lost can send its request again, and the work is done once.
 
 use axum::http::HeaderMap;
 use protocol::id::TokenId;
@@ -9,7 +9,8 @@ use crate::error::Error;
 
 const LONGEST: usize = 255;
 
-/// The key of a request, if it has one, and what is asked under it: the same key with another body is a mistake.
+/// The key of a request with the digest of its body, if the request has a key. The digest tells a repeated request from
+/// another one that reuses the key by mistake.
 ///
 /// # Errors
 /// `invalid_parameter` for a key that is empty, longer than 255 characters, not ASCII or given twice.
@@ -21,7 +22,9 @@ pub(crate) fn key(token: TokenId, headers: &HeaderMap, body: &[u8]) -> Result<Op
         (Some(key), None) => {
             Ok(Some(IdempotencyKey { token, key: key.to_owned(), body_sha256: Sha256::digest(body).into() }))
         }
-        _ => Err(Error::InvalidParameter(format!("Idempotency-Key: one key of 1 to {LONGEST} visible characters"))),
+        _ => {
+            Err(Error::InvalidParameter(format!("Idempotency-Key must be one key of 1 to {LONGEST} ASCII characters")))
+        }
     }
 }
 
@@ -30,7 +33,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn keyed(keys: &[&str]) -> Result<Option<IdempotencyKey>, Error> {
+    fn key_of(keys: &[&str]) -> Result<Option<IdempotencyKey>, Error> {
         let mut headers = HeaderMap::new();
         for key in keys {
             headers.append("idempotency-key", HeaderValue::from_str(key).unwrap());
@@ -39,12 +42,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_one_short_word() {
-        assert!(keyed(&[]).unwrap().is_none());
-        assert_eq!(keyed(&[" a-1 "]).unwrap().unwrap().key, "a-1");
-        assert!(keyed(&[&"k".repeat(LONGEST)]).is_ok());
+    fn a_request_has_at_most_one_key_and_it_is_short() {
+        assert!(key_of(&[]).unwrap().is_none());
+        assert_eq!(key_of(&[" a-1 "]).unwrap().unwrap().key, "a-1");
+        assert!(key_of(&[&"k".repeat(LONGEST)]).is_ok());
         for refused in [vec![""], vec!["  "], vec!["a", "a"], vec!["é"], vec![&"k".repeat(LONGEST + 1)]] {
-            assert!(matches!(keyed(&refused), Err(Error::InvalidParameter(_))), "{refused:?}");
+            assert!(matches!(key_of(&refused), Err(Error::InvalidParameter(_))), "{refused:?}");
         }
     }
 }

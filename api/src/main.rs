@@ -1,6 +1,6 @@
 //! `lamina`: the service, its agent and its command line in one program.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`up`] | the service on one machine: a private Postgres, the server and an agent, started and stopped together |
 //! | [`daemon`] | `lamina serve` and `lamina agent`: flags, log, signals |
@@ -8,12 +8,14 @@
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
 //! | [`serve`] | the server: HTTP and the control loop |
-//! | [`router`], [`routes`] | which address leads where, who may call it; the handlers |
-//! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | how a request is read and answered |
+//! | [`app`] | the state that all handlers share |
+//! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
+//! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
 //! | [`openapi`] | the OpenAPI document |
-//! | [`auth`], [`random`] | tokens |
+//! | [`auth`], [`random`] | check and creation of tokens |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
+mod app;
 mod auth;
 mod body;
 mod cli;
@@ -80,13 +82,16 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        // It watches its children from the thread that started them: the kernel ties "the parent died" to that thread.
+        // `up` has no runtime of many threads: to the kernel, the parent of a child is the thread that started it.
         Command::Up(arguments) => up::run(arguments),
         Command::Serve(arguments) => runtime()?.block_on(daemon::serve(arguments)).map(|()| ExitCode::SUCCESS),
         Command::Agent(arguments) => runtime()?.block_on(daemon::agent(arguments)).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => runtime()?.block_on(cli::run(command)),
         Command::Data(command) => runtime()?.block_on(data::run(command)),
-        Command::Openapi => openapi::print().map(|()| ExitCode::SUCCESS),
+        Command::Openapi => {
+            println!("{:#}", router::document()?);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

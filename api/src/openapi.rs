@@ -1,4 +1,4 @@
-//! The OpenAPI document, and the command `lamina openapi`, which prints it without a server.
+//! The parts of the OpenAPI document that do not follow from the routes.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 #[openapi(info(title = "Lamina", description = "Compares ways to train Transformers. Errors are RFC 9457 problems."))]
 pub(crate) struct Preamble;
 
-/// Prints the document to standard output.
-pub(crate) fn print() -> Result<()> {
-    println!("{:#}", crate::router::document()?);
-    Ok(())
-}
-
-/// The document as it is served: with the bearer token, and with every field of an answer required that the server always
-/// writes. utoipa takes a field that may be null for one that may be missing; that is right for a request only.
+/// The document as it is served: with the bearer token, and with every field of an answer required that the server
+/// always writes. utoipa takes a field that may be null for one that may be missing; that is right for a request only.
 pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> {
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("token", bearer);
@@ -58,8 +52,9 @@ fn references(value: &Value) -> Vec<String> {
     }
 }
 
-/// Requires each property that may be null or has a default, at every level: serde writes both. A field that serde leaves
-/// out (`skip_serializing_if`) stays optional; where its type is an `Option`, it needs `#[schema(nullable = false)]`.
+/// Requires each property that may be null or has a default, at every level: serde writes both. A field that serde
+/// leaves out (`skip_serializing_if`) stays optional; where its type is an `Option`, it needs `#[schema(nullable =
+/// false)]`.
 fn require_written_fields(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {

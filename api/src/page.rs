@@ -1,4 +1,4 @@
-//! Lists in pages: an opaque cursor in the body and in a `Link` header.
+//! Lists in pages: each page has the cursor of the next one, in its body and in a `Link` header.
 
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -9,28 +9,29 @@ use uuid::Uuid;
 use crate::body::Json;
 use crate::error::Error;
 
-/// The part of a list that is asked for, where nothing else is.
+/// The query of a list that has no filters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// 1 to 1000; 50 by default.
+    /// Largest number of items in the page, 1 to 1000; 50 by default.
     pub(crate) limit: Option<i64>,
+    /// `next` of the page before; absent for the first page.
     pub(crate) cursor: Option<String>,
 }
 
 const DEFAULT_LIMIT: i64 = 50;
 const LARGEST_LIMIT: i64 = 1000;
 
-/// The part of a list that was asked for.
+/// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
-    /// Where the next page starts; null on the last one.
+    /// Cursor of the next page; null on the last page.
     pub(crate) next: Option<String>,
 }
 
-/// A position in one kind of list: the last item that was given out. A cursor of one list is none of another.
+/// The last item of a page, by which the next page is found. A cursor of one kind of list is refused by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cursor {
     Job(Uuid),
@@ -61,26 +62,26 @@ impl Cursor {
     }
 }
 
-/// Where the page of a list starts: `position` picks the kind of cursor that the list gives out.
+/// The id after which the page starts; `None` for the first page. `position` accepts the kind of cursor of this list.
 pub(crate) fn start<T>(cursor: Option<&str>, position: impl Fn(Cursor) -> Option<T>) -> Result<Option<T>, Error> {
     cursor.map(|text| Cursor::decode(text).and_then(&position).ok_or(Error::InvalidCursor)).transpose()
 }
 
-/// How many items a page holds.
-pub(crate) fn limit(asked: Option<i64>) -> Result<i64, Error> {
-    match asked.unwrap_or(DEFAULT_LIMIT) {
+/// Largest number of items in a page.
+pub(crate) fn limit(requested: Option<i64>) -> Result<i64, Error> {
+    match requested.unwrap_or(DEFAULT_LIMIT) {
         limit @ 1..=LARGEST_LIMIT => Ok(limit),
         limit => Err(Error::InvalidParameter(format!("limit {limit}: 1 to {LARGEST_LIMIT} are allowed"))),
     }
 }
 
 impl<T: Serialize> Page<T> {
-    /// A list that is never long.
+    /// A whole list as one page, for lists that are never long.
     pub(crate) fn whole(items: Vec<T>) -> Self {
         Self { items, next: None }
     }
 
-    /// The page of `limit` items out of a list that was asked for one more, to know whether another follows.
+    /// A page of `limit` items. `items` should hold one more than `limit`, which tells that another page follows.
     pub(crate) fn new(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
@@ -88,7 +89,7 @@ impl<T: Serialize> Page<T> {
         Self { items, next }
     }
 
-    /// The answer to a request for `uri`, with the next page's address in `Link`.
+    /// The answer to a request for `uri`, with the address of the next page in `Link`.
     pub(crate) fn answer(self, uri: &Uri) -> Response {
         let link = self.next.as_deref().and_then(|cursor| HeaderValue::try_from(next_link(uri, cursor)).ok());
         let mut response = Json(self).into_response();
@@ -99,7 +100,7 @@ impl<T: Serialize> Page<T> {
     }
 }
 
-/// The same address with the cursor replaced.
+/// The value of `Link`: the same address with another cursor.
 fn next_link(uri: &Uri, cursor: &str) -> String {
     let kept =
         uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_as_it_went() {
+    fn decoding_an_encoded_cursor_gives_the_cursor() {
         let id = Uuid::from_u128(7);
         for cursor in [Cursor::Job(id), Cursor::Trial(id), Cursor::Node(id)] {
             assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_list_gave_out_is_refused() {
+    fn a_cursor_of_another_list_or_form_is_refused() {
         let job = |cursor| match cursor {
             Cursor::Job(id) => Some(id),
             _ => None,
@@ -133,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn the_link_keeps_the_filter() {
+    fn the_link_to_the_next_page_keeps_the_filters() {
         let link = |uri: &'static str| next_link(&Uri::from_static(uri), "6a");
         assert_eq!(link("/jobs"), "</jobs?cursor=6a>; rel=\"next\"");
         assert_eq!(link("/jobs?limit=2&cursor=77&arm=a%20b"), "</jobs?limit=2&arm=a%20b&cursor=6a>; rel=\"next\"");
     }
 
     #[test]
-    fn a_page_knows_whether_another_follows() {
+    fn a_page_has_a_next_cursor_only_if_another_page_follows() {
         let cursor = |id: &u128| Cursor::Job(Uuid::from_u128(*id));
         let page = |items: Vec<u128>| Page::new(items, 2, |id| cursor(id).encode());
         assert_eq!(page(vec![1, 2]).next, None);

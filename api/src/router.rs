@@ -1,4 +1,5 @@
-//! Which address leads to which handler, who may call it, and the OpenAPI document that follows from the same lines.
+//! The table of routes: the handler of each address and the scopes that may call it. The OpenAPI document follows from
+//! the same lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,8 @@ use axum::http::{HeaderName, Method};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::{Extension, Router};
-use scheduler::artifact::Artifacts;
-use scheduler::policy::Policy;
-use scheduler::store::Store;
 use scheduler::token::Scope;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
@@ -24,29 +21,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::error::Error;
-use crate::metrics::{self, Metrics};
 use crate::openapi::{self, Preamble};
 use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, submission, tokens, trials};
-use crate::{auth, dashboard};
+use crate::{auth, dashboard, metrics};
 
-/// A body is at most this long, unless its route says otherwise.
+/// Largest size of a body in bytes, unless its route sets another limit.
 const BODY_LIMIT: usize = 1 << 20;
-/// An agent that was cut off for hours has much to say.
+/// Largest size of the body of a sync in bytes: an agent that was cut off for hours reports many events at once.
 const SYNC_LIMIT: usize = 64 << 20;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What the handlers share.
-#[derive(Clone)]
-pub(crate) struct App {
-    pub(crate) store: Store,
-    pub(crate) artifacts: Artifacts,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) policy: Policy,
-    /// Ends the streams that would otherwise hold up a shutdown.
-    pub(crate) shutdown: CancellationToken,
-}
 
 /// The whole service.
 pub(crate) fn router(app: App) -> Result<Router> {
@@ -59,7 +45,7 @@ pub(crate) fn router(app: App) -> Result<Router> {
     let router = router
         .fallback(dashboard::fallback)
         .method_not_allowed_fallback(method_not_allowed)
-        .route_layer(from_fn_with_state(app.clone(), metrics::measure))
+        .route_layer(from_fn_with_state(app.metrics.clone(), metrics::measure))
         .layer(Extension(Arc::new(document)))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(
@@ -88,7 +74,8 @@ fn open_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::openapi))
 }
 
-/// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller ones.
+/// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller
+/// ones.
 fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
     let read = OpenApiRouter::new()
         .routes(routes!(jobs::list))
@@ -138,7 +125,7 @@ impl MakeRequestId for NewRequestId {
 
 fn span(request: &Request) -> Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    // The path alone: a query may hold what belongs in no log.
+    // The query is left out because it may contain values that must not be logged.
     tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
 }
 

@@ -1,4 +1,4 @@
-//! `lamina serve`: the HTTP side and the control loop, until told to stop.
+//! `lamina serve`: the HTTP server and the control loop.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -16,35 +16,37 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::home::{self, Home};
 use crate::metrics::Metrics;
 use crate::random;
-use crate::router::{App, router};
+use crate::router::router;
 
-/// How long requests that are under way may still take after the stop.
+/// Time that open requests have to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the server is started with.
+/// The settings of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) database_url: String,
     pub(crate) bind: SocketAddr,
     pub(crate) home: Home,
-    /// Files with the admin's and the local agent's token; made when absent.
+    /// File with the admin's token; made if it is absent, as is the next one.
     pub(crate) token_file: PathBuf,
+    /// File with the local agent's token.
     pub(crate) agent_token_file: PathBuf,
-    /// Folder or URL (`s3://bucket/prefix`) of checkpoints; the default is a folder of the home.
+    /// Folder or URL (`s3://bucket/prefix`) of the artifacts; by default a folder of the home.
     pub(crate) artifacts: Option<String>,
-    /// How long an attempt stays open without a sync.
+    /// Time that an attempt stays open without a sync of its agent.
     pub(crate) lease: Duration,
 }
 
-/// Serves until `shutdown`, then lets requests that are under way end.
+/// Serves until `shutdown` is cancelled; open requests then have [`GRACE`] to end.
 ///
 /// # Errors
 /// When the port is taken, the database or the artifact store cannot be opened, or a token file cannot be read.
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
-    // First, because it is what goes wrong most and needs nothing else.
+    // The port comes first: it is the most frequent fault, and a taken port must leave the database untouched.
     let listener = bind(config.bind).await?;
     let store = Store::connect(&config.database_url).await?;
     for (scope, name, file) in
@@ -63,9 +65,9 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     let app = App { store, artifacts, policy, metrics: Arc::new(Metrics::new()?), shutdown: shutdown.clone() };
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let served = serve(listener, app, &shutdown).await;
-    // The control loop must not go on alone when serving failed.
+    // If serving failed, the control loop must stop too.
     shutdown.cancel();
-    control.await.context("the control loop broke")?;
+    control.await.context("the control loop panicked")?;
     tracing::info!("stopped");
     served
 }
@@ -92,17 +94,17 @@ async fn serve(listener: TcpListener, app: App, shutdown: &CancellationToken) ->
     match timeout(GRACE, &mut served).await {
         Ok(ended) => Ok(ended??),
         Err(_) => {
-            tracing::warn!(seconds = GRACE.as_secs(), "requests still under way are cut off");
+            tracing::warn!(seconds = GRACE.as_secs(), "requests that are still open are cut off");
             served.abort();
             Ok(())
         }
     }
 }
 
-/// The token in `file`, which is made when there is none.
+/// The token in `file`. If the file does not exist, it is made with a new token.
 fn token(file: &Path) -> Result<Secret> {
     match home::read_secret(file) {
-        Ok(text) => return Secret::parse(&text).context("it holds no token; remove it to have a new one made"),
+        Ok(text) => return Secret::parse(&text).context("it holds no token; remove it, and a new one is made"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_port_is_named() {
+    async fn the_error_of_a_taken_port_names_the_port() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
         let message = format!("{:#}", bind(address).await.unwrap_err());
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_is_made_once_and_kept() {
+    fn a_token_file_is_made_once_and_then_reused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new").join("token");
         let first = token(&file).unwrap();

@@ -1,4 +1,4 @@
-//! `lamina up` as its users meet it: started, killed, started again.
+//! `lamina up` as a black box: started, killed and started again.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const BOUND: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// A home whose service ends with the test, however the test ends.
+/// A service in a temporary home. It is stopped when the test ends, even if the test fails.
 struct Service {
     folder: TempDir,
     child: Option<Child>,
@@ -21,7 +21,7 @@ struct Service {
 impl Service {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // As root Postgres runs as somebody else, who has to get to its folder in here.
+        // Under root, Postgres runs under another account, which must pass through this folder.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
         Self { folder, child: None }
     }
@@ -32,13 +32,13 @@ impl Service {
 
     fn command(&self, bind: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamina"));
-        // Nothing is trained here, so any program will do for a trainer.
+        // No test trains anything, so any program can stand for the trainer.
         command.args(["up", "--bind", bind, "--trainer", "/bin/true", "--home"]).arg(self.home());
         command.env_remove("DATABASE_URL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    /// Starts it and waits until it takes requests.
+    /// Starts the service and waits until it accepts requests.
     async fn start(&mut self) {
         let url = self.home().join("url");
         let _ = fs::remove_file(&url);
@@ -53,7 +53,7 @@ impl Service {
     async fn until(&mut self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + BOUND;
         while !holds().await {
-            assert!(Instant::now() < deadline, "in vain: {what}{}", self.logs());
+            assert!(Instant::now() < deadline, "timed out waiting until {what}{}", self.logs());
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
                 panic!("lamina up ended ({status}) before {what}{}", self.logs());
             }
@@ -96,7 +96,7 @@ impl Service {
         page["items"].as_array().unwrap().iter().map(|token| token["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The process of that part of the service, if it runs: a child of `lamina up` with this word in its command line.
+    /// The id of a part's process, if it runs: the child of `lamina up` with this word in its command line.
     fn part(&self, word: &str) -> Option<u32> {
         let children = format!("/proc/{0}/task/{0}/children", self.id());
         let children = fs::read_to_string(children).unwrap_or_else(|_| children_by_search(self.id()));
@@ -113,7 +113,7 @@ impl Drop for Service {
     }
 }
 
-/// For kernels that list no children.
+/// The ids of a process's children, for kernels without the file `children`.
 fn children_by_search(parent: u32) -> String {
     let is_child = |id: &String| {
         fs::read_to_string(format!("/proc/{id}/stat"))
@@ -139,14 +139,14 @@ fn processes_naming(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn killed_at_once_it_comes_back_with_its_data_and_stops_without_a_trace() {
+async fn a_killed_service_restarts_with_its_data_and_later_stops_completely() {
     let mut service = Service::new();
     service.start().await;
     service.create_token("kept").await;
     let token = service.token();
     service.end(libc::SIGKILL);
 
-    // At once: what the killed one has left is still on its way out.
+    // It starts at once, while the processes of the killed service are still ending.
     service.start().await;
     assert_eq!(service.token(), token);
     assert!(service.token_names().await.contains(&"kept".to_owned()));
@@ -164,28 +164,28 @@ async fn killed_at_once_it_comes_back_with_its_data_and_stops_without_a_trace() 
 }
 
 #[tokio::test]
-async fn a_number_that_belongs_to_another_process_by_now_is_no_obstacle() {
+async fn a_stale_pid_file_that_names_another_process_does_not_stop_the_start() {
     let mut service = Service::new();
     service.start().await;
     service.create_token("kept").await;
-    // As after a power cut: both at once, so that nothing is tidied up.
+    // Both are killed before either can clean up, as after a power cut.
     let postgres = service.part("postgres").unwrap();
     send(service.id(), libc::SIGSTOP);
     send(postgres, libc::SIGKILL);
     service.end(libc::SIGKILL);
 
     let folder = service.home().join("postgres");
-    for note in ["data/postmaster.pid", "socket/.s.PGSQL.5432.lock"] {
-        let text = fs::read_to_string(folder.join(note)).unwrap();
+    for lock in ["data/postmaster.pid", "socket/.s.PGSQL.5432.lock"] {
+        let text = fs::read_to_string(folder.join(lock)).unwrap();
         let (_, rest) = text.split_once('\n').unwrap();
-        fs::write(folder.join(note), format!("{}\n{rest}", std::process::id())).unwrap();
+        fs::write(folder.join(lock), format!("{}\n{rest}", std::process::id())).unwrap();
     }
     service.start().await;
     assert!(service.token_names().await.contains(&"kept".to_owned()));
 }
 
 #[tokio::test]
-async fn each_part_that_is_killed_is_started_again() {
+async fn each_killed_part_is_started_again() {
     let mut service = Service::new();
     service.start().await;
     service.create_token("kept").await;
@@ -198,7 +198,7 @@ async fn each_part_that_is_killed_is_started_again() {
             if again && service.is_ready().await {
                 break;
             }
-            assert!(Instant::now() < deadline, "the {word} did not come back{}", service.logs());
+            assert!(Instant::now() < deadline, "the {word} did not start again{}", service.logs());
             tokio::time::sleep(POLL).await;
         }
     }
@@ -206,23 +206,23 @@ async fn each_part_that_is_killed_is_started_again() {
 }
 
 #[tokio::test]
-async fn a_home_and_a_port_that_are_taken_are_refused_by_name() {
+async fn a_home_or_port_in_use_is_refused_with_an_error_that_names_it() {
     let mut service = Service::new();
     service.start().await;
     let second = service.command("127.0.0.1:0").output().unwrap();
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
     assert!(
-        said.contains(&format!("another `lamina up` (process {})", service.id())) && said.contains("--home"),
-        "{said}"
+        stderr.contains(&format!("another `lamina up` (process {})", service.id())) && stderr.contains("--home"),
+        "{stderr}"
     );
 
     let address = service.url("").trim_start_matches("http://").to_owned();
     let other = Service::new();
     let refused = other.command(&address).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said.contains(&format!("{address} is in use")) && said.contains("--bind"), "{said}");
+    assert!(stderr.contains(&format!("{address} is in use")) && stderr.contains("--bind"), "{stderr}");
     assert!(!other.home().join("postgres").exists(), "nothing was made for a service that cannot start");
     assert!(service.is_ready().await, "the first one has not noticed");
 }

@@ -170,7 +170,7 @@ pub struct TrialView {
     pub estimated_end: Option<DateTime<Utc>>,
     pub fingerprint: String,
     /// Number of attempts so far.
-    pub attempts: u32,
+    pub attempt_count: u32,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,

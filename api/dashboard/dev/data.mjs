@@ -163,7 +163,7 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
       trained_seconds: step * (STEP_SECONDS[rest.arm] ?? 0.17) * (rest.task ? 0.6 : 1),
       estimated_end: state === 'running' ? at(created + (starts + takes) * 1000) : null,
       fingerprint: uuid('print', number, stage, rest.arm, rest.task).replaceAll('-', '').repeat(2),
-      attempts: started ? 1 : 0,
+      attempt_count: started ? 1 : 0,
       created_at: at(created),
       started_at: started,
       finished_at: failure || state === 'succeeded' ? at(created + (starts + takes) * 1000) : null,
@@ -174,7 +174,7 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
     };
     if (state === 'succeeded') trial.report = report(trial);
     if (state === 'queued') trial.waiting = waiting(trial, now);
-    if (trial.waiting?.for === 'retry') trial.attempts = 1;
+    if (trial.waiting?.for === 'retry') trial.attempt_count = 1;
     if (state === 'blocked' || lost) trial.waiting = { for: 'trial', stage: rest.waits.stage, state: rest.waits.state };
     trials.push(trial);
     return trial;

@@ -105,7 +105,7 @@ async function submit(request, response, query, jobs) {
   try {
     body = JSON.parse(Buffer.concat(chunks).toString());
   } catch (error) {
-    return problem(response, 400, 'malformed_json', 'Malformed JSON', `the body is no JSON: ${error.message}`);
+    return problem(response, 400, 'malformed_json', 'Malformed JSON', `the body is not valid JSON: ${error.message}`);
   }
   const problems = (body.arms ?? []).flatMap((arm, i) => {
     const limit = arm.layer_drop?.theta_limit;
@@ -125,7 +125,7 @@ async function submit(request, response, query, jobs) {
       422,
       'invalid_job',
       'Invalid job',
-      `${problems.length} things are wrong with this job`,
+      `this job has ${problems.length} problems`,
       problems,
     );
   if (!query.get('dry_run')) return json(response, { ...jobs[0].summary, spec: jobs[0].spec }, 201);

@@ -1,4 +1,4 @@
-//! HTTP to a Lamina server, with its problems turned into sentences.
+//! HTTP calls to a Lamina server, with refusals turned into sentences.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:8642";
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// The server [default: where `lamina up` last listened, or http://127.0.0.1:8642]
+    /// URL of the server [default: that of the last `lamina up`, or http://127.0.0.1:8642]
     #[arg(long, env = "LAMINA_URL", value_name = "URL", global = true)]
     server: Option<String>,
-    /// Access token [default: the one that `lamina up` keeps in its home]
+    /// Access token [default: the token in the home of `lamina up`]
     #[arg(long, env = "LAMINA_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
     /// Home of a local `lamina up`
@@ -38,16 +38,14 @@ pub(crate) struct Client {
     token: String,
 }
 
-/// Why a call brought no answer.
+/// The reason why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error(
-        "no answer from {server}: {cause}. Is the server running (`lamina up`)? Another one is named with --server"
-    )]
+    #[error("no answer from {server}: {cause}. Start a server with `lamina up`, or name another one with --server")]
     Unreachable { server: String, cause: String },
     #[error("{0}")]
     Refused(Refusal),
-    #[error("the answer from {server} is not one of a Lamina server: {cause}")]
+    #[error("the answer from {server} is not that of a Lamina server: {cause}")]
     Unreadable { server: String, cause: String },
 }
 
@@ -81,8 +79,8 @@ impl fmt::Display for Refusal {
 }
 
 impl CallError {
-    /// Whether the same call may succeed later: the server is away or restarting.
-    pub(crate) fn is_passing(&self) -> bool {
+    /// True if the same call may succeed later, because the server is unreachable or restarts.
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused(refusal) => matches!(refusal.status, 502..=504),
@@ -91,9 +89,10 @@ impl CallError {
     }
 }
 
-/// An answer and the moment at which the server gave it.
+/// An answer.
 pub(crate) struct Answer<T> {
     pub(crate) body: T,
+    /// The server's time when it answered; `None` if the answer has no `Date`.
     pub(crate) at: Option<DateTime<Utc>>,
 }
 
@@ -112,14 +111,14 @@ impl Client {
                 let file = home?.token_file();
                 read_secret(&file).with_context(|| {
                     format!(
-                        "no token: give one with --token or LAMINA_TOKEN, or start `lamina up`, which keeps one in {}",
+                        "no token: give one with --token or LAMINA_TOKEN, or start `lamina up`, which writes one to {}",
                         file.display()
                     )
                 })?
             }
         };
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            bail!("the token holds characters that no token has; copy it again");
+            bail!("the token contains characters that are not allowed in a token; copy it again");
         }
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
@@ -144,7 +143,7 @@ impl Client {
         self.read(self.request(Method::GET, path)).await
     }
 
-    /// Every item of a list, page by page.
+    /// All items of a list, read page by page.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CallError> {
         let (mut items, mut cursor) = (Vec::new(), None::<String>);
         loop {
@@ -173,15 +172,15 @@ impl Client {
         self.send(request).await?.text().await.map_err(|error| self.unreachable(&error))
     }
 
-    /// Reads an answer that is no text. `query`: names and values, as they are meant.
+    /// Reads an answer as bytes. `query` has names and values without percent encoding.
     pub(crate) async fn bytes(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>> {
         let address = Url::parse_with_params(&format!("{}{path}", self.server), query)
-            .with_context(|| format!("{} is no address of a server", self.server))?;
+            .with_context(|| format!("{} is not the URL of a server", self.server))?;
         let response = self.send(self.authorized(self.http.get(address))).await?;
         Ok(response.bytes().await.map_err(|error| self.unreachable(&error))?.into())
     }
 
-    /// Sends a request; an answer that is no success becomes a [`Refusal`].
+    /// Sends a request. An answer without a success status becomes a [`Refusal`].
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
@@ -189,7 +188,7 @@ impl Client {
             return Ok(response);
         }
         let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        let refusal = serde_json::from_slice(&bytes).unwrap_or_else(|_| foreign(status));
+        let refusal = serde_json::from_slice(&bytes).unwrap_or_else(|_| refusal_without_reason(status));
         Err(CallError::Refused(refusal))
     }
 
@@ -202,8 +201,8 @@ impl Client {
     }
 }
 
-/// A refusal without a problem in it: not ours, perhaps a proxy's.
-fn foreign(status: StatusCode) -> Refusal {
+/// The refusal for an answer without an RFC 9457 problem, perhaps from a proxy.
+fn refusal_without_reason(status: StatusCode) -> Refusal {
     let title = format!("the server answered {status} without a reason");
     Refusal { status: status.as_u16(), title, detail: None, code: String::new(), problems: Vec::new() }
 }
@@ -228,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_that_is_away_is_asked_again() {
-        let refused = |status| CallError::Refused(foreign(StatusCode::from_u16(status).unwrap()));
-        assert!(refused(503).is_passing());
-        assert!(!refused(404).is_passing());
-        assert!(CallError::Unreachable { server: String::new(), cause: String::new() }.is_passing());
+    fn only_an_unreachable_or_unavailable_server_is_a_transient_error() {
+        let refused = |status| CallError::Refused(refusal_without_reason(StatusCode::from_u16(status).unwrap()));
+        assert!(refused(503).is_transient());
+        assert!(!refused(404).is_transient());
+        assert!(CallError::Unreachable { server: String::new(), cause: String::new() }.is_transient());
     }
 
     #[test]
-    fn the_servers_clock_is_read_from_its_answers() {
+    fn the_date_of_an_answer_is_read_from_its_header() {
         let mut headers = HeaderMap::new();
         headers.insert(DATE, "Mon, 23 Nov 2026 19:32:13 GMT".parse().unwrap());
         assert_eq!(date(&headers).unwrap().to_rfc3339(), "2026-11-23T19:32:13+00:00");

@@ -20,16 +20,16 @@ pub(crate) struct Arguments {
     /// The trial's id (see `lamina trials`)
     #[arg(value_name = "TRIAL")]
     trial: String,
-    /// Go on until the trial ends
+    /// Wait for new lines until the trial ends
     #[arg(long, short)]
     follow: bool,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// All that matters here of a trial.
+/// The only field of a trial that this command reads.
 #[derive(Deserialize)]
-struct State {
+struct TrialStatus {
     state: TrialState,
 }
 
@@ -37,15 +37,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let mut after = None;
     loop {
-        // Asked before the lines are read: what an ended trial said is then all there.
+        // The state is read before the lines: once a trial has ended, all its lines are stored.
         let step = async {
-            let trial = client.get::<State>(&format!("/trials/{}?points=1", arguments.trial)).await?.body;
+            let trial = client.get::<TrialStatus>(&format!("/trials/{}?points=1", arguments.trial)).await?.body;
             print_from(&client, &arguments.trial, &mut after).await?;
             Ok::<_, CallError>(trial.state.is_ended())
         };
         match step.await {
             Ok(ended) if ended || !arguments.follow => return Ok(()),
-            Err(error) if !(arguments.follow && error.is_passing()) => return Err(error.into()),
+            Err(error) if !(arguments.follow && error.is_transient()) => return Err(error.into()),
             Ok(_) | Err(_) => sleep(PERIOD).await,
         }
     }
@@ -57,7 +57,7 @@ async fn print_from(client: &Client, trial: &str, after: &mut Option<i64>) -> Re
         let page = client.get::<Page<LogLine>>(&format!("/trials/{trial}/logs?limit=1000{from}")).await?.body;
         let mut out = io::stdout().lock();
         for line in &page.items {
-            // A closed pipe (`lamina logs ... | head`) is no failure.
+            // A closed pipe (`lamina logs ... | head`) is not an error.
             if writeln!(out, "{}", line.text).is_err() {
                 std::process::exit(0);
             }

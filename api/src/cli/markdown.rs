@@ -1,11 +1,10 @@
-//! Markdown as a terminal shows it: headings, paragraphs, lists and tables. It is the report's own Markdown, so what is
-//! not of that kind stays as it is.
+//! Markdown for a terminal. Only the parts that reports contain are laid out: headings, paragraphs, lists and tables.
 
 use console::{measure_text_width, style};
 
 use super::table::{Column, lay_out, left, right};
 
-/// Lays `text` out in at most `width` columns.
+/// Lays `text` out in at most `width` terminal columns.
 pub(super) fn render(text: &str, width: usize) -> String {
     let mut out: Vec<String> = Vec::new();
     let mut lines = text.lines().peekable();
@@ -33,7 +32,7 @@ pub(super) fn render(text: &str, width: usize) -> String {
     out.join("\n").trim_end().to_owned()
 }
 
-/// The columns of a table that starts with `head`, when `rule` is the line of dashes below it.
+/// The columns of a table with the header `head`, if `rule` is the line of dashes that follows a header.
 fn table_head(head: &str, rule: &str) -> Option<Vec<Column>> {
     let (head, rule) = (head.trim(), rule.trim());
     let is_rule = rule.starts_with('|') && rule.contains("--") && rule.chars().all(|c| "|-: ".contains(c));
@@ -52,11 +51,11 @@ fn cells(row: &str) -> Vec<String> {
     let row = row.trim();
     let row = row.strip_prefix('|').unwrap_or(row);
     let row = row.strip_suffix('|').unwrap_or(row);
-    // A bar inside a cell is escaped.
+    // A bar inside a cell is escaped in the Markdown, so a control character stands for it while the row is split.
     row.replace("\\|", "\u{1}").split('|').map(|cell| inline(&cell.replace('\u{1}', "|")).trim().to_owned()).collect()
 }
 
-/// Without the marks for bold text and code: the words carry the meaning.
+/// The text without the marks for bold text and code.
 fn inline(text: &str) -> String {
     text.replace("**", "").replace('`', "")
 }
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_aligned_as_its_rule_says() {
+    fn a_table_is_aligned_according_to_its_rule() {
         let text = "## Speed\n\n| arm | ratio |\n|---|---:|\n| `pre-ln` | 1.00 |\n| **pld** | 0.71 |\n\nEnd.";
         assert_eq!(plain(text, 80), "Speed\n\narm     ratio\npre-ln   1.00\npld      0.71\n\nEnd.");
     }
@@ -100,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_wrap_under_their_text() {
+    fn a_wrapped_line_keeps_the_indent_of_its_text() {
         assert_eq!(plain("- one two three four", 12), "- one two\n  three four");
         assert_eq!(plain("one two three", 8), "one two\nthree");
     }
 
     #[test]
-    fn a_dashed_line_of_text_is_no_table() {
+    fn a_line_of_dashes_below_text_does_not_make_a_table() {
         assert_eq!(plain("a | b\n--\nc", 80), "a | b\n--\nc");
     }
 }

@@ -1,15 +1,17 @@
 //! The commands that talk to a running server.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | [`client`] | HTTP, and problems as sentences |
-//! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`logs`], [`token`] | the commands |
-//! | [`progress`], [`plan`], [`markdown`], [`table`], [`text`] | how they show what they have read |
+//! | [`client`] | HTTP, with refusals as sentences |
+//! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`trials`], [`logs`], [`nodes`], [`datasets`], [`token`] | the commands |
+//! | [`progress`], [`waiting`], [`plan`], [`markdown`], [`table`], [`text`] | the form in which answers are shown |
 
 pub(crate) mod client;
+mod datasets;
 mod jobs;
 mod logs;
 mod markdown;
+mod nodes;
 mod plan;
 mod progress;
 mod report;
@@ -18,47 +20,41 @@ mod submit;
 mod table;
 pub(crate) mod text;
 mod token;
+mod trials;
 mod waiting;
 mod watch;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use client::Connection;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Post a job
+    /// Submit a job
     Submit(submit::Arguments),
-    /// Follow a job to its end; the exit status tells how it ended (0 succeeded, 1 failed, 3 partly, 4 cancelled)
+    /// Follow a job to its end; exit status: 0 succeeded, 1 failed, 3 some trials failed, 4 cancelled
     Watch(watch::Arguments),
     /// Show a job's report
     Report(report::Arguments),
-    /// Fetch what an arm hands in to the GLUE server, as a zip archive
+    /// Download an arm's predictions for the GLUE server, as a zip archive
     Submission(submission::Arguments),
     /// List jobs
-    Jobs(jobs::List),
+    Jobs(jobs::ListArguments),
     /// List the trials of a job
-    Trials(jobs::OfJob),
-    /// Show what a trial's trainer wrote to its log
+    Trials(trials::Arguments),
+    /// Show the log of a trial
     Logs(logs::Arguments),
     /// Cancel a job
-    Cancel(jobs::Cancel),
-    /// List nodes and what runs on their slots
-    Nodes(Only),
-    /// List registered data
-    Datasets(Only),
-    /// Make, list and revoke access tokens
+    Cancel(jobs::CancelArguments),
+    /// List nodes with the trials on their slots
+    Nodes(Connection),
+    /// List registered data sets
+    Datasets(Connection),
+    /// Create, list and revoke access tokens
     Token(token::Arguments),
-}
-
-/// A command that needs a server and nothing else.
-#[derive(Args)]
-pub(crate) struct Only {
-    #[command(flatten)]
-    connection: Connection,
 }
 
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
@@ -67,12 +63,12 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(arguments) => return watch::run(arguments).await,
         Command::Report(arguments) => report::run(arguments).await,
         Command::Submission(arguments) => submission::run(arguments).await,
-        Command::Jobs(arguments) => jobs::jobs(arguments).await,
-        Command::Trials(arguments) => jobs::trials(arguments).await,
+        Command::Jobs(arguments) => jobs::list(arguments).await,
+        Command::Trials(arguments) => trials::run(arguments).await,
         Command::Logs(arguments) => logs::run(arguments).await,
         Command::Cancel(arguments) => jobs::cancel(arguments).await,
-        Command::Nodes(only) => jobs::nodes(only.connection).await,
-        Command::Datasets(only) => jobs::datasets(only.connection).await,
+        Command::Nodes(connection) => nodes::run(&connection).await,
+        Command::Datasets(connection) => datasets::run(&connection).await,
         Command::Token(arguments) => token::run(arguments).await,
     }?;
     Ok(ExitCode::SUCCESS)

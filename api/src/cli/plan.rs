@@ -1,11 +1,11 @@
-//! The plan of a job, as `submit --dry-run` shows it.
+//! The plan of a job, which `submit --dry-run` shows.
 
 use scheduler::expand::{ArmPlan, Plan};
 
 use super::table::{lay_out, left, right, terminal_width};
 use super::text;
 
-/// The plan as a table of its arms below a line of totals.
+/// The plan as text: the totals, then a table of the arms.
 pub(super) fn show(plan: &Plan) -> String {
     let trials = &plan.trials;
     let columns = [left("arm"), right("one pre-train"), right("encoder saves"), right("all saves")];

@@ -1,4 +1,4 @@
-//! A job's progress: one line per stage and arm, as bars on a terminal and as plain lines elsewhere.
+//! The progress of a job, one line per stage and arm: as bars on a terminal, as plain lines elsewhere.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::text;
 use super::waiting;
 
 pub(super) trait View {
-    /// Shows the state of a job at the server's time `now`.
+    /// Shows the job and its trials at the server's time `now`.
     fn show(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>);
-    /// Shows something that is not about the job; it may come again and again.
+    /// Shows a message that is not about the job, such as that the server does not answer. Repeated calls are allowed.
     fn note(&mut self, note: &str);
 }
 
@@ -25,8 +25,9 @@ pub(super) trait View {
 struct Group {
     stage: &'static str,
     arm: String,
-    /// From 0 to 1.
+    /// Mean over the trials, from 0 to 1.
     progress: f64,
+    /// The state of the trials in a few words.
     state: String,
 }
 
@@ -44,7 +45,7 @@ fn groups(job: &JobSummary, trials: &[TrialView]) -> Vec<Group> {
     by_key.into_iter().map(group).collect()
 }
 
-/// Share of a trial's steps that are made, from 0 to 1.
+/// The share of a trial's steps that are done, from 0 to 1. A trial that has ended counts as done.
 fn progress(trial: &TrialView) -> f64 {
     match trial.total_steps {
         _ if trial.state.is_ended() => 1.0,
@@ -53,7 +54,7 @@ fn progress(trial: &TrialView) -> f64 {
     }
 }
 
-/// What a group of trials is doing, in a few words.
+/// The state of a group of trials, in a few words.
 fn state(trials: &[&TrialView]) -> String {
     let count = |state: TrialState| trials.iter().filter(|trial| trial.state == state).count();
     let (all, running) = (trials.len(), count(TrialState::Running));
@@ -73,11 +74,11 @@ fn state(trials: &[&TrialView]) -> String {
     if failed > 0 { format!("{what}, {failed} failed") } else { what }
 }
 
-/// Trials that have failed and were not told of before, each as a sentence.
-fn new_failures(told: &mut HashSet<TrialId>, trials: &[TrialView]) -> Vec<String> {
+/// One sentence for each failed trial that is not in `shown` yet; they are added to it.
+fn new_failures(shown: &mut HashSet<TrialId>, trials: &[TrialView]) -> Vec<String> {
     let failed = trials.iter().filter_map(|trial| Some((trial, trial.failure.as_ref()?)));
     failed
-        .filter(|(trial, _)| trial.state == TrialState::Failed && told.insert(trial.id))
+        .filter(|(trial, _)| trial.state == TrialState::Failed && shown.insert(trial.id))
         .map(|(trial, failure)| {
             let parts = [Some(trial.stage.words()), trial.arm.as_deref(), trial.task.as_deref()];
             let what: Vec<&str> = parts.into_iter().flatten().collect();
@@ -101,7 +102,7 @@ pub(super) struct Bars {
     failures: HashSet<TrialId>,
 }
 
-/// Resolution of a bar.
+/// The number of steps of a bar from empty to full.
 const PARTS: u64 = 1000;
 
 impl Bars {
@@ -125,7 +126,7 @@ fn parts(progress: f64) -> u64 {
 impl View for Bars {
     fn show(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) {
         for failure in new_failures(&mut self.failures, trials) {
-            // Nobody is there to read it when the terminal has gone.
+            // If the terminal is gone, nobody could read the sentence, so the error is ignored.
             let _ = self.screen.println(failure);
         }
         self.total.set_prefix(console::truncate_str(&job.name, 24, "…").into_owned());
@@ -157,23 +158,25 @@ impl Drop for Bars {
     }
 }
 
-/// A line when a group has come on by a tenth, or does something else.
+/// Plain lines: one whenever the progress of a group passes another tenth.
 #[derive(Default)]
 pub(super) struct Lines {
-    told: BTreeMap<(&'static str, String), (u32, bool)>,
+    /// The last printed progress of each group, in tenths, and whether the group was done.
+    printed: BTreeMap<(&'static str, String), (u32, bool)>,
     failures: HashSet<TrialId>,
+    /// The last message, which is not printed twice in a row.
     noted: String,
 }
 
 impl Lines {
-    /// The lines that are new since the last call.
-    fn news(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) -> Vec<String> {
-        let mut news = new_failures(&mut self.failures, trials);
+    /// The lines to print: what is new since the last call.
+    fn new_lines(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) -> Vec<String> {
+        let mut new_lines = new_failures(&mut self.failures, trials);
         for group in groups(job, trials) {
             let tenths = (group.progress * 10.0) as u32;
             let mark = (tenths, group.progress >= 1.0);
-            // What has not begun is no news.
-            let before = self.told.insert((group.stage, group.arm.clone()), mark).unwrap_or((0, false));
+            // A group that has not started is not printed.
+            let before = self.printed.insert((group.stage, group.arm.clone()), mark).unwrap_or((0, false));
             if before != mark {
                 let percent = format!("{:.0} %", group.progress * 100.0);
                 let line = format!(
@@ -183,17 +186,17 @@ impl Lines {
                     group.state,
                     estimate(job, now)
                 );
-                news.push(line.trim_end().to_owned());
+                new_lines.push(line.trim_end().to_owned());
             }
         }
-        news
+        new_lines
     }
 }
 
 impl View for Lines {
     fn show(&mut self, job: &JobSummary, trials: &[TrialView], now: Option<DateTime<Utc>>) {
         self.noted.clear();
-        for line in self.news(job, trials, now) {
+        for line in self.new_lines(job, trials, now) {
             eprintln!("{line}");
         }
     }
@@ -226,7 +229,7 @@ mod tests {
     fn trial(stage: &str, arm: &str, state: &str, step: u64) -> TrialView {
         let failure = (state == "failed").then(|| json!({"kind": "out_of_memory", "message": "no memory"}));
         serde_json::from_value(json!({
-            "id": Uuid::now_v7(), "job": Uuid::nil(), "attempts": 1, "trained_seconds": 0.0, "fingerprint": "",
+            "id": Uuid::now_v7(), "job": Uuid::nil(), "attempt_count": 1, "trained_seconds": 0.0, "fingerprint": "",
             "created_at": "2026-11-23T19:00:00Z", "stage": stage, "arm": arm, "task": null, "state": state, "step": step,
             "total_steps": 200, "failure": failure, "seeds": {"init": 0, "data": 0, "dropout": 0, "gate": 0, "head": 0}
         }))
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_follow_the_stages_and_the_arms_of_the_job() {
+    fn groups_are_in_the_order_of_the_stages_and_of_the_jobs_arms() {
         let waiting = Some(WaitReason::Trial { stage: Stage::Pretrain, state: TrialState::Running });
         let blocked = TrialView { waiting, ..trial("finetune", "pld", "blocked", 0) };
         let trials = [
@@ -258,19 +261,19 @@ mod tests {
     }
 
     #[test]
-    fn plain_lines_come_once_a_tenth_and_name_each_failure_once() {
+    fn a_line_is_printed_once_per_tenth_and_once_per_failure() {
         let mut lines = Lines::default();
         let now = DateTime::parse_from_rfc3339("2026-11-23T19:08:00Z").ok().map(|now| now.to_utc());
         let mut one = trial("pretrain", "pld", "running", 0);
-        assert_eq!(lines.news(&job(), std::slice::from_ref(&one), now), [""; 0]);
+        assert_eq!(lines.new_lines(&job(), std::slice::from_ref(&one), now), [""; 0]);
         one.step = 20;
-        let news = lines.news(&job(), std::slice::from_ref(&one), now);
+        let news = lines.new_lines(&job(), std::slice::from_ref(&one), now);
         assert_eq!(news, ["pre-train  pld               10 %  step 20 of 200           about 2 min 00 s left"]);
         one.step = 30;
-        assert_eq!(lines.news(&job(), std::slice::from_ref(&one), now), [""; 0]);
+        assert_eq!(lines.new_lines(&job(), std::slice::from_ref(&one), now), [""; 0]);
         let failed = [trial("pretrain", "pld", "failed", 30)];
-        let news = lines.news(&job(), &failed, now);
+        let news = lines.new_lines(&job(), &failed, now);
         assert!(news[0].starts_with("pre-train pld failed: no memory") && news[1].contains("1 failed"), "{news:?}");
-        assert_eq!(lines.news(&job(), &failed, now), [""; 0]);
+        assert_eq!(lines.new_lines(&job(), &failed, now), [""; 0]);
     }
 }

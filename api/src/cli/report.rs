@@ -15,10 +15,10 @@ pub(crate) struct Arguments {
     /// The job's id [default: the newest job]
     #[arg(value_name = "JOB")]
     job: Option<String>,
-    /// As JSON, every number with its full precision
+    /// Print JSON, with all digits of every number
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
-    /// As Markdown
+    /// Print Markdown
     #[arg(long)]
     markdown: bool,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Prints a job's report, fitted to the terminal.
+/// Prints the report of a job, laid out for the terminal.
 pub(super) async fn show(client: &Client, job: &str) -> Result<()> {
     println!("{}", markdown::render(&fetch(client, job).await?, terminal_width()));
     Ok(())

@@ -15,16 +15,16 @@ pub(crate) struct Arguments {
     /// The job's id
     #[arg(value_name = "JOB")]
     job: String,
-    /// The arm whose trials answer
+    /// The arm whose predictions are submitted
     #[arg(long, value_name = "NAME")]
     arm: String,
-    /// What stands in for answers that will not come; without it, all files or none
+    /// Constant answers for tasks that no trial of the arm will answer; without it, such a task is an error
     #[arg(long, value_name = "WITH")]
     fill: Option<Fill>,
-    /// Where to write the archive
+    /// The archive to write
     #[arg(long, value_name = "FILE", default_value = "submission.zip")]
     out: PathBuf,
-    /// Overwrite the file if it is there
+    /// Overwrite the archive if it exists
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -33,13 +33,13 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Fill {
-    /// The most frequent answer of train, on every line
+    /// The most frequent answer in the training data, on every line
     Majority,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { job, arm, fill, out, force, connection } = arguments;
-    // Asked before the download; when it is put in place, it is asked again.
+    // This check spares a useless download; `write` checks again.
     if !force && out.exists() {
         bail!("{}", taken(&out));
     }
@@ -52,7 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Writes the whole file or nothing.
+/// Writes the file. It appears complete or not at all.
 fn write(bytes: &[u8], out: &Path, force: bool) -> Result<()> {
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let cannot = || format!("cannot write {}", out.display());
@@ -71,10 +71,7 @@ fn write(bytes: &[u8], out: &Path, force: bool) -> Result<()> {
 }
 
 fn taken(out: &Path) -> String {
-    format!(
-        "{} is there already and was left as it is; name another with --out, or overwrite it with --force",
-        out.display()
-    )
+    format!("{} exists and was not changed; name another file with --out, or overwrite it with --force", out.display())
 }
 
 #[cfg(test)]
@@ -82,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_there_is_overwritten_only_when_that_is_said() {
+    fn an_existing_file_is_overwritten_only_with_force() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("submission.zip");
         write(b"one", &out, false).unwrap();

@@ -18,19 +18,19 @@ use super::client::{Answer, Client, Connection};
 use super::plan;
 use super::watch;
 
-/// How often a job is posted again when the server is away meanwhile. Its key makes sure that it counts once.
+/// Number of times that a job is posted if the server does not answer. The idempotency key makes it one job.
 const POSTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The job as JSON; `-` reads standard input
+    /// File with the job as JSON; `-` reads standard input
     #[arg(value_name = "JOB.json")]
     file: PathBuf,
-    /// Follow it to its end and print the report
+    /// Follow the job to its end, then print its report
     #[arg(long, short, conflicts_with = "dry_run")]
     watch: bool,
-    /// Only say what it would do: trials, steps, FLOPs and the saving of each arm
+    /// Print the plan of the job (trials, steps, FLOPs, saving of each arm) and do not submit it
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         return watch::follow(&client, &job.id.to_string()).await;
     }
     println!("{}", job.id);
-    eprintln!("\n  lamina watch {0}     follow it\n  lamina report {0}    its report so far", job.id);
+    eprintln!("\n  lamina watch {0}     follow the job\n  lamina report {0}    show its report so far", job.id);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -62,7 +62,7 @@ async fn post(client: &Client, body: String) -> Result<Answer<JobSummary>> {
         left -= 1;
         let request = client.request(Method::POST, "/jobs").header(CONTENT_TYPE, "application/json");
         match client.read(request.header("Idempotency-Key", &key).body(body.clone())).await {
-            Err(error) if error.is_passing() && left > 0 => sleep(PAUSE).await,
+            Err(error) if error.is_transient() && left > 0 => sleep(PAUSE).await,
             answer => return Ok(answer?),
         }
     }

@@ -2,40 +2,43 @@
 
 use console::{Alignment, Term, measure_text_width, pad_str, style, truncate_str};
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
-/// A column that has to give way keeps this much.
+/// A column is not shortened below this width.
 const NARROWEST: usize = 8;
-/// One column: its heading, and on which side its cells stand.
+
+/// One column of a table.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) heading: String,
+    /// True if the cells are aligned to the right.
     pub(super) right: bool,
-    /// Whether its cells may lose their ends.
-    pub(super) yields: bool,
+    /// True if the ends of its cells may be cut off where the table is too wide.
+    pub(super) shrinks: bool,
 }
 
-/// Texts stand left.
+/// A column of text, aligned to the left.
 pub(super) fn left(heading: &str) -> Column {
-    Column { heading: heading.into(), right: false, yields: true }
+    Column { heading: heading.into(), right: false, shrinks: true }
 }
 
-/// What people copy stands left, whole.
+/// A column of text that users copy, such as ids: aligned to the left and never cut off.
 pub(super) fn whole(heading: &str) -> Column {
-    Column { yields: false, ..left(heading) }
+    Column { shrinks: false, ..left(heading) }
 }
 
-/// Numbers stand right, whole: one that lost an end would be another number.
+/// A column of numbers: aligned to the right and never cut off, because a number without its end is another number.
 pub(super) fn right(heading: &str) -> Column {
-    Column { heading: heading.into(), right: true, yields: false }
+    Column { heading: heading.into(), right: true, shrinks: false }
 }
 
-/// Columns of standard output. A pipe or a file has room for everything.
+/// The width of the terminal. A pipe or a file has no limit.
 pub(super) fn terminal_width() -> usize {
     Term::stdout().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns))
 }
 
-/// Lays `rows` out under their headings in at most `width` columns: as long as they are too wide, the widest gives way.
+/// The table as text with lines of at most `width` characters: as long as it is too wide, its widest column is
+/// shortened.
 pub(super) fn lay_out(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
     let widths = fit(columns, rows, width);
     let line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -67,7 +70,7 @@ fn fit(columns: &[Column], rows: &[Vec<String>], width: usize) -> Vec<usize> {
         .collect();
     let gaps = GAP * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > width {
-        let widest = (0..widths.len()).filter(|index| columns[*index].yields).max_by_key(|index| widths[*index]);
+        let widest = (0..widths.len()).filter(|index| columns[*index].shrinks).max_by_key(|index| widths[*index]);
         match widest {
             Some(index) if widths[index] > NARROWEST => widths[index] -= 1,
             _ => break,
@@ -85,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_stand_left_and_numbers_right() {
+    fn text_is_aligned_to_the_left_and_numbers_to_the_right() {
         let text = lay_out(&[left("arm"), right("ratio")], &rows(), 80);
         let plain = console::strip_ansi_codes(&text).into_owned();
         let expected =
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_wide_loses_text_and_never_digits() {
+    fn a_table_that_is_too_wide_loses_text_but_no_digits() {
         let text = lay_out(&[left("arm"), right("ratio")], &rows(), 20);
         let plain = console::strip_ansi_codes(&text).into_owned();
         assert!(plain.lines().all(|line| measure_text_width(line) <= 20), "{plain}");

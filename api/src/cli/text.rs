@@ -1,10 +1,10 @@
-//! Numbers and times as people read them.
+//! Numbers and times as text for people.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// `45 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`.
+/// A duration in at most two units: `45 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -16,17 +16,17 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// How far `end` lies ahead of `now`; nothing when either is unknown or it has passed.
+/// The time from `now` to `end`; `None` if either is unknown or `end` has passed.
 pub(crate) fn until(end: Option<DateTime<Utc>>, now: Option<DateTime<Utc>>) -> Option<Duration> {
     (end? - now?).to_std().ok().filter(|left| !left.is_zero())
 }
 
-/// `13 MB`: powers of ten, two significant digits or more.
+/// A size in decimal units with at least two significant digits: `13 MB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
-/// `1.2 PFLOP`.
+/// A number of floating-point operations: `1.2 PFLOP`.
 pub(crate) fn flops(flops: f64) -> String {
     scaled(flops, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"])
 }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_two_units_at_most() {
+    fn a_duration_has_at_most_two_units() {
         for (seconds, text) in
             [(0, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (273_600, "3 d 4 h")]
         {
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_change_unit_before_they_get_long() {
+    fn a_size_changes_its_unit_before_it_has_four_digits() {
         for (size, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_600, "1.0 MB"), (13_400_000, "13 MB")] {
             assert_eq!(bytes(size), text);
         }

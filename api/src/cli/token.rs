@@ -21,18 +21,18 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a token; its secret is shown once
+    /// Create a token; its secret is shown only once
     Create {
-        /// Who or what will use it
+        /// Name of the person or program that will use it
         #[arg(value_name = "NAME")]
         name: String,
-        /// What it may do
+        /// What the token allows
         #[arg(long, value_enum, default_value = "write")]
         scope: Scope,
     },
     /// Show all tokens, without their secrets
     List,
-    /// Make a token worthless
+    /// Revoke a token; the next request with it is refused
     Revoke {
         /// The token's id (see `lamina token list`)
         #[arg(value_name = "ID")]
@@ -42,13 +42,13 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Scope {
-    /// See everything
+    /// Read everything
     Read,
-    /// Post and cancel jobs, register data
+    /// Also submit and cancel jobs, and register data
     Write,
-    /// Manage tokens, too
+    /// Also manage tokens
     Admin,
-    /// Carry out trials: what an agent needs, and nothing else
+    /// Run trials: what an agent needs, and nothing else
     Agent,
 }
 
@@ -72,9 +72,9 @@ const fn scope_name(scope: TokenScope) -> &'static str {
     }
 }
 
-/// All that matters here of a new token.
+/// The only field of a new token that this command reads.
 #[derive(Deserialize)]
-struct Created {
+struct CreatedToken {
     token: String,
 }
 
@@ -84,18 +84,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Create { name, scope } => {
             let body = json!({"name": name, "scope": TokenScope::from(scope)});
             let request = client.request(Method::POST, "/tokens").json(&body);
-            let made = client.read::<Created>(request).await?.body;
-            // The secret alone on standard output, so that `TOKEN=$(lamina token create ci)` works.
-            eprintln!("The token of {name}; it is shown only now:");
-            println!("{}", made.token);
+            let created = client.read::<CreatedToken>(request).await?.body;
+            // Standard output has the secret alone, so that `TOKEN=$(lamina token create ci)` works.
+            eprintln!("The token of {name}, which is shown only now:");
+            println!("{}", created.token);
         }
         Command::List => {
             let tokens = client.get::<Page<TokenView>>("/tokens").await?.body.items;
-            let columns = [whole("token"), left("name"), left("scope"), left("begins with"), left("made"), left("")];
+            let columns = [whole("token"), left("name"), left("scope"), left("begins with"), left("created"), left("")];
             let row = |token: TokenView| {
-                let made = token.created_at.format("%Y-%m-%d %H:%M UTC").to_string();
+                let created = token.created_at.format("%Y-%m-%d %H:%M UTC").to_string();
                 let state = if token.revoked_at.is_some() { "revoked" } else { "" };
-                vec![token.id.to_string(), token.name, scope_name(token.scope).into(), token.prefix, made, state.into()]
+                let scope = scope_name(token.scope).into();
+                vec![token.id.to_string(), token.name, scope, token.prefix, created, state.into()]
             };
             println!("{}", lay_out(&columns, &tokens.into_iter().map(row).collect::<Vec<_>>(), terminal_width()));
         }

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pre_train_trial_that_waits_for_timing_says_so() {
+    fn the_words_name_the_stage_of_the_trial_that_is_waited_for() {
         let reason = |stage, state| words(&WaitReason::Trial { stage, state });
         assert_eq!(reason(Stage::Timing, TrialState::Running), "waits for the timing trial, which is running");
         assert_eq!(reason(Stage::Pretrain, TrialState::Queued), "waits for its pre-train trial, which is queued");

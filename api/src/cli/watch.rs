@@ -1,6 +1,6 @@
-//! `lamina watch`: live progress until the job ends.
+//! `lamina watch`: the progress of a job until it ends.
 //!
-//! It reads the state, again and again, rather than a stream of changes: a server that was away in between makes no
+//! It reads the whole state at intervals and not a stream of changes, so an interruption of the server makes no
 //! difference.
 
 use std::io::IsTerminal;
@@ -18,11 +18,12 @@ use super::jobs::{all, named_or_newest};
 use super::progress::{Bars, Lines, View};
 use super::{report, text};
 
-/// Between two looks at least.
+/// Least time between two reads.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A job so large that one look takes long is looked at less often: at most this share of the time.
-const LOOKING_SHARE: u32 = 10;
-/// How long a server may be away.
+/// The pause after a read is at least this many times as long as the read, so that a large job does not load the
+/// server.
+const PAUSE_FACTOR: u32 = 10;
+/// Time for which the server may be unreachable.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Args)]
@@ -40,7 +41,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     follow(&client, &job).await
 }
 
-/// Shows a job's progress until it ends, and then its report. The exit status tells how it ended.
+/// Shows the progress of a job until it ends, then its report. The exit status is that of [`exit_status`].
 pub(super) async fn follow(client: &Client, job: &str) -> Result<ExitCode> {
     let mut view: Box<dyn View> =
         if std::io::stderr().is_terminal() { Box::new(Bars::new()) } else { Box::new(Lines::default()) };
@@ -49,7 +50,7 @@ pub(super) async fn follow(client: &Client, job: &str) -> Result<ExitCode> {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             drop(view);
-            eprintln!("The job goes on. Follow it again with: lamina watch {job}");
+            eprintln!("The job continues. Follow it again with: lamina watch {job}");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -69,7 +70,8 @@ pub(super) async fn follow(client: &Client, job: &str) -> Result<ExitCode> {
     Ok(ExitCode::from(exit_status(ended.status)))
 }
 
-/// 0 succeeded, 1 failed, 3 some trials failed, 4 cancelled; 2 is a wrong command line.
+/// The exit status for a status of the job: 0 succeeded, 1 failed, 3 some trials failed, 4 cancelled. Clap uses 2 for a
+/// wrong command line.
 fn exit_status(status: JobStatus) -> u8 {
     match status {
         JobStatus::Succeeded => 0,
@@ -80,28 +82,28 @@ fn exit_status(status: JobStatus) -> u8 {
 }
 
 async fn until_end(client: &Client, job: &str, view: &mut dyn View) -> Result<JobSummary> {
-    let mut away_since = None;
+    let mut unreachable_since = None;
     loop {
         let started = Instant::now();
-        match look(client, job).await {
+        match read(client, job).await {
             Ok((answer, trials)) => {
-                away_since = None;
+                unreachable_since = None;
                 view.show(&answer.body, &trials, answer.at);
                 if answer.body.status.is_ended() {
                     return Ok(answer.body);
                 }
             }
-            Err(error) if error.is_passing() && away_since.get_or_insert(started).elapsed() < PATIENCE => {
+            Err(error) if error.is_transient() && unreachable_since.get_or_insert(started).elapsed() < PATIENCE => {
                 view.note("the server does not answer; waiting for it");
             }
             Err(error) => return Err(error.into()),
         }
-        sleep(PERIOD.max(started.elapsed() * LOOKING_SHARE)).await;
+        sleep(PERIOD.max(started.elapsed() * PAUSE_FACTOR)).await;
     }
 }
 
-/// The job is read first: when it has ended, so have the trials that are read after it.
-async fn look(client: &Client, job: &str) -> Result<(Answer<JobSummary>, Vec<TrialView>), CallError> {
+/// The job and its trials. The job is read first: once it has ended, the trials that are read after it have ended too.
+async fn read(client: &Client, job: &str) -> Result<(Answer<JobSummary>, Vec<TrialView>), CallError> {
     let summary = client.get(&format!("/jobs/{job}")).await?;
     Ok((summary, client.list(&format!("/jobs/{job}/trials")).await?))
 }
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_end_has_its_exit_status() {
+    fn each_status_of_an_ended_job_has_its_own_exit_status() {
         assert_eq!(
             [JobStatus::Succeeded, JobStatus::Failed, JobStatus::Partial, JobStatus::Cancelled].map(exit_status),
             [0, 1, 3, 4]

@@ -15,13 +15,13 @@ use crate::cli::text;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A folder with corpus/, vocab/, glue/, checkpoints/ and images/ (any of them), or one data set (then with --kind)
+    /// A folder with any of corpus/, vocab/, glue/, checkpoints/ and images/, or a single data set (then with --kind)
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// What PATH is, when it is one data set
+    /// Kind of the data set, if PATH is a single one
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// Name of the one data set [default: the file's or folder's]
+    /// Name of the single data set [default: the name of the file or folder]
     #[arg(long, requires = "kind")]
     name: Option<String>,
     #[command(flatten)]
@@ -30,9 +30,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Text: one paragraph a line, a blank line between documents; plain, .xz, .gz or .zst
+    /// Text with one paragraph per line and a blank line between documents; plain, .xz, .gz or .zst
     Corpus,
-    /// A vocab.txt: one WordPiece token a line
+    /// A vocab.txt with one WordPiece token per line
     Vocabulary,
     /// A folder of GLUE tasks in the official layout
     Glue,
@@ -54,7 +54,7 @@ impl From<Kind> for DatasetKind {
     }
 }
 
-/// One thing to register.
+/// A data set to register.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     name: String,
@@ -63,7 +63,7 @@ struct Entry {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    // The server resolves paths in its own folder, not in this one.
+    // The server would resolve a relative path in its own folder.
     let path = fs::canonicalize(&arguments.path).with_context(|| format!("no data at {}", arguments.path.display()))?;
     let entries = match arguments.kind {
         Some(kind) => {
@@ -85,7 +85,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
                 let (size, digest) = (text::bytes(dataset.bytes), dataset.digest.chars().take(12).collect::<String>());
                 println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, kind.name());
             }
-            // The others of a folder do not have to wait until this one is put right.
+            // One refused data set of a folder does not keep the others from being registered.
             Err(CallError::Refused(error)) if count > 1 && error.status == 422 => {
                 eprintln!("{name:<width$}  {:<10}  {error}", kind.name());
                 refused.push(name);
@@ -97,14 +97,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What a data folder holds: every file of corpus/, every vocabulary of vocab/, glue/, and every folder of checkpoints/ and
-/// of images/.
+/// The data sets of a data folder: every file of corpus/, every vocabulary of vocab/, glue/, and every folder of
+/// checkpoints/ and images/.
 fn survey(folder: &Path) -> Result<Vec<Entry>> {
-    ensure!(folder.is_dir(), "{} is a file; say what it is with --kind corpus or vocabulary", folder.display());
+    ensure!(folder.is_dir(), "{} is a file; give --kind corpus or --kind vocabulary with it", folder.display());
     let mut entries = Vec::new();
     for (subfolder, kind) in [("corpus", Kind::Corpus), ("vocab", Kind::Vocabulary)] {
         for path in files(&folder.join(subfolder))? {
-            // Notes lie beside the data; they are no data.
+            // A file such as README.md beside the data is not registered.
             if is_data(&path, kind) {
                 entries.push(Entry { name: name_of(&path, kind)?, kind, path });
             }
@@ -120,7 +120,7 @@ fn survey(folder: &Path) -> Result<Vec<Entry>> {
         }
     }
     if folder.join(super::generate::MARK).is_file() {
-        // Under these names nobody takes the scores for those of the real tasks.
+        // The prefix keeps scores on generated tasks from passing for scores on the real ones.
         for entry in entries.iter_mut().filter(|entry| !entry.name.starts_with(super::generate::PREFIX)) {
             entry.name.insert_str(0, super::generate::PREFIX);
         }
@@ -138,7 +138,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     inside(folder, Path::is_file)
 }
 
-/// Hidden ones are left behind by other programs (`.ipynb_checkpoints`).
+/// The folders inside `folder`, without hidden ones, which other programs leave behind (`.ipynb_checkpoints`).
 fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let mut folders = inside(folder, Path::is_dir)?;
@@ -168,10 +168,11 @@ fn is_data(path: &Path, kind: Kind) -> bool {
     }
 }
 
-/// `wiki-00` of `wiki-00.txt.xz`, `bert-base-uncased` of `bert-base-uncased-vocab.txt`.
+/// The name of the file without its ending: `wiki-00` for `wiki-00.txt.xz`, `bert-base-uncased` for
+/// `bert-base-uncased-vocab.txt`.
 fn name_of(path: &Path, kind: Kind) -> Result<String> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        bail!("{} has no name that could be used; give one with --name", path.display());
+        bail!("the name of {} is not UTF-8 text; give a name with --name", path.display());
     };
     let name = CORPUS_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
     let name = if kind == Kind::Vocabulary { name.strip_suffix("-vocab").unwrap_or(name) } else { name };
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_data_cannot_pass_for_real_data() {
+    fn generated_data_is_registered_under_names_that_say_so() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("glue/CoLA")).unwrap();
         fs::write(root.path().join(super::super::generate::MARK), "").unwrap();
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_refused_with_the_way_out() {
+    fn the_error_about_an_empty_folder_names_the_option_that_helps() {
         let root = tempfile::tempdir().unwrap();
         assert!(survey(root.path()).unwrap_err().to_string().contains("--kind"));
     }

@@ -1,4 +1,4 @@
-//! Data: import what lies here, fetch GLUE, generate a stand-in.
+//! `lamina data`: import files of this machine, fetch GLUE, generate a small substitute.
 
 mod fetch;
 mod generate;
@@ -11,11 +11,11 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Register a folder (corpus/, vocab/, glue/, checkpoints/, images/), or one file or folder, with a server
+    /// Register a data folder (corpus/, vocab/, glue/, checkpoints/, images/) or a single file or folder with a server
     Import(import::Arguments),
     /// Fetch the official GLUE archives and unpack them in the official layout
     Fetch(fetch::Arguments),
-    /// Write a small generated corpus with GLUE-shaped tasks, and images of shapes, for machines with neither data nor network
+    /// Generate a small corpus, GLUE-shaped tasks and images of shapes, for machines without data and network
     Generate(generate::Arguments),
 }
 

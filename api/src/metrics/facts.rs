@@ -1,5 +1,5 @@
-//! The numbers of the database as metric families. Several servers on one database show the same numbers: take one of
-//! them (`max`), not their sum.
+//! The numbers of the database as metric families. Several servers on one database show the same numbers, so a query
+//! must take their maximum, not their sum.
 
 use prometheus::proto::MetricFamily;
 use recipe::report::{ArmTiming, TimingReport};
@@ -11,21 +11,21 @@ use scheduler::trial::TrialState;
 
 use super::family::{Buckets, Sample, counter, gauge, histogram};
 
-/// Upper bounds of the latencies' buckets, in seconds.
+/// Upper bounds of the buckets of a latency, in seconds.
 pub(super) const BOUNDS: [f64; 14] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
 
-/// Newest metric points that are shown for each arm and stage: point, metric, what it is.
+/// Metric points whose newest value is shown for each arm and stage: name of the point, name of the metric, help text.
 const POINTS: [(&str, &str, &str); 6] = [
-    ("step_seconds", "lamina_step_seconds", "Seconds per step, newest"),
-    ("theta", "lamina_theta", "Layer drop's theta, newest"),
-    ("open_blocks", "lamina_open_blocks", "Blocks that were open, newest step"),
-    ("train_loss", "lamina_train_loss", "Training loss, newest"),
-    ("validation_loss", "lamina_validation_loss", "Validation loss at full depth, newest"),
+    ("step_seconds", "lamina_step_seconds", "Newest seconds per step"),
+    ("theta", "lamina_theta", "Newest theta of layer drop"),
+    ("open_blocks", "lamina_open_blocks", "Number of open blocks in the newest step"),
+    ("train_loss", "lamina_train_loss", "Newest training loss"),
+    ("validation_loss", "lamina_validation_loss", "Newest validation loss, at full depth"),
     (
         "validation_accuracy",
         "lamina_validation_accuracy",
-        "Share of held-out images whose class is found at full depth, newest",
+        "Newest share of held-out images that are classified correctly, at full depth",
     ),
 ];
 
@@ -38,7 +38,7 @@ pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
     let capacity = &facts.capacity;
     families.push(gauge(
         "lamina_nodes",
-        "Nodes that are known, by whether their agent has synced within a lease.",
+        "Known nodes; live is true if the node's agent has synced within the lease.",
         &["live"],
         vec![
             (vec!["true".into()], capacity.nodes_live as f64),
@@ -46,15 +46,15 @@ pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
         ],
     ));
     families.push(single("lamina_slots", "Slots of live nodes.", capacity.slots as f64));
-    families.push(single("lamina_slots_busy", "Slots that an open attempt holds.", capacity.slots_busy as f64));
+    families.push(single("lamina_slots_busy", "Slots with an open attempt.", capacity.slots_busy as f64));
     families.push(histogram(
         "lamina_placement_latency_seconds",
-        "Time from a trial being ready to being placed on a slot.",
+        "Time from the moment at which a trial could start to its placement on a slot.",
         buckets(&facts.placement),
     ));
     families.push(histogram(
         "lamina_start_latency_seconds",
-        "Time from a trial's placement to its trainer's first event, fetching its files included.",
+        "Time from a trial's placement to its trainer's first event, including the download of its files.",
         buckets(&facts.start),
     ));
     let work = |number: fn(&Work) -> Option<i64>| -> Vec<Sample> {
@@ -62,13 +62,13 @@ pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
     };
     families.push(counter(
         "lamina_steps_total",
-        "Training steps of all attempts, those that were done again after a loss included.",
+        "Training steps of all attempts, including steps that were repeated after an attempt was lost.",
         &["stage"],
         work(|work| Some(work.steps)),
     ));
     families.push(counter(
         "lamina_tokens_total",
-        "Tokens of these steps; pre-training only, whose sequences are packed full.",
+        "Tokens of these steps; for pre-training only, because its sequences have no padding.",
         &["stage"],
         work(|work| work.tokens),
     ));
@@ -78,7 +78,7 @@ pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
     families
 }
 
-/// Every stage and state has a sample, so that an alert never waits for a series that does not exist.
+/// Every stage and state has a sample, if need be 0, because an alert on a series that does not exist never fires.
 fn trials(facts: &MetricFacts) -> MetricFamily {
     let count = |stage: &str, state: &str| {
         let found = facts.trials.iter().find(|count| count.stage == stage && count.state == state);
@@ -92,7 +92,7 @@ fn trials(facts: &MetricFacts) -> MetricFamily {
     });
     gauge(
         "lamina_trials",
-        "Trials by stage and state; the queue is those that are queued.",
+        "Trials by stage and state; state queued is the queue.",
         &["stage", "state"],
         samples.collect(),
     )
@@ -116,8 +116,8 @@ fn failures(facts: &MetricFacts) -> MetricFamily {
 
 fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> MetricFamily {
     let help = format!(
-        "{what}; mean over the arm's trials in the newest job and in those that have not ended (arms of one name in \
-         several jobs are one)."
+        "{what}; mean over the arm's trials in the newest job and in all jobs that have not ended. Arms of the same name \
+         in several jobs are taken together."
     );
     let points = points.iter().filter(|found| found.name == point);
     gauge(
@@ -128,7 +128,7 @@ fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> Metr
     )
 }
 
-/// Steps of one device, interleaved: the only ones that may be compared.
+/// Times of the newest timing trial. Only these may be compared between arms: they ran interleaved on one device.
 fn timing(report: &TimingReport, baseline: &str) -> Vec<MetricFamily> {
     let timed: Vec<(String, f64)> =
         report.arms.iter().filter_map(|arm| Some((arm.name.clone(), seconds_per_step(arm)?))).collect();
@@ -136,13 +136,13 @@ fn timing(report: &TimingReport, baseline: &str) -> Vec<MetricFamily> {
     vec![
         gauge(
             "lamina_timed_step_seconds",
-            "Mean seconds per step by the newest timing trial, whose arms ran interleaved on one device.",
+            "Mean seconds per step in the newest timing trial, which runs the arms interleaved on one device.",
             &["arm"],
             timed.into_iter().map(|(arm, seconds)| (vec![arm], seconds)).collect(),
         ),
         gauge(
             "lamina_speedup_ratio",
-            "Baseline's seconds per step over the arm's, as in the report of the newest timing trial; above 1 is faster.",
+            "Seconds per step of the baseline divided by those of the arm, in the newest timing trial; above 1 is faster.",
             &["arm"],
             report.arms.iter().filter_map(speed_up).collect(),
         ),
@@ -165,19 +165,19 @@ fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
     [
         gauge(
             "lamina_finetune_score",
-            "Mean dev score over the seeds, as a fraction; the newest job that has any.",
+            "Mean dev score over the seeds, as a fraction, in the newest job that has scores.",
             &LABELS,
             samples(|score| Some(score.mean)),
         ),
         gauge(
             "lamina_finetune_score_sd",
-            "Sample standard deviation of the dev score over the seeds; the newest job that has any.",
+            "Sample standard deviation of the dev score over the seeds, in the newest job that has scores.",
             &LABELS,
             samples(|score| score.sd),
         ),
         gauge(
             "lamina_finetune_score_trials",
-            "Fine-tune trials that the mean is over.",
+            "Number of fine-tune trials in the mean.",
             &LABELS,
             samples(|score| Some(score.trials as f64)),
         ),

@@ -1,14 +1,14 @@
-//! Metric families made from facts that something else counts: the numbers of the database, read at each scrape.
+//! Metric families made from numbers that are counted elsewhere: in the database, which is read at each scrape.
 
 use prometheus::proto::{self, MetricFamily, MetricType};
 
-/// Label values in the order of the family's label names, and the number.
+/// The label values, in the order of the family's label names, and the number.
 pub(crate) type Sample = (Vec<String>, f64);
 
-/// The facts of a histogram: how many observations were at most each bound.
+/// The content of a histogram.
 #[derive(Debug, Clone)]
 pub(crate) struct Buckets {
-    /// Upper bound and number of observations up to it, both rising. The last bound is not infinity.
+    /// Pairs of an upper bound and the number of observations up to it, both ascending, without the bound infinity.
     pub(crate) cumulative: Vec<(f64, u64)>,
     pub(crate) count: u64,
     pub(crate) sum: f64,
@@ -25,7 +25,7 @@ pub(crate) fn gauge(name: &str, help: &str, labels: &[&str], samples: Vec<Sample
     family(name, help, MetricType::GAUGE, metrics.collect())
 }
 
-/// A number that only ever rises; `name` ends in `_total`.
+/// A number that never falls; `name` ends in `_total`.
 pub(crate) fn counter(name: &str, help: &str, labels: &[&str], samples: Vec<Sample>) -> MetricFamily {
     let metrics = samples.into_iter().map(|(values, value)| {
         let mut counter = proto::Counter::default();

@@ -1,11 +1,12 @@
-//! `/metrics`: what this process measures (HTTP, itself), and what the database knows, read at each scrape.
+//! `/metrics`: measurements of this process (requests, resources), and numbers from the database, read at each scrape.
 //!
-//! Names start with `lamina_`, units are base units, counters end in `_total`. No label holds a job, a trial or an
-//! attempt: their number has no bound.
+//! Names start with `lamina_`, units are base units, counters end in `_total`. No label holds the id of a job, trial or
+//! attempt, because their number has no bound.
 
 mod facts;
 mod family;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -16,11 +17,10 @@ use prometheus::{Encoder, HistogramOpts, HistogramVec, Registry, TextEncoder};
 use scheduler::store::Store;
 
 use crate::error::chain;
-use crate::router::App;
 
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// What this process measures.
+/// The measurements of this process.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: HistogramVec,
@@ -28,12 +28,12 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// # Errors
-    /// When two metrics have one name.
+    /// If two metrics have the same name.
     pub(crate) fn new() -> prometheus::Result<Self> {
         let requests = HistogramVec::new(
             HistogramOpts::new(
                 "lamina_http_request_duration_seconds",
-                "Time from a request's head to its answer's head.",
+                "Time from the end of a request's headers to the start of its answer.",
             )
             .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             &["method", "path", "status"],
@@ -44,11 +44,11 @@ impl Metrics {
         Ok(Self { registry, requests })
     }
 
-    /// The text that Prometheus reads. Without a database it still has what this process measures, and says so in
-    /// `lamina_database_up`.
+    /// The text that Prometheus reads. If the database does not answer, `lamina_database_up` is 0 and the text has only
+    /// the measurements of this process.
     ///
     /// # Errors
-    /// When a family breaks the exposition format.
+    /// If a family breaks the exposition format.
     pub(crate) async fn scrape(&self, store: &Store, lease: Duration) -> prometheus::Result<Vec<u8>> {
         let mut families = self.registry.gather();
         families.push(family::gauge(
@@ -60,13 +60,13 @@ impl Metrics {
         let facts = store.metric_facts(&facts::BOUNDS, lease, &facts::point_names()).await;
         families.push(family::gauge(
             "lamina_database_up",
-            "Whether the database answered this scrape.",
+            "1 if the database answered this scrape, 0 otherwise.",
             &[],
             vec![(Vec::new(), if facts.is_ok() { 1.0 } else { 0.0 })],
         ));
         match facts {
             Ok(facts) => families.extend(facts::families(&facts)),
-            Err(error) => tracing::warn!(error = chain(&error), "a scrape got nothing from the database"),
+            Err(error) => tracing::warn!(error = chain(&error), "a scrape without the numbers of the database"),
         }
         families.retain(|family| !family.get_metric().is_empty());
         let mut text = Vec::new();
@@ -79,11 +79,16 @@ impl Metrics {
     }
 }
 
-/// Measures each request that matched a route. The label is the route's pattern, never the address.
-pub(crate) async fn measure(State(app): State<App>, path: MatchedPath, request: Request, next: Next) -> Response {
+/// Measures the duration of each request that matches a route. The label is the route's pattern, not the address.
+pub(crate) async fn measure(
+    State(metrics): State<Arc<Metrics>>,
+    path: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
     let method = request.method().clone();
     let start = Instant::now();
     let response = next.run(request).await;
-    app.metrics.observe(method.as_str(), path.as_str(), response.status().as_u16(), start.elapsed());
+    metrics.observe(method.as_str(), path.as_str(), response.status().as_u16(), start.elapsed());
     response
 }

@@ -1,13 +1,13 @@
-//! What agents call: one idempotent exchange.
+//! The one call of agents, which is idempotent.
 
 use axum::extract::State;
 use protocol::{SyncRequest, SyncResponse};
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::Error;
-use crate::router::App;
 
-/// An agent says what it has and what happened since; the answer says what should run there.
+/// An agent reports its slots, its attempts and their new events. The answer names the attempts that should run there.
 #[utoipa::path(
     post, path = "/agents/sync", tag = "agents", security(("token" = [])), request_body = SyncRequest,
     responses((status = OK, body = SyncResponse)),

@@ -1,5 +1,5 @@
-//! Artifacts: checkpoints and the files of datasets, named by the sha256 of their bytes and by nothing else. What is no
-//! digest names nothing, whatever it would mean as a path.
+//! Artifacts: checkpoints and the files of datasets, named by the SHA-256 of their bytes and by nothing else. A name
+//! that is not a digest is never read as a path; the answer is 404.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -7,13 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::Digest;
 
+use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::Path;
 use crate::range;
-use crate::router::App;
 
-/// Stores the body under the sha256 that it must have. Storing it again changes nothing.
+/// Stores the body under the SHA-256 of its bytes, which must match the path. Storing it again changes nothing.
 #[utoipa::path(
     put, operation_id = "put_artifact", path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
     params(("sha256" = String, Path, description = "64 hexadecimal digits in lower case")),
@@ -24,11 +24,11 @@ use crate::router::App;
     ),
 )]
 pub(crate) async fn put(State(app): State<App>, Path(digest): Path<String>, body: Body) -> Result<StatusCode, Error> {
-    app.artifacts.put(&named(&digest)?, body.into_data_stream()).await?;
+    app.artifacts.put(&parse(&digest)?, body.into_data_stream()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The bytes, or the one range of them that was asked for.
+/// The bytes of an artifact, or the range of them that `Range` names.
 #[utoipa::path(
     get, operation_id = "get_artifact", path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
     params(
@@ -49,13 +49,13 @@ pub(crate) async fn get(
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let digest = named(&digest)?;
+    let digest = parse(&digest)?;
     let bytes = app.artifacts.head(&digest).await?.ok_or_else(|| absent(&digest))?;
     if etag::is_known(&headers, &tag(&digest)) {
         return Ok((StatusCode::NOT_MODIFIED, description(&digest)?).into_response());
     }
-    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let range = range::parse(asked, bytes)?;
+    let header = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = range::parse(header, bytes)?;
     let (start, end) = range.as_ref().map_or((0, None), |range| (range.start, Some(range.end)));
     let found = app.artifacts.get(&digest, start, end).await?;
     let length = [(header::CONTENT_LENGTH, HeaderValue::from(found.range.end - found.range.start))];
@@ -69,19 +69,19 @@ pub(crate) async fn get(
     Ok(response)
 }
 
-/// Whether it is here, and how long it is.
+/// Tells if an artifact is stored here, and its length in `Content-Length`.
 #[utoipa::path(
     head, operation_id = "head_artifact", path = "/artifacts/{sha256}", tag = "artifacts", security(("token" = [])),
     params(("sha256" = String, Path, description = "64 hexadecimal digits in lower case")),
     responses((status = OK), (status = NOT_FOUND)),
 )]
 pub(crate) async fn head(State(app): State<App>, Path(digest): Path<String>) -> Result<Response, Error> {
-    let digest = named(&digest)?;
+    let digest = parse(&digest)?;
     let bytes = app.artifacts.head(&digest).await?.ok_or_else(|| absent(&digest))?;
     Ok((description(&digest)?, [(header::CONTENT_LENGTH, HeaderValue::from(bytes))]).into_response())
 }
 
-fn named(digest: &str) -> Result<Digest, Error> {
+fn parse(digest: &str) -> Result<Digest, Error> {
     digest
         .parse()
         .map_err(|_| Error::NotFound("artifact of that name; a name is 64 hexadecimal digits in lower case".into()))
@@ -95,7 +95,7 @@ fn tag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
-/// What holds for every answer about an artifact: its content never changes.
+/// Headers of every answer about an artifact. Its content never changes, so it may be cached for ever.
 fn description(digest: &Digest) -> Result<[(header::HeaderName, HeaderValue); 5], Error> {
     Ok([
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

@@ -1,4 +1,4 @@
-//! Datasets: folders and files of the server's disk, registered under a name.
+//! Datasets: folders and files on the server's disk, registered under a name.
 
 use std::path::PathBuf;
 
@@ -8,22 +8,24 @@ use scheduler::dataset::{self, DatasetKind, DatasetView};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::page::Page;
-use crate::router::App;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Registration {
+    /// 1 to 100 letters, digits, dots, dashes and underscores.
     name: String,
     kind: DatasetKind,
-    /// Absolute, on the server's disk.
+    /// Absolute path on the server's disk.
     #[schema(value_type = String)]
     path: PathBuf,
 }
 
-/// Registers a folder or file. Reads every byte of it for its digest; the same name again stands for the new content.
+/// Registers a folder or file under a name. The server reads every byte for the digest. A name that is registered again
+/// stands for the new content.
 #[utoipa::path(
     post, operation_id = "register_dataset", path = "/datasets", tag = "datasets", security(("token" = [])), request_body = Registration,
     responses(
@@ -37,10 +39,11 @@ pub(crate) async fn register(
 ) -> Result<(StatusCode, Json<DatasetView>), Error> {
     let Registration { name, kind, path } = registration;
     if !is_name(&name) {
-        return Err(Error::invalid("/name", "1 to 100 letters, digits, dots, dashes and underscores"));
+        let message = "a name has 1 to 100 letters, digits, dots, dashes and underscores";
+        return Err(Error::invalid("/name", message));
     }
     if !path.is_absolute() {
-        return Err(Error::invalid("/path", "an absolute path on the server's disk"));
+        return Err(Error::invalid("/path", "the path must be absolute, on the server's disk"));
     }
     let scan = tokio::task::spawn_blocking(move || dataset::scan(kind, &name, &path)).await.map_err(Error::internal)?;
     let scan = scan.map_err(|error| Error::invalid("/path", error.to_string()))?;
@@ -52,7 +55,7 @@ fn is_name(name: &str) -> bool {
     (1..=100).contains(&name.len()) && name.chars().all(allowed)
 }
 
-/// What each name stands for now.
+/// The registered datasets, each name with its newest content.
 #[utoipa::path(
     get, operation_id = "list_datasets", path = "/datasets", tag = "datasets", security(("token" = [])),
     responses((status = OK, body = Page<DatasetView>)),

@@ -1,4 +1,4 @@
-//! What happens in a job, as it happens: server-sent events.
+//! The events of a job as server-sent events, while it runs.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,27 +17,28 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 
+use crate::app::App;
 use crate::error::{Error, ProblemDetails, chain};
 use crate::extract::Path;
-use crate::router::App;
 
-/// Events that are read at a time.
+/// Largest number of events that one query reads.
 const BATCH: i64 = 200;
-/// Between two looks at the progress; also how late an event is when its announcement was lost.
+/// Time between two `progress` events; also the delay of an event whose announcement was lost.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A comment after so long a silence keeps proxies from closing the connection.
+/// After this silence a comment is sent, so that proxies do not close the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Follows a job until it has ended. `Last-Event-ID` resumes after that event; without it the stream starts at the first.
+/// Follows a job until it has ended. With `Last-Event-ID` the stream starts after that event, otherwise at the first
+/// one.
 ///
-/// Events are `trial` (a trial changed its state), `job` (the job changed its status), `started`, `evaluated`,
-/// `checkpointed`, `finished`, `failed`, `interrupted`, `checkpoint_forgotten`, each with its number as id; and `progress`
-/// (where the job and its running trials stand), without an id, at most once a second.
+/// These events have a number as their id: `trial` (a trial changed its state), `job` (the job changed its status),
+/// `started`, `evaluated`, `checkpointed`, `finished`, `failed`, `interrupted` and `checkpoint_forgotten`. The event
+/// `progress` (the progress of the job and its running trials) has no id and comes at most once a second.
 #[utoipa::path(
     get, operation_id = "stream_job_events", path = "/jobs/{id}/events", tag = "jobs", security(("token" = [])),
-    params(("id" = JobId, Path), ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was seen")),
+    params(("id" = JobId, Path), ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that the client has read")),
     responses(
-        (status = OK, description = "`data` is an `EventRow`; of `progress`, the job's status, progress, counts and running trials", body = EventRow, content_type = "text/event-stream"),
+        (status = OK, description = "`data` is an `EventRow`; for `progress` it is the job's status, progress, counts and running trials", body = EventRow, content_type = "text/event-stream"),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -47,10 +48,10 @@ pub(crate) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let seen = last_event_id(&headers)?;
-    // A job that is not there is a 404, not an empty stream.
+    // A job that does not exist is a 404, not an empty stream.
     app.store.job(job).await?;
     let events = Sse::new(follow(app, job, seen)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // Buffering proxies would hold events back.
+    // Without the second header nginx would hold events back in a buffer.
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
@@ -61,20 +62,19 @@ pub(crate) async fn stream(
 fn last_event_id(headers: &HeaderMap) -> Result<i64, Error> {
     let Some(value) = headers.get("last-event-id") else { return Ok(0) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|number| *number >= 0);
-    number.ok_or_else(|| Error::InvalidParameter("Last-Event-ID is the number of an event of this job".into()))
+    number.ok_or_else(|| Error::InvalidParameter("Last-Event-ID must be the number of an event of this job".into()))
 }
 
-/// Ends when the job has ended and everything was sent, when the server stops, or when the database fails; the client
-/// comes back with the last id.
+/// The stream of events. It ends when the job has ended and every event was sent, when the server stops, or when the
+/// database fails; the client then connects again with the last id.
 fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Event, Infallible>> {
     stream! {
-        // Before the first look, so that nothing falls between the two.
+        // The subscription starts before the first query, so that no announcement is missed.
         let mut announcements = app.store.subscribe();
-        let mut progress = Said::default();
+        let mut progress = LastProgress::default();
         loop {
-            // The job is read first: when it has ended, all its events are among those that are read after it.
-            let (summary, running, events) = match look(&app, job, seen).await {
-                Ok(seen) => seen,
+            let (summary, running, events) = match read(&app, job, seen).await {
+                Ok(read) => read,
                 Err(error) => {
                     tracing::warn!(%job, error = chain(&error), "an event stream ends early");
                     return;
@@ -83,12 +83,12 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
             let more = events.len() == BATCH as usize;
             for event in events {
                 seen = event.id;
-                yield Ok(sent(&event));
+                yield Ok(message(&event));
             }
             if more {
                 continue;
             }
-            if let Some(event) = progress.news(&summary, &running) {
+            if let Some(event) = progress.update(&summary, &running) {
                 yield Ok(event);
             }
             if summary.status.is_ended() {
@@ -103,34 +103,37 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
     }
 }
 
-async fn look(app: &App, job: JobId, seen: i64) -> Result<(JobSummary, Vec<Progress>, Vec<EventRow>), StoreError> {
+/// The job, its running trials and its next events. The job is read first: once it has ended, all its events are
+/// stored.
+async fn read(app: &App, job: JobId, seen: i64) -> Result<(JobSummary, Vec<Progress>, Vec<EventRow>), StoreError> {
     let summary = app.store.job(job).await?.summary;
     Ok((summary, app.store.progress(job).await?, app.store.events(job, seen, BATCH).await?))
 }
 
-/// Returns when something happened to the job, or when announcements were missed.
+/// Waits until something happened to the job, or until announcements were missed.
 async fn announced(announcements: &mut Receiver<JobId>, job: JobId) {
     loop {
         match announcements.recv().await {
             Ok(other) if other != job => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
-            // Nothing more will come: the period alone sets the pace.
+            // No more announcements will come, so the caller's timer alone sets the pace.
             Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
 }
 
-fn sent(event: &EventRow) -> Event {
+fn message(event: &EventRow) -> Event {
     Event::default().id(event.id.to_string()).event(&event.kind).data(json!(event).to_string())
 }
 
-/// What `progress` said last, and when.
+/// The data of the last `progress` event, and when it was sent.
 #[derive(Default)]
-struct Said(Option<(Value, Instant)>);
+struct LastProgress(Option<(Value, Instant)>);
 
-impl Said {
-    /// The event, if there is something new to say and it was not said a moment ago. A job's end is always said.
-    fn news(&mut self, summary: &JobSummary, running: &[Progress]) -> Option<Event> {
+impl LastProgress {
+    /// The next `progress` event; `None` if nothing has changed or if the last one is younger than [`PERIOD`]. The end
+    /// of the job is sent at once.
+    fn update(&mut self, summary: &JobSummary, running: &[Progress]) -> Option<Event> {
         let now = json!({
             "status": summary.status,
             "progress": summary.progress,
@@ -138,8 +141,8 @@ impl Said {
             "estimated_end": summary.estimated_end,
             "running": running,
         });
-        if let Some((said, at)) = &self.0
-            && (*said == now || (at.elapsed() < PERIOD && !summary.status.is_ended()))
+        if let Some((last, at)) = &self.0
+            && (*last == now || (at.elapsed() < PERIOD && !summary.status.is_ended()))
         {
             return None;
         }

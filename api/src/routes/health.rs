@@ -1,4 +1,4 @@
-//! Is it alive, can it work, and what does it measure. Open to anyone who reaches the port.
+//! Health, metrics and the OpenAPI document. These routes need no token.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::metrics;
-use crate::router::App;
 
-/// Whether the process answers.
+/// Answers as long as the process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = OK, body = String)))]
 pub(crate) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Whether it can work: the database is reachable and its migrations are applied.
+/// Answers 200 if the server can work: the database is reachable and its migrations are applied.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = OK, body = String),
     (status = SERVICE_UNAVAILABLE, body = ProblemDetails, content_type = "application/problem+json"),
@@ -29,7 +29,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Error>
     Ok("ready\n")
 }
 
-/// Prometheus metrics.
+/// Metrics in Prometheus's text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Error> {
     let text = app.metrics.scrape(&app.store, app.policy.lease).await.map_err(Error::internal)?;

@@ -1,4 +1,4 @@
-//! Jobs: submit, list, look, cancel, curves.
+//! Jobs: submit, list, read, cancel.
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -14,6 +14,7 @@ use scheduler::submit::plan;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{self, Json};
 use crate::error::{Error, ProblemDetails};
@@ -21,28 +22,27 @@ use crate::etag;
 use crate::extract::{Path, Query};
 use crate::idempotency;
 use crate::page::{self, Cursor, ListQuery, Page};
-use crate::router::App;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubmitQuery {
-    /// Check the job and answer with its plan; store nothing.
+    /// If true, the job is checked and planned but not stored; the answer is its plan.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Submits a job, or with `dry_run` plans it.
+/// Submits a job, or only plans it (`dry_run`).
 #[utoipa::path(
     post, operation_id = "submit_job", path = "/jobs", tag = "jobs", security(("token" = [])),
     params(
         SubmitQuery,
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key with the same body gets the same job"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A second request with the same key and body gets the job of the first one"),
     ),
     request_body = JobSpec,
     responses(
         (status = CREATED, body = Job, headers(("Location" = String))),
-        (status = OK, description = "The plan that `dry_run` asked for", body = Plan),
+        (status = OK, description = "The plan, with `dry_run`", body = Plan),
         (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -55,11 +55,11 @@ pub(crate) async fn submit(
 ) -> Result<Response, Error> {
     let body = body?;
     let key = idempotency::key(caller.token, &headers, &body)?;
-    let spec = body::parse::<JobSpec>(&headers, &body).map_err(Error::of_job)?.filled_in();
+    let spec = body::parse::<JobSpec>(&headers, &body).map_err(Error::into_invalid_job)?.filled_in();
     if query.dry_run {
         return Ok(Json(plan(&app.store, &spec).await?.plan).into_response());
     }
-    // Before anything is checked: what was accepted stays accepted, even if its corpus has changed since.
+    // A repeated request is answered before any check: its job was accepted, even if the corpus has changed since.
     if let Some(key) = &key
         && let Some(earlier) = app.store.replay(key).await?
     {
@@ -70,7 +70,7 @@ pub(crate) async fn submit(
     answer(&app, submitted).await
 }
 
-/// A replay gets the answer of the first time: the job, as it is by now.
+/// The job as it is now; the same answer for a new job and for a repeated request.
 async fn answer(app: &App, submitted: Submitted) -> Result<Response, Error> {
     let id = match submitted {
         Submitted::Created(id) | Submitted::Replayed(id) => id,
@@ -80,7 +80,7 @@ async fn answer(app: &App, submitted: Submitted) -> Result<Response, Error> {
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/jobs/{id}"))], Json(job)).into_response())
 }
 
-/// All jobs, newest first.
+/// Lists all jobs, newest first.
 #[utoipa::path(
     get, operation_id = "list_jobs", path = "/jobs", tag = "jobs", security(("token" = [])), params(ListQuery),
     responses((status = OK, body = Page<JobSummary>, headers(("Link" = String)))),
@@ -99,7 +99,7 @@ pub(crate) async fn list(
     Ok(Page::new(jobs, limit, |job| Cursor::Job(job.id.0).encode()).answer(&uri))
 }
 
-/// One job, with its submission, status, progress and estimate of the end.
+/// One job, with its specification, status, progress and estimated end.
 #[utoipa::path(
     get, operation_id = "get_job", path = "/jobs/{id}", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
     responses(
@@ -114,7 +114,7 @@ pub(crate) async fn get(State(app): State<App>, Path(id): Path<JobId>, headers: 
     Ok(etag::answer(&headers, "application/json", body))
 }
 
-/// Cancels what has not ended. A job that has ended stays as it is.
+/// Cancels the trials of a job that have not ended. A job that has ended does not change.
 #[utoipa::path(
     post, operation_id = "cancel_job", path = "/jobs/{id}/cancel", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path)),
     responses(

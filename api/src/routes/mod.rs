@@ -1,4 +1,4 @@
-//! The handlers, a file for each resource.
+//! The handlers: one file for each resource.
 
 pub(crate) mod agents;
 pub(crate) mod artifacts;

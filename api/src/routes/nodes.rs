@@ -1,16 +1,16 @@
-//! Nodes and what runs on their slots.
+//! Nodes and the attempts on their slots.
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use protocol::id::NodeId;
 use scheduler::node::NodeView;
 
+use crate::app::App;
 use crate::error::Error;
 use crate::extract::Query;
 use crate::page::{self, Cursor, ListQuery, Page};
-use crate::router::App;
 
-/// All nodes that ever synced, by name, with their slots.
+/// Lists all nodes that have ever synced, by name, with their slots.
 #[utoipa::path(
     get, operation_id = "list_nodes", path = "/nodes", tag = "nodes", security(("token" = [])), params(ListQuery),
     responses((status = OK, body = Page<NodeView>, headers(("Link" = String)))),

@@ -1,4 +1,4 @@
-//! The report of a job: its statistics, from the facts that its trials left.
+//! The report of a job: statistics over its trials.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -8,16 +8,16 @@ use report::Report;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
-use crate::router::App;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReportQuery {
-    /// `json` by default, or what `Accept` prefers.
+    /// Format of the answer; without it, `Accept` decides, and JSON is the default.
     #[param(inline)]
     format: Option<Format>,
 }
@@ -29,7 +29,7 @@ pub(crate) enum Format {
     Markdown,
 }
 
-/// How much faster, at what loss, with which spread; of a job that still runs, what is known so far.
+/// Speed, loss and spread of a job's arms. While the job runs, the report covers the trials that have ended.
 #[utoipa::path(
     get, operation_id = "get_job_report", path = "/jobs/{id}/report", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path), ReportQuery),
     responses(
@@ -46,7 +46,7 @@ pub(crate) async fn get(
 ) -> Result<Response, Error> {
     let job = app.store.job(id).await?;
     let trials = app.store.facts(id).await?;
-    // Exact tests over many seeds take a while: not on a thread that answers others.
+    // Exact tests over many seeds take long, so they do not run on a thread that answers other requests.
     let report =
         tokio::task::spawn_blocking(move || report::report(&job.facts(trials))).await.map_err(Error::internal)?;
     match query.format.unwrap_or_else(|| accepted(&headers)) {
@@ -60,6 +60,7 @@ pub(crate) async fn get(
     }
 }
 
+/// The first format in `Accept` that this route can write. Quality values are ignored.
 fn accepted(headers: &HeaderMap) -> Format {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let first = accept.flat_map(|value| value.split(',')).map(|part| part.split(';').next().unwrap_or_default().trim());
@@ -75,7 +76,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn markdown_is_for_those_who_ask_for_it() {
+    fn markdown_is_sent_only_if_the_client_asks_for_it_first() {
         let format = |accept: &'static str| {
             accepted(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
         };

@@ -1,4 +1,4 @@
-//! What an arm hands in to the GLUE server: one zip archive of the files that its trials left.
+//! The submission of an arm to the GLUE server: one zip archive of the predictions of its trials.
 
 use std::io::{Cursor, Write};
 
@@ -15,18 +15,18 @@ use utoipa::{IntoParams, ToSchema};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
+use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
-use crate::router::App;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubmissionQuery {
-    /// Name of the arm that answers.
+    /// Name of the arm whose predictions are submitted.
     arm: String,
-    /// What stands in for answers that will not come; nothing by default.
+    /// Constant answers for tasks that no trial of the arm will answer; by default such a task is an error.
     #[param(inline)]
     fill: Option<Fill>,
 }
@@ -34,14 +34,14 @@ pub(crate) struct SubmissionQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fill {
-    /// The most frequent answer of train, on every line.
+    /// The most frequent answer in the training data, on every line.
     Majority,
 }
 
-/// The files that the GLUE server wants, of the trials at the arm's selected learning rates.
+/// The files that the GLUE server expects, from the trials at the arm's selected learning rates.
 ///
-/// Per task the trial with the best score on the selection part answers, or on dev where there is no such part. Equal
-/// answers give equal bytes.
+/// For each task, the predictions come from the trial with the best score on the selection part, or on dev if there is
+/// no such part. Equal predictions give an equal archive, byte by byte.
 #[utoipa::path(
     get, operation_id = "get_job_submission", path = "/jobs/{id}/submission.zip", tag = "jobs", security(("token" = [])),
     params(("id" = JobId, Path), SubmissionQuery),
@@ -103,7 +103,7 @@ fn incomplete(errors: Vec<FileError>) -> Error {
     Error::IncompleteSubmission(errors.into_iter().map(problem).collect())
 }
 
-/// A zip of these files, which depends on nothing but them: every entry has the same time and mode.
+/// A zip archive that depends only on the files: every entry has the same time and mode.
 fn archive(files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)

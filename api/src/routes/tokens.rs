@@ -1,4 +1,4 @@
-//! Tokens: who may call.
+//! Access tokens.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,16 +7,16 @@ use scheduler::token::{Scope, Secret, TokenView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::extract::Path;
 use crate::page::Page;
 use crate::random;
-use crate::router::App;
 
 const LONGEST_NAME: usize = 200;
 
-/// All tokens, without their secrets.
+/// Lists all tokens, without their secrets.
 #[utoipa::path(
     get, operation_id = "list_tokens", path = "/tokens", tag = "tokens", security(("token" = [])), responses((status = OK, body = Page<TokenView>)),
 )]
@@ -27,7 +27,7 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Page<TokenView>>
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
-    /// Who or what will use it.
+    /// Name of the person or program that will use the token.
     name: String,
     scope: Scope,
 }
@@ -36,11 +36,11 @@ pub(crate) struct NewToken {
 pub(crate) struct CreatedToken {
     #[serde(flatten)]
     view: TokenView,
-    /// The secret itself, shown only this once.
+    /// The secret. No later answer contains it.
     token: String,
 }
 
-/// Makes a token. Its secret is in this answer and nowhere else.
+/// Creates a token. This answer is the only one that contains its secret.
 #[utoipa::path(
     post, operation_id = "create_token", path = "/tokens", tag = "tokens", security(("token" = [])), request_body = NewToken,
     responses((status = CREATED, body = CreatedToken)),
@@ -50,14 +50,14 @@ pub(crate) async fn create(
     Json(NewToken { name, scope }): Json<NewToken>,
 ) -> Result<(StatusCode, Json<CreatedToken>), Error> {
     if name.trim().is_empty() || name.len() > LONGEST_NAME {
-        return Err(Error::invalid("/name", format!("1 to {LONGEST_NAME} characters")));
+        return Err(Error::invalid("/name", format!("a name has 1 to {LONGEST_NAME} bytes and is not blank")));
     }
     let secret = Secret::from_random(random::bytes().map_err(Error::internal)?);
     let view = app.store.create_token(&name, scope, &secret, None).await?;
     Ok((StatusCode::CREATED, Json(CreatedToken { view, token: secret.expose().to_owned() })))
 }
 
-/// Makes a token worthless, from the next request on.
+/// Revokes a token: the next request with it is refused.
 #[utoipa::path(
     delete, operation_id = "revoke_token", path = "/tokens/{id}", tag = "tokens", security(("token" = [])), params(("id" = TokenId, Path)),
     responses(

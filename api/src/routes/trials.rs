@@ -1,4 +1,4 @@
-//! Trials: what each does, its numbers, its log.
+//! Trials: their state, metric points and logs.
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
@@ -8,20 +8,16 @@ use recipe::event::Point;
 use scheduler::attempt::AttemptView;
 use scheduler::store::{LogLine, Series};
 use scheduler::trial::{TrialFilter, TrialState, TrialView};
-use serde::ser::Error as _;
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
-use utoipa::openapi::schema::ArrayBuilder;
-use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::extract::{Path, Query};
 use crate::page::{self, Cursor, Page};
-use crate::router::App;
 
-/// Points of each metric, unless the client asks for another number.
+/// Default number of points of each metric.
 const DEFAULT_POINTS: i64 = 500;
 const DEFAULT_CURVE_POINTS: i64 = 400;
 const MOST_POINTS: i64 = 10_000;
@@ -30,8 +26,9 @@ const MOST_POINTS: i64 = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// 1 to 1000; 50 by default.
+    /// Largest number of trials in the page, 1 to 1000; 50 by default.
     limit: Option<i64>,
+    /// `next` of the page before; absent for the first page.
     cursor: Option<String>,
     #[param(inline)]
     stage: Option<Stage>,
@@ -40,7 +37,7 @@ pub(crate) struct ListQuery {
     state: Option<TrialState>,
 }
 
-/// A job's trials, in the order of its expansion.
+/// Lists the trials of a job, in the order in which the job was expanded.
 #[utoipa::path(
     get, operation_id = "list_job_trials", path = "/jobs/{id}/trials", tag = "trials", security(("token" = [])), params(("id" = JobId, Path), ListQuery),
     responses(
@@ -71,63 +68,20 @@ pub(crate) async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PointsQuery {
-    /// At most so many points of each metric, 500 by default; the server thins them out.
+    /// Largest number of points of each metric, 500 by default. The server drops points evenly to keep to it.
     points: Option<i64>,
 }
 
-/// A trial with its numbers; its attempts are here themselves, not only their number.
-#[derive(Debug)]
+/// A trial with its attempts and metric points.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TrialDetail {
+    #[serde(flatten)]
     trial: TrialView,
-    points: Vec<Point>,
     attempts: Vec<AttemptView>,
+    points: Vec<Point>,
 }
 
-impl TrialDetail {
-    const ATTEMPTS: &str = "attempts";
-    const POINTS: &str = "points";
-}
-
-impl Serialize for TrialDetail {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let value = |part: serde_json::Result<Value>| part.map_err(S::Error::custom);
-        let mut detail = value(serde_json::to_value(&self.trial))?;
-        detail[Self::ATTEMPTS] = value(serde_json::to_value(&self.attempts))?;
-        detail[Self::POINTS] = value(serde_json::to_value(&self.points))?;
-        detail.serialize(serializer)
-    }
-}
-
-impl PartialSchema for TrialDetail {
-    fn schema() -> RefOr<Schema> {
-        match TrialView::schema() {
-            RefOr::T(Schema::Object(mut object)) => {
-                let list = |items: RefOr<Schema>| ArrayBuilder::new().items(items).build();
-                object.properties.insert(Self::ATTEMPTS.into(), list(reference::<AttemptView>()).into());
-                object.properties.insert(Self::POINTS.into(), list(reference::<Point>()).into());
-                object.required.push(Self::POINTS.into());
-                RefOr::T(Schema::Object(object))
-            }
-            other => other,
-        }
-    }
-}
-
-impl ToSchema for TrialDetail {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        for (name, schema) in [(AttemptView::name(), AttemptView::schema()), (Point::name(), Point::schema())] {
-            schemas.push((name.into_owned(), schema));
-        }
-        TrialView::schemas(schemas);
-        AttemptView::schemas(schemas);
-    }
-}
-
-fn reference<T: ToSchema>() -> RefOr<Schema> {
-    RefOr::Ref(Ref::from_schema_name(T::name()))
-}
-
-/// A trial.
+/// One trial with its attempts and metric points.
 #[utoipa::path(
     get, operation_id = "get_trial", path = "/trials/{id}", tag = "trials", security(("token" = [])), params(("id" = TrialId, Path), PointsQuery),
     responses(
@@ -143,16 +97,17 @@ pub(crate) async fn get(
     let most = most_points(query.points, DEFAULT_POINTS)?;
     let trial = app.store.trial(id, &app.policy).await?;
     let attempts = app.store.attempts(id).await?;
-    Ok(Json(TrialDetail { trial, points: app.store.points(id, most).await?, attempts }))
+    let points = app.store.points(id, most).await?;
+    Ok(Json(TrialDetail { trial, attempts, points }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CurvesQuery {
-    /// `validation_loss`, `train_loss`, `theta` ...
+    /// Name of the metric, such as `validation_loss`, `train_loss` or `theta`.
     name: String,
-    /// At most so many points of each trial, 400 by default; the server thins them out.
+    /// Largest number of points of each trial, 400 by default. The server drops points evenly to keep to it.
     points: Option<i64>,
 }
 
@@ -163,7 +118,7 @@ pub(crate) struct Curves {
     series: Vec<Series>,
 }
 
-/// One metric over the steps, a series for each trial that has it.
+/// One metric over the steps, with one series for each trial that has it.
 #[utoipa::path(
     get, operation_id = "get_job_curves", path = "/jobs/{id}/curves", tag = "trials", security(("token" = [])), params(("id" = JobId, Path), CurvesQuery),
     responses(
@@ -179,7 +134,7 @@ pub(crate) async fn curves(
     let most = most_points(points, DEFAULT_CURVE_POINTS)?;
     let series = app.store.curves(job, &name, most).await?;
     if series.is_empty() {
-        // No such points yet, or no such job?
+        // Either no trial has such points yet, or the job does not exist, which is a 404.
         app.store.job(job).await?;
     }
     Ok(Json(Curves { name, series }))
@@ -189,14 +144,14 @@ pub(crate) async fn curves(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogsQuery {
-    /// Id of the last line that was seen, or `next` of the last page.
+    /// Only lines with a larger id: the id of the last line that the client has read, or `next` of the page before.
     after: Option<i64>,
-    /// 1 to 1000; 50 by default.
+    /// Largest number of lines in the page, 1 to 1000; 50 by default.
     limit: Option<i64>,
 }
 
-/// What a trial's attempts wrote, in order. `next` is null when there is no more for now; going on after the last line's id follows
-/// a trial that still runs.
+/// The log lines of a trial's attempts, in order. `next` is null if there are no more lines yet. To follow a running
+/// trial, ask again with `after` set to the id of the last line.
 #[utoipa::path(
     get, operation_id = "get_trial_logs", path = "/trials/{id}/logs", tag = "trials", security(("token" = [])), params(("id" = TrialId, Path), LogsQuery),
     responses(
@@ -217,9 +172,9 @@ pub(crate) async fn logs(
     Ok(Json(Page::new(lines, limit, |line| line.id.to_string())))
 }
 
-fn most_points(asked: Option<i64>, default: i64) -> Result<i64, Error> {
-    match asked.unwrap_or(default) {
+fn most_points(requested: Option<i64>, default: i64) -> Result<i64, Error> {
+    match requested.unwrap_or(default) {
         points @ 1..=MOST_POINTS => Ok(points),
-        points => Err(Error::InvalidParameter(format!("points {points}: 1 to {MOST_POINTS} are allowed"))),
+        points => Err(Error::InvalidParameter(format!("points is {points}; 1 to {MOST_POINTS} are allowed"))),
     }
 }

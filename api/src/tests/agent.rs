@@ -1,4 +1,4 @@
-//! An agent that says what a trainer would.
+//! A simulated agent, which reports what a test tells it to.
 
 use scheduler::control::Control;
 use serde_json::{Value, json};
@@ -33,13 +33,13 @@ impl<'a> Agent<'a> {
         answer.json()
     }
 
-    /// What it is told to run, once the control loop has looked.
+    /// The assignments of the agent after one round of the control loop.
     pub(super) async fn assigned(&self) -> Vec<Value> {
         self.control.round().await.unwrap();
         self.sync(json!([])).await["run"].as_array().unwrap().clone()
     }
 
-    /// Carries an attempt out: these events, and its end.
+    /// Reports a successful attempt with these events and this report.
     pub(super) async fn carry_out(&self, assignment: &Value, events: Vec<Value>, report: Value) {
         let started = json!({
             "event": "started", "fingerprint": "f", "total_steps": 2000,

@@ -1,4 +1,4 @@
-//! A job carried out by an agent, and what others see of it.
+//! A job that an agent carries out, seen through every route.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn evaluated(step: u64) -> Value {
 }
 
 #[tokio::test]
-async fn what_an_agent_reports_is_seen_everywhere() {
+async fn reported_results_appear_in_every_route_and_metric() {
     let server = Server::with_data().await;
     let agent = Agent::new(&server);
     agent.sync(json!([])).await;
@@ -96,7 +96,7 @@ async fn what_an_agent_reports_is_seen_everywhere() {
 }
 
 #[tokio::test]
-async fn what_a_closed_attempt_says_is_not_heard() {
+async fn events_of_a_closed_attempt_are_ignored() {
     let server = Server::with_data().await;
     let agent = Agent::new(&server);
     agent.sync(json!([])).await;

@@ -1,4 +1,4 @@
-//! What an arm hands in to the GLUE server, from jobs that an agent carries out.
+//! The submission of an arm to the GLUE server, from jobs that an agent carries out.
 
 use std::io::{Cursor, Read};
 
@@ -13,7 +13,7 @@ use zip::ZipArchive;
 use super::agent::Agent;
 use super::server::{Answer, Server};
 
-/// As the server lists them.
+/// The files in the order in which the server lists them.
 const FILES: [&str; 11] = [
     "AX.tsv",
     "CoLA.tsv",
@@ -68,7 +68,7 @@ async fn submitted(tasks: &[&str], mut glue: Value) -> (Server, String) {
     (server, id)
 }
 
-/// What tells fine-tune trials apart.
+/// The properties in which the fine-tune trials of a test differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Trial {
     task: Task,
@@ -86,7 +86,7 @@ impl Trial {
         }
     }
 
-    /// Its answers: the first tells its rate, the next ones its seed in binary.
+    /// The answers of the trial: the first one encodes its rate, the next ones encode its seed in binary.
     fn answers(&self, set: &TestSet, rows: u64) -> String {
         let answer = |row: u64| match (self.task.row().target, row) {
             (Target::Score { .. }, _) => format!("{}.125", self.seed),
@@ -99,7 +99,8 @@ impl Trial {
     }
 }
 
-/// Puts a trial's answers into the artifact store, and says so as its trainer does. `rows` in place of the official ones.
+/// Puts a trial's answers into the artifact store and returns the list of files for its report. `rows` replaces the
+/// official number of rows.
 async fn store(server: &Server, trial: &Trial, rows: Option<u64>) -> Value {
     let mut files = Vec::new();
     for set in trial.task.row().tests {
@@ -145,13 +146,13 @@ fn unpacked(answer: &Answer) -> Vec<(String, String)> {
     (0..FILES.len()).map(file).collect()
 }
 
-/// Which files a refusal names.
-fn lacking(problem: &Value) -> Vec<&str> {
+/// The files that a refusal names.
+fn files_in_error(problem: &Value) -> Vec<&str> {
     problem["problems"].as_array().unwrap().iter().map(|p| p["pointer"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_submission_holds_the_answers_of_the_trials() {
+async fn the_archive_has_the_predictions_of_the_trials() {
     let tasks = Task::ALL.map(Task::name);
     let (server, id) = ended(&tasks, json!({"seeds": 1}), |_| scored(0.6, Some(0.6)), None).await;
     let answer = server.get(&address(&id, "")).await;
@@ -201,11 +202,11 @@ async fn without_a_selection_part_dev_decides_between_seeds() {
 }
 
 #[tokio::test]
-async fn what_is_lacking_is_named_unless_constants_stand_in() {
+async fn missing_files_are_named_unless_constants_fill_them() {
     let (server, id) = ended(&["rte", "mnli"], json!({"seeds": 1}), |_| scored(0.6, Some(0.6)), None).await;
     let problem = server.get(&address(&id, "")).await.problem(409, "incomplete_submission");
     assert_eq!(
-        lacking(&problem),
+        files_in_error(&problem),
         ["/CoLA.tsv", "/SST-2.tsv", "/MRPC.tsv", "/STS-B.tsv", "/QQP.tsv", "/QNLI.tsv", "/WNLI.tsv"]
     );
     assert_eq!(problem["problems"][6]["message"], "the arm was not fine-tuned on wnli");
@@ -220,24 +221,24 @@ async fn what_is_lacking_is_named_unless_constants_stand_in() {
 }
 
 #[tokio::test]
-async fn nothing_stands_in_for_answers_that_may_still_come() {
+async fn constants_do_not_fill_answers_that_may_still_come() {
     let (server, id) = submitted(&["rte"], json!({"seeds": 2})).await;
     let problem = server.get(&address(&id, "&fill=majority")).await.problem(409, "incomplete_submission");
-    assert_eq!(lacking(&problem), ["/RTE.tsv"]);
+    assert_eq!(files_in_error(&problem), ["/RTE.tsv"]);
     assert_eq!(problem["problems"][0]["message"], "2 fine-tune trials on rte have not ended yet");
 }
 
 #[tokio::test]
-async fn several_rates_without_a_selection_have_no_answer() {
+async fn several_rates_without_a_selection_part_are_refused() {
     let glue = json!({"seeds": 1, "learning_rates": [1e-4, 2e-4], "selection": null});
     let (server, id) = ended(&["rte"], glue, |_| scored(0.6, None), None).await;
     let problem = server.get(&address(&id, "&fill=majority")).await.problem(409, "incomplete_submission");
-    assert_eq!(lacking(&problem), ["/RTE.tsv"]);
+    assert_eq!(files_in_error(&problem), ["/RTE.tsv"]);
     assert!(problem["problems"][0]["message"].as_str().unwrap().contains("several learning rates"), "{problem}");
 }
 
 #[tokio::test]
-async fn answers_to_other_than_the_official_files_are_none() {
+async fn predictions_for_unofficial_test_files_are_refused() {
     let (server, id) = ended(&["rte"], json!({"seeds": 1}), |_| scored(0.6, None), Some(12)).await;
     let problem = server.get(&address(&id, "&fill=majority")).await.problem(409, "incomplete_submission");
     let message = "the file has 12 answers, the server expects 3000: the test data are not the official ones";

@@ -1,4 +1,4 @@
-//! Files by content.
+//! Artifacts: files that are named by their digest.
 
 use std::fs;
 
@@ -26,9 +26,9 @@ async fn fetch(server: &Server, method: Method, name: &str, range: Option<&str>)
 }
 
 #[tokio::test]
-async fn what_was_put_is_fetched_whole_or_in_part() {
+async fn an_artifact_is_fetched_whole_or_in_part() {
     let server = Server::start().await;
-    // Longer than any body may be that is read into memory, and than a part of an upload.
+    // The content is longer than the limit of a body and than a part of an upload.
     let content: Vec<u8> = (0..9_000_001u32).map(|i| (i % 251) as u8).collect();
     let name = name(&content);
     fetch(&server, Method::HEAD, &name, None).await.status.is_client_error().then_some(()).unwrap();
@@ -60,7 +60,7 @@ async fn what_was_put_is_fetched_whole_or_in_part() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_what_the_name_says_are_not_kept() {
+async fn bytes_with_another_digest_than_the_name_are_not_stored() {
     let server = Server::start().await;
     let name = name(b"good");
     put(&server, &name, b"evil").await.problem(422, "digest_mismatch");
@@ -70,7 +70,7 @@ async fn bytes_that_are_not_what_the_name_says_are_not_kept() {
 }
 
 #[tokio::test]
-async fn nothing_but_a_digest_is_a_name() {
+async fn a_name_that_is_not_a_digest_is_not_found() {
     let server = Server::start().await;
     fs::write(server.folder.path().join("secret"), "s").unwrap();
     let good = name(b"good");
@@ -107,7 +107,7 @@ async fn nothing_but_a_digest_is_a_name() {
         format!("g{}", &good[1..]),
     ];
     for name in names.map(str::to_owned).iter().chain(&near) {
-        // A backslash is not allowed in a URI at all: what a client would send is its encoding.
+        // A URI must not contain a backslash, so the test sends it percent-encoded.
         let name = name.replace('\\', "%5c");
         for method in [Method::GET, Method::HEAD, Method::PUT] {
             let answer = fetch(&server, method.clone(), &name, None).await;
@@ -118,7 +118,7 @@ async fn nothing_but_a_digest_is_a_name() {
 }
 
 #[tokio::test]
-async fn a_datasets_file_is_fetched_by_its_content_until_it_changes() {
+async fn a_file_of_a_dataset_is_served_until_its_content_changes() {
     let server = Server::with_data().await;
     let file = server.folder.path().join("wiki/wiki.txt");
     let content = fs::read(&file).unwrap();

@@ -1,4 +1,4 @@
-//! Arms that start from a published checkpoint.
+//! Jobs with arms that start from a published checkpoint.
 
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ async fn a_published_checkpoint_is_fine_tuned_at_several_depths() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_cannot_be_used_is_refused_where_it_is_named() {
+async fn an_unusable_checkpoint_is_refused_with_a_pointer_to_it() {
     let server = Server::with_data().await;
     let problem = server.post("/jobs", &job()).await.problem(422, "dataset_not_registered");
     assert_eq!(problem["problems"][0]["pointer"], "/arms/0/checkpoint");

@@ -1,4 +1,4 @@
-//! What is served to a browser. Whether the dashboard was built or not, its page is there.
+//! The dashboard's page. It is served with or without a built dashboard.
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
@@ -11,7 +11,7 @@ async fn browse(server: &Server, method: Method, path: &str, accept: &str) -> An
 }
 
 #[tokio::test]
-async fn a_browser_gets_a_page_for_any_address_that_is_none_of_the_apis() {
+async fn a_browser_gets_the_page_for_every_address_that_is_not_a_route() {
     let server = Server::start().await;
     for path in ["/", "/index.html", "/some/view"] {
         let page = browse(&server, Method::GET, path, "text/html,application/xhtml+xml").await;
@@ -25,7 +25,7 @@ async fn a_browser_gets_a_page_for_any_address_that_is_none_of_the_apis() {
 }
 
 #[tokio::test]
-async fn the_page_may_load_nothing_from_elsewhere_and_sits_in_no_frame() {
+async fn the_page_may_not_load_from_other_servers_or_be_in_a_frame() {
     let page = browse(&Server::start().await, Method::GET, "/", "text/html").await;
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'self';") && policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -35,7 +35,7 @@ async fn the_page_may_load_nothing_from_elsewhere_and_sits_in_no_frame() {
 }
 
 #[tokio::test]
-async fn no_address_leads_out_of_the_dashboards_folder() {
+async fn files_outside_the_dashboards_folder_are_not_served() {
     let server = Server::start().await;
     for path in
         ["/../Cargo.toml", "/%2e%2e/Cargo.toml", "/..%2fCargo.toml", "/assets/../../../Cargo.toml", "//etc/passwd"]

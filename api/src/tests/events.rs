@@ -1,4 +1,4 @@
-//! Following a job.
+//! The event stream of a job.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn request(server: &Server, job: &str, last: Option<&str>) -> Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-/// The whole stream of a job that has ended.
+/// All messages of the stream of a job that has ended.
 async fn all(server: &Server, job: &str, last: Option<&str>) -> Vec<Message> {
     let answer = timeout(PATIENCE, server.send(request(server, job, last))).await.expect("the stream does not end");
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -56,28 +56,28 @@ async fn cancel(server: &Server, job: &str) {
 }
 
 #[tokio::test]
-async fn the_stream_of_an_ended_job_tells_all_and_ends() {
+async fn the_stream_of_an_ended_job_has_all_events_and_ends() {
     let server = Server::with_data().await;
     let job = server.submit("n").await;
     cancel(&server, &job).await;
-    let told = all(&server, &job, None).await;
-    let ids: Vec<i64> = told.iter().filter_map(|message| message.id).collect();
+    let messages = all(&server, &job, None).await;
+    let ids: Vec<i64> = messages.iter().filter_map(|message| message.id).collect();
     assert_eq!(ids, (1..=ids.len() as i64).collect::<Vec<_>>());
-    assert_eq!((told[0].event.as_str(), &told[0].data["data"]["status"]), ("job", &"queued".into()));
+    assert_eq!((messages[0].event.as_str(), &messages[0].data["data"]["status"]), ("job", &"queued".into()));
     let cancelled =
-        told.iter().filter(|message| message.event == "trial" && message.data["data"]["state"] == "cancelled");
+        messages.iter().filter(|message| message.event == "trial" && message.data["data"]["state"] == "cancelled");
     assert_eq!(cancelled.count(), 3);
-    let last = told.last().unwrap();
+    let last = messages.last().unwrap();
     assert_eq!((last.event.as_str(), last.id, &last.data["status"]), ("progress", None, &"cancelled".into()));
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_gets_what_it_missed_and_nothing_twice() {
+async fn a_client_that_reconnects_gets_exactly_the_events_that_it_missed() {
     let server = Server::with_data().await;
     let job = server.submit("n").await;
     cancel(&server, &job).await;
-    let told = all(&server, &job, None).await;
-    let numbered: Vec<Message> = told.into_iter().filter(|message| message.id.is_some()).collect();
+    let messages = all(&server, &job, None).await;
+    let numbered: Vec<Message> = messages.into_iter().filter(|message| message.id.is_some()).collect();
     for seen in 0..=numbered.len() {
         let rest = all(&server, &job, Some(&seen.to_string())).await;
         let rest: Vec<Message> = rest.into_iter().filter(|message| message.id.is_some()).collect();
@@ -88,7 +88,7 @@ async fn a_client_that_comes_back_gets_what_it_missed_and_nothing_twice() {
     }
 }
 
-/// Reads a live stream until `wanted` has come.
+/// Reads a live stream until a message is `wanted`.
 async fn read_until(body: &mut axum::body::BodyDataStream, text: &mut String, wanted: impl Fn(&Message) -> bool) {
     let read = async {
         while !messages(text).iter().any(&wanted) {
@@ -96,11 +96,11 @@ async fn read_until(body: &mut axum::body::BodyDataStream, text: &mut String, wa
             text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     };
-    timeout(PATIENCE, read).await.expect("what was waited for did not come");
+    timeout(PATIENCE, read).await.expect("the wanted message did not come");
 }
 
 #[tokio::test]
-async fn what_happens_while_one_listens_comes_at_once() {
+async fn an_open_stream_gets_new_events_at_once() {
     let server = Server::with_data().await;
     let job = server.submit("n").await;
     let response = server.router.clone().oneshot(request(&server, &job, None)).await.unwrap();

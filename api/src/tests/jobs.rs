@@ -1,4 +1,4 @@
-//! Submitting, looking, cancelling.
+//! Jobs: submit, read, cancel.
 
 use axum::body::Body;
 use axum::http::{Method, header};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::server::{Answer, Server, job};
 
 #[tokio::test]
-async fn a_job_is_made_with_its_defaults_and_can_be_read() {
+async fn a_submitted_job_is_stored_with_its_defaults() {
     let server = Server::with_data().await;
     let made = server.post("/jobs", &job("first")).await;
     assert_eq!(made.status, 201);
@@ -22,7 +22,7 @@ async fn a_job_is_made_with_its_defaults_and_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_dry_run_plans_and_stores_nothing() {
+async fn a_dry_run_answers_with_a_plan_and_stores_nothing() {
     let server = Server::with_data().await;
     let plan = server.post("/jobs?dry_run=true", &job("n")).await;
     assert_eq!(plan.status, 200);
@@ -44,7 +44,7 @@ async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn the_same_key_makes_one_job() {
+async fn requests_with_the_same_idempotency_key_make_one_job() {
     let server = Server::with_data().await;
     let first = post_with_key(&server, "k1", &job("n")).await;
     let again = post_with_key(&server, "k1", &job("n")).await;
@@ -60,7 +60,7 @@ async fn the_same_key_makes_one_job() {
 }
 
 #[tokio::test]
-async fn a_retry_is_answered_even_if_its_corpus_changed_meanwhile() {
+async fn a_repeated_request_gets_its_job_even_if_the_corpus_has_changed() {
     let server = Server::with_data().await;
     let first = post_with_key(&server, "k", &job("n")).await;
     std::fs::write(server.folder.path().join("wiki/wiki.txt"), "something else\n").unwrap();
@@ -68,7 +68,7 @@ async fn a_retry_is_answered_even_if_its_corpus_changed_meanwhile() {
 }
 
 #[tokio::test]
-async fn one_key_sent_many_times_at_once_makes_one_job() {
+async fn simultaneous_requests_with_one_key_make_one_job() {
     let server = Server::with_data().await;
     let body = job("n");
     let answers = futures::future::join_all((0..8).map(|_| post_with_key(&server, "k", &body))).await;
@@ -93,7 +93,7 @@ async fn a_cancelled_job_stays_cancelled() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_the_answer_gets_no_body() {
+async fn a_client_with_a_current_etag_gets_304_without_a_body() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;
     let again = |uri: String, tag: String| {
@@ -127,7 +127,7 @@ async fn the_report_comes_as_json_or_markdown() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_ids_and_paths_are_not_found() {
     let server = Server::start().await;
     let id = Uuid::nil();
     for path in ["", "/trials", "/curves?name=theta", "/report", "/events"] {

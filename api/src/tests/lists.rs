@@ -1,10 +1,10 @@
-//! Pages.
+//! Lists in pages.
 
 use serde_json::json;
 
 use super::server::Server;
 
-/// All items of a list, page by page as `Link` says, and the number of pages.
+/// The ids of all items of a list, read by following `Link`, and the number of pages.
 async fn walk(server: &Server, first: &str) -> (Vec<String>, usize) {
     let (mut items, mut pages, mut next) = (Vec::new(), 0, first.to_owned());
     loop {
@@ -26,7 +26,7 @@ async fn walk(server: &Server, first: &str) -> (Vec<String>, usize) {
 }
 
 #[tokio::test]
-async fn jobs_come_newest_first_each_once() {
+async fn each_job_is_listed_once_newest_first() {
     let server = Server::with_data().await;
     let mut made = Vec::new();
     for name in ["a", "b", "c", "d", "e"] {
@@ -36,7 +36,7 @@ async fn jobs_come_newest_first_each_once() {
     assert_eq!(walk(&server, "/jobs?limit=2").await, (made.clone(), 3));
     assert_eq!(walk(&server, "/jobs?limit=5").await, (made.clone(), 1));
 
-    // A job that is made while somebody reads changes no page that follows.
+    // A job that is submitted between two pages does not change the second one.
     let first = server.get("/jobs?limit=2").await;
     server.submit("f").await;
     let second = server.get(&format!("/jobs?limit=2&cursor={}", first.json()["next"].as_str().unwrap())).await.json();
@@ -44,7 +44,7 @@ async fn jobs_come_newest_first_each_once() {
 }
 
 #[tokio::test]
-async fn trials_come_in_order_and_can_be_filtered() {
+async fn trials_are_listed_in_order_and_can_be_filtered() {
     let server = Server::with_data().await;
     let mut body = super::server::job("n");
     body["glue"] = json!({"tasks": ["rte"], "seeds": 3});
@@ -66,7 +66,7 @@ async fn trials_come_in_order_and_can_be_filtered() {
 }
 
 #[tokio::test]
-async fn nodes_come_by_name_each_once() {
+async fn each_node_is_listed_once_by_name() {
     let server = Server::start().await;
     for name in ["d", "b", "e", "a", "c"] {
         let slot = json!({"index": 0, "device": "cpu", "model": name, "threads": 1, "memory_bytes": 1});
@@ -90,7 +90,7 @@ async fn nodes_come_by_name_each_once() {
 }
 
 #[tokio::test]
-async fn a_cursor_or_limit_that_nobody_gave_out_is_refused() {
+async fn an_invalid_cursor_limit_or_filter_is_refused() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;
     server.submit("m").await;

@@ -1,4 +1,4 @@
-//! What Prometheus reads.
+//! The metrics for Prometheus.
 
 use super::server::Server;
 
@@ -18,7 +18,7 @@ fn has(lines: &[String], wanted: &str) {
 }
 
 #[tokio::test]
-async fn an_empty_service_already_has_the_series_that_alerts_need() {
+async fn an_empty_service_has_every_series_that_alerts_need() {
     let lines = scrape(&Server::start().await).await;
     for wanted in [
         "lamina_build_info{version=",
@@ -38,7 +38,7 @@ async fn an_empty_service_already_has_the_series_that_alerts_need() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_route_and_never_by_address() {
+async fn requests_are_counted_by_route_and_not_by_address() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;
     server.get(&format!("/jobs/{id}")).await;
@@ -51,7 +51,7 @@ async fn requests_are_counted_by_route_and_never_by_address() {
 }
 
 #[tokio::test]
-async fn every_name_follows_the_conventions() {
+async fn every_metric_name_follows_the_conventions_of_prometheus() {
     let lines = scrape(&Server::start().await).await;
     for line in lines.iter().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();

@@ -1,4 +1,4 @@
-//! The HTTP side, black box: requests in, answers out, against a real Postgres.
+//! Tests of the HTTP API as a black box, against a real Postgres.
 
 mod agent;
 mod agents;

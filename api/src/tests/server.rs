@@ -1,4 +1,4 @@
-//! A server without a socket, on a database of its own.
+//! A server for tests, without a socket and with its own database.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::openapi::check_answer;
+use crate::app::App;
 use crate::metrics::Metrics;
-use crate::router::{App, router};
+use crate::router::router;
 
 pub(super) struct Server {
     pub(super) app: App,
@@ -52,7 +53,7 @@ impl Server {
         server
     }
 
-    /// One with a corpus `wiki` and a vocabulary `bert-base-uncased`, and GLUE with RTE.
+    /// A server with a corpus `wiki`, a vocabulary `bert-base-uncased`, and GLUE with the task RTE.
     pub(super) async fn with_data() -> Self {
         let server = Self::start().await;
         let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n";
@@ -69,7 +70,7 @@ impl Server {
         server
     }
 
-    /// Writes files into a folder of that name.
+    /// Writes files to a folder of this name and returns its path.
     pub(super) fn write(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let folder = self.folder.path().join(name);
         for (path, content) in files {
@@ -117,7 +118,7 @@ impl Server {
         self.get("/jobs?limit=1000").await.json()["items"].as_array().unwrap().len()
     }
 
-    /// Posts a small job and returns its id.
+    /// Submits a small job and returns its id.
     pub(super) async fn submit(&self, name: &str) -> String {
         let answer = self.post("/jobs", &job(name)).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());

@@ -1,4 +1,4 @@
-//! What is wrong with a submission is said, with a pointer, and changes nothing.
+//! Jobs that are refused: the answer points at each problem, and nothing is stored.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::server::{Server, job};
 
-/// The job with one place changed.
+/// The small job with another value at `pointer`.
 fn with(pointer: &str, value: Value) -> Value {
     let mut job = job("changed");
     let (parent, field) = pointer.rsplit_once('/').unwrap();
@@ -20,7 +20,7 @@ fn with(pointer: &str, value: Value) -> Value {
     job
 }
 
-/// Posts each body and expects exactly this refusal, and no job.
+/// Submits `body` and checks that it is refused with this code and pointer, and that no job is stored.
 async fn refused(server: &Server, body: &str, status: u16, code: &str, pointer: Option<&str>) {
     let problem = server.post_text("/jobs", body).await.problem(status, code);
     let pointers: Vec<&str> =
@@ -38,7 +38,7 @@ async fn malformed_json_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unknown_field_is_refused_where_it_is() {
+async fn an_unknown_field_is_refused_with_a_pointer_to_it() {
     let server = Server::with_data().await;
     for pointer in ["/epochs", "/pretrain", "/arms/1/layer_drop/theta", "/arms/0/color"] {
         let body = match pointer {
@@ -51,7 +51,7 @@ async fn an_unknown_field_is_refused_where_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_job_is_pointed_at() {
+async fn an_invalid_value_is_refused_with_a_pointer_to_it() {
     let server = Server::with_data().await;
     for (pointer, value) in [
         ("/arms/1/layer_drop/theta_limit", json!(0)),
@@ -78,7 +78,7 @@ async fn what_is_wrong_with_a_job_is_pointed_at() {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_said_at_once() {
+async fn all_problems_of_a_job_are_in_one_answer() {
     let server = Server::with_data().await;
     let mut body = with("/pretrain", json!({"steps": 0}));
     body["baseline"] = json!("nobody");
@@ -114,7 +114,7 @@ async fn a_corpus_that_changed_is_refused_until_it_is_registered_again() {
 }
 
 #[tokio::test]
-async fn a_body_is_json_and_not_too_long() {
+async fn a_body_of_another_type_or_too_long_is_refused() {
     let server = Server::with_data().await;
     let typed = |kind: &str| {
         server.request(Method::POST, "/jobs").header(header::CONTENT_TYPE, kind).body(Body::from(job("n").to_string()))
@@ -126,7 +126,7 @@ async fn a_body_is_json_and_not_too_long() {
 }
 
 #[tokio::test]
-async fn a_mistyped_query_posts_no_job() {
+async fn a_mistyped_query_submits_no_job() {
     let server = Server::with_data().await;
     for query in ["dryrun=true", "dry_run=perhaps"] {
         server.post(&format!("/jobs?{query}"), &job("n")).await.problem(400, "invalid_parameter");
@@ -135,11 +135,11 @@ async fn a_mistyped_query_posts_no_job() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_dataset_is_refused() {
+async fn an_invalid_dataset_is_refused_with_a_pointer() {
     let server = Server::start().await;
     let empty = server.write("empty", &[("readme.md", "no text")]);
     let broken = server.write("broken", &[("RTE/dev.tsv", "x\n")]);
-    // A header that promises one image of 1 x 4 pixels, of which three are there.
+    // The header states one image of 1 x 4 pixels, but the file has three pixels.
     let cut = "\0\0\u{8}\u{3}\0\0\0\u{1}\0\0\0\u{1}\0\0\0\u{4}abc";
     let images = server.write("images", &[("train-images-idx3-ubyte", cut), ("train-labels-idx1-ubyte", "")]);
     for (body, pointer) in [

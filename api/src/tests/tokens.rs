@@ -1,4 +1,4 @@
-//! Who may call.
+//! Access tokens and their scopes.
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
@@ -16,10 +16,10 @@ async fn call(server: &Server, authorization: Option<&str>, method: Method, uri:
 }
 
 #[tokio::test]
-async fn a_wrong_token_opens_nothing() {
+async fn a_request_without_a_valid_token_is_refused() {
     let server = Server::with_data().await;
     let mut forged = server.token(Scope::Admin).await;
-    // The same prefix, another end.
+    // The forged token has the same prefix and another last character.
     let last = forged.pop().unwrap();
     forged.push(if last == '0' { '1' } else { '0' });
     for authorization in [
@@ -42,11 +42,11 @@ async fn a_wrong_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_scope_includes_the_smaller_ones_and_no_more() {
+async fn a_scope_allows_its_own_calls_and_those_of_smaller_scopes_only() {
     let server = Server::with_data().await;
     let digest = "0".repeat(64);
     let artifact = format!("/artifacts/{digest}");
-    // Each with what a caller who may gets.
+    // Each call with the smallest scope that it needs, and its status if the scope suffices.
     let calls = [
         (Scope::Read, Method::GET, "/jobs", 200),
         (Scope::Read, Method::GET, "/nodes", 200),
@@ -64,7 +64,7 @@ async fn a_scope_includes_the_smaller_ones_and_no_more() {
                 answer.problem(403, "forbidden");
             }
         }
-        // An agent fetches files, and so does whoever may read.
+        // Agents and readers may both fetch artifacts; this one does not exist.
         call(&server, Some(&authorization), Method::GET, &artifact).await.problem(404, "not_found");
     }
     let reader = format!("Bearer {}", server.token(Scope::Read).await);
@@ -72,7 +72,7 @@ async fn a_scope_includes_the_smaller_ones_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_token_is_shown_once_and_works_until_it_is_revoked() {
+async fn a_secret_is_shown_once_and_works_until_the_token_is_revoked() {
     let server = Server::start().await;
     let made = server.post("/tokens", &json!({"name": "ci", "scope": "read"})).await;
     assert_eq!(made.status, 201, "{}", made.text());

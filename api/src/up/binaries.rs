@@ -1,4 +1,4 @@
-//! Where Postgres's programs are, and as whom they can run.
+//! The place of Postgres's programs, and the account that they run under.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,8 @@ pub(super) struct User {
     pub(super) gid: u32,
 }
 
-/// As whom Postgres runs: as root, which it refuses, `postgres` or `nobody`; otherwise as ourselves (`None`).
+/// The account that Postgres runs under. Postgres refuses to run as root; root therefore starts it as `postgres` or
+/// `nobody`. `None` is the account of this process.
 pub(super) fn unprivileged_user() -> Result<Option<User>> {
     if effective_uid()? != 0 {
         return Ok(None);
@@ -25,12 +26,12 @@ pub(super) fn unprivileged_user() -> Result<Option<User>> {
     match ["postgres", "nobody"].iter().find_map(|name| account(&accounts, name)) {
         Some(user) => Ok(Some(user)),
         None => bail!(
-            "Postgres refuses to run as root, and there is neither a user postgres nor nobody; add one, or set DATABASE_URL"
+            "Postgres refuses to run as root, and neither a user postgres nor a user nobody exists; add one, or set DATABASE_URL"
         ),
     }
 }
 
-/// The uid that files made by this process belong to.
+/// The user id that owns the files which this process makes.
 pub(super) fn effective_uid() -> io::Result<u32> {
     Ok(fs::metadata("/proc/self")?.uid())
 }
@@ -44,8 +45,8 @@ fn account(passwd: &str, name: &str) -> Option<User> {
     })
 }
 
-/// The folder of Postgres's programs: `given`, or the first of the places where they may be that `user` can enter and,
-/// where a cluster of some major version exists already, that is of this version.
+/// The folder of Postgres's programs: `given`, or the first of the usual places. `user` must be able to enter it, and
+/// the programs must have the major version `wanted_major` of an existing cluster.
 pub(super) fn find(given: Option<&Path>, user: Option<&User>, wanted_major: Option<&str>) -> Result<PathBuf> {
     let places = match given {
         Some(folder) => vec![folder.to_owned()],
@@ -53,7 +54,7 @@ pub(super) fn find(given: Option<&Path>, user: Option<&User>, wanted_major: Opti
     };
     let mut refused = Vec::new();
     for place in places.iter().filter(|place| place.join("postgres").is_file() && place.join("initdb").is_file()) {
-        // The programs find their libraries beside themselves: links in a bin folder would lead them astray.
+        // Links are resolved because the programs look for their libraries relative to their own place.
         let real = fs::canonicalize(place.join("postgres"))?;
         let folder = real.parent().unwrap_or(place).to_owned();
         if let Some(user) = user
@@ -78,7 +79,7 @@ pub(super) fn find(given: Option<&Path>, user: Option<&User>, wanted_major: Opti
     )
 }
 
-/// Where to look, in this order; the set-up script looks in the same places.
+/// The folders in which the programs may be, in this order. `deploy/setup.sh` looks in the same places.
 fn places() -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = env::var_os("PATH").iter().flat_map(env::split_paths).collect();
     places.extend(debian_versions(Path::new("/usr/lib/postgresql")));
@@ -88,7 +89,7 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// `ROOT/*/bin`, newest version first.
+/// The folders `ROOT/VERSION/bin`, newest version first.
 fn debian_versions(root: &Path) -> Vec<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(root)
         .into_iter()
@@ -102,7 +103,7 @@ fn debian_versions(root: &Path) -> Vec<PathBuf> {
     versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// `15` of "postgres (PostgreSQL) 15.18 (Debian ...)".
+/// The major version of the program, such as `15` if it prints "postgres (PostgreSQL) 15.18 (Debian ...)".
 fn major_version(postgres: &Path) -> Result<String> {
     let output = Command::new(postgres).arg("--version").output();
     let output = output.with_context(|| format!("{} does not run", postgres.display()))?;
@@ -110,15 +111,16 @@ fn major_version(postgres: &Path) -> Result<String> {
     let major = text.split(") ").nth(1).map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
     match major {
         Some(major) if !major.is_empty() => Ok(major),
-        _ => bail!("{} --version says {text:?}, which names no version", postgres.display()),
+        _ => bail!("{} --version prints {text:?}, which contains no version", postgres.display()),
     }
 }
 
-/// The first folder on the way to `path` that `user` may not enter. `path` itself counts; what does not exist does not.
+/// The first folder on the way to `path`, including `path` itself, that `user` may not enter. A folder that does not
+/// exist is skipped.
 pub(super) fn first_closed<'a>(path: &'a Path, user: &User) -> Option<&'a Path> {
-    let mut way: Vec<&Path> = path.ancestors().collect();
-    way.reverse();
-    way.into_iter().find(|folder| {
+    let mut folders: Vec<&Path> = path.ancestors().collect();
+    folders.reverse();
+    folders.into_iter().find(|folder| {
         fs::metadata(folder).is_ok_and(|meta| {
             let enter = match () {
                 () if meta.uid() == user.uid => 0o100,
@@ -136,14 +138,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn accounts_are_read_by_name() {
+    fn an_account_is_found_by_its_exact_name() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\npostgresql:x:7:8::/:\npostgres:x:101:104:,,,:/var:/bin/sh\n";
         assert_eq!(account(passwd, "postgres"), Some(User { name: "postgres".into(), uid: 101, gid: 104 }));
         assert_eq!(account(passwd, "nobody"), None);
     }
 
     #[test]
-    fn the_newest_version_comes_first() {
+    fn versions_are_ordered_by_number_newest_first() {
         let root = tempfile::tempdir().unwrap();
         for version in ["9", "15", "18", "notes"] {
             fs::create_dir(root.path().join(version)).unwrap();
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_folder_on_the_way_is_named() {
+    fn the_first_folder_that_a_user_may_not_enter_is_found() {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let (closed, inner) = (root.path().join("closed"), root.path().join("closed/inner"));
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_postgres_is_refused_with_the_way_out() {
+    fn the_error_about_a_missing_postgres_names_the_options_that_help() {
         let empty = tempfile::tempdir().unwrap();
         let error = find(Some(empty.path()), None, None).unwrap_err().to_string();
         assert!(error.contains("DATABASE_URL") && error.contains("--postgres-bin"), "{error}");

@@ -1,10 +1,10 @@
-//! The whole service on one machine: a private Postgres, `lamina serve` and `lamina agent`, each a process of its own, so
-//! that any of them may be killed and is started again. They start in this order and stop in the reverse one.
+//! `lamina up`, the whole service on one machine: a private Postgres, `lamina serve` and `lamina agent`. Each is a
+//! process of its own and is started again if it ends. They start in this order and stop in the reverse order.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | [`process`] | children that end with their parent and are started again when they end alone |
-//! | [`binaries`] | where Postgres's programs are, and as whom they can run |
+//! | [`process`] | child processes that end with their parent and are started again if they end by themselves |
+//! | [`binaries`] | the place of Postgres's programs, and the account that they run under |
 //! | [`postgres`] | the private Postgres |
 
 mod binaries;
@@ -32,40 +32,40 @@ use crate::home::{Home, make_private_folder};
 use postgres::Postgres;
 use process::Stop;
 
-/// How long a killed predecessor's server may still hold the port.
+/// Time that the server of a killed `lamina up` may still hold the port.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
-/// Signals that follow each other faster mean the same.
+/// Signals that follow each other within this time count as one.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 const SERVER_STOP: Stop = Stop { signal: libc::SIGTERM, force: libc::SIGKILL, patience: Duration::from_secs(15) };
-/// The agent's trainers write a checkpoint first.
+/// The agent has more time than the server because its trainers write a checkpoint first.
 const AGENT_STOP: Stop = Stop { signal: libc::SIGTERM, force: libc::SIGKILL, patience: Duration::from_secs(90) };
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folder for everything that is kept [default: $XDG_DATA_HOME/lamina or ~/.local/share/lamina]
+    /// Folder for all files of the service [default: $XDG_DATA_HOME/lamina or ~/.local/share/lamina]
     #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
     /// Address of the API and the dashboard; port 0 takes a free one
     #[arg(long, env = "LAMINA_BIND", value_name = "ADDRESS", default_value = "127.0.0.1:8642")]
     bind: SocketAddr,
-    /// Folder with Postgres's programs [default: looked for on PATH, in /usr/lib/postgresql and in the cache]
+    /// Folder with Postgres's programs [default: the first found on PATH, in /usr/lib/postgresql or in the cache]
     #[arg(long, env = "LAMINA_POSTGRES_BIN", value_name = "DIR")]
     postgres_bin: Option<PathBuf>,
-    /// Use this Postgres and start no private one
+    /// URL of a Postgres database to use instead of a private one
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// How many trials may run here at a time [default: one per GPU, or one on the CPU]
+    /// Number of trials that may run here at the same time [default: one per GPU, or one on the CPU]
     #[arg(long, env = "LAMINA_SLOTS", value_name = "N")]
     slots: Option<u32>,
-    /// The trainer [default: lamina-trainer beside this program, or on PATH]
+    /// The trainer program [default: lamina-trainer beside this program, or on PATH]
     #[arg(long, env = "LAMINA_TRAINER", value_name = "FILE")]
     trainer: Option<PathBuf>,
 }
 
 /// Runs the service until SIGINT or SIGTERM.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    // One thread, this one: to the kernel, the parent that a child dies with is the thread that spawned it.
+    // The runtime has only this thread: to the kernel, the parent of a child is the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     runtime.block_on(local.run_until(async {
@@ -78,38 +78,39 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first signal asks for an orderly stop, another one, once this has had its chance, for a quick one.
+/// The first signal sets `stop`, for an orderly stop; a later one sets `hurry`, for a quick one.
 fn listen(stop: CancellationToken, hurry: CancellationToken) -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
-        let mut asked = None::<Instant>;
+        let mut first = None::<Instant>;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             // One Ctrl-C may arrive twice: from the terminal, and from the program that started this one.
-            match asked {
+            match first {
                 None => stop.cancel(),
                 Some(at) if at.elapsed() > SAME_SIGNAL => hurry.cancel(),
                 Some(_) => {}
             }
-            asked.get_or_insert_with(Instant::now);
+            first.get_or_insert_with(Instant::now);
         }
     })
 }
 
 struct Service {
     home: Home,
-    /// Held for as long as this process lives.
+    /// The lock on the home, held for as long as this process lives.
     _lock: File,
     address: SocketAddr,
     arguments: Arguments,
 }
 
-/// A process that is kept running, and what stops it.
+/// A process that is kept running.
 struct Part {
     name: &'static str,
+    /// Cancelled to stop the process.
     stop: CancellationToken,
     task: JoinHandle<Result<()>>,
 }
@@ -124,7 +125,7 @@ impl Service {
             make_private_folder(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         let lock = lock(folder)?;
-        // Postgres runs as somebody else then, who has to get through here to its own folder and to nothing else.
+        // Under root, Postgres runs under another account, which must pass through the home to reach its own folder.
         if binaries::effective_uid()? == 0 && fs::metadata(folder)?.mode() & 0o777 == 0o700 {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?;
         }
@@ -152,14 +153,14 @@ impl Service {
     }
 
     async fn start(&mut self, parts: &mut Vec<Part>, hurry: &CancellationToken) -> Result<()> {
-        // Whoever reads it must not be sent to a port that was ours once.
+        // A client must not find the URL of an earlier run, whose port may belong to another program by now.
         match fs::remove_file(self.home.url_file()) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).context("cannot remove the old url file");
             }
             _ => {}
         }
-        // What would keep the last part from starting is found before the first one is started.
+        // A missing trainer would stop the last part from starting, so it is looked for before the first part starts.
         let trainer = find_trainer(self.arguments.trainer.take())?;
         self.address = free_address(self.arguments.bind).await?;
         let database_url = match &self.arguments.database_url {
@@ -207,8 +208,8 @@ impl Service {
             ("token", format!("in {}", self.home.token_file().display())),
             ("data, logs", format!("in {home}")),
             ("", String::new()),
-            ("next", "lamina data import DIR             register text, a vocabulary, GLUE, images".into()),
-            ("", "lamina submit JOB.json --watch     post a job and follow it".into()),
+            ("next", "lamina data import DIR             register text, a vocabulary, GLUE or images".into()),
+            ("", "lamina submit JOB.json --watch     submit a job and follow it".into()),
             ("stop", "Ctrl-C".into()),
         ];
         let lines = lines.map(|(name, text)| format!("  {name:<12}{text}").trim_end().to_owned());
@@ -225,9 +226,9 @@ fn keep(
     hurry: &CancellationToken,
 ) -> Part {
     let (stop, hurry) = (CancellationToken::new(), hurry.clone());
-    let asked = stop.clone();
+    let stopped = stop.clone();
     let task =
-        tokio::task::spawn_local(async move { process::keep(name, &log, child, start, how, &asked, &hurry).await });
+        tokio::task::spawn_local(async move { process::keep(name, &log, child, start, how, &stopped, &hurry).await });
     Part { name, stop, task }
 }
 
@@ -242,14 +243,17 @@ struct Server {
 impl Server {
     fn start(&self) -> Result<Child> {
         let mut command = this_program("serve", SERVER_STOP, &self.log)?;
-        // In the environment, because anybody may read a command line, and the URL may hold a password.
+        // The URL may hold a password, and every user can read a command line; hence the environment.
         command.env("DATABASE_URL", &self.database_url);
         command.arg("--bind").arg(self.address.to_string()).arg("--home").arg(self.home.path());
         command.arg("--token-file").arg(self.home.token_file());
         command.spawn().context("cannot start the server")
     }
 
-    /// Waits until the server answers; fails when it ends first.
+    /// Waits until the server answers.
+    ///
+    /// # Errors
+    /// If the server ends before it answers.
     async fn until_ready(&self, child: &mut Child) -> Result<()> {
         let ready = format!("{}/readyz", url(self.address));
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
@@ -295,7 +299,7 @@ fn this_program(subcommand: &str, stop: Stop, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Lets one `up` at a time into a home. The file names the process that holds it.
+/// Takes the lock on a home, which only one `lamina up` can hold. The lock file contains the id of its process.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let mut file = File::options()
@@ -320,7 +324,10 @@ fn lock(folder: &Path) -> Result<File> {
     }
 }
 
-/// The address with its port settled, when nobody listens there.
+/// The address to listen on, with port 0 replaced by a free port.
+///
+/// # Errors
+/// If the port is still in use after [`PORT_PATIENCE`].
 async fn free_address(wanted: SocketAddr) -> Result<SocketAddr> {
     let deadline = Instant::now() + PORT_PATIENCE;
     loop {
@@ -335,7 +342,7 @@ async fn free_address(wanted: SocketAddr) -> Result<SocketAddr> {
     }
 }
 
-/// Where a client on this machine finds the server.
+/// The URL under which a client on this machine reaches the server.
 fn url(address: SocketAddr) -> String {
     let host = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -350,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_home_admits_one_service_at_a_time() {
+    fn only_one_service_at_a_time_can_use_a_home() {
         let home = tempfile::tempdir().unwrap();
         let held = lock(home.path()).unwrap();
         let refused = lock(home.path()).unwrap_err().to_string();
@@ -360,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_sent_to_an_address_that_they_can_reach() {
+    fn the_url_for_clients_never_holds_an_unspecified_address() {
         assert_eq!(url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
         assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
         assert_eq!(url("10.0.0.7:8642".parse().unwrap()), "http://10.0.0.7:8642");

@@ -1,4 +1,4 @@
-//! A private Postgres: one data folder, one socket, no TCP, every commit on disk.
+//! A private Postgres with one data folder, one socket, no TCP, and every commit written to disk.
 
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
@@ -16,17 +16,17 @@ use tokio::time::{Instant, sleep, timeout};
 use super::binaries::{self, User};
 use super::process::{self, Stop};
 
-/// The database, and its only role.
+/// Name of the database and of its only role.
 const NAME: &str = "lamina";
-/// Where a root's data goes when its home is closed to others: Postgres then runs as somebody who cannot enter it.
+/// The place of the data under root if root's home is closed to the account that Postgres runs under.
 const ROOT_STATE: &str = "/var/lib/lamina";
-/// A socket's path may not be longer (Linux's sun_path, less its final zero).
+/// Largest length of a socket's path (`sun_path` of Linux without its final zero).
 const SOCKET_PATH_BYTES: usize = 107;
 const SOCKET_NAME: &str = "/.s.PGSQL.5432";
 const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 const POLL: Duration = Duration::from_millis(20);
 
-/// SIGINT rolls open transactions back and leaves in good order; SIGQUIT leaves the rest to recovery at the next start.
+/// SIGINT rolls open transactions back and shuts down in order; after SIGQUIT the next start recovers the data.
 pub(super) const STOP: Stop = Stop { signal: libc::SIGINT, force: libc::SIGQUIT, patience: Duration::from_secs(60) };
 
 pub(super) struct Postgres {
@@ -34,18 +34,18 @@ pub(super) struct Postgres {
     data: PathBuf,
     socket: PathBuf,
     log: PathBuf,
-    /// As whom it runs, if not as ourselves.
+    /// The account that it runs under, if it is not that of this process.
     user: Option<User>,
 }
 
 impl Postgres {
-    /// Finds the programs and the data folder under `home`, which is made at the first start: whole or not at all.
-    /// The caller holds the home's lock.
+    /// Finds the programs and the data folder under `home`. The first start makes the data folder, complete or not at
+    /// all. The caller must hold the lock on the home.
     pub(super) async fn prepare(home: &Path, bin: Option<&Path>, log: PathBuf) -> Result<Self> {
         let mut user = binaries::unprivileged_user()?;
-        let folder = settle(&home.join("postgres"), user.as_ref())?;
+        let folder = cluster_folder(&home.join("postgres"), user.as_ref())?;
         let data = folder.join("data");
-        // A folder that was made for another account stays with it.
+        // An existing data folder keeps its owner, and Postgres runs under that account.
         if let (Some(user), Ok(meta)) = (&mut user, data.metadata()) {
             (user.uid, user.gid) = (meta.uid(), meta.gid());
         }
@@ -62,14 +62,14 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// For sqlx and for people: `postgres:///lamina?host=...`.
+    /// The URL of the database: `postgres:///lamina?host=...`.
     pub(super) fn url(&self) -> String {
         format!("postgres:///{NAME}?host={}&user={NAME}", percent_encode(&self.socket.to_string_lossy()))
     }
 
-    /// Starts the server and waits until it takes connections, through a recovery if need be.
+    /// Starts the server and waits until it accepts connections; a recovery may come first.
     pub(super) async fn start(&self) -> Result<Child> {
-        self.clear_the_way().await?;
+        self.remove_leftovers().await?;
         let mut command = self.command("postgres", &self.log)?;
         command.arg("-D").arg(&self.data);
         let socket = self.socket.to_string_lossy().replace('"', "\"\"");
@@ -103,7 +103,7 @@ impl Postgres {
         initdb.args(["--username", NAME, "--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums", "-D"]);
         self.finish(initdb.arg(&partial).spawn()?, "initdb").await?;
 
-        // A server for a single session: no socket, no second process, no port to wait for.
+        // The single-user mode has no socket and no second process.
         let mut single = self.command("postgres", &self.log)?;
         single.arg("--single").arg("-D").arg(&partial).arg("postgres").stdin(Stdio::piped());
         let mut child = single.spawn()?;
@@ -112,7 +112,7 @@ impl Postgres {
         drop(input);
         self.finish(child, "postgres --single").await?;
 
-        ensure!(!self.data.exists(), "{} is no data folder of Postgres; move it away", self.data.display());
+        ensure!(!self.data.exists(), "{} is not a data folder of Postgres; move it away", self.data.display());
         fs::rename(&partial, &self.data).context("cannot rename the new data folder")?;
         fs::File::open(folder)?.sync_all()?;
         Ok(())
@@ -127,7 +127,8 @@ impl Postgres {
     fn command(&self, program: &str, log: &Path) -> Result<Command> {
         let mut command = process::command(self.bin.join(program), STOP, log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        // Not every user may enter the current folder; a user's own PG variables would change the server's behaviour.
+        // The other account may not enter the current folder, and PG variables of the environment would change the
+        // server.
         command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC").env("LC_ALL", "C");
         if let Some(user) = &self.user {
             command.uid(user.uid).gid(user.gid);
@@ -135,24 +136,23 @@ impl Postgres {
         Ok(command)
     }
 
-    /// Ends what a killed `up` may have left: a server that is still running is asked to stop, and the files in which
-    /// it noted its number are removed. That number may belong to another process by now, or to a dead one that nobody
-    /// has buried; Postgres would take either for a running server.
-    async fn clear_the_way(&self) -> Result<()> {
-        let notes = [self.data.join("postmaster.pid"), self.socket.join(SOCKET_LOCK)];
-        for server in notes.iter().filter_map(|note| first_number(note)) {
+    /// Stops a server that a killed `up` has left, and removes its lock files. Their process id may belong to another
+    /// process by now, or to a zombie; Postgres would take either for a running server.
+    async fn remove_leftovers(&self) -> Result<()> {
+        let locks = [self.data.join("postmaster.pid"), self.socket.join(SOCKET_LOCK)];
+        for server in locks.iter().filter_map(|lock| first_number(lock)) {
             self.stop(server).await?;
         }
-        // Its sessions end by themselves once their server is gone; a new one must not start beside them.
+        // Sessions end by themselves once their server is gone; a new server must not start while one is left.
         let deadline = Instant::now() + STOP.patience;
-        while let Some(session) = self.leftover() {
+        while let Some(session) = self.leftover_session() {
             ensure!(Instant::now() < deadline, "a Postgres session (process {session}) does not end; end it by hand");
             sleep(POLL).await;
         }
-        for note in notes {
-            match fs::remove_file(&note) {
+        for lock in locks {
+            match fs::remove_file(&lock) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", note.display()));
+                    return Err(error).with_context(|| format!("cannot remove {}", lock.display()));
                 }
                 _ => {}
             }
@@ -160,14 +160,14 @@ impl Postgres {
         Ok(())
     }
 
-    /// Stops a server on our data that is not our child.
+    /// Stops a server on this data folder that is not a child of this process.
     async fn stop(&self, server: u32) -> Result<()> {
         for signal in [STOP.signal, STOP.force] {
             if !self.is_ours(server) {
                 return Ok(());
             }
             process::send(server, signal)?;
-            // Too late is seen by the next look.
+            // If the wait times out, the next check sees that the server still runs.
             let _ = timeout(STOP.patience, self.until_gone(server)).await;
         }
         ensure!(!self.is_ours(server), "a Postgres (process {server}) does not stop; end it by hand");
@@ -180,22 +180,22 @@ impl Postgres {
         }
     }
 
-    /// Whether this process is a server on our data: its command line names the folder.
+    /// True if the process is a server on this data folder, which its command line then names.
     fn is_ours(&self, process: u32) -> bool {
         fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| {
             line.split(|byte| *byte == 0).any(|argument| argument == self.data.as_os_str().as_encoded_bytes())
         })
     }
 
-    /// A process whose current folder is our data folder, as every session of a Postgres's is.
-    fn leftover(&self) -> Option<String> {
+    /// A process whose current folder is the data folder, as it is for every session of Postgres.
+    fn leftover_session(&self) -> Option<String> {
         fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
             let folder = fs::read_link(entry.path().join("cwd")).ok()?;
             (folder == self.data).then(|| entry.file_name().to_string_lossy().into_owned())
         })
     }
 
-    /// Postgres notes in its pid file, on the eighth line, when it takes connections.
+    /// True if the server accepts connections; Postgres writes this to the eighth line of its pid file.
     fn is_ready(&self, child: Option<u32>) -> bool {
         let file = self.data.join("postmaster.pid");
         let text = fs::read_to_string(&file).unwrap_or_default();
@@ -203,18 +203,22 @@ impl Postgres {
     }
 }
 
-/// The process that a lock file of Postgres's names.
+/// The process id in a lock file of Postgres.
 fn first_number(file: &Path) -> Option<u32> {
     fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
 }
 
-/// The folder of the cluster: `wanted` itself or, where `user` cannot get there, one under [`ROOT_STATE`] to which
-/// `wanted` becomes a link. Both are kept from then on.
-fn settle(wanted: &Path, user: Option<&User>) -> Result<PathBuf> {
+/// The folder of the cluster, made if it does not exist: `wanted` itself, or a folder under [`ROOT_STATE`] with
+/// `wanted` as a link to it if `user` cannot reach `wanted`.
+fn cluster_folder(wanted: &Path, user: Option<&User>) -> Result<PathBuf> {
     if wanted.exists() {
         return Ok(fs::canonicalize(wanted)?);
     }
-    ensure!(!wanted.is_symlink(), "{} leads nowhere; remove it to start with an empty database", wanted.display());
+    ensure!(
+        !wanted.is_symlink(),
+        "{} is a link to a folder that does not exist; remove it to start with an empty database",
+        wanted.display()
+    );
     let parent = fs::canonicalize(wanted.parent().context("the home has no parent")?)?;
     match user.and_then(|user| binaries::first_closed(&parent, user)) {
         None => {
@@ -235,6 +239,7 @@ fn settle(wanted: &Path, user: Option<&User>) -> Result<PathBuf> {
     }
 }
 
+/// Lets `user` pass through a folder without reading it.
 fn open_for_passage(folder: &Path, user: Option<&User>) -> Result<()> {
     if user.is_some() {
         fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
@@ -252,7 +257,7 @@ fn make_folder(path: &Path, user: Option<&User>) -> Result<()> {
     Ok(())
 }
 
-/// A folder for the socket, for `user` alone: beside the data or, where that path is too long, under /tmp.
+/// The folder of the socket, which only `user` may enter: beside the data, or under /tmp if that path is too long.
 fn socket_folder(folder: &Path, user: Option<&User>) -> Result<PathBuf> {
     let beside = folder.join("socket");
     let short = beside.as_os_str().len() + SOCKET_NAME.len() <= SOCKET_PATH_BYTES;
@@ -263,13 +268,13 @@ fn socket_folder(folder: &Path, user: Option<&User>) -> Result<PathBuf> {
     let (meta, owner) = (path.symlink_metadata()?, user.map_or_else(binaries::effective_uid, |user| Ok(user.uid))?);
     ensure!(
         meta.is_dir() && meta.uid() == owner && meta.mode() & 0o077 == 0,
-        "{} is not a folder of ours that is closed to others; remove it",
+        "{} must belong to the account that Postgres runs under and be closed to others; remove it",
         path.display()
     );
     Ok(path)
 }
 
-/// Named after the data folder, so that each home has its own and finds it again.
+/// A folder under /tmp whose name follows from the data folder, so that each home has its own and finds it again.
 fn short_folder(folder: &Path) -> PathBuf {
     let digest = hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()));
     Path::new("/tmp").join(format!("lamina-{}", &digest[..16]))
@@ -289,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_home_gets_a_short_socket_folder_of_its_own() {
+    fn each_home_with_a_long_path_has_its_own_short_socket_folder() {
         let long = |name: &str| PathBuf::from(format!("/{}/{name}", "x".repeat(100)));
         let (one, two) = (short_folder(&long("one")), short_folder(&long("two")));
         assert_ne!(one, two);
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_may_enter_is_no_place_for_a_socket() {
+    fn a_socket_folder_that_others_may_enter_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let folder = socket_folder(root.path(), None).unwrap();
         assert_eq!(folder, root.path().join("socket"));
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_odd_characters_survives_the_url() {
+    fn special_characters_of_a_path_are_encoded_in_the_url() {
         assert_eq!(percent_encode("/tmp/a b&c=d%"), "/tmp/a%20b%26c%3Dd%25");
     }
 }

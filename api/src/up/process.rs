@@ -1,4 +1,4 @@
-//! Child processes that end with their parent, and are started again when they end alone.
+//! Child processes that end with their parent, and are started again if they end by themselves.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -14,26 +14,26 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// A child that lived this long is healthy: its next restart does not wait.
+/// A child that lived this long was healthy, so the delay before its next restart is the first one again.
 const STEADY: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
-/// A log that has grown past this is set aside when its process starts.
+/// A log of more bytes is renamed to `.log.1` when its process starts.
 const LOG_BYTES: u64 = 16 << 20;
 
 /// How to stop a process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
-    /// What asks it to stop in good order; also what the kernel sends it when `up` itself is killed.
+    /// The signal for an orderly stop; the kernel also sends it if `up` itself is killed.
     pub(super) signal: i32,
-    /// What ends it when it has not stopped after `patience`.
+    /// The signal that follows if the process has not stopped after `patience`.
     pub(super) force: i32,
     pub(super) patience: Duration,
 }
 
-/// A command in a process group of its own (a terminal's Ctrl-C must not reach it before its turn) that gets
-/// `stop.signal` when this process dies. Call [`Command::spawn`] on the thread that lives as long as this process: to
-/// the kernel a parent is a thread.
+/// A command that gets `stop.signal` when this process dies. It runs in a process group of its own, so that a
+/// terminal's Ctrl-C does not reach it directly. Call [`Command::spawn`] on the thread that lives as long as this
+/// process: to the kernel, the parent is a thread.
 pub(super) fn command(program: impl AsRef<OsStr>, stop: Stop, log: &Path) -> io::Result<Command> {
     let log = open_log(log)?;
     let mut command = Command::new(program);
@@ -47,7 +47,7 @@ pub(super) fn command(program: impl AsRef<OsStr>, stop: Stop, log: &Path) -> io:
         match (set, alive) {
             (true, true) => Ok(()),
             (false, _) => Err(io::Error::last_os_error()),
-            // It died before the signal was set, so no signal will come.
+            // The parent died before the signal was set, so no signal will come.
             (true, false) => Err(io::ErrorKind::BrokenPipe.into()),
         }
     };
@@ -66,7 +66,7 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Sends `signal`; a process that is gone already is fine.
+/// Sends `signal` to a process. It is not an error if the process has ended already.
 pub(super) fn send(process: u32, signal: i32) -> io::Result<()> {
     let process = i32::try_from(process).map_err(io::Error::other)?;
     // SAFETY: a plain system call without memory arguments.
@@ -76,7 +76,7 @@ pub(super) fn send(process: u32, signal: i32) -> io::Result<()> {
     if sent == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
-/// Stops `child`: asks, waits, and forces it after its patience or as soon as `hurry` is set.
+/// Stops `child` with `stop.signal`, and with `stop.force` after `stop.patience` or as soon as `hurry` is cancelled.
 pub(super) async fn stop(child: &mut Child, stop: Stop, hurry: &CancellationToken) -> io::Result<ExitStatus> {
     if let Some(id) = child.id() {
         send(id, stop.signal)?;
@@ -89,14 +89,14 @@ pub(super) async fn stop(child: &mut Child, stop: Stop, hurry: &CancellationToke
     child.wait().await
 }
 
-/// Keeps a process running until `asked` is set, and then stops it. `start` makes the next one.
+/// Keeps a process running until `stopped` is cancelled, then stops it. `start` starts the next one.
 pub(super) async fn keep(
     name: &str,
     log: &Path,
     mut child: Child,
     mut start: impl AsyncFnMut() -> Result<Child>,
     how: Stop,
-    asked: &CancellationToken,
+    stopped: &CancellationToken,
     hurry: &CancellationToken,
 ) -> Result<()> {
     let mut delay = FIRST_DELAY;
@@ -104,7 +104,7 @@ pub(super) async fn keep(
         let born = Instant::now();
         let status = tokio::select! {
             status = child.wait() => status?,
-            () = asked.cancelled() => {
+            () = stopped.cancelled() => {
                 stop(&mut child, how, hurry).await?;
                 return Ok(());
             }
@@ -116,12 +116,12 @@ pub(super) async fn keep(
         child = loop {
             tokio::select! {
                 () = sleep(delay) => {}
-                () = asked.cancelled() => return Ok(()),
+                () = stopped.cancelled() => return Ok(()),
             }
             delay = (delay * 2).min(LAST_DELAY);
             let started = tokio::select! {
                 started = start() => started,
-                () = asked.cancelled() => return Ok(()),
+                () = stopped.cancelled() => return Ok(()),
             };
             match started {
                 Ok(child) => break child,
@@ -131,7 +131,7 @@ pub(super) async fn keep(
     }
 }
 
-/// How a process ended, as the end of a sentence.
+/// The end of a process as the predicate of a sentence: "ended with status 1".
 pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with status {code}"),
@@ -140,7 +140,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The last lines of a log, indented, for the end of an error message.
+/// The last eight lines of a log, indented, for the end of an error message.
 pub(super) fn log_tail(path: &Path) -> String {
     match std::fs::read(path) {
         Ok(bytes) => {

@@ -176,7 +176,7 @@ impl ViewRow {
             trained_seconds: self.trained_seconds.unwrap_or(0.0),
             estimated_end: self.estimated_end,
             fingerprint: self.fingerprint,
-            attempts: self.attempts as u32,
+            attempt_count: self.attempts as u32,
             created_at: self.created_at,
             started_at: self.started_at,
             finished_at: self.finished_at,

@@ -1,4 +1,4 @@
-//! A file by HTTP: what has arrived is kept, and the rest is asked for.
+//! The download of a file by HTTP, which resumes after an interruption.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,17 +15,17 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-/// Attempts in a row that bring nothing new.
+/// The download is given up after this many attempts in a row without a new byte.
 const ATTEMPTS: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// A connection on which nothing comes for this long is dead.
+/// A connection that is silent for this long counts as broken.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What a file must be.
+/// The digest and size that a file must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pin {
-    /// Hex.
+    /// Digest in hexadecimal.
     pub(super) sha256: String,
     pub(super) bytes: u64,
 }
@@ -36,20 +36,21 @@ pub(super) struct Downloader {
     first_delay: Duration,
 }
 
-/// A download that is under way: `NAME.part` and, beside it, the version of the file that it is a part of.
+/// An incomplete download: `NAME.part`, and beside it `NAME.version`, which says of which version of the file it is a
+/// part.
 struct Partial {
     path: PathBuf,
     version: PathBuf,
 }
 
-/// How an attempt went wrong.
-enum Trouble {
-    /// Another attempt may go better.
-    Passing(anyhow::Error),
+/// The error of an attempt.
+enum AttemptError {
+    /// Another attempt may succeed.
+    Transient(anyhow::Error),
     Final(anyhow::Error),
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Trouble {
+impl<E: Into<anyhow::Error>> From<E> for AttemptError {
     fn from(error: E) -> Self {
         Self::Final(error.into())
     }
@@ -61,11 +62,11 @@ impl Downloader {
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), first_delay: FIRST_DELAY })
     }
 
-    /// Brings `source` to `file`, unless it is there already, and answers with its digest.
+    /// Downloads `source` to `file`, unless the file exists, and returns its digest.
     ///
     /// # Errors
-    /// When the digest is not the pinned one (the file is then removed), when the server refuses, or when it keeps
-    /// breaking off without sending anything new.
+    /// If the digest is not the pinned one (the file is then removed), if the server refuses, or if several attempts in
+    /// a row end without a new byte.
     pub(super) async fn fetch(&self, source: &str, file: &Path, pin: Option<&Pin>) -> Result<Pin> {
         if !file.is_file() {
             let partial = Partial { path: with_ending(file, ".part"), version: with_ending(file, ".version") };
@@ -77,7 +78,7 @@ impl Downloader {
             Some(pin) if *pin != found => {
                 fs::remove_file(file)?;
                 bail!(
-                    "{source} has sha256 {} ({} bytes), and {} ({} bytes) is pinned; it was removed. \
+                    "{source} has sha256 {} ({} bytes), but {} ({} bytes) is pinned; it was removed. \
                      If the new content is right, pin it in a lock file of your own (--lock)",
                     found.sha256,
                     found.bytes,
@@ -90,49 +91,50 @@ impl Downloader {
     }
 
     async fn complete(&self, url: &str, partial: &Partial) -> Result<()> {
-        let (mut fruitless, mut delay) = (0, self.first_delay);
+        let (mut failures, mut delay) = (0, self.first_delay);
         loop {
             let before = partial.bytes();
-            let trouble = match self.attempt(url, partial).await {
-                Ok(()) => return partial.forget_version(),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(error)) => error,
+            let error = match self.attempt(url, partial).await {
+                Ok(()) => return partial.remove_version(),
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Transient(error)) => error,
             };
             if partial.bytes() > before {
-                (fruitless, delay) = (0, self.first_delay);
+                (failures, delay) = (0, self.first_delay);
             } else {
-                fruitless += 1;
+                failures += 1;
             }
-            if fruitless == ATTEMPTS {
-                return Err(trouble.context(format!("gave up after {ATTEMPTS} attempts")));
+            if failures == ATTEMPTS {
+                return Err(error.context(format!("gave up after {ATTEMPTS} attempts")));
             }
-            eprintln!("{trouble:#}; going on from byte {}", partial.bytes());
+            eprintln!("{error:#}; resuming at byte {}", partial.bytes());
             sleep(delay).await;
             delay *= 2;
         }
     }
 
-    async fn attempt(&self, url: &str, partial: &Partial) -> Result<(), Trouble> {
+    async fn attempt(&self, url: &str, partial: &Partial) -> Result<(), AttemptError> {
         let (have, version) = (partial.bytes(), partial.read_version());
         let mut request = self.client.get(url);
         if let Some(version) = version.filter(|_| have > 0) {
-            // If-Range: the rest of this version, or the whole of a newer one.
+            // With If-Range, the server sends the rest of this version or the whole of a newer one.
             request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, version);
         }
-        let passing = |error: reqwest::Error| Trouble::Passing(anyhow::Error::new(error));
-        let response = request.send().await.map_err(passing)?;
+        let transient = |error: reqwest::Error| AttemptError::Transient(anyhow::Error::new(error));
+        let response = request.send().await.map_err(transient)?;
         let start = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
-                range_start(&response).context("the server sent a part without saying which")?
+                range_start(&response).context("the server sent a part of the file without Content-Range")?
             }
             status if status.is_success() => 0,
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Trouble::Passing(anyhow::anyhow!("{url}: {status}")));
+                return Err(AttemptError::Transient(anyhow::anyhow!("{url}: {status}")));
             }
-            status => return Err(Trouble::Final(anyhow::anyhow!("{url}: {status}"))),
+            status => return Err(AttemptError::Final(anyhow::anyhow!("{url}: {status}"))),
         };
         if start > have {
-            return Err(Trouble::Final(anyhow::anyhow!("{url}: asked for byte {have}, got byte {start}")));
+            let message = anyhow::anyhow!("{url}: the request was for byte {have}, the answer starts at byte {start}");
+            return Err(AttemptError::Final(message));
         }
         partial.write_version(&response)?;
         let rest = header(&response, CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
@@ -147,7 +149,7 @@ impl Downloader {
         let ended = loop {
             match stream.next().await {
                 None => break Ok(()),
-                Some(Err(error)) => break Err(passing(error)),
+                Some(Err(error)) => break Err(transient(error)),
                 Some(Ok(chunk)) => {
                     file.write_all(&chunk).await?;
                     received += chunk.len() as u64;
@@ -160,7 +162,7 @@ impl Downloader {
         ended?;
         match rest {
             Some(rest) if rest != received => {
-                Err(Trouble::Passing(anyhow::anyhow!("{url}: broke off after {received} of {rest} bytes")))
+                Err(AttemptError::Transient(anyhow::anyhow!("{url}: ended after {received} of {rest} bytes")))
             }
             _ => Ok(()),
         }
@@ -176,17 +178,17 @@ impl Partial {
         fs::read_to_string(&self.version).ok()
     }
 
-    /// Notes of which version the bytes are a part. Without one they cannot be gone on from.
+    /// Notes the version of the file. Without a version the download cannot be resumed.
     fn write_version(&self, response: &Response) -> Result<()> {
-        // A weak tag promises an equal meaning, not equal bytes.
+        // A weak tag does not promise equal bytes.
         let tag = header(response, ETAG).filter(|tag| !tag.starts_with("W/"));
         match tag.or_else(|| header(response, LAST_MODIFIED)) {
             Some(version) => Ok(fs::write(&self.version, version)?),
-            None => self.forget_version(),
+            None => self.remove_version(),
         }
     }
 
-    fn forget_version(&self) -> Result<()> {
+    fn remove_version(&self) -> Result<()> {
         match fs::remove_file(&self.version) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
@@ -198,7 +200,7 @@ fn header(response: &Response, name: reqwest::header::HeaderName) -> Option<Stri
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
 }
 
-/// 5 of `bytes 5-9/10`.
+/// The first byte in `Content-Range`: 5 for `bytes 5-9/10`.
 fn range_start(response: &Response) -> Option<u64> {
     header(response, CONTENT_RANGE)?.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
@@ -235,8 +237,8 @@ mod tests {
 
     use super::*;
 
-    /// A server of one file, version "one", that hangs up after `piece` bytes of it, and the number of its requests.
-    /// Written on a bare socket: a proper one cannot be brought to break off in the middle of a body.
+    /// A server of one file, version "one", that closes each connection after `piece` bytes of it; and the number of
+    /// its requests. It uses a bare socket because an HTTP library would not end in the middle of a body.
     fn serve(content: &[u8], piece: usize) -> (Downloader, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut downloader = Downloader::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -255,9 +257,9 @@ mod tests {
     fn answer(mut connection: &TcpStream, content: &[u8], piece: usize) {
         let lines = BufReader::new(connection).lines().map(|line| line.unwrap().to_lowercase());
         let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-        let asked = head.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+        let wanted = head.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
         let same = head.iter().any(|line| line == "if-range: \"one\"");
-        let (start, all) = (asked.filter(|_| same).unwrap_or(0), content.len());
+        let (start, all) = (wanted.filter(|_| same).unwrap_or(0), content.len());
         let status = if start > 0 { "206 Partial Content" } else { "200 OK" };
         let range = format!("bytes {start}-{}/{all}", all - 1);
         let length = all - start;
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_interrupted_transfer_goes_on_where_it_broke_off() {
+    async fn an_interrupted_download_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.zip");
         let (downloader, requests) = serve(&content(), 150_000);
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_of_an_older_version_is_not_gone_on_from() {
+    async fn a_part_of_an_older_version_is_not_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.zip");
         fs::write(folder.path().join("a.zip.part"), b"other bytes").unwrap();
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_sends_nothing_is_given_up() {
+    async fn a_download_ends_after_five_attempts_without_a_byte() {
         let folder = tempfile::tempdir().unwrap();
         let (downloader, requests) = serve(&content(), 0);
         let error = downloader.fetch("a.zip", &folder.path().join("a.zip"), None).await.unwrap_err();

@@ -1,13 +1,13 @@
 //! `lamina data fetch`: the official GLUE archives, in the official layout.
 //!
 //! The addresses are those of GLUE's own download script. Their digests are the ones that the Hugging Face `datasets`
-//! library published with its `glue` data set (`glue.lock.json`); other content is refused. A mirror whose archives are
-//! packed otherwise has a lock file of its own (`--lock`), made at the first fetch from it.
+//! library published with its `glue` data set (`glue.lock.json`); other content is refused. A mirror with other
+//! archives needs a lock file of its own (`--lock`), which the first download from it writes.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | [`download`] | a file by HTTP: resumed, retried, checked against its digest |
-//! | [`unpack`] | a zip archive that cannot write outside its folder |
+//! | [`download`] | the download of a file: resumed, retried, checked against its digest |
+//! | [`unpack`] | zip archives, which cannot write outside their folder |
 //! | [`mrpc`] | MRPC, which GLUE publishes in parts |
 
 mod download;
@@ -29,16 +29,16 @@ const DEFAULT_BASE: &str = "https://dl.fbaipublicfiles.com";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folder that gets glue/ (and, while it is being fetched, .download/)
+    /// Folder in which glue/ is made (and .download/ during the download)
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Only these tasks [default: all nine]
+    /// Tasks to fetch [default: all nine]
     #[arg(long, value_name = "TASK,...", value_delimiter = ',', value_parser = task)]
     tasks: Vec<Task>,
-    /// A mirror with the same paths
+    /// URL of a mirror with the same paths
     #[arg(long, value_name = "URL", default_value = DEFAULT_BASE)]
     base_url: String,
-    /// Digests that the files must have, in place of the official ones; what it does not name is added to it
+    /// Lock file with the digests to check instead of the official ones; files that it does not name are added to it
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ fn task(name: &str) -> Result<Task, String> {
     })
 }
 
-/// Where a task's files are, relative to the base.
+/// The paths of a task's files, relative to the base URL.
 fn sources(task: Task) -> &'static [&'static str] {
     match task {
         Task::Cola => &["glue/data/CoLA.zip"],
@@ -69,7 +69,7 @@ fn sources(task: Task) -> &'static [&'static str] {
     }
 }
 
-/// Digests by path.
+/// The digest of each file, by its path.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Lock(BTreeMap<String, Pin>);
@@ -81,7 +81,9 @@ impl Lock {
 
     fn read(path: &Path) -> Result<Self> {
         match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is no lock file", path.display())),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).with_context(|| format!("{} is not a lock file", path.display()))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -110,7 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let downloader = Downloader::new(&arguments.base_url)?;
     let mut failures = Vec::new();
     for task in tasks {
-        // One task that cannot be had does not keep the others away.
+        // A task that cannot be fetched does not keep the others from being fetched.
         if let Err(error) = fetch(task, &downloader, &cache, &glue, &mut lock).await {
             eprintln!("{}: {error:#}", task.name());
             failures.push(task.name());
@@ -120,7 +122,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
     }
     if !failures.is_empty() {
-        bail!("not fetched: {}. What has arrived is kept; run the same command again", failures.join(", "));
+        bail!(
+            "not fetched: {}. Incomplete downloads are kept; run the same command again to resume them",
+            failures.join(", ")
+        );
     }
     println!();
     println!("Register the tasks with: lamina data import {}", arguments.out.display());
@@ -130,7 +135,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 async fn fetch(task: Task, downloader: &Downloader, cache: &Path, glue: &Path, lock: &mut Lock) -> Result<()> {
     let folder = glue.join(task.row().folder);
     if folder.is_dir() {
-        println!("{:<6} is there", task.name());
+        println!("{:<6} exists already", task.name());
         return Ok(());
     }
     let mut files = Vec::new();
@@ -153,7 +158,7 @@ async fn fetch(task: Task, downloader: &Downloader, cache: &Path, glue: &Path, l
     }
     for name in ["train.tsv", task.row().dev] {
         if !partial.join(name).is_file() {
-            bail!("the archive holds no {name}");
+            bail!("the archive does not contain {name}");
         }
     }
     fs::rename(&partial, &folder)?;
@@ -168,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_file_is_read_as_it_was_written() {
+    fn reading_a_written_lock_file_gives_the_same_digests() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("glue.lock.json");
         assert_eq!(Lock::read(&path).unwrap(), Lock::default());
@@ -176,7 +181,7 @@ mod tests {
         lock.write(&path).unwrap();
         assert_eq!(Lock::read(&path).unwrap(), lock);
         fs::write(&path, "[]").unwrap();
-        assert!(Lock::read(&path).unwrap_err().to_string().contains("is no lock file"));
+        assert!(Lock::read(&path).unwrap_err().to_string().contains("is not a lock file"));
     }
 
     #[test]

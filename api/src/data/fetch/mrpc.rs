@@ -1,5 +1,5 @@
-//! MRPC, which may not be passed on as a whole: the published files and the list of pairs that GLUE took as dev make up
-//! the task's three files.
+//! MRPC. Its licence does not allow GLUE to publish the task's three files, so they are made from the original files
+//! and GLUE's list of the pairs in dev.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,14 +9,14 @@ use anyhow::{Context, Result, ensure};
 
 const TEST_HEADER: &str = "index\t#1 ID\t#2 ID\t#1 String\t#2 String";
 
-/// Writes `train.tsv`, `dev.tsv` and `test.tsv` to `into`, beside the files that they were made of.
+/// Writes `train.tsv`, `dev.tsv` and `test.tsv` to `into`, with copies of the files that they are made from.
 pub(super) fn assemble(train: &Path, test: &Path, dev_ids: &Path, into: &Path) -> Result<()> {
     let [train_text, test_text, ids_text] = [read(train)?, read(test)?, read(dev_ids)?];
     let dev: HashSet<(&str, &str)> = ids_text.lines().filter_map(|line| line.trim().split_once('\t')).collect();
-    ensure!(!dev.is_empty(), "{} names no pairs", dev_ids.display());
+    ensure!(!dev.is_empty(), "{} lists no pairs", dev_ids.display());
 
     let mut lines = train_text.lines();
-    // With its byte-order mark, as the official files have it.
+    // The header keeps its byte-order mark, as in the official files.
     let header = lines.next().context("the training file is empty")?;
     let (mut train_rows, mut dev_rows) = (vec![header.to_owned()], vec![header.to_owned()]);
     for (number, line) in lines.enumerate() {
@@ -44,11 +44,11 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {} as UTF-8 text", path.display()))
 }
 
-/// Label, both ids, both sentences.
+/// The fields of a line: label, two ids, two sentences.
 fn fields(line: &str) -> Result<[&str; 5]> {
     let fields: Vec<&str> = line.trim().split('\t').collect();
     let found = fields.len();
-    fields.try_into().map_err(|_| anyhow::anyhow!("{found} fields where 5 are due"))
+    fields.try_into().map_err(|_| anyhow::anyhow!("the line has {found} fields, not 5"))
 }
 
 #[cfg(test)]
@@ -76,11 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_named() {
+    fn the_error_about_a_broken_line_has_its_number() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "header\n1\t2\t3\n").unwrap();
         let error = assemble(&path, &path, &path, folder.path()).unwrap_err();
-        assert!(format!("{error:#}").contains("line 2: 3 fields where 5 are due"), "{error:#}");
+        assert!(format!("{error:#}").contains("line 2: the line has 3 fields, not 5"), "{error:#}");
     }
 }

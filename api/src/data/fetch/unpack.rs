@@ -1,4 +1,4 @@
-//! A zip archive, unpacked so that it cannot write outside its folder.
+//! Unpacks a zip archive without writing outside the target folder.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,30 +7,30 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, bail, ensure};
 use zip::ZipArchive;
 
-/// GLUE's largest archive unpacks to well under a gigabyte.
+/// Largest total size of the unpacked files, in bytes. GLUE's largest archive has less than a gigabyte.
 const LARGEST: u64 = 4 << 30;
 
-/// Unpacks `archive`, whose content lies in a folder `root`, so that the content lies in `into`.
+/// Unpacks the folder `root` of `archive` to `into`.
 ///
 /// # Errors
-/// When an entry's path leaves the archive's folder, when it is a link, or when it all unpacks to more than 4 GiB.
-/// Nothing of such an archive may be used.
+/// If an entry's path leaves the archive's folder, if an entry is a link, or if the files have more than 4 GiB. The
+/// files that were unpacked before the error must not be used.
 pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
     let name = archive.display();
     let file = File::open(archive).with_context(|| format!("cannot read {name}"))?;
-    let mut zip = ZipArchive::new(file).with_context(|| format!("{name} is no zip archive"))?;
+    let mut zip = ZipArchive::new(file).with_context(|| format!("{name} is not a zip archive"))?;
     let (mut left, mut files) = (LARGEST, 0);
     for index in 0..zip.len() {
         let entry = zip.by_index(index).with_context(|| format!("{name}: entry {index} cannot be read"))?;
         let entry_name = String::from_utf8_lossy(entry.name_raw()).into_owned();
         let path =
             entry.enclosed_name().filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
-        // Absolute paths and Windows's separators would come out as names within; no archive of GLUE's has them.
+        // `enclosed_name` accepts absolute paths and backslashes, which no archive of GLUE has.
         let Some(path) = path.filter(|_| !entry_name.starts_with('/') && !entry_name.contains('\\')) else {
             bail!("{name}: entry {entry_name:?} leads out of the archive; it was refused");
         };
         ensure!(!entry.is_symlink(), "{name}: entry {entry_name:?} is a link; it was refused");
-        // Beside the folder there are at most traces of the machine on which it was packed.
+        // Entries outside the folder, such as `__MACOSX`, come from the machine that made the archive.
         let Ok(inner) = path.strip_prefix(root) else { continue };
         if entry.is_dir() || inner.as_os_str().is_empty() {
             continue;
@@ -39,7 +39,7 @@ pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
-        // The sizes that an archive gives need not be true, so the bytes are counted.
+        // The bytes are counted because the sizes that an archive states may be wrong.
         let mut bounded = entry.take(left + 1);
         let written = io::copy(&mut bounded, &mut File::create_new(&target)?)
             .with_context(|| format!("{name}: entry {entry_name:?} is broken"))?;
@@ -47,7 +47,7 @@ pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
         left -= written;
         files += 1;
     }
-    ensure!(files > 0, "{name} holds no folder {root}");
+    ensure!(files > 0, "{name} contains no folder {root}");
     Ok(())
 }
 
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_of_the_folder_comes_out() {
+    fn the_files_of_the_folder_are_unpacked() {
         let folder = tempfile::tempdir().unwrap();
         let path =
             archive(folder.path(), &[("RTE/train.tsv", "one"), ("RTE/original/a.txt", "two"), ("__MACOSX/x", "")]);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_leads_out_is_refused() {
+    fn an_entry_that_leads_out_of_the_archive_is_refused() {
         for name in ["../evil", "RTE/../../evil", "/evil", "RTE\\..\\..\\evil"] {
             let folder = tempfile::tempdir().unwrap();
             let path = archive(folder.path(), &[(name, "evil")]);
@@ -99,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_archive_of_the_task_is_named() {
+    fn the_error_about_a_wrong_archive_says_what_is_wrong() {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("text.zip");
         fs::write(&text, "<html>not found</html>").unwrap();
-        assert!(unpack(&text, "RTE", folder.path()).unwrap_err().to_string().contains("is no zip archive"));
+        assert!(unpack(&text, "RTE", folder.path()).unwrap_err().to_string().contains("is not a zip archive"));
         let other = archive(folder.path(), &[("CoLA/train.tsv", "")]);
-        assert!(unpack(&other, "RTE", folder.path()).unwrap_err().to_string().contains("holds no folder RTE"));
+        assert!(unpack(&other, "RTE", folder.path()).unwrap_err().to_string().contains("contains no folder RTE"));
     }
 }

@@ -1,11 +1,11 @@
-//! Facts and the sentences that say them.
+//! Scenes and the sentences that describe them.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::words::{BAD, Forms, GOOD, TIMES, TOPICS, Topic};
 
-/// Draws that depend on the seed and the purpose alone, so that one file does not change when another grows.
+/// Random draws that depend only on a seed and a purpose, so that one file does not change if another one grows.
 pub(super) struct Draw(ChaCha8Rng);
 
 impl Draw {
@@ -15,13 +15,13 @@ impl Draw {
         Self(generator)
     }
 
-    /// A number from 0 up to, not including, `end`.
+    /// A number from 0 to `end`, exclusive.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        // Lemire's multiplication; its bias is below 2^-32 at the sizes in use here.
+        // Lemire's method (arXiv:1805.10941) without rejection; at the sizes in use here, its bias is below 2^-32.
         ((u128::from(self.0.next_u64()) * end as u128) >> 64) as usize
     }
 
-    /// Another number than `not`, from the same range.
+    /// A number from 0 to `end`, exclusive, other than `not`.
     pub(super) fn other(&mut self, not: usize, end: usize) -> usize {
         (not + 1 + self.below(end - 1)) % end
     }
@@ -35,31 +35,32 @@ impl Draw {
     }
 }
 
-/// Somebody of some character does something to something, somewhere, at some time. Numbers are places in the lists of
-/// [`super::words`].
+/// A scene: a person of some character does a deed to a thing, at a place and a time. The numbers are indices into the
+/// lists of [`super::words`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fact {
+pub(super) struct Scene {
     pub(super) topic: usize,
     pub(super) person: usize,
-    /// 0 singular, 1 plural.
+    /// Number of the person: 0 is singular, 1 is plural.
     pub(super) people: usize,
     pub(super) good: bool,
     pub(super) character: usize,
     pub(super) deed: usize,
     pub(super) thing: usize,
+    /// Number of the thing: 0 is singular, 1 is plural.
     pub(super) things: usize,
     pub(super) place: usize,
     pub(super) time: usize,
 }
 
-/// Which of two words of equal meaning to take, and in which order to say it.
+/// The choice among sentences of equal meaning: the index of the synonym, and the position of the time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Style {
     pub(super) synonym: usize,
     pub(super) time_first: bool,
 }
 
-impl Fact {
+impl Scene {
     pub(super) fn draw(draw: &mut Draw, topic: usize) -> Self {
         Self {
             topic,
@@ -108,13 +109,13 @@ impl Fact {
         TIMES[self.time]
     }
 
-    /// "is" or "are".
+    /// "is" or "are", by the number of the person.
     pub(super) fn be(&self) -> &'static str {
         ["is", "are"][self.people]
     }
 
-    /// The whole fact: "The kind captain pulls the ropes on the deck at noon."
-    pub(super) fn say(&self, style: Style) -> String {
+    /// A sentence with every part of the scene: "The kind captain pulls the ropes on the deck at noon."
+    pub(super) fn describe(&self, style: Style) -> String {
         let Style { synonym, time_first } = style;
         let (who, verb) =
             (format!("the {} {}", self.character(synonym), self.person()), self.verb(synonym)[self.people]);
@@ -125,8 +126,8 @@ impl Fact {
         })
     }
 
-    /// A sentence about the fact of one of the forms that the corpus is made of.
-    pub(super) fn tell(&self, draw: &mut Draw) -> String {
+    /// A sentence about the scene, in one of the forms that occur in the corpus.
+    pub(super) fn corpus_sentence(&self, draw: &mut Draw) -> String {
         let synonym = draw.below(2);
         let verb = self.verb(synonym)[self.people];
         let (person, thing, be) = (self.person(), self.thing(), self.be());
@@ -143,12 +144,12 @@ impl Fact {
                 verb_base = self.verb(synonym)[1]
             ))
             .replace('.', "?"),
-            _ => self.say(Style { synonym, time_first: draw.one_in(2) }),
+            _ => self.describe(Style { synonym, time_first: draw.one_in(2) }),
         }
     }
 
-    /// The deed, with a noun of the other number between subject and verb; `number` is the verb's, which is right when
-    /// it is the subject's.
+    /// A clause about the deed, with a noun of the other number between subject and verb. `number` is that of the verb;
+    /// the clause is grammatical if the subject has the same number.
     pub(super) fn with_distractor(&self, draw: &mut Draw, number: usize) -> String {
         let distractor = draw.pick(&self.topic().things)[1 - self.people];
         let verb = self.verb(draw.below(2))[number];
@@ -156,7 +157,7 @@ impl Fact {
     }
 }
 
-/// With a capital letter and a full stop.
+/// The words as a sentence, with a capital letter and a full stop.
 pub(super) fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
@@ -167,8 +168,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subject_and_verb_agree_unless_told_otherwise() {
-        let fact = Fact {
+    fn subject_and_verb_agree_unless_another_number_is_given() {
+        let scene = Scene {
             topic: 0,
             person: 0,
             people: 0,
@@ -180,16 +181,16 @@ mod tests {
             place: 0,
             time: 1,
         };
-        assert_eq!(fact.say(Style::default()), "The kind captain pulls the ropes on the deck at noon.");
-        let plural = Fact { people: 1, ..fact };
+        assert_eq!(scene.describe(Style::default()), "The kind captain pulls the ropes on the deck at noon.");
+        let plural = Scene { people: 1, ..scene };
         let style = Style { synonym: 1, time_first: true };
-        assert_eq!(plural.say(style), "At noon the gentle captains draw the ropes on the deck.");
-        let wrong = fact.with_distractor(&mut Draw::new(0, 0), 1);
+        assert_eq!(plural.describe(style), "At noon the gentle captains draw the ropes on the deck.");
+        let wrong = scene.with_distractor(&mut Draw::new(0, 0), 1);
         assert!(wrong.contains(" pull ") || wrong.contains(" draw "), "{wrong}");
     }
 
     #[test]
-    fn draws_depend_on_the_seed_and_the_purpose_and_stay_in_range() {
+    fn draws_depend_only_on_seed_and_purpose_and_stay_in_range() {
         let series = |seed, purpose| {
             let mut draw = Draw::new(seed, purpose);
             (0..100).map(|_| draw.below(7)).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Small images of four shapes among noise, in the format of MNIST.
+//! Small noisy images of four shapes, in the format of MNIST.
 
 use super::grammar::Draw;
 
@@ -6,7 +6,7 @@ use super::grammar::Draw;
 const SIDE: usize = 16;
 const SHAPES: usize = 4;
 
-/// (name, content) of the files: a training part and a test part.
+/// Name and content of each file: images and labels of a training part and a test part.
 pub(super) fn files(seed: u64) -> Vec<(&'static str, Vec<u8>)> {
     let parts = [
         ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", 3000),
@@ -25,7 +25,8 @@ pub(super) fn files(seed: u64) -> Vec<(&'static str, Vec<u8>)> {
     written.collect()
 }
 
-/// A bright shape of 5 to 11 pixels somewhere on a dark ground: 0 a bar that lies, 1 one that stands, 2 both, 3 a square.
+/// A bright shape of 5 to 11 pixels at a random place on a dark ground. Shape 0 is a horizontal bar, 1 a vertical bar,
+/// 2 a cross, 3 a square.
 fn image(draw: &mut Draw, shape: usize) -> [u8; SIDE * SIDE] {
     let size = 5 + 2 * draw.below(4);
     let (top, left) = (draw.below(SIDE - size + 1), draw.below(SIDE - size + 1));
@@ -49,7 +50,8 @@ fn image(draw: &mut Draw, shape: usize) -> [u8; SIDE * SIDE] {
     pixels
 }
 
-/// IDX: two zero bytes, the type of unsigned bytes, the number of dimensions, their sizes, the elements.
+/// A file in the IDX format: two zero bytes, the type (8, unsigned bytes), the number of dimensions, their sizes, the
+/// elements.
 fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
     let mut file = vec![0, 0, 8, sizes.len() as u8];
     file.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_images_are_what_can_be_registered_and_no_two_shapes_look_alike() {
+    fn the_images_can_be_registered_and_the_four_shapes_differ() {
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes) in files(0) {
             std::fs::write(folder.path().join(name), bytes).unwrap();

@@ -1,10 +1,11 @@
-//! `lamina data generate`: a small language with agreement, topics and synonyms, its corpus, its vocabulary, and
-//! GLUE-shaped tasks about it; and images of a few shapes. For machines with neither data nor network; its scores say nothing about GLUE.
+//! `lamina data generate`: a small language with agreement, topics and synonyms; its corpus, its vocabulary and
+//! GLUE-shaped tasks about it; and images of a few shapes. It serves machines without data and network. Scores on it
+//! say nothing about GLUE.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`words`] | the words |
-//! | [`grammar`] | facts and the sentences that say them |
+//! | [`grammar`] | scenes and the sentences that describe them |
 //! | [`tasks`] | the tasks |
 //! | [`images`] | images of shapes |
 
@@ -21,22 +22,22 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use recipe::Task;
 
-use grammar::{Draw, Fact};
+use grammar::{Draw, Scene};
 use words::TOPICS;
 
-/// A folder with this file holds generated data.
+/// The file that marks a folder of generated data.
 pub(super) const MARK: &str = "GENERATED.md";
-/// The names of generated data sets begin so.
+/// The prefix of the names of generated data sets.
 pub(super) const PREFIX: &str = "generated-";
 
 const CORPUS_BYTES: usize = 2_000_000;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// New folder for corpus/, vocab/, glue/, images/ and GENERATED.md
+    /// Folder to make, with corpus/, vocab/, glue/, images/ and GENERATED.md
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Equal seeds write equal files
+    /// Seed of the draws; equal seeds give equal files
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let out = &arguments.out;
     let taken = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) && !out.join(MARK).exists();
-    ensure!(!taken, "{} holds data that was not generated; name another folder with --out", out.display());
+    ensure!(!taken, "{} contains files that were not generated; name another folder with --out", out.display());
     write(out, arguments.seed).with_context(|| format!("cannot write to {}", out.display()))?;
     println!(
         "Generated data with seed {} is in {1}. Register it with: lamina data import {1}",
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn write(out: &Path, seed: u64) -> Result<()> {
     fs::create_dir_all(out)?;
-    // First, so that nothing here can ever pass for real data.
+    // The mark is written first, so that even incomplete data does not pass for real data.
     fs::write(out.join(MARK), mark(seed))?;
     let corpus = corpus(seed);
     let mut texts = vec![corpus.clone()];
@@ -90,29 +91,29 @@ fn mark(seed: u64) -> String {
         "# Generated data\n\n\
          Everything in this folder was written by `lamina data generate --seed {seed}`: a grammar with a few hundred words.\n\
          `glue/` has the layout of GLUE and none of its content. Scores on it are not GLUE scores and must not be\n\
-         reported as such. `images/` holds shapes in the files of MNIST. `lamina data import` registers it all under names\n\
-         that begin with `{PREFIX}`.\n"
+         reported as such. `images/` has images of shapes in the format of MNIST. `lamina data import` registers all of\n\
+         it under names that begin with `{PREFIX}`.\n"
     )
 }
 
-/// Documents of a few paragraphs, each about one topic; one paragraph a line, a blank line between documents.
+/// Documents of a few paragraphs, each about one topic, with one paragraph per line and a blank line between documents.
 fn corpus(seed: u64) -> String {
     let mut draw = Draw::new(seed, 0);
     let mut text = String::new();
     while text.len() < CORPUS_BYTES {
         let topic = draw.below(TOPICS.len());
         for _ in 0..2 + draw.below(4) {
-            // A paragraph stays with its people: what was said of them once is said again.
-            let mut fact = Fact::draw(&mut draw, topic);
+            // All sentences of a paragraph are about the same people, of the same character.
+            let mut scene = Scene::draw(&mut draw, topic);
             let sentences: Vec<String> = (0..3 + draw.below(5))
                 .map(|_| {
-                    fact = Fact {
-                        person: fact.person,
-                        people: fact.people,
-                        good: fact.good,
-                        ..Fact::draw(&mut draw, topic)
+                    scene = Scene {
+                        person: scene.person,
+                        people: scene.people,
+                        good: scene.good,
+                        ..Scene::draw(&mut draw, topic)
                     };
-                    fact.tell(&mut draw)
+                    scene.corpus_sentence(&mut draw)
                 })
                 .collect();
             text.push_str(&sentences.join(" "));
@@ -123,7 +124,7 @@ fn corpus(seed: u64) -> String {
     text
 }
 
-/// BERT's special tokens, every word and sign in lower case, and every character, so that nothing is unknown.
+/// A vocabulary without unknown words: BERT's special tokens, every character, and every word in lower case.
 fn vocabulary(texts: &[String]) -> String {
     let mut tokens: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(String::from).to_vec();
     let lower = texts.join("\n").to_lowercase().replace('\u{feff}', "");
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_seeds_write_equal_files_and_mark_them() {
+    fn equal_seeds_give_equal_files_with_a_mark() {
         let folder = tempfile::tempdir().unwrap();
         let [one, two, other] = ["one", "two", "other"].map(|name| folder.path().join(name));
         for (out, seed) in [(&one, 1), (&two, 1), (&other, 2)] {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corpus_is_documents_of_paragraphs() {
+    fn a_corpus_consists_of_documents_of_two_to_five_paragraphs() {
         let text = corpus(0);
         assert!((CORPUS_BYTES..CORPUS_BYTES + 10_000).contains(&text.len()));
         let documents: Vec<&str> = text.trim_end().split("\n\n").collect();
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_missing_from_the_vocabulary_and_none_is_there_twice() {
+    fn the_vocabulary_has_every_word_of_the_corpus_once() {
         let text = corpus(0);
         let vocabulary = vocabulary(std::slice::from_ref(&text));
         let tokens: BTreeSet<&str> = vocabulary.lines().collect();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn real_data_is_not_written_over() {
+    fn real_data_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mine.txt"), "").unwrap();
         let error = run(&Arguments { out: folder.path().to_owned(), seed: 0 }).unwrap_err().to_string();

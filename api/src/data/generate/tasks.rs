@@ -1,18 +1,18 @@
-//! GLUE-shaped tasks about generated facts: the columns, headers and labels of the official files, so that whatever
-//! reads those reads these.
+//! GLUE-shaped tasks about generated scenes. The files have the columns, headers and labels of the official files, so
+//! that the trainer reads both in the same way.
 
 use recipe::Task;
 
-use super::grammar::{Draw, Fact, Style, sentence};
+use super::grammar::{Draw, Scene, Style, sentence};
 use super::words::NAMES;
 
-/// Lines of one file, the header among them.
+/// A file with its lines, including the header.
 pub(super) struct File {
     pub(super) name: &'static str,
     pub(super) lines: Vec<String>,
 }
 
-/// Rows of train, dev and test.
+/// Number of rows of train, dev and test.
 const ROWS: [usize; 3] = [1200, 300, 300];
 const LABELS_IN_TEST: [bool; 3] = [true, true, false];
 
@@ -51,121 +51,124 @@ fn example(task: Task, draw: &mut Draw) -> Example {
     }
 }
 
-/// Whether the verb agrees with its subject across a noun of the other number.
+/// Label 1 if the verb agrees with its subject; a noun of the other number stands between the two.
 fn acceptability(draw: &mut Draw) -> Example {
-    let (fact, right) = (Fact::any(draw), draw.one_in(2));
-    let number = if right { fact.people } else { 1 - fact.people };
+    let (scene, right) = (Scene::any(draw), draw.one_in(2));
+    let number = if right { scene.people } else { 1 - scene.people };
     Example {
-        first: sentence(&fact.with_distractor(draw, number)),
+        first: sentence(&scene.with_distractor(draw, number)),
         second: String::new(),
         label: u8::from(right).to_string(),
     }
 }
 
-/// Praise or blame, with "not" in a fifth of the sentences.
+/// Praise (label 1) or blame, with "not" in a fifth of the sentences.
 fn sentiment(draw: &mut Draw) -> Example {
-    let (fact, denied) = (Fact::any(draw), draw.one_in(5));
+    let (scene, denied) = (Scene::any(draw), draw.one_in(5));
     let not = if denied { " not" } else { "" };
-    let words = format!("the {} {} {}{not} {}", fact.person(), fact.place(), fact.be(), fact.character(draw.below(2)));
-    let label = u8::from(fact.good != denied).to_string();
-    // Like the real task: lower case, spaces before punctuation, a phrase rather than a sentence.
+    let words =
+        format!("the {} {} {}{not} {}", scene.person(), scene.place(), scene.be(), scene.character(draw.below(2)));
+    let label = u8::from(scene.good != denied).to_string();
+    // As in the real task, the text is in lower case, ends in a space, and is a phrase rather than a sentence.
     Example { first: format!("{words} "), second: String::new(), label }
 }
 
-/// The same fact in other words, or one that differs in one thing.
+/// The same scene in other words (label 1), or one that differs in one part.
 fn paraphrase(draw: &mut Draw) -> Example {
-    let (fact, same) = (Fact::any(draw), draw.one_in(2));
-    let other = if same { fact } else { changed(draw, fact) };
+    let (scene, same) = (Scene::any(draw), draw.one_in(2));
+    let other = if same { scene } else { changed(draw, scene) };
     let style = Style { synonym: 0, time_first: draw.one_in(2) };
-    let second = other.say(Style { synonym: 1, time_first: !style.time_first });
-    Example { first: fact.say(style), second, label: u8::from(same).to_string() }
+    let second = other.describe(Style { synonym: 1, time_first: !style.time_first });
+    Example { first: scene.describe(style), second, label: u8::from(same).to_string() }
 }
 
-/// The fact with another person, deed, thing or character.
-fn changed(draw: &mut Draw, fact: Fact) -> Fact {
+/// The scene with another person, deed, thing or character.
+fn changed(draw: &mut Draw, scene: Scene) -> Scene {
     match draw.below(4) {
-        0 => Fact { person: draw.other(fact.person, 6), ..fact },
-        1 => Fact { deed: draw.other(fact.deed, 4), ..fact },
-        2 => Fact { thing: draw.other(fact.thing, 6), ..fact },
-        _ => Fact { good: !fact.good, ..fact },
+        0 => Scene { person: draw.other(scene.person, 6), ..scene },
+        1 => Scene { deed: draw.other(scene.deed, 4), ..scene },
+        2 => Scene { thing: draw.other(scene.thing, 6), ..scene },
+        _ => Scene { good: !scene.good, ..scene },
     }
 }
 
-/// From 0, about something else, to 5, the same: how many of five parts two facts share.
+/// The number of parts that two scenes share, out of five: 0 for another topic, 5 for the same scene.
 fn similarity(draw: &mut Draw) -> Example {
-    let fact = Fact::any(draw);
-    let mut other = fact;
+    let scene = Scene::any(draw);
+    let mut other = scene;
     if draw.one_in(6) {
-        let topic = draw.other(fact.topic, 8);
-        other = Fact::draw(draw, topic);
+        let topic = draw.other(scene.topic, 8);
+        other = Scene::draw(draw, topic);
     } else {
         for part in 0..draw.below(5) {
             other = match part {
-                0 => Fact { character: draw.other(other.character, 8), ..other },
-                1 => Fact { thing: draw.other(other.thing, 6), ..other },
-                2 => Fact { person: draw.other(other.person, 6), ..other },
-                _ => Fact { deed: draw.other(other.deed, 4), ..other },
+                0 => Scene { character: draw.other(other.character, 8), ..other },
+                1 => Scene { thing: draw.other(other.thing, 6), ..other },
+                2 => Scene { person: draw.other(other.person, 6), ..other },
+                _ => Scene { deed: draw.other(other.deed, 4), ..other },
             };
         }
     }
-    let same_topic = fact.topic == other.topic;
+    let same_topic = scene.topic == other.topic;
     let shared = [
         same_topic,
-        same_topic && fact.person == other.person,
-        same_topic && fact.deed == other.deed,
-        same_topic && fact.thing == other.thing,
-        same_topic && (fact.character, fact.good) == (other.character, other.good),
+        same_topic && scene.person == other.person,
+        same_topic && scene.deed == other.deed,
+        same_topic && scene.thing == other.thing,
+        same_topic && (scene.character, scene.good) == (other.character, other.good),
     ];
     let score = shared.iter().filter(|part| **part).count();
-    let second = other.say(Style { synonym: draw.below(2), time_first: draw.one_in(2) });
-    Example { first: fact.say(Style::default()), second, label: format!("{score}.000") }
+    let second = other.describe(Style { synonym: draw.below(2), time_first: draw.one_in(2) });
+    Example { first: scene.describe(Style::default()), second, label: format!("{score}.000") }
 }
 
-/// Two questions with the same answer, or not.
+/// Two questions, with label 1 if they have the same answer.
 fn same_question(draw: &mut Draw) -> Example {
-    let (fact, same) = (Fact::any(draw), draw.one_in(2));
-    let other = if same { fact } else { Fact { deed: draw.other(fact.deed, 4), ..fact } };
-    let does = ["does", "do"][fact.people];
-    let first = format!("Where {does} the {} {} the {}?", fact.person(), fact.verb(0)[1], fact.thing());
+    let (scene, same) = (Scene::any(draw), draw.one_in(2));
+    let other = if same { scene } else { Scene { deed: draw.other(scene.deed, 4), ..scene } };
+    let does = ["does", "do"][scene.people];
+    let first = format!("Where {does} the {} {} the {}?", scene.person(), scene.verb(0)[1], scene.thing());
     let second = format!("In which place {does} the {} {} the {}?", other.person(), other.verb(1)[1], other.thing());
     Example { first, second, label: u8::from(same).to_string() }
 }
 
-/// A claim that follows from a fact, one that may be true, and one that cannot be.
+/// A claim that follows from a scene, one that may be true, and one that cannot be.
 fn inference(draw: &mut Draw, labels: [&str; 3]) -> Example {
-    let fact = Fact::any(draw);
+    let scene = Scene::any(draw);
     // Where two of the three have one label, the third comes as often as both: a constant guess must not score well.
     let class = match labels[1] == labels[2] {
         true if draw.one_in(2) => 0,
         true => 1 + draw.below(2),
         false => draw.below(3),
     };
-    let (person, be) = (fact.person(), fact.be());
+    let (person, be) = (scene.person(), scene.be());
     let claim = match (class, draw.below(2)) {
-        (0, 0) => format!("the {person} {be} {}", fact.character(draw.below(2))),
+        (0, 0) => format!("the {person} {be} {}", scene.character(draw.below(2))),
         (0, _) => format!(
             "{} {} the {} {}",
-            indefinite(&fact),
-            fact.verb(draw.below(2))[fact.people],
-            fact.thing(),
-            fact.place()
+            indefinite(&scene),
+            scene.verb(draw.below(2))[scene.people],
+            scene.thing(),
+            scene.place()
         ),
         (1, 0) => {
-            let other = Fact { character: draw.other(fact.character, 8), ..fact };
+            let other = Scene { character: draw.other(scene.character, 8), ..scene };
             format!("the {person} {be} also {}", other.character(draw.below(2)))
         }
-        (1, _) => format!("the {person} {} the {}", ["likes", "like"][fact.people], draw.pick(&fact.topic().things)[1]),
-        (_, 0) => format!("the {person} {be} {}", Fact { good: !fact.good, ..fact }.character(draw.below(2))),
-        (_, _) => format!("nobody {} the {} {}", fact.verb(draw.below(2))[0], fact.thing(), fact.place()),
+        (1, _) => {
+            format!("the {person} {} the {}", ["likes", "like"][scene.people], draw.pick(&scene.topic().things)[1])
+        }
+        (_, 0) => format!("the {person} {be} {}", Scene { good: !scene.good, ..scene }.character(draw.below(2))),
+        (_, _) => format!("nobody {} the {} {}", scene.verb(draw.below(2))[0], scene.thing(), scene.place()),
     };
-    let premise = fact.say(Style { synonym: draw.below(2), time_first: draw.one_in(2) });
+    let premise = scene.describe(Style { synonym: draw.below(2), time_first: draw.one_in(2) });
     Example { first: premise, second: sentence(&claim), label: labels[class].into() }
 }
 
-/// "a seafarer" or "some seafarers".
-fn indefinite(fact: &Fact) -> String {
-    let kind = fact.topic().kind[fact.people];
-    let article = match (fact.people, kind.starts_with(['a', 'e', 'i', 'o', 'u'])) {
+/// The person by a general word: "a seafarer" or "some seafarers".
+fn indefinite(scene: &Scene) -> String {
+    let kind = scene.topic().kind[scene.people];
+    let article = match (scene.people, kind.starts_with(['a', 'e', 'i', 'o', 'u'])) {
         (1, _) => "some",
         (_, true) => "an",
         (_, false) => "a",
@@ -173,29 +176,33 @@ fn indefinite(fact: &Fact) -> String {
     format!("{article} {kind}")
 }
 
-/// Whether a sentence holds the answer to a question.
+/// A question and a sentence, which contains the answer for the label `entailment`.
 fn answered(draw: &mut Draw) -> Example {
-    let (fact, holds) = (Fact::any(draw), draw.one_in(2));
+    let (scene, holds) = (Scene::any(draw), draw.one_in(2));
     let told = if holds {
-        fact
+        scene
     } else {
-        Fact { thing: draw.other(fact.thing, 6), person: draw.other(fact.person, 6), ..fact }
+        Scene { thing: draw.other(scene.thing, 6), person: draw.other(scene.person, 6), ..scene }
     };
     let question = match draw.below(2) {
-        0 => format!("Who {} the {}?", fact.verb(0)[0], fact.thing()),
+        0 => format!("Who {} the {}?", scene.verb(0)[0], scene.thing()),
         _ => format!(
             "Where {} the {} {} the {}?",
-            ["does", "do"][fact.people],
-            fact.person(),
-            fact.verb(0)[1],
-            fact.thing()
+            ["does", "do"][scene.people],
+            scene.person(),
+            scene.verb(0)[1],
+            scene.thing()
         ),
     };
     let label = if holds { "entailment" } else { "not_entailment" };
-    Example { first: question, second: told.say(Style { synonym: 0, time_first: draw.one_in(2) }), label: label.into() }
+    Example {
+        first: question,
+        second: told.describe(Style { synonym: 0, time_first: draw.one_in(2) }),
+        label: label.into(),
+    }
 }
 
-/// Whom a pronoun means.
+/// A sentence with a pronoun, and the same clause with a name for it: label 1 if the pronoun means that name.
 fn reference(draw: &mut Draw) -> Example {
     let (half, right) = (NAMES.len() / 2, draw.one_in(2));
     let mut pair = [NAMES[draw.below(half)], NAMES[half + draw.below(half)]];
@@ -211,19 +218,19 @@ fn reference(draw: &mut Draw) -> Example {
     } else {
         giver
     };
-    let fact = Fact::any(draw);
-    let (thing, verb) = (fact.thing(), fact.verb(0)[0]);
+    let scene = Scene::any(draw);
+    let (thing, verb) = (scene.thing(), scene.verb(0)[0]);
     let first = format!(
         "{giver} gives the {thing} to {taker} because {pronoun} {verb} the {} {}.",
-        draw.pick(&fact.topic().things)[1],
-        fact.place()
+        draw.pick(&scene.topic().things)[1],
+        scene.place()
     );
     let claim =
         first.split_once(&format!(" {pronoun} ")).map_or_else(String::new, |(_, rest)| format!("{claimed} {rest}"));
     Example { first, second: claim, label: u8::from(right).to_string() }
 }
 
-/// The official header line, or none.
+/// The official header line; `None` for the files that have none.
 fn header(task: Task, labelled: bool) -> Option<&'static str> {
     Some(match (task, labelled) {
         (Task::Cola, true) => return None,
@@ -287,7 +294,8 @@ mod tests {
 
     use super::*;
 
-    /// The labels of a file, found as the trainer finds them: by the task's own table.
+    /// The number of rows of each label, read as the trainer does, with the columns of the task's row in the GLUE
+    /// table.
     fn labels(task: Task, file: &File) -> BTreeMap<String, usize> {
         let table = task.row();
         let mut lines = file.lines.iter();
@@ -333,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn test_files_hold_no_labels() {
+    fn test_files_have_no_labels() {
         for task in Task::ALL {
             let test = &files(task, 1)[2];
             let header = &test.lines[0];
@@ -347,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pronoun_means_the_one_of_its_kind() {
+    fn the_label_says_if_the_pronoun_fits_the_claimed_name() {
         let mut draw = Draw::new(3, 0);
         for _ in 0..200 {
             let Example { first, second, label } = reference(&mut draw);

@@ -1,10 +1,10 @@
-//! The words of the generated language: a few topics, each with its own people, things, deeds and places.
+//! The words of the generated language: topics, each with its own people, things, deeds and places.
 
 /// Singular and plural (of a noun), or the forms that go with a singular and a plural subject (of a verb).
 pub(super) type Forms = [&'static str; 2];
 
 pub(super) struct Topic {
-    /// A word that covers all of its people.
+    /// A general word for all people of the topic.
     pub(super) kind: Forms,
     pub(super) people: [Forms; 6],
     pub(super) things: [Forms; 6],
@@ -92,7 +92,7 @@ pub(super) const BAD: [[&str; 2]; 8] = [
 pub(super) const TIMES: [&str; 6] =
     ["in the morning", "at noon", "in the evening", "at night", "every day", "on sundays"];
 
-/// Names with the pronoun that stands for them.
+/// Names, each with its pronoun.
 pub(super) const NAMES: [(&str, &str); 16] = [
     ("Anna", "she"),
     ("Clara", "she"),

@@ -85,7 +85,7 @@ async fn an_attempt_that_repeats_steps_replaces_their_points() {
     let points = world.store.points(first.trial, 100).await.unwrap();
     assert_eq!(points.iter().map(|p| (p.step, p.value)).collect::<Vec<_>>(), [(10, 9.0), (20, 7.5), (30, 7.0)]);
     let view = world.store.trial(first.trial, &world.policy).await.unwrap();
-    assert_eq!((view.step, view.attempts, view.trained_seconds), (30, 2, 3.0));
+    assert_eq!((view.step, view.attempt_count, view.trained_seconds), (30, 2, 3.0));
 }
 
 #[tokio::test]
