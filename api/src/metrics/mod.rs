@@ -13,9 +13,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, Registry, TextEncoder};
+use protocol::error_chain;
 use scheduler::store::Store;
 
-use crate::error::chain;
 use crate::router::App;
 
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -66,7 +66,7 @@ impl Metrics {
         ));
         match facts {
             Ok(facts) => families.extend(facts::families(&facts)),
-            Err(error) => tracing::warn!(error = chain(&error), "a scrape got nothing from the database"),
+            Err(error) => tracing::warn!(error = error_chain(&error), "a scrape got nothing from the database"),
         }
         families.retain(|family| !family.get_metric().is_empty());
         let mut text = Vec::new();

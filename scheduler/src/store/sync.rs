@@ -13,7 +13,7 @@ use crate::policy::Policy;
 use protocol::Digest;
 use protocol::id::{AttemptId, JobId, NodeId, TrialId};
 use protocol::{
-    Acknowledgement, AttemptReport, AttemptState, EndedAs, SequencedEvent, SequencedLine, SyncRequest, SyncResponse,
+    Acknowledgement, AttemptEnd, AttemptReport, AttemptState, SequencedEvent, SequencedLine, SyncRequest, SyncResponse,
 };
 
 impl Store {
@@ -147,14 +147,14 @@ fn following<T>(items: &[T], seen: u64, sequence: fn(&T) -> u64) -> &[T] {
 fn ended(state: &AttemptState) -> Option<Outcome> {
     let AttemptState::Ended { outcome } = state else { return None };
     Some(match outcome {
-        EndedAs::Succeeded => Outcome::Failed {
+        AttemptEnd::Succeeded => Outcome::Failed {
             failure: Failure { kind: FailureKind::Internal, message: "the trainer ended without a report".into() },
         },
-        EndedAs::Failed { failure } => {
+        AttemptEnd::Failed { failure } => {
             Outcome::Failed { failure: Failure { kind: failure.kind, message: storable(&failure.message) } }
         }
-        EndedAs::Interrupted => Outcome::Preempted,
-        EndedAs::Lost => Outcome::Lost,
+        AttemptEnd::Interrupted => Outcome::Preempted,
+        AttemptEnd::Lost => Outcome::Lost,
     })
 }
 
