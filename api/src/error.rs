@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use protocol::error_chain;
 use recipe::Problem;
 use scheduler::artifact::ArtifactError;
 use scheduler::dataset::DatasetError;
@@ -102,7 +103,7 @@ impl Error {
     }
 
     pub(crate) fn not_ready(cause: StoreError) -> Self {
-        tracing::warn!(error = chain(&cause), "not ready");
+        tracing::warn!(error = error_chain(&cause), "not ready");
         Self::NotReady("the database does not answer, or its schema does not fit this version of the server".into())
     }
 
@@ -160,7 +161,7 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if let Self::Internal(cause) = &self {
-            tracing::error!(error = chain(cause.as_ref()), "request failed");
+            tracing::error!(error = error_chain(cause.as_ref()), "request failed");
         }
         let (status, code, title) = self.answer();
         let header = match &self {
@@ -269,18 +270,4 @@ fn count(problems: &[Problem]) -> String {
 fn missing_files(problems: &[Problem]) -> String {
     let files: Vec<&str> = problems.iter().map(|problem| problem.pointer.trim_start_matches('/')).collect();
     format!("{} cannot be made", files.join(", "))
-}
-
-/// An error and all its causes on one line. A cause that the text already contains is not repeated.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let message = cause.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        next = cause.source();
-    }
-    text
 }

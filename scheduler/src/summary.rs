@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{AttemptState, EndedAs, SequencedEvent};
+use protocol::{AttemptState, AttemptEnd, SequencedEvent};
 use recipe::event::{Device, Point};
 use recipe::{Event, Failure, FailureKind, Recipe, Stage, TrialReport, TrialSpec};
 
@@ -105,12 +105,12 @@ impl EventSummary {
 pub(crate) fn outcome_of(state: &AttemptState) -> Option<Outcome> {
     let AttemptState::Ended { outcome } = state else { return None };
     Some(match outcome {
-        EndedAs::Succeeded => Outcome::Failed {
+        AttemptEnd::Succeeded => Outcome::Failed {
             failure: Failure { kind: FailureKind::Internal, message: "the trainer ended without a report".into() },
         },
-        EndedAs::Failed { failure } => Outcome::Failed { failure: failure.clone() },
-        EndedAs::Interrupted => Outcome::Preempted,
-        EndedAs::Lost => Outcome::Lost,
+        AttemptEnd::Failed { failure } => Outcome::Failed { failure: failure.clone() },
+        AttemptEnd::Interrupted => Outcome::Preempted,
+        AttemptEnd::Lost => Outcome::Lost,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use recipe::Report;
+use recipe::TrialReport;
 use scheduler::trial::TrialView;
 
 use super::client::{Client, Connection};
@@ -42,10 +42,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 /// The score of a fine-tune trial, or the validation loss.
 fn score(trial: &TrialView) -> Option<f64> {
     match trial.report.as_ref()? {
-        Report::Finetune(report) => Some(report.score),
-        Report::Pretrain(report) => Some(report.validation_loss),
-        Report::Probe(report) => Some(report.validation_loss),
-        Report::Timing(_) => None,
+        TrialReport::Finetune(report) => Some(report.score),
+        TrialReport::Pretrain(report) => Some(report.validation_loss),
+        TrialReport::Probe(report) => Some(report.validation_loss),
+        TrialReport::Timing(_) => None,
     }
 }
 

@@ -14,9 +14,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, Registry, TextEncoder};
+use protocol::error_chain;
 use scheduler::store::Store;
 
-use crate::error::chain;
 
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -66,7 +66,7 @@ impl Metrics {
         ));
         match facts {
             Ok(facts) => families.extend(facts::families(&facts)),
-            Err(error) => tracing::warn!(error = chain(&error), "a scrape without the numbers of the database"),
+            Err(error) => tracing::warn!(error = error_chain(&error), "a scrape without the numbers of the database"),
         }
         families.retain(|family| !family.get_metric().is_empty());
         let mut text = Vec::new();

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
+use protocol::error_chain;
 use protocol::id::JobId;
 use scheduler::job::JobSummary;
 use scheduler::store::{EventRow, Progress, StoreError};
@@ -18,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 
 use crate::app::App;
-use crate::error::{Error, ProblemDetails, chain};
+use crate::error::{Error, ProblemDetails};
 use crate::extract::Path;
 
 /// Largest number of events that one query reads.
@@ -76,7 +77,7 @@ fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Even
             let (summary, running, events) = match read(&app, job, seen).await {
                 Ok(read) => read,
                 Err(error) => {
-                    tracing::warn!(%job, error = chain(&error), "an event stream ends early");
+                    tracing::warn!(%job, error = error_chain(&error), "an event stream ends early");
                     return;
                 }
             };

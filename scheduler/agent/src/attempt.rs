@@ -1,4 +1,4 @@
-//! One attempt on this node, from its assignment to its outcome.
+//! Carrying out one attempt on this node, from its assignment to its outcome.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,31 +15,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::client::Client;
-use crate::inputs::{self, Layout, on_disk};
+use crate::inputs::{self, Layout, disk_failure};
 use crate::journal::Journal;
-use crate::lease::{Lease, Wish};
+use crate::lease::{Instruction, Lease};
 use crate::outcome::{self, Exit};
 use crate::process::{Starter, signal_group};
 use crate::{output, upload};
 use protocol::id::AttemptId;
-use protocol::{Assignment, EndedAs, SlotFacts};
+use protocol::{Assignment, AttemptEnd, SlotFacts};
 
-/// How long the pipes of a trainer that is gone may stay open, held by a process that left its group.
-const LAST_OUTPUT: Duration = Duration::from_secs(5);
+/// How long to read on from the pipes of a trainer that has ended. A process that left its group may still hold them
+/// open.
+const PIPE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What all attempts of an agent share.
+/// Everything that the attempts of an agent share.
 pub(crate) struct Site {
+    /// The path of the program `lamina-trainer`.
     pub(crate) trainer: PathBuf,
-    /// Of all attempts.
+    /// The folder that holds one folder per attempt.
     pub(crate) attempts: PathBuf,
-    /// Token shards, shared by trainers.
+    /// The folder of token shards, which trainers share.
     pub(crate) tokens: PathBuf,
     pub(crate) slots: Vec<Slot>,
     pub(crate) cache: Cache,
     pub(crate) client: Client,
     pub(crate) starter: Starter,
     pub(crate) lease: watch::Receiver<Lease>,
-    /// Wakes the agent for a sync before its time.
+    /// Wakes the agent for an early sync.
     pub(crate) urgent: Arc<Notify>,
 }
 
@@ -49,74 +51,76 @@ impl Site {
     }
 }
 
+/// A slot of this node.
 pub(crate) struct Slot {
     pub(crate) facts: SlotFacts,
-    /// Held while a trainer lives: one that is slow to die keeps the next one waiting.
+    /// Locked while a trainer lives, so that the next one waits for the end of one that is slow to end.
     pub(crate) occupied: Mutex<()>,
 }
 
-/// What the agent keeps of an attempt; the rest is its task's.
+/// The agent's handle on an attempt, whose work is done in a task of its own.
 pub(crate) struct Attempt {
     pub(crate) journal: Arc<Journal>,
     folder: PathBuf,
-    wish: Arc<watch::Sender<Wish>>,
+    instruction: Arc<watch::Sender<Instruction>>,
     closed: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Attempt {
-    /// Begins to carry out an assignment.
+    /// Starts the work on an assignment.
     pub(crate) fn start(site: Arc<Site>, assignment: Assignment) -> io::Result<Self> {
         let folder = site.folder_of(assignment.attempt);
         fs::create_dir(&folder)?;
         Self::with_task(assignment.attempt, folder, site, Some(assignment))
     }
 
-    /// Takes up an attempt that an earlier agent left behind. Its trainer died with that agent: unless it had ended before,
-    /// it is lost. What it said is sent on.
+    /// Reads an attempt that an earlier agent left on the disk, and sends on its events and log lines. Its trainer
+    /// ended with that agent, so the attempt is lost unless it has an outcome.
     pub(crate) fn recover(site: Arc<Site>, attempt: AttemptId) -> io::Result<Self> {
         let folder = site.folder_of(attempt);
         let recovered = Self::with_task(attempt, folder, site, None)?;
-        recovered.journal.end(EndedAs::Lost)?;
+        recovered.journal.end(AttemptEnd::Lost)?;
         Ok(recovered)
     }
 
     fn with_task(id: AttemptId, folder: PathBuf, site: Arc<Site>, work: Option<Assignment>) -> io::Result<Self> {
         let journal = Arc::new(Journal::open(id, &folder, site.urgent.clone())?);
-        let (wish, given) = watch::channel(Wish::Run);
-        let (wish, closed) = (Arc::new(wish), CancellationToken::new());
+        let (instruction, from_agent) = watch::channel(Instruction::Run);
+        let (instruction, closed) = (Arc::new(instruction), CancellationToken::new());
         let task = tokio::spawn({
-            let (journal, folder, wish, closed) = (journal.clone(), folder.clone(), wish.clone(), closed.clone());
+            let (journal, folder, instruction, closed) =
+                (journal.clone(), folder.clone(), instruction.clone(), closed.clone());
             async move {
                 let layout = Layout::new(folder);
-                let wishes = Wishes { given, lease: site.lease.clone() };
+                let instructions = Instructions { from_agent, lease: site.lease.clone() };
                 tokio::join!(
                     async {
                         if let Some(assignment) = work {
-                            execute(&site, &assignment, &layout, &journal, wishes).await;
+                            execute(&site, &assignment, &layout, &journal, instructions).await;
                         }
                     },
                     async {
                         tokio::select! {
                             () = closed.cancelled() => {}
-                            () = forward(&journal, &layout, &site.client, &wish) => {}
+                            () = forward(&journal, &layout, &site.client, &instruction) => {}
                         }
                     },
                 );
                 site.urgent.notify_one();
             }
         });
-        Ok(Self { journal, folder, wish, closed, task })
+        Ok(Self { journal, folder, instruction, closed, task })
     }
 
-    /// Asks the trainer to leave; a wish is never taken back.
-    pub(crate) fn wish(&self, wish: Wish) {
-        raise(&self.wish, wish);
+    /// Gives the trainer an instruction, unless it already has a stronger one.
+    pub(crate) fn instruct(&self, instruction: Instruction) {
+        escalate(&self.instruction, instruction);
     }
 
-    /// The server has closed it: nothing more about it matters.
+    /// Kills the trainer and stops sending, because the server has closed the attempt.
     pub(crate) fn close(&self) {
-        self.wish(Wish::Kill);
+        self.instruct(Instruction::Kill);
         self.closed.cancel();
     }
 
@@ -124,12 +128,12 @@ impl Attempt {
         self.closed.is_cancelled()
     }
 
-    /// Whether its task has come to its end, its trainer with it.
+    /// True if its task has ended, and so its trainer.
     pub(crate) fn is_done(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Deletes what it left on this disk.
+    /// Deletes its folder.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_dir_all(&self.folder)
     }
@@ -137,36 +141,38 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // The trainer is killed with the task that waits for it.
+        // The trainer is killed when the task that waits for it is dropped.
         self.task.abort();
     }
 }
 
-fn raise(wishes: &watch::Sender<Wish>, wish: Wish) {
-    wishes.send_if_modified(|current| {
-        let raised = wish > *current;
-        *current = wish.max(*current);
-        raised
+/// Replaces the current instruction if the new one is stronger.
+fn escalate(sender: &watch::Sender<Instruction>, instruction: Instruction) {
+    sender.send_if_modified(|current| {
+        let is_stronger = instruction > *current;
+        *current = instruction.max(*current);
+        is_stronger
     });
 }
 
-/// What a trainer should do, by the server's word and by the clock.
-struct Wishes {
-    given: watch::Receiver<Wish>,
+/// The two sources of a trainer's instructions. The stronger of the two counts.
+struct Instructions {
+    from_agent: watch::Receiver<Instruction>,
     lease: watch::Receiver<Lease>,
 }
 
-impl Wishes {
-    fn now(&self) -> Wish {
-        self.lease.borrow().wish(Instant::now()).max(*self.given.borrow())
+impl Instructions {
+    fn current(&self) -> Instruction {
+        self.lease.borrow().instruction(Instant::now()).max(*self.from_agent.borrow())
     }
 
-    /// Waits for a wish beyond that one. The clock is asked first whenever this agent wakes, also after a long pause.
-    async fn beyond(&mut self, level: Wish) -> Wish {
+    /// Waits for an instruction that is stronger than `level`. Each round looks at the clock first, so that a lease
+    /// that ended while this agent was suspended is noticed before anything else.
+    async fn stronger_than(&mut self, level: Instruction) -> Instruction {
         loop {
-            let wish = self.now();
-            if wish > level {
-                return wish;
+            let instruction = self.current();
+            if instruction > level {
+                return instruction;
             }
             let change = self.lease.borrow().next_change(Instant::now());
             let timer = async {
@@ -177,30 +183,30 @@ impl Wishes {
             };
             tokio::select! {
                 () = timer => {}
-                // Whoever could extend the lease is gone.
-                alive = self.given.changed() => if alive.is_err() { return Wish::Kill },
-                alive = self.lease.changed() => if alive.is_err() { return Wish::Kill },
+                // A closed channel means that the agent, which could extend the lease, has ended.
+                alive = self.from_agent.changed() => if alive.is_err() { return Instruction::Kill },
+                alive = self.lease.changed() => if alive.is_err() { return Instruction::Kill },
             }
         }
     }
 }
 
-async fn forward(journal: &Journal, layout: &Layout, client: &Client, wish: &watch::Sender<Wish>) {
+async fn forward(journal: &Journal, layout: &Layout, client: &Client, instruction: &watch::Sender<Instruction>) {
     if let Err(error) = upload::forward(journal, layout, client).await {
-        tracing::error!(%error, "cannot write the journal");
-        raise(wish, Wish::Kill);
-        journal.abandon(on_disk(&error, FailureKind::Crashed, "the agent's journal"));
+        tracing::error!(%error, "cannot write the attempt's journal; its trainer is killed");
+        escalate(instruction, Instruction::Kill);
+        journal.abandon(disk_failure(&error, FailureKind::Crashed, "the agent's journal"));
     }
 }
 
-async fn execute(site: &Site, assignment: &Assignment, layout: &Layout, journal: &Journal, wishes: Wishes) {
+async fn execute(site: &Site, assignment: &Assignment, layout: &Layout, journal: &Journal, instructions: Instructions) {
     let (attempt, trial) = (assignment.attempt, assignment.trial);
-    tracing::info!(%attempt, %trial, slot = assignment.slot, "attempt begins");
-    let ended = carry_out(site, assignment, layout, journal, wishes).await;
-    let ended = ended.unwrap_or_else(|failure| EndedAs::Failed { failure });
+    tracing::info!(%attempt, %trial, slot = assignment.slot, "attempt starts");
+    let ended = carry_out(site, assignment, layout, journal, instructions).await;
+    let ended = ended.unwrap_or_else(|failure| AttemptEnd::Failed { failure });
     tracing::info!(%attempt, %trial, outcome = ?ended, "attempt has ended");
     if let Err(error) = journal.end(ended) {
-        tracing::error!(%attempt, %error, "the outcome is not on disk: a restart of this agent would report it as lost");
+        tracing::error!(%attempt, %error, "cannot write the outcome to disk; a restart of this agent would report it as lost");
     }
 }
 
@@ -209,44 +215,45 @@ async fn carry_out(
     assignment: &Assignment,
     layout: &Layout,
     journal: &Journal,
-    mut wishes: Wishes,
-) -> Result<EndedAs, Failure> {
+    mut instructions: Instructions,
+) -> Result<AttemptEnd, Failure> {
     let Some(slot) = site.slots.iter().find(|slot| slot.facts.index == assignment.slot) else {
         let message = format!("this node has no slot {}", assignment.slot);
         return Err(Failure { kind: FailureKind::Crashed, message });
     };
     let arguments = tokio::select! {
         biased;
-        wish = wishes.beyond(Wish::Run) => return Ok(never_started(wish)),
+        instruction = instructions.stronger_than(Instruction::Run) => return Ok(never_started(instruction)),
         arguments = inputs::prepare(assignment, &slot.facts, layout, &site.cache, &site.tokens) => arguments?,
     };
     let _occupied = tokio::select! {
         biased;
-        wish = wishes.beyond(Wish::Run) => return Ok(never_started(wish)),
+        instruction = instructions.stronger_than(Instruction::Run) => return Ok(never_started(instruction)),
         occupied = slot.occupied.lock() => occupied,
     };
-    train(site, arguments, layout, journal, wishes).await
+    train(site, arguments, layout, journal, instructions).await
 }
 
-/// Without a trainer there is no work to lose.
-fn never_started(wish: Wish) -> EndedAs {
-    if wish == Wish::Kill { EndedAs::Lost } else { EndedAs::Interrupted }
+/// How an attempt ends that gets an instruction before its trainer starts.
+fn never_started(instruction: Instruction) -> AttemptEnd {
+    if instruction == Instruction::Kill { AttemptEnd::Lost } else { AttemptEnd::Interrupted }
 }
 
-/// Runs the trainer to its end, whatever that is.
+/// Runs the trainer until it ends.
 async fn train(
     site: &Site,
     arguments: Vec<OsString>,
     layout: &Layout,
     journal: &Journal,
-    mut wishes: Wishes,
-) -> Result<EndedAs, Failure> {
+    mut instructions: Instructions,
+) -> Result<AttemptEnd, Failure> {
     let crashed = |message| Failure { kind: FailureKind::Crashed, message };
     let cannot_start = |error: io::Error| crashed(format!("cannot start {}: {error}", site.trainer.display()));
+    let cannot_wait = |error: io::Error| crashed(format!("cannot wait for the trainer: {error}"));
     let memory_kills = outcome::memory_kills();
     let mut child = site.starter.start(command(&site.trainer, &arguments)).await.map_err(cannot_start)?;
     let (Some(leader), Some(stdout), Some(stderr)) = (child.id(), child.stdout.take(), child.stderr.take()) else {
-        return Err(crashed("the trainer started without its pipes".into()));
+        return Err(crashed("the trainer was started without pipes for its output".into()));
     };
     let signal =
         |signal| signal_group(leader, signal).map_err(|error| crashed(format!("cannot signal the trainer: {error}")));
@@ -254,45 +261,46 @@ async fn train(
     let read =
         async { tokio::try_join!(output::read_events(stdout, journal, layout), output::read_log(stderr, journal)) };
     tokio::pin!(read);
-    let mut heard = None;
-    let mut wish = Wish::Run;
+    let mut output = None;
+    let mut instruction = Instruction::Run;
     let status = loop {
         tokio::select! {
             biased;
-            next = wishes.beyond(wish), if wish < Wish::Kill => {
-                wish = next;
-                signal(if wish == Wish::Kill { libc::SIGKILL } else { libc::SIGTERM })?;
+            next = instructions.stronger_than(instruction), if instruction < Instruction::Kill => {
+                instruction = next;
+                signal(if instruction == Instruction::Kill { libc::SIGKILL } else { libc::SIGTERM })?;
             }
-            status = child.wait() => break status.map_err(|error| crashed(format!("cannot wait: {error}")))?,
-            output = &mut read, if heard.is_none() => {
-                if output.is_err() {
-                    // Its output cannot be kept, so its work would be for nothing.
+            status = child.wait() => break status.map_err(cannot_wait)?,
+            result = &mut read, if output.is_none() => {
+                if result.is_err() {
+                    // Its output cannot be stored, so its work would be lost anyway.
                     signal(libc::SIGKILL)?;
                 }
-                heard = Some(output);
+                output = Some(result);
             }
         }
     };
-    // Whatever it started goes with it, and lets go of the pipes.
+    // The processes that the trainer started must end too, and close the pipes.
     signal(libc::SIGKILL)?;
     journal.lift_limit();
-    let heard = match heard {
-        Some(heard) => heard,
-        None => tokio::time::timeout(LAST_OUTPUT, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+    let output = match output {
+        Some(result) => result,
+        None => tokio::time::timeout(PIPE_LIMIT, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
     };
-    let (said, last_words) =
-        heard.map_err(|error| on_disk(&error, FailureKind::Crashed, "the trainer's output cannot be kept"))?;
+    let (final_events, log_tail) =
+        output.map_err(|error| disk_failure(&error, FailureKind::Crashed, "the trainer's output cannot be stored"))?;
     let memory_killed = memory_kills.zip(outcome::memory_kills()).is_some_and(|(before, after)| after > before);
-    Ok(outcome::outcome(Exit::from(status), said, wish, memory_killed, &last_words))
+    Ok(outcome::outcome(Exit::from(status), final_events, instruction, memory_killed, &log_tail))
 }
 
 fn command(trainer: &Path, arguments: &[OsString]) -> Command {
     let mut command = Command::new(trainer);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Slots are numbered as the listing tool does it; CUDA's own default is by speed.
+    // Slots are numbered in the order of nvidia-smi, which is by bus. CUDA's own default order is by speed.
     command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
-    // By default OpenMP's threads spin while they wait for each other; on cores that anything else uses, that costs a
-    // multiple of the step. It reads this before main, so the trainer cannot set it for itself.
+    // By default, OpenMP's threads spin while they wait for each other, and on cores that other processes use too, a
+    // step then takes several times as long. OpenMP reads this variable before `main`, so the trainer cannot set it
+    // itself.
     command.env("OMP_WAIT_POLICY", "passive");
     command
 }

@@ -1,7 +1,7 @@
-//! Files by digest, fetched once and shared by hard links.
+//! A cache of files by digest. Each file is fetched once and shared by hard links.
 //!
-//! A user of a file holds a hard link to it, so that a file with one link is a file that nobody uses: nothing else needs to
-//! be counted when the cache makes room, and a crash cannot leave a count behind.
+//! An attempt that uses a file has a hard link to it, so a file with one link is not in use. The cache needs no other
+//! count when it makes room, and a crash cannot leave a wrong one.
 
 use std::collections::HashMap;
 use std::fs::{self, File, FileTimes, Permissions};
@@ -21,48 +21,51 @@ pub(crate) struct Cache {
     folder: PathBuf,
     limit: u64,
     client: Client,
-    /// One fetch at a time for each digest; the others wait for it.
+    /// One lock per digest, so that each file is fetched once and other users wait for it.
     fetches: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
-    /// Held while a file is linked or room is made, so that a file is not removed between being found and being linked.
-    shelf: Mutex<()>,
+    /// Locked while a file is linked or room is made, so that no file is removed after it was found and before it is
+    /// linked.
+    folder_lock: Mutex<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("its sha256 is {actual}, not {expected}")]
+    #[error("its sha256 is {actual}; expected {expected}")]
     Mismatch { expected: Digest, actual: Digest },
     #[error(transparent)]
     Refused(ClientError),
-    #[error("cannot keep it")]
+    #[error("cannot store it in the cache")]
     Io(#[from] io::Error),
 }
 
 impl Cache {
-    /// `limit`: bytes that unused files may take; files in use are not counted against it but never removed.
+    /// Opens the cache in `folder`. Files that are not in use may take `limit` bytes; files in use do not count and are
+    /// never removed.
     pub(crate) fn open(folder: PathBuf, limit: u64, client: Client) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             if path.extension().is_some() {
-                // Given up by an earlier agent; nobody may ask for it again.
+                // An earlier agent did not finish this file, and it may never be needed again.
                 fs::remove_file(path)?;
             }
         }
-        let cache = Self { folder, limit, client, fetches: Mutex::default(), shelf: Mutex::default() };
+        let cache = Self { folder, limit, client, fetches: Mutex::default(), folder_lock: Mutex::default() };
         cache.make_room()?;
         Ok(cache)
     }
 
-    /// Makes `target` a hard link to the file of that digest, which is fetched first if it is not here. Tries for as long as
-    /// the server is away: dropping the future gives up, and what was fetched so far is used by the next try.
+    /// Makes `target` a hard link to the file with this digest, which is fetched first if it is not in the cache. Tries
+    /// as long as the server cannot be reached. If the future is dropped, the next call continues with the part that
+    /// was fetched.
     pub(crate) async fn link(&self, digest: &Digest, target: &Path) -> Result<(), FetchError> {
-        if self.link_from_shelf(digest, target)? {
+        if self.link_if_present(digest, target)? {
             return Ok(());
         }
         let fetch = self.fetch_lock(digest);
         let _fetching = fetch.lock().await;
-        // Somebody else may have fetched it meanwhile.
-        if self.link_from_shelf(digest, target)? {
+        // Another attempt may have fetched it while this one waited.
+        if self.link_if_present(digest, target)? {
             return Ok(());
         }
         let partial = self.folder.join(format!("{digest}.partial"));
@@ -71,26 +74,26 @@ impl Cache {
         loop {
             match self.fetch(digest, &partial).await {
                 Ok(()) => break,
-                // What was left of an earlier try may be at fault: once more from the first byte.
+                // The part from an earlier try may be wrong, so the file is fetched once more from its first byte.
                 Err(FetchError::Mismatch { .. }) if !clean => clean = true,
                 Err(FetchError::Refused(error)) if error.is_transient() => {
-                    tracing::debug!(%digest, error = &error as &dyn std::error::Error, "fetching again");
+                    tracing::debug!(%digest, error = &error as &dyn std::error::Error, "trying again to fetch a file");
                     clean = false;
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error),
             }
         }
-        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder_lock = self.folder_lock.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(&partial, self.folder.join(digest.as_str()))?;
         link(&self.folder.join(digest.as_str()), target)?;
-        drop(shelf);
+        drop(folder_lock);
         Ok(self.make_room()?)
     }
 
-    /// The content of a small file, by way of the cache.
+    /// Reads a small file, which is fetched first if it is not in the cache.
     pub(crate) async fn read(&self, digest: &Digest) -> Result<Vec<u8>, FetchError> {
-        // Under a name that the cache's own files cannot have, and that no other reader has.
+        // Neither a file of the cache nor another reader has this name.
         let link = self.folder.join(format!("{digest}.{}", uuid::Uuid::now_v7()));
         self.link(digest, &link).await?;
         let content = fs::read(&link);
@@ -98,19 +101,19 @@ impl Cache {
         Ok(content?)
     }
 
-    /// One try: goes on with the partial file, and leaves it whole and verified, or as far as it came, or not at all if its
-    /// bytes are wrong.
+    /// Tries once to fetch the rest of a partial file. Afterwards the file is complete and verified, or longer than
+    /// before, or it is removed because its digest is wrong.
     async fn fetch(&self, digest: &Digest, partial: &Path) -> Result<(), FetchError> {
-        let (mut file, mut hash, have) = {
+        let (mut file, mut hash, present) = {
             let partial = partial.to_owned();
             tokio::task::spawn_blocking(move || resume(&partial)).await.map_err(io::Error::other)??
         };
-        let mut response = match self.client.get(digest, have).await {
-            // All of it was here already; the digest will tell.
+        let mut response = match self.client.get(digest, present).await {
+            // The partial file is already as long as the whole; its digest is checked below.
             Err(ClientError::Refused { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }) => None,
             answer => Some(answer.map_err(FetchError::Refused)?),
         };
-        if have > 0 && response.as_ref().is_some_and(|response| response.status() != StatusCode::PARTIAL_CONTENT) {
+        if present > 0 && response.as_ref().is_some_and(|response| response.status() != StatusCode::PARTIAL_CONTENT) {
             file = File::create(partial)?;
             hash = Sha256::new();
         }
@@ -124,7 +127,7 @@ impl Cache {
             fs::remove_file(partial)?;
             return Err(FetchError::Mismatch { expected: digest.clone(), actual });
         }
-        // Shared by hard links: a write through one would change all.
+        // The file is read-only because a write through one hard link would change it for all.
         file.set_permissions(Permissions::from_mode(0o444))?;
         tokio::task::spawn_blocking(move || file.sync_all()).await.map_err(io::Error::other)??;
         Ok(())
@@ -141,9 +144,9 @@ impl Cache {
         lock
     }
 
-    /// `false` if the file is not here.
-    fn link_from_shelf(&self, digest: &Digest, target: &Path) -> io::Result<bool> {
-        let _shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Links the file if it is in the cache; returns false if it is not.
+    fn link_if_present(&self, digest: &Digest, target: &Path) -> io::Result<bool> {
+        let _locked = self.folder_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.folder.join(digest.as_str());
         if !path.try_exists()? {
             return Ok(false);
@@ -152,15 +155,15 @@ impl Cache {
         Ok(true)
     }
 
-    /// Removes files that nobody uses, the longest unused first, until the rest fits.
+    /// Removes files that are not in use, the least recently used first, until the others fit the limit.
     fn make_room(&self) -> io::Result<()> {
-        let _shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let _locked = self.folder_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unused = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let facts = entry.metadata()?;
-            if facts.is_file() && facts.nlink() == 1 && entry.path().extension().is_none() {
-                unused.push((facts.modified()?, facts.len(), entry.path()));
+            let metadata = entry.metadata()?;
+            if metadata.is_file() && metadata.nlink() == 1 && entry.path().extension().is_none() {
+                unused.push((metadata.modified()?, metadata.len(), entry.path()));
             }
         }
         let mut total: u64 = unused.iter().map(|(_, bytes, _)| bytes).sum();
@@ -176,8 +179,8 @@ impl Cache {
     }
 }
 
-/// Removes entries of a folder (files, or folders of files) until the rest fits in so many bytes, the oldest first. Only for
-/// a folder that nobody uses now.
+/// Removes entries of a folder (files, or folders of files), the oldest first, until the others fit in `limit` bytes.
+/// Nothing may use the folder meanwhile.
 pub(crate) fn trim(folder: &Path, limit: u64) -> io::Result<()> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -201,14 +204,14 @@ pub(crate) fn trim(folder: &Path, limit: u64) -> io::Result<()> {
 }
 
 fn size(path: &Path) -> io::Result<u64> {
-    let facts = fs::symlink_metadata(path)?;
-    if !facts.is_dir() {
-        return Ok(facts.len());
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
     }
     fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
 }
 
-/// Links, and marks the file as just used.
+/// Makes a hard link and sets the file's time to now, as its last use.
 fn link(path: &Path, target: &Path) -> io::Result<()> {
     fs::hard_link(path, target)?;
     File::open(path)?.set_times(FileTimes::new().set_modified(last_use()))
@@ -219,7 +222,7 @@ fn last_use() -> SystemTime {
     SystemTime::now()
 }
 
-/// Opens the partial file for going on, with the hash and number of the bytes that are there.
+/// Opens a partial file so that more can be appended, and returns it with the hash and the number of its bytes.
 fn resume(partial: &Path) -> io::Result<(File, Sha256, u64)> {
     let mut file = File::options().read(true).append(true).create(true).open(partial)?;
     let mut hash = Sha256::new();
@@ -227,10 +230,10 @@ fn resume(partial: &Path) -> io::Result<(File, Sha256, u64)> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok((file, hash, have)),
+            0 => return Ok((file, hash, present)),
             read => {
                 hash.update(&buffer[..read]);
-                have += read as u64;
+                present += read as u64;
             }
         }
     }
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_by_the_longest_unused_and_never_by_what_is_in_use() {
+    fn the_least_recently_used_files_are_removed_but_never_those_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let files = folder.path().join("files");
         for (name, age) in [("oldest-in-use", 9), ("old", 5), ("middle", 3), ("new", 1)] {
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_agent_did_not_finish_is_removed() {
+    fn partial_files_of_an_earlier_agent_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         file(&folder.path().join("aa.partial"), 1, 0);
         open(folder.path(), 100);
@@ -280,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_use_makes_a_file_the_last_to_go() {
+    async fn a_file_that_was_just_used_is_removed_last() {
         let folder = tempfile::tempdir().unwrap();
         let files = folder.path().join("files");
         let digests = ["aa", "bb"].map(|pair| pair.repeat(32).parse::<Digest>().unwrap());

@@ -1,4 +1,4 @@
-//! The server, as an agent sees it: sync, and artifacts by digest.
+//! The agent's HTTP client: sync, and artifacts by digest.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use tokio_util::io::ReaderStream;
 use protocol::Digest;
 use protocol::{SyncRequest, SyncResponse};
 
-/// Without a byte for so long, what is being fetched is begun again.
-const SILENCE: Duration = Duration::from_secs(30);
-/// A sync that takes longer is given up and made anew; it is a few megabytes at most.
+/// The time without a new byte after which a download is given up and tried again.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// The time after which a sync is given up and tried again. A request has a few megabytes at most.
 const SYNC_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// Sends files, and so has no limit on silence: that would count from the request, not from its last byte. A server
-    /// that is gone is noticed by TCP.
+    /// Sends files. It has no limit on silence, because reqwest would count it from the start of the request, while the
+    /// file is still being sent. TCP notices a server that cannot be reached.
     sender: reqwest::Client,
     server: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// No answer, or not all of it.
+    /// There was no complete answer.
     #[error("the server did not answer")]
     Away(#[from] reqwest::Error),
     #[error("the server answered {status}: {detail}")]
@@ -37,11 +37,11 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the same request can come out otherwise later.
+    /// True if the same request may succeed later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Away(error) => !error.is_builder(),
-            // A token can be put right while the lease lasts, and is no fault of the file that was asked for.
+            // An operator can correct the token while the lease lasts, and the attempt is not at fault.
             Self::Refused { status, .. } => {
                 status.is_server_error()
                     || self.is_about_the_token()
@@ -56,7 +56,7 @@ impl ClientError {
     }
 }
 
-/// What matters of an RFC 9457 problem.
+/// The fields of an RFC 9457 problem that are used here.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -67,16 +67,16 @@ struct Problem {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetUpError {
-    #[error("the token holds characters that no token has")]
+    #[error("the token contains characters that an HTTP header cannot carry")]
     Token(#[from] reqwest::header::InvalidHeaderValue),
     #[error("cannot set up HTTP")]
     Http(#[from] reqwest::Error),
 }
 
 impl Client {
-    /// `server`: base URL.
+    /// Makes a client for the server with this base URL.
     pub(crate) fn new(server: &str, token: &str) -> Result<Self, SetUpError> {
-        Self::with_silence(server, token, SILENCE)
+        Self::with_silence(server, token, SILENCE_LIMIT)
     }
 
     fn with_silence(server: &str, token: &str, silence: Duration) -> Result<Self, SetUpError> {
@@ -101,7 +101,8 @@ impl Client {
         Ok(accepted(response).await?.json().await?)
     }
 
-    /// An artifact from byte `from` on; the status is 206 if the answer begins there, and 200 if at the first byte.
+    /// Gets an artifact from byte `from` on. The status is 206 if the answer starts there, and 200 if it starts at the
+    /// first byte.
     pub(crate) async fn get(&self, digest: &Digest, from: u64) -> Result<Response, ClientError> {
         let mut request = self.http.get(self.artifact(digest));
         if from > 0 {
@@ -110,11 +111,11 @@ impl Client {
         accepted(request.send().await?).await
     }
 
-    /// Brings a file to the artifact store, unless it is there.
+    /// Sends a file to the artifact store, unless the store has it.
     pub(crate) async fn put(&self, digest: &Digest, path: &Path) -> Result<(), ClientError> {
         let head = self.http.head(self.artifact(digest)).send().await?;
         if head.status() != StatusCode::NOT_FOUND {
-            // An answer to HEAD has no body, so a refusal is told by its status alone.
+            // An answer to HEAD has no body, so only its status tells why it is refused.
             return accepted(head).await.map(drop);
         }
         let in_file = |source| ClientError::File { path: path.display().to_string(), source };
@@ -130,6 +131,7 @@ impl Client {
     }
 }
 
+/// Turns an answer that is not a success into an error.
 async fn accepted(response: Response) -> Result<Response, ClientError> {
     let status = response.status();
     if status.is_success() {
@@ -138,13 +140,13 @@ async fn accepted(response: Response) -> Result<Response, ClientError> {
     let body = response.bytes().await.unwrap_or_default();
     let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
     let detail = [problem.detail, problem.title].into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| {
-        // Not a problem document: a proxy's page, perhaps. Its beginning says enough.
+        // This is not a problem document but perhaps a proxy's page. Its beginning is enough for a message.
         String::from_utf8_lossy(&body).chars().take(200).collect()
     });
     Err(ClientError::Refused { status, code: problem.code, detail })
 }
 
-/// Waits between tries: from a fifth of a second, doubling up to five.
+/// The waits between tries: a fifth of a second, then twice as long each time, up to five seconds.
 pub(crate) struct Backoff(Duration);
 
 impl Backoff {
@@ -171,12 +173,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn sending_may_take_longer_than_a_fetch_may_be_silent() {
-        let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    async fn a_file_may_take_longer_to_send_than_a_download_may_be_silent() {
+        let (request_arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let put = {
-            let (asked, go_on) = (asked.clone(), go_on.clone());
+            let (request_arrived, go_on) = (request_arrived.clone(), go_on.clone());
             async move || {
-                asked.notify_one();
+                request_arrived.notify_one();
                 go_on.notified().await;
             }
         };
@@ -193,8 +195,9 @@ mod tests {
             let (client, digest, path) = (client.clone(), digest.clone(), file.path().to_owned());
             async move { client.put(&digest, &path).await }
         });
-        asked.notified().await;
-        // Begun after the file was on its way, so that the file has taken longer when this is given up.
+        request_arrived.notified().await;
+        // The download starts after the upload, so when it is given up, the upload has already taken longer than its
+        // limit.
         assert!(matches!(client.get(&digest, 0).await, Err(ClientError::Away(error)) if error.is_timeout()));
         go_on.notify_one();
         sent.await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! What this machine has: its name, its accelerators or processor cores, its memory.
+//! Reads the facts of this node: its name, and its slots with their devices, cores and memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,8 @@ use std::thread;
 
 use protocol::{NodeFacts, SlotFacts};
 
-/// The facts of this node. `slots`: how many slots to offer; by default one for each accelerator, or else one with all cores.
+/// The facts of this node. `slots` is the number of slots to offer; the default is one for each accelerator, or one
+/// with all cores if there is no accelerator.
 pub(crate) fn discover(name: Option<String>, labels: BTreeMap<String, String>, slots: Option<u32>) -> NodeFacts {
     let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
@@ -27,7 +28,7 @@ fn cpu_slots(model: &str, cores: u32, memory_bytes: u64, slots: u32) -> Vec<Slot
             index,
             device: "cpu".into(),
             model: model.to_owned(),
-            // The first slots get the cores that do not divide.
+            // If the cores do not divide evenly, the first slots get one more.
             threads: cores / slots + u32::from(index < cores % slots),
             memory_bytes: memory_bytes / u64::from(slots),
         })
@@ -55,20 +56,20 @@ fn gpu_slots(gpus: &[Gpu], cores: u32, slots: Option<u32>) -> Vec<SlotFacts> {
         .collect()
 }
 
-/// The machine's accelerators in bus order; none where the tool that lists them is missing or fails.
+/// The machine's accelerators in the order of their bus; none if `nvidia-smi` is missing or fails.
 fn list_gpus() -> Vec<Gpu> {
     let query = ["--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits"];
     match Command::new("nvidia-smi").args(query).output() {
         Ok(output) if output.status.success() => parse_gpus(&String::from_utf8_lossy(&output.stdout)),
         Ok(output) => {
-            tracing::warn!(status = %output.status, "nvidia-smi fails; this node offers its processor");
+            tracing::warn!(status = %output.status, "nvidia-smi fails, so this node offers its processor only");
             Vec::new()
         }
         Err(_) => Vec::new(),
     }
 }
 
-/// Rows of uuid, name, MiB. A row that is none (a warning, a broken device) is left out.
+/// Parses rows of uuid, name and MiB. Other rows (a warning, a broken device) are left out.
 fn parse_gpus(text: &str) -> Vec<Gpu> {
     text.lines()
         .filter_map(|line| {
@@ -80,8 +81,9 @@ fn parse_gpus(text: &str) -> Vec<Gpu> {
         .collect()
 }
 
-/// What CUDA will show, in its numbering: the variable lists indices or (beginnings of) uuids, and ends at the first entry
-/// that names no device.
+/// The accelerators that CUDA shows to a program, in CUDA's order. `variable` is the value of `CUDA_VISIBLE_DEVICES`: a
+/// list of indices and of uuids or their beginnings. Like CUDA, this ignores everything from the first entry that names
+/// no device.
 fn visible_gpus(gpus: Vec<Gpu>, variable: Option<&str>) -> Vec<Gpu> {
     let Some(variable) = variable else { return gpus };
     let find = |entry: &str| match entry.parse::<usize>() {
@@ -104,7 +106,7 @@ fn processor_model() -> String {
     row(&text, "model name").unwrap_or(std::env::consts::ARCH).to_owned()
 }
 
-/// What may be used here: the machine's memory, or less if the control group has a limit.
+/// The bytes of memory that may be used here: all of the machine's, or the limit of the control group if that is lower.
 fn memory_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kibibytes = row(&text, "MemTotal").and_then(|value| value.trim_end_matches("kB").trim().parse::<u64>().ok());
@@ -137,12 +139,12 @@ mod tests {
         };
         assert_eq!(threads(7, 3), [3, 2, 2]);
         assert_eq!(threads(2, 1), [2]);
-        assert_eq!(threads(2, 5), [1, 1], "no slot without a core");
+        assert_eq!(threads(2, 5), [1, 1], "each slot needs a core");
         assert_eq!(threads(2, 0), [2]);
     }
 
     #[test]
-    fn gpus_are_read_from_the_tool_and_other_rows_left_out() {
+    fn gpus_are_parsed_and_other_rows_are_left_out() {
         assert_eq!(gpus()[0].model, "NVIDIA A100, 40GB");
         assert_eq!(
             gpus()[1],
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_slot_has_the_number_that_cuda_gives_it() {
+    fn gpu_slots_are_numbered_as_cuda_does() {
         let names = |variable| -> Vec<_> {
             let slots = gpu_slots(&visible_gpus(gpus(), variable), 8, None);
             slots.into_iter().map(|slot| (slot.device, slot.model, slot.threads)).collect()
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_slot() {
+    fn this_machine_has_a_name_and_a_slot() {
         let facts = discover(None, BTreeMap::new(), None);
         assert!(!facts.name.is_empty() && !facts.slots.is_empty());
         assert!(facts.slots.iter().all(|slot| slot.threads > 0 && slot.memory_bytes > 0 && !slot.model.is_empty()));

@@ -1,12 +1,14 @@
-//! What one attempt has said and not yet been heard, on disk, so that it survives the server being away and this process.
+//! The events and log lines of an attempt that the server does not have yet. They are on disk, so that they survive an
+//! unreachable server and the end of this process.
 //!
 //! ```text
 //! trainer --> received --> [checkpoint uploaded] --> events --> server
 //!         --> log -----------------------------------------> server
 //! ```
 //!
-//! An event waits in `received` until everything before it has been sent on; a `checkpointed` event until its files are in
-//! the artifact store. So the order is kept, and the server never hears of a checkpoint that it could not hand out.
+//! An event waits in `received` until all earlier ones have been forwarded, and a `checkpointed` event also until its
+//! files are in the artifact store. So events stay in order, and the server never learns of a checkpoint that it does
+//! not have.
 
 use std::fs;
 use std::io;
@@ -19,18 +21,20 @@ use tokio::sync::Notify;
 
 use crate::spool::Spool;
 use protocol::id::AttemptId;
-use protocol::{Acknowledgement, AttemptReport, AttemptState, EndedAs, SequencedEvent, SequencedLine};
+use protocol::{Acknowledgement, AttemptEnd, AttemptReport, AttemptState, SequencedEvent, SequencedLine};
 
-/// Beyond this many bytes that wait for the server, the trainer's output is not read: its pipe fills, and it waits.
-const FULL: u64 = 64 << 20;
-/// A longer log line is kept in pieces of this many bytes.
-const LONGEST_LINE: usize = 16 << 10;
+/// The number of waiting bytes above which the trainer's output is not read. Its pipe then fills, and the trainer
+/// waits.
+const MAX_WAITING: u64 = 64 << 20;
+/// The longest log line in bytes; a longer one is stored in pieces.
+const MAX_LINE: usize = 16 << 10;
 
+/// The journal of one attempt.
 pub(crate) struct Journal {
     attempt: AttemptId,
     folder: PathBuf,
     spools: Mutex<Spools>,
-    /// Something happened that the server should hear soon; shared by all attempts.
+    /// Wakes the agent for an early sync; shared by all attempts.
     urgent: Arc<Notify>,
     received: Notify,
     drained: Notify,
@@ -40,16 +44,16 @@ struct Spools {
     received: Spool,
     events: Spool,
     log: Spool,
-    /// Numbers in `received` of the `checkpointed` events that wait there.
+    /// The numbers of the `checkpointed` events that wait in `received`.
     checkpoints: Vec<u64>,
-    outcome: Option<EndedAs>,
+    outcome: Option<AttemptEnd>,
     limited: bool,
     abandoned: bool,
 }
 
-/// A line of `events`: which line of `received` it was tells a restarted agent where to go on.
+/// A line of `events`. `source` is its number in `received`, from which a restarted agent knows where to continue.
 #[derive(Serialize, Deserialize)]
-struct Sendable {
+struct ForwardedEvent {
     source: u64,
     event: Event,
 }
@@ -62,7 +66,7 @@ pub(crate) struct Share {
 }
 
 impl Journal {
-    /// Opens the journal in an attempt's folder, or begins it.
+    /// Opens the journal in an attempt's folder, or creates it.
     pub(crate) fn open(attempt: AttemptId, folder: &Path, urgent: Arc<Notify>) -> io::Result<Self> {
         let spool_folder = folder.join("journal");
         fs::create_dir_all(&spool_folder)?;
@@ -70,7 +74,7 @@ impl Journal {
         let events = Spool::open(&spool_folder.join("events"))?;
         let log = Spool::open(&spool_folder.join("log"))?;
         if let Some(last) = events.last()? {
-            received.take(parse::<Sendable>(&last)?.source)?;
+            received.take(parse::<ForwardedEvent>(&last)?.source)?;
         }
         let mut checkpoints = Vec::new();
         for (number, line) in received.peek(usize::MAX, u64::MAX)? {
@@ -93,7 +97,7 @@ impl Journal {
         })
     }
 
-    /// Keeps an event of the trainer. Returns its number, by which [`forward`](Self::forward) knows it.
+    /// Stores an event of the trainer, and returns its number, which [`forward`](Self::forward) takes.
     pub(crate) fn receive(&self, event: &Event) -> io::Result<u64> {
         let line = serde_json::to_string(event)?;
         let mut spools = self.spools();
@@ -110,13 +114,13 @@ impl Journal {
         self.spools().received.records() + 1
     }
 
-    /// Keeps a log line; a very long one in pieces.
+    /// Stores a log line; a very long one in pieces.
     pub(crate) fn log(&self, text: &str) -> io::Result<()> {
         let mut spools = self.spools();
         let mut rest = text;
         loop {
-            let (piece, tail) = rest.split_at(rest.floor_char_boundary(LONGEST_LINE));
-            // Postgres has no NUL in its text, and a log line needs none.
+            let (piece, tail) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
+            // Postgres cannot store NUL in a text.
             spools.log.append(&serde_json::to_string(&piece.replace('\0', "\u{fffd}"))?)?;
             rest = tail;
             if rest.is_empty() {
@@ -125,8 +129,8 @@ impl Journal {
         }
     }
 
-    /// The first event that has not been forwarded, with its number; waits for one. `None` when the attempt has ended and
-    /// there will be none.
+    /// Waits for the first event that has not been forwarded, and returns it with its number. `None` if the attempt has
+    /// ended and all events are forwarded.
     pub(crate) async fn next(&self) -> io::Result<Option<(u64, Event)>> {
         loop {
             {
@@ -137,44 +141,44 @@ impl Journal {
                     None => {}
                     Some((number, line)) => {
                         let event = parse(&line)?;
-                        // The server closes the attempt on hearing it, so it goes with the end of the process.
+                        // The server closes the attempt when it gets `finished`, so that event waits for the outcome.
                         if ended || !matches!(event, Event::Finished { .. }) {
                             return Ok(Some((number, event)));
                         }
                     }
                 }
             }
-            // A notification that comes in between is stored, and the next wait returns at once.
+            // `notify_one` stores a notification that comes before this wait, so none is missed.
             self.received.notified().await;
         }
     }
 
-    /// How many checkpoints were received after that event, and wait.
+    /// The number of waiting checkpoints that were received after event `number`.
     pub(crate) fn newer_checkpoints(&self, number: u64) -> usize {
         self.spools().checkpoints.iter().filter(|waiting| **waiting > number).count()
     }
 
-    /// Lets the server have an event.
+    /// Releases an event for the next sync.
     pub(crate) fn forward(&self, number: u64, event: Event) -> io::Result<()> {
-        let soon = !matches!(event, Event::Progress { .. } | Event::Preparing { .. });
-        let line = serde_json::to_string(&Sendable { source: number, event })?;
+        let is_urgent = !matches!(event, Event::Progress { .. } | Event::Preparing { .. });
+        let line = serde_json::to_string(&ForwardedEvent { source: number, event })?;
         let mut spools = self.spools();
         spools.events.append(&line)?;
-        spools.leave_behind(number)?;
-        if soon || spools.outcome.is_some() {
+        spools.take_received(number)?;
+        if is_urgent || spools.outcome.is_some() {
             self.urgent.notify_one();
         }
         Ok(())
     }
 
-    /// Leaves an event out, for a reason that the caller has logged.
+    /// Leaves an event out. The caller has logged the reason.
     pub(crate) fn skip(&self, number: u64) -> io::Result<()> {
-        self.spools().leave_behind(number)
+        self.spools().take_received(number)
     }
 
-    /// Records how the attempt ended; the first word stands. An error leaves it recorded in memory only, so that a full
-    /// disk does not keep the server from hearing of it.
-    pub(crate) fn end(&self, outcome: EndedAs) -> io::Result<()> {
+    /// Records how the attempt ended, unless an outcome is already recorded. After an error it is recorded in memory
+    /// only, so that it is reported even if the disk is full.
+    pub(crate) fn end(&self, outcome: AttemptEnd) -> io::Result<()> {
         let mut spools = self.spools();
         if spools.outcome.is_some() {
             return Ok(());
@@ -188,10 +192,11 @@ impl Journal {
         fs::rename(partial, self.folder.join("outcome.json"))
     }
 
-    /// Gives up what was not forwarded: it cannot be written. Overrules an outcome, for its report would be missing.
+    /// Gives up the events that are not forwarded, because they cannot be written. The failure replaces any outcome,
+    /// whose report would be missing.
     pub(crate) fn abandon(&self, failure: Failure) {
         let mut spools = self.spools();
-        spools.outcome = Some(EndedAs::Failed { failure });
+        spools.outcome = Some(AttemptEnd::Failed { failure });
         spools.abandoned = true;
         self.urgent.notify_one();
     }
@@ -200,24 +205,24 @@ impl Journal {
         self.spools().outcome.is_some()
     }
 
-    /// What to tell the server now, and whether there is more than fits. `Ended` is said only with the last of it, because
-    /// the server closes the attempt on hearing it.
+    /// The report for the next request, and true if there is more than it can carry. The state is `Ended` only in the
+    /// last report, because the server closes the attempt when it gets that.
     pub(crate) fn report(&self, share: Share) -> io::Result<(AttemptReport, bool)> {
         let spools = self.spools();
         let mut events = Vec::new();
         for (sequence, line) in spools.events.peek(share.records, share.bytes)? {
-            events.push(SequencedEvent { sequence, event: parse::<Sendable>(&line)?.event });
+            events.push(SequencedEvent { sequence, event: parse::<ForwardedEvent>(&line)?.event });
         }
         let mut log = Vec::new();
         for (sequence, line) in spools.log.peek(share.records, share.bytes)? {
             log.push(SequencedLine { sequence, text: parse(&line)? });
         }
-        let log_left = spools.log.has_beyond(log.last().map(|line| line.sequence));
+        let log_left = spools.log.has_after(log.last().map(|line| line.sequence));
         if log_left && matches!(events.last(), Some(SequencedEvent { event: Event::Finished { .. }, .. })) {
-            // The server closes the attempt on hearing this too, and would not take the rest of the log.
+            // The server closes the attempt when it gets `finished` too, and would refuse the rest of the log.
             events.pop();
         }
-        let more = log_left || spools.events.has_beyond(events.last().map(|event| event.sequence));
+        let more = log_left || spools.events.has_after(events.last().map(|event| event.sequence));
         let state = match &spools.outcome {
             Some(outcome) if !more && (spools.abandoned || spools.received.waiting() == 0) => {
                 AttemptState::Ended { outcome: outcome.clone() }
@@ -235,9 +240,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until there is room for more, so that neither memory nor disk fill up when a trainer says more than the server
-    /// can hear.
-    pub(crate) async fn room(&self) {
+    /// Waits while more than [`MAX_WAITING`] bytes wait for the server, so that a trainer that writes faster than the
+    /// server reads does not fill the disk.
+    pub(crate) async fn wait_for_room(&self) {
         loop {
             let drained = self.drained.notified();
             if !self.is_full() {
@@ -247,7 +252,7 @@ impl Journal {
         }
     }
 
-    /// Makes room for ever: the trainer has ended, and what is still in its pipe is little.
+    /// Ends the limit on waiting bytes. The trainer has ended, and little is left in its pipe.
     pub(crate) fn lift_limit(&self) {
         self.spools().limited = false;
         self.drained.notify_waiters();
@@ -256,17 +261,18 @@ impl Journal {
     fn is_full(&self) -> bool {
         let spools = self.spools();
         let waiting = spools.received.waiting() + spools.events.waiting() + spools.log.waiting();
-        spools.limited && waiting > FULL
+        spools.limited && waiting > MAX_WAITING
     }
 
     fn spools(&self) -> MutexGuard<'_, Spools> {
-        // A panic between two of its statements leaves a spool with a mark that is behind at worst.
+        // After a panic, a spool may at worst send a record again.
         self.spools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Spools {
-    fn leave_behind(&mut self, number: u64) -> io::Result<()> {
+    /// Marks the events up to `number` as forwarded or left out.
+    fn take_received(&mut self, number: u64) -> io::Result<()> {
         self.checkpoints.retain(|waiting| *waiting > number);
         self.received.take(number)
     }
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_told_when_it_was_forwarded_and_skipping_leaves_no_gap() {
+    fn only_forwarded_events_are_reported_and_a_skipped_one_leaves_no_gap() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
         for event in [progress(1), checkpointed(1), progress(2)] {
@@ -317,13 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_with_the_last_record_only() {
+    fn the_outcome_is_reported_only_with_the_last_record() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
         journal.log("one").unwrap();
         journal.log("two").unwrap();
         journal.receive(&progress(1)).unwrap();
-        journal.end(EndedAs::Succeeded).unwrap();
+        journal.end(AttemptEnd::Succeeded).unwrap();
         assert_eq!(journal.report(ALL).unwrap().0.state, AttemptState::Running, "an event waits to be forwarded");
 
         journal.forward(1, progress(1)).unwrap();
@@ -332,19 +338,19 @@ mod tests {
 
         journal.acknowledge(&Acknowledgement { attempt: journal.attempt, events: 1, log: 1, closed: false }).unwrap();
         let (report, more) = journal.report(Share { records: 1, ..ALL }).unwrap();
-        assert_eq!((report.state, more), (AttemptState::Ended { outcome: EndedAs::Succeeded }, false));
+        assert_eq!((report.state, more), (AttemptState::Ended { outcome: AttemptEnd::Succeeded }, false));
         assert_eq!((report.events.len(), report.log[0].sequence, report.log[0].text.as_str()), (0, 2, "two"));
     }
 
     #[tokio::test]
-    async fn a_report_is_told_with_the_end_of_the_process_and_of_the_log() {
+    async fn a_finished_event_is_reported_after_the_process_has_ended_and_with_the_end_of_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
         let report = recipe::TrialReport::Timing(recipe::report::TimingReport { arms: vec![] });
         let finished = Event::Finished { report };
         journal.receive(&finished).unwrap();
         assert!(futures::poll!(std::pin::pin!(journal.next())).is_pending());
-        journal.end(EndedAs::Succeeded).unwrap();
+        journal.end(AttemptEnd::Succeeded).unwrap();
         assert_eq!(journal.next().await.unwrap(), Some((1, finished.clone())));
 
         journal.forward(1, finished).unwrap();
@@ -358,19 +364,19 @@ mod tests {
     }
 
     #[test]
-    fn events_that_cannot_be_written_do_not_keep_the_end_back() {
+    fn the_outcome_is_reported_even_if_events_cannot_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
         journal.receive(&progress(1)).unwrap();
-        journal.end(EndedAs::Succeeded).unwrap();
+        journal.end(AttemptEnd::Succeeded).unwrap();
         let failure = Failure { kind: recipe::FailureKind::DiskFull, message: "no space".into() };
         journal.abandon(failure.clone());
-        let state = AttemptState::Ended { outcome: EndedAs::Failed { failure } };
+        let state = AttemptState::Ended { outcome: AttemptEnd::Failed { failure } };
         assert_eq!(journal.report(ALL).unwrap().0.state, state);
     }
 
     #[tokio::test]
-    async fn a_restart_goes_on_where_forwarding_stood() {
+    async fn a_restarted_agent_continues_with_the_first_event_that_was_not_forwarded() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
         for step in 1..=2 {
@@ -389,28 +395,28 @@ mod tests {
     }
 
     #[test]
-    fn the_first_outcome_stands_over_a_restart() {
+    fn the_first_outcome_remains_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        open(folder.path()).end(EndedAs::Interrupted).unwrap();
+        open(folder.path()).end(AttemptEnd::Interrupted).unwrap();
         let journal = open(folder.path());
-        journal.end(EndedAs::Lost).unwrap();
-        let state = AttemptState::Ended { outcome: EndedAs::Interrupted };
+        journal.end(AttemptEnd::Lost).unwrap();
+        let state = AttemptState::Ended { outcome: AttemptEnd::Interrupted };
         assert_eq!(journal.report(ALL).unwrap().0.state, state);
     }
 
     #[test]
-    fn a_very_long_line_is_kept_in_pieces() {
+    fn a_very_long_line_is_stored_in_pieces() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
-        let text = "é".repeat(LONGEST_LINE);
+        let text = "é".repeat(MAX_LINE);
         journal.log(&text).unwrap();
         let (report, _) = journal.report(ALL).unwrap();
-        assert!(report.log.iter().all(|line| line.text.len() <= LONGEST_LINE));
+        assert!(report.log.iter().all(|line| line.text.len() <= MAX_LINE));
         assert_eq!(report.log.into_iter().map(|line| line.text).collect::<String>(), text);
     }
 
     #[test]
-    fn an_empty_line_is_a_line_and_a_nul_becomes_a_mark() {
+    fn an_empty_line_is_stored_and_nul_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path());
         journal.log("").unwrap();

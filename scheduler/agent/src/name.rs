@@ -1,16 +1,16 @@
-//! Names that come from elsewhere and become paths here.
+//! Checks on file names from elsewhere before they become paths here.
 
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
-    #[error("{0:?} is no plain file name (letters, digits, '.', '_' and '-', not starting with '.')")]
+    #[error("{0:?} is not a plain file name (letters, digits, '.', '_' and '-', not starting with '.')")]
     Plain(String),
-    #[error("{0:?} is no path inside a folder (parts joined by '/', none of them empty, '.' or '..')")]
+    #[error("{0:?} is not a path inside a folder (parts joined by '/', none of them empty, '.' or '..', no backslash)")]
     Path(String),
 }
 
-/// The name of a file in a checkpoint. Lamina itself names these, so the narrowest rule that fits is enough.
+/// Checks the name of a file of a checkpoint. Lamina itself chooses these names, so a narrow rule is enough.
 pub(crate) fn plain(name: &str) -> Result<&str, NameError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.bytes().all(allowed) {
@@ -20,7 +20,8 @@ pub(crate) fn plain(name: &str) -> Result<&str, NameError> {
     }
 }
 
-/// A path inside a dataset, under `folder`. People name these files, so every name that stays inside is taken literally.
+/// The path of a dataset's file in `folder`. People choose these names, so each one that stays in the folder is
+/// accepted, and no part of it has a special meaning.
 pub(crate) fn inside(folder: &Path, path: &str) -> Result<PathBuf, NameError> {
     let refused = |part: &str| matches!(part, "" | "." | "..") || part.contains(|c: char| c == '\\' || c.is_control());
     if path.split('/').any(refused) {
@@ -35,14 +36,14 @@ mod tests {
     use std::path::Component;
 
     #[test]
-    fn names_of_checkpoint_files_are_plain() {
+    fn plain_names_are_accepted() {
         for good in ["model.safetensors", "vocab.txt", "optimizer-0_1.safetensors"] {
             assert_eq!(plain(good), Ok(good));
         }
     }
 
     #[test]
-    fn paths_of_datasets_may_have_folders_and_any_script() {
+    fn dataset_paths_may_have_folders_and_letters_of_any_script() {
         for good in ["train.tsv", "CoLA/train.tsv", "a b/c.txt.xz", "日本語.txt", "..a", "a..", "wiki-00.txt"] {
             assert_eq!(inside(Path::new("/data"), good), Ok(Path::new("/data").join(good)));
         }

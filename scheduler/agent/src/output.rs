@@ -1,4 +1,4 @@
-//! What a trainer writes, line by line: events and log lines into the journal.
+//! Reads a trainer's output line by line, and writes its events and log lines to the journal.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,38 +8,39 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::inputs::{Layout, is_full};
 use crate::journal::Journal;
-use crate::outcome::Said;
+use crate::outcome::FinalEvents;
 use crate::upload;
 
-/// A line of this many bytes is cut: the next begins there. The longest event, a progress with many points, is far shorter.
-const LONGEST: usize = 1 << 20;
-/// What is quoted of a trainer that crashed.
-const LAST_WORDS: usize = 2_000;
+/// The longest line, in bytes; a longer one is read as several lines. No event is nearly as long.
+const MAX_LINE: usize = 1 << 20;
+/// The size in bytes of the end of the log that is quoted if the trainer crashes.
+const LOG_TAIL: usize = 2_000;
 
-/// Reads stdout to its end: each line is an event, or else a log line.
+/// Reads stdout to its end. Each line is an event, or else a log line.
 pub(crate) async fn read_events(
     stdout: impl AsyncRead + Unpin,
     journal: &Journal,
     layout: &Layout,
-) -> io::Result<Said> {
-    let mut said = Said::default();
+) -> io::Result<FinalEvents> {
+    let mut final_events = FinalEvents::default();
     let mut lines = Lines::new(stdout);
     while let Some(line) = lines.next().await? {
-        journal.room().await;
+        journal.wait_for_room().await;
         match serde_json::from_str::<Event>(&line) {
             Ok(event) => {
-                said.hear(&event);
-                keep(&event, journal, layout)?;
+                final_events.note(&event);
+                record(&event, journal, layout)?;
             }
             Err(_) => journal.log(&line)?,
         }
     }
-    Ok(said)
+    Ok(final_events)
 }
 
-fn keep(event: &Event, journal: &Journal, layout: &Layout) -> io::Result<()> {
+/// Writes an event to the journal. The files of a checkpoint are linked first.
+fn record(event: &Event, journal: &Journal, layout: &Layout) -> io::Result<()> {
     if let Event::Checkpointed { step, folder, .. } = event {
-        // The trainer deletes all but its last two, so the files are held before anything else.
+        // The trainer deletes all but its last two checkpoints, so the links must exist before anything else is done.
         if let Err(error) = upload::stage(&layout.out(), folder, &layout.staged(journal.next_number())) {
             if is_full(&error) {
                 return Err(error);
@@ -50,25 +51,25 @@ fn keep(event: &Event, journal: &Journal, layout: &Layout) -> io::Result<()> {
     journal.receive(event).map(drop)
 }
 
-/// Reads stderr to its end into the log, and returns its last lines.
+/// Reads stderr to its end, writes it to the log, and returns the end of it.
 pub(crate) async fn read_log(stderr: impl AsyncRead + Unpin, journal: &Journal) -> io::Result<String> {
     let mut last = VecDeque::new();
     let mut size = 0;
     let mut lines = Lines::new(stderr);
     while let Some(line) = lines.next().await? {
-        journal.room().await;
+        journal.wait_for_room().await;
         journal.log(&line)?;
         size += line.len();
         last.push_back(line);
-        while size > LAST_WORDS && last.len() > 1 {
+        while size > LOG_TAIL && last.len() > 1 {
             size -= last.pop_front().map_or(0, |line| line.len());
         }
     }
-    let words = Vec::from(last).join("\n");
-    Ok(words[words.ceil_char_boundary(words.len().saturating_sub(LAST_WORDS))..].to_owned())
+    let tail = Vec::from(last).join("\n");
+    Ok(tail[tail.ceil_char_boundary(tail.len().saturating_sub(LOG_TAIL))..].to_owned())
 }
 
-/// Lines of bounded length; what is no UTF-8 is replaced.
+/// Reads lines of at most [`MAX_LINE`] bytes. Bytes that are not UTF-8 are replaced.
 struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
@@ -83,9 +84,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         loop {
             let available = self.reader.fill_buf().await?;
             if available.is_empty() {
-                return Ok((!self.line.is_empty()).then(|| self.cut()));
+                return Ok((!self.line.is_empty()).then(|| self.take_line()));
             }
-            let room = LONGEST - self.line.len();
+            let room = MAX_LINE - self.line.len();
             let available = &available[..available.len().min(room)];
             let (used, ended) = match available.iter().position(|byte| *byte == b'\n') {
                 Some(end) => (end + 1, true),
@@ -94,12 +95,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.line.extend_from_slice(&available[..used]);
             self.reader.consume(used);
             if ended {
-                return Ok(Some(self.cut()));
+                return Ok(Some(self.take_line()));
             }
         }
     }
 
-    fn cut(&mut self) -> String {
+    /// Takes the line that has been read, without its line break.
+    fn take_line(&mut self) -> String {
         let line = std::mem::take(&mut self.line);
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
@@ -120,25 +122,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_end_at_a_break_or_at_the_end() {
+    async fn lines_end_at_a_line_break_or_at_the_end_of_the_output() {
         assert_eq!(lines(b"a\r\n\nb\xff\nc").await, ["a", "", "b\u{fffd}", "c"]);
         assert!(lines(b"").await.is_empty());
     }
 
     #[tokio::test]
-    async fn a_line_without_an_end_is_cut_and_nothing_of_it_is_lost() {
-        let text = "x".repeat(2 * LONGEST + 7);
+    async fn a_very_long_line_is_read_in_pieces_without_loss() {
+        let text = "x".repeat(2 * MAX_LINE + 7);
         let found = lines(format!("{text}\nnext").as_bytes()).await;
         let sizes: Vec<_> = found.iter().map(String::len).collect();
-        assert_eq!(sizes, [LONGEST, LONGEST, 7, 4]);
+        assert_eq!(sizes, [MAX_LINE, MAX_LINE, 7, 4]);
     }
 
     #[tokio::test]
-    async fn the_last_words_are_the_last_lines() {
+    async fn the_tail_of_the_log_is_its_last_lines() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(protocol::id::AttemptId::new(), folder.path(), Default::default()).unwrap();
         let log: String = (0..1000).map(|n| format!("line {n}\n")).collect();
-        let words = read_log(log.as_bytes(), &journal).await.unwrap();
-        assert!(words.ends_with("line 998\nline 999") && words.len() <= LAST_WORDS, "{words}");
+        let tail = read_log(log.as_bytes(), &journal).await.unwrap();
+        assert!(tail.ends_with("line 998\nline 999") && tail.len() <= LOG_TAIL, "{tail}");
     }
 }

@@ -1,4 +1,4 @@
-//! Starting a trainer so that it cannot outlive its agent, and sending it signals.
+//! Starts a trainer so that it cannot outlive its agent, and sends it signals.
 
 use std::io;
 use std::process::Command;
@@ -11,32 +11,34 @@ use tokio::sync::oneshot;
 
 /// Starts processes from one thread of its own, which lives as long as this value.
 ///
-/// The kernel's "die with the parent" means the *thread* that forked, and the threads of an asynchronous runtime come and
-/// go: a trainer that was forked from one of those would be killed when the runtime retires it.
+/// With `PR_SET_PDEATHSIG` the kernel kills a child when the *thread* that forked it ends. An asynchronous runtime ends
+/// its threads when it likes, and a trainer that one of them had forked would be killed then.
 pub(crate) struct Starter {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<StartRequest>,
 }
 
-type Order = (Command, Handle, oneshot::Sender<io::Result<Child>>);
+type StartRequest = (Command, Handle, oneshot::Sender<io::Result<Child>>);
 
 impl Starter {
     pub(crate) fn new() -> io::Result<Self> {
-        let (orders, received) = mpsc::channel::<Order>();
+        let (requests, received) = mpsc::channel::<StartRequest>();
         thread::Builder::new().name("starter".into()).spawn(move || {
             for (command, runtime, reply) in received {
                 let _inside = runtime.enter();
-                // Who asked may be gone; the child then dies with the dropped answer (`kill_on_drop`).
+                // The caller may have stopped waiting; the child is then killed when the reply is dropped
+                // (`kill_on_drop`).
                 drop(reply.send(start(command)));
             }
         })?;
-        Ok(Self { orders })
+        Ok(Self { requests })
     }
 
-    /// Starts the command in a process group of its own; it is killed when this agent dies, or when the child is dropped.
+    /// Starts the command in a process group of its own. The process is killed when this agent ends or when the
+    /// returned child is dropped.
     pub(crate) async fn start(&self, command: Command) -> io::Result<Child> {
-        let gone = || io::Error::other("the thread that starts processes is gone");
+        let gone = || io::Error::other("the thread that starts processes has ended");
         let (reply, child) = oneshot::channel();
-        self.orders.send((command, Handle::current(), reply)).map_err(|_| gone())?;
+        self.requests.send((command, Handle::current(), reply)).map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
     }
 }
@@ -58,7 +60,7 @@ fn die_with_parent(command: &mut Command) {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // The parent may have died before the kernel was told.
+            // The parent may have ended before this call.
             if libc::getppid().cast_unsigned() != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
@@ -67,7 +69,7 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Sends a signal to the process group that a started child leads. A group that is gone is no error.
+/// Sends a signal to the process group whose leader is a started child. It is not an error if the group has ended.
 #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in the standard library")]
 pub(crate) fn signal_group(leader: u32, signal: i32) -> io::Result<()> {
     let leader = i32::try_from(leader).map_err(io::Error::other)?;

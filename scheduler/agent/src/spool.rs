@@ -1,13 +1,15 @@
-//! Lines on disk, appended at the back and taken from the front, so that nothing waits in memory.
+//! A queue of lines on disk, so that nothing waits in memory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// A file of lines; the number of a record is that of its line, from 1. Taken records stay in the file (it goes with its
-/// attempt), only the mark moves, and where it stood is found again after a restart by who reads the spool.
+/// A file with one record per line. The number of a record is that of its line, from 1. A record that is taken stays in
+/// the file, which is deleted with its attempt. The number of the last record taken is not stored: after a restart, the
+/// owner of the spool takes the records again.
 ///
-/// Nothing is synced to the disk: the file must survive this process, not the machine, whose loss ends the attempt anyway.
+/// Nothing is synced to the disk, because the file must survive this process but not the machine: if that fails, the
+/// attempt is lost anyway.
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: File,
@@ -18,7 +20,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens the file or makes it. A last line that was cut off by a kill is removed: its record was never counted.
+    /// Opens the file or creates it. A last line without a line break, which a killed agent left, is removed.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let (mut records, mut bytes) = (0, 0);
@@ -35,7 +37,8 @@ impl Spool {
         Ok(Self { file, records, bytes, taken: 0, taken_bytes: 0 })
     }
 
-    /// Appends one record, which must not hold a line break, and returns its number. After an error the file is as before.
+    /// Appends one record, which must not contain a line break, and returns its number. An error leaves the file
+    /// unchanged.
     pub(crate) fn append(&mut self, record: &str) -> io::Result<u64> {
         debug_assert!(!record.contains('\n'));
         let line = format!("{record}\n");
@@ -48,8 +51,8 @@ impl Spool {
         Ok(self.records)
     }
 
-    /// The first records that are not taken, with their numbers: at most so many, and no more than fit in so many bytes,
-    /// but always one if there is one.
+    /// The first records that are not taken, with their numbers: at most `records` of them and at most `bytes` in
+    /// total, but at least one if there is one.
     pub(crate) fn peek(&self, records: usize, bytes: u64) -> io::Result<Vec<(u64, String)>> {
         let mut found = Vec::new();
         let mut size = 0;
@@ -66,7 +69,7 @@ impl Spool {
         Ok(found)
     }
 
-    /// Moves the mark behind record `number`; never back, and never behind the end.
+    /// Takes all records up to `number`. Does nothing if they are taken already.
     pub(crate) fn take(&mut self, number: u64) -> io::Result<()> {
         let number = number.min(self.records);
         let mut reader = self.reader()?;
@@ -90,19 +93,19 @@ impl Spool {
         self.records
     }
 
-    /// Whether there are records beyond that one, or beyond the mark.
-    pub(crate) fn has_beyond(&self, number: Option<u64>) -> bool {
+    /// True if there are records after `number`, or, for `None`, records that are not taken.
+    pub(crate) fn has_after(&self, number: Option<u64>) -> bool {
         number.unwrap_or(self.taken) < self.records
     }
 
-    /// Bytes that wait to be taken.
+    /// The size in bytes of the records that are not taken.
     pub(crate) fn waiting(&self) -> u64 {
         self.bytes - self.taken_bytes
     }
 
     fn reader(&self) -> io::Result<impl BufRead> {
         let mut file = &self.file;
-        // The file is in append mode: where it is read from does not change where it is written to.
+        // The file is in append mode, so this does not change where the next record is written.
         file.seek(SeekFrom::Start(self.taken_bytes))?;
         Ok(BufReader::new(file.take(self.bytes - self.taken_bytes)))
     }
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn records_keep_their_numbers_over_a_restart() {
+    fn records_keep_their_numbers_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut spool = Spool::open(&path).unwrap();
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_kill_cut_off_is_removed() {
+    fn an_incomplete_last_line_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         fs::write(&path, "whole\nhal").unwrap();
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peek_is_bounded_by_records_and_bytes_but_never_empty_handed() {
+    fn a_peek_is_limited_by_records_and_bytes_but_returns_at_least_one() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(&folder.path().join("log")).unwrap();
         for record in ["12345", "123", "123", "123"] {
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_moves_forward_only_and_stops_at_the_end() {
+    fn taking_records_never_goes_back_and_stops_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(&folder.path().join("log")).unwrap();
         for record in ["a", "b", "c"] {

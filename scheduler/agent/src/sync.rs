@@ -1,4 +1,4 @@
-//! The agent's loop: tell the server what is here, hear what should be, make it so.
+//! The agent's loop: it tells the server what runs here, and carries out the answer.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -12,28 +12,28 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::Error;
 use crate::attempt::{Attempt, Site};
 use crate::client::ClientError;
-use crate::inputs::on_disk;
+use crate::error::Error;
+use crate::inputs::disk_failure;
 use crate::journal::Share;
-use crate::lease::{Lease, Wish};
+use crate::lease::{Instruction, Lease};
 use crate::plan::{Known, plan};
 use protocol::id::AttemptId;
 use protocol::{
-    Acknowledgement, Assignment, AttemptReport, AttemptState, EndedAs, NodeFacts, SyncRequest, SyncResponse,
+    Acknowledgement, Assignment, AttemptEnd, AttemptReport, AttemptState, NodeFacts, SyncRequest, SyncResponse,
 };
 
-/// Between two syncs at least, so that events that come together travel together.
-const GAP: Duration = Duration::from_millis(50);
-/// Between a sync that failed and the next.
+/// The shortest time between two syncs, so that events that come close together travel in one request.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+/// The time between a sync that failed and the next one.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest time between two syncs, whatever the server says.
-const LONGEST: Duration = Duration::from_secs(60);
-/// What one request may carry, over all attempts.
-const REQUEST: Share = Share { records: 500, bytes: 2 << 20 };
-/// After the trainers were killed at shutdown, so long to say so.
-const LAST_WORD: Duration = Duration::from_secs(3);
+/// The longest time between two syncs, even if the server asks for a longer one.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// The most that one request may carry, over all attempts.
+const REQUEST_LIMIT: Share = Share { records: 500, bytes: 2 << 20 };
+/// The time at shutdown in which the server must learn that the trainers were killed.
+const FINAL_SYNC_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) struct Agent {
     site: Arc<Site>,
@@ -41,15 +41,16 @@ pub(crate) struct Agent {
     instance: Uuid,
     lease: watch::Sender<Lease>,
     attempts: BTreeMap<AttemptId, Attempt>,
-    /// Attempts without a journal, because it could not be made or read. Known until the server has closed them.
-    without_journal: BTreeMap<AttemptId, EndedAs>,
+    /// The outcomes of attempts whose journal cannot be written or read. They stay here until the server has closed
+    /// them.
+    without_journal: BTreeMap<AttemptId, AttemptEnd>,
     leaving: bool,
 }
 
 /// When to sync again.
-enum Next {
-    /// There is more to tell than went into one request.
-    AtOnce,
+enum NextSync {
+    /// One request could not carry everything.
+    Immediately,
     Within(Duration),
 }
 
@@ -60,15 +61,15 @@ impl Agent {
         Self { site, node, instance, lease, attempts, without_journal, leaving: false }
     }
 
-    /// Takes up what an earlier agent left on this disk.
+    /// Reads the attempts that an earlier agent left on this disk.
     pub(crate) fn recover(&mut self) -> io::Result<()> {
         for entry in fs::read_dir(&self.site.attempts)? {
             let name = entry?.file_name();
             let Some(attempt) = name.to_str().and_then(|name| name.parse().ok()) else {
-                tracing::warn!(?name, "is no attempt, and is left alone");
+                tracing::warn!(?name, "this entry of the folder of attempts is not an attempt; it is ignored");
                 continue;
             };
-            tracing::info!(%attempt, "left behind by an earlier agent");
+            tracing::info!(%attempt, "an earlier agent left this attempt; what it has not sent is sent now");
             match Attempt::recover(self.site.clone(), attempt) {
                 Ok(recovered) => drop(self.attempts.insert(attempt, recovered)),
                 Err(error) => self.report_without_journal(attempt, &error),
@@ -77,10 +78,10 @@ impl Agent {
         Ok(())
     }
 
-    /// Syncs until `shutdown`, then lets the trainers write their checkpoints for `grace` at most, and tells the server.
+    /// Syncs until `shutdown`. Then the trainers get `grace` to write their checkpoints, and the server is told.
     pub(crate) async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Result<(), Error> {
         let mut known_to_server = false;
-        let mut next = Next::AtOnce;
+        let mut next = NextSync::Immediately;
         loop {
             if !self.leaving {
                 tokio::select! {
@@ -95,7 +96,11 @@ impl Agent {
             next = match answer {
                 Ok(next) => {
                     if !known_to_server {
-                        tracing::info!(node = self.node.name, slots = self.node.slots.len(), "known to the server");
+                        tracing::info!(
+                            node = self.node.name,
+                            slots = self.node.slots.len(),
+                            "the server knows this node"
+                        );
                     }
                     known_to_server = true;
                     next
@@ -110,20 +115,23 @@ impl Agent {
         Ok(())
     }
 
-    /// The orderly end: interrupt, flush, and at the deadline kill.
+    /// Interrupts the trainers and syncs until all have ended; those that still run after `grace` are killed.
     async fn leave(&mut self, grace: Duration) {
         self.leaving = true;
-        tracing::info!(attempts = self.attempts.len(), "leaving");
-        for (wish, limit) in [(Wish::Interrupt, grace), (Wish::Kill, LAST_WORD)] {
-            self.attempts.values().for_each(|attempt| attempt.wish(wish));
+        tracing::info!(attempts = self.attempts.len(), "the agent is shutting down");
+        for (instruction, limit) in [(Instruction::Interrupt, grace), (Instruction::Kill, FINAL_SYNC_LIMIT)] {
+            self.attempts.values().for_each(|attempt| attempt.instruct(instruction));
             if tokio::time::timeout(limit, self.flush()).await.is_ok() {
                 return;
             }
         }
-        tracing::warn!(attempts = self.attempts.len(), "left unsaid; the next agent here will tell");
+        tracing::warn!(
+            attempts = self.attempts.len(),
+            "the server has not heard how these attempts ended; the next agent with this home will report it"
+        );
     }
 
-    /// Syncs until the server has closed every attempt, and once in any case: it should know that this node is leaving.
+    /// Syncs until the server has closed every attempt, and at least once, so that it knows that this node is leaving.
     async fn flush(&mut self) {
         loop {
             let next = self.sync().await.unwrap_or_else(|error| after_failure(&error));
@@ -134,30 +142,31 @@ impl Agent {
         }
     }
 
-    async fn pause(&self, next: Next) {
-        tokio::time::sleep(GAP).await;
-        if let Next::Within(pause) = next {
-            // Elapsed or woken, the time has come.
+    async fn pause(&self, next: NextSync) {
+        tokio::time::sleep(MIN_INTERVAL).await;
+        if let NextSync::Within(pause) = next {
+            // The next sync is due whether the time has passed or the agent was woken.
             drop(tokio::time::timeout(pause, self.site.urgent.notified()).await);
         }
     }
 
-    async fn sync(&mut self) -> Result<Next, ClientError> {
+    async fn sync(&mut self) -> Result<NextSync, ClientError> {
         self.remove_closed();
         let (request, more) = self.request();
         let sent = Instant::now();
         let answer = self.site.client.sync(&request).await?;
         self.lease.send_replace(Lease::new(sent, answer.lease_seconds));
-        let pause = Duration::try_from_secs_f64(answer.sync_seconds).unwrap_or(RETRY).min(LONGEST);
+        let pause = Duration::try_from_secs_f64(answer.sync_seconds).unwrap_or(RETRY).min(MAX_INTERVAL);
         self.apply(answer);
-        Ok(if more { Next::AtOnce } else { Next::Within(pause) })
+        Ok(if more { NextSync::Immediately } else { NextSync::Within(pause) })
     }
 
     fn request(&mut self) -> (SyncRequest, bool) {
         let open: Vec<_> =
             self.attempts.iter().filter(|(_, attempt)| !attempt.is_closed()).map(|(id, _)| *id).collect();
         let count = open.len().max(1);
-        let share = Share { records: (REQUEST.records / count).max(1), bytes: REQUEST.bytes / count as u64 };
+        let share =
+            Share { records: (REQUEST_LIMIT.records / count).max(1), bytes: REQUEST_LIMIT.bytes / count as u64 };
         let mut reports = Vec::new();
         let mut more = false;
         for id in open {
@@ -187,14 +196,14 @@ impl Agent {
         let mut all: BTreeMap<_, _> = self.attempts.iter().map(|(id, attempt)| (*id, known(attempt))).collect();
         all.extend(self.without_journal.keys().map(|id| (*id, Known::Ended)));
         let plan = plan(&all, answer, self.leaving);
-        for (attempt, wish) in plan.wishes {
-            self.attempts[&attempt].wish(wish);
+        for (attempt, instruction) in plan.instructions {
+            self.attempts[&attempt].instruct(instruction);
         }
         for closed in plan.closed {
             let had_no_journal = self.without_journal.remove(&closed).is_some();
             match self.attempts.get(&closed) {
                 Some(attempt) => attempt.close(),
-                None if had_no_journal => removed(closed, fs::remove_dir_all(self.site.folder_of(closed))),
+                None if had_no_journal => log_failed_removal(closed, fs::remove_dir_all(self.site.folder_of(closed))),
                 None => {}
             }
         }
@@ -218,11 +227,11 @@ impl Agent {
         }
     }
 
-    /// Ends an attempt whose journal does not work: there is nothing to send but that.
+    /// Ends an attempt whose journal does not work. Only this failure can be reported of it.
     fn report_without_journal(&mut self, attempt: AttemptId, error: &io::Error) {
-        tracing::error!(%attempt, %error, "the journal does not work");
-        let failure = on_disk(error, FailureKind::Crashed, "the agent's journal");
-        self.without_journal.insert(attempt, EndedAs::Failed { failure });
+        tracing::error!(%attempt, %error, "cannot use the attempt's journal; the attempt is reported as failed");
+        let failure = disk_failure(error, FailureKind::Crashed, "the agent's journal");
+        self.without_journal.insert(attempt, AttemptEnd::Failed { failure });
         if let Some(attempt) = self.attempts.get(&attempt) {
             attempt.close();
         }
@@ -230,13 +239,14 @@ impl Agent {
 
     fn remove_closed(&mut self) {
         let gone = self.attempts.extract_if(.., |_, attempt| attempt.is_closed() && attempt.is_done());
-        gone.for_each(|(id, attempt)| removed(id, attempt.remove()));
+        gone.for_each(|(id, attempt)| log_failed_removal(id, attempt.remove()));
     }
 }
 
-fn removed(attempt: AttemptId, result: io::Result<()>) {
+/// Logs that the folder of an attempt could not be removed.
+fn log_failed_removal(attempt: AttemptId, result: io::Result<()>) {
     match result {
-        // What is left is taken up, reported and removed by the next agent here.
+        // The next agent with this home finds the folder, reports the attempt and removes the folder.
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%attempt, %error, "cannot remove the attempt's folder");
         }
@@ -244,7 +254,8 @@ fn removed(attempt: AttemptId, result: io::Result<()>) {
     }
 }
 
-fn after_failure(error: &ClientError) -> Next {
+/// Logs a failed sync, and returns when to try again.
+fn after_failure(error: &ClientError) -> NextSync {
     tracing::warn!(source = error.source().map(tracing::field::display), "{error}");
-    Next::Within(RETRY)
+    NextSync::Within(RETRY)
 }

@@ -1,4 +1,4 @@
-//! Checkpoints and answers to test files on their way to the artifact store, and the events that wait behind them.
+//! Sends checkpoints and predictions to the artifact store, and then the events that name them.
 
 use std::error::Error;
 use std::fs;
@@ -14,13 +14,14 @@ use crate::client::{Backoff, Client, ClientError};
 use crate::inputs::Layout;
 use crate::journal::Journal;
 use crate::name::{self, NameError};
-use protocol::{Digest, InvalidDigest};
+use protocol::{Digest, InvalidDigest, error_chain};
 
-/// As on the trainer's own disk, the last two checkpoints are worth keeping: older ones are not sent when sending is slow.
-const KEPT: usize = 2;
+/// The number of newest checkpoints that are always sent, as many as a trainer keeps. Older ones are left out if
+/// sending is slow.
+const NEWEST: usize = 2;
 
-/// Links the files of a checkpoint from where the trainer wrote it (`folder`, relative to its `out`) to a folder where it
-/// stays until it was sent. An error leaves nothing there.
+/// Links the files of a checkpoint into the folder `staged`, where they stay until they are sent. The trainer wrote the
+/// checkpoint to `folder`, relative to its `out`. After an error, `staged` does not exist.
 pub(crate) fn stage(out: &Path, folder: &str, staged: &Path) -> io::Result<()> {
     let from = name::inside(out, folder).map_err(io::Error::other)?;
     let manifest = read_manifest(&from)?;
@@ -39,7 +40,7 @@ fn read_manifest(folder: &Path) -> io::Result<Manifest> {
 
 #[derive(Debug, thiserror::Error)]
 enum UploadError {
-    #[error("it is not on this disk")]
+    #[error("cannot read it")]
     Io(#[from] io::Error),
     #[error("its manifest has sha256 {actual}, not {expected}")]
     Manifest { expected: Digest, actual: Digest },
@@ -47,30 +48,31 @@ enum UploadError {
     Digest(#[from] InvalidDigest),
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("{file} was not taken")]
+    #[error("the server did not accept {file}")]
     Put { file: String, source: ClientError },
-    #[error("newer ones are waiting")]
+    #[error("newer checkpoints wait to be sent")]
     Superseded,
 }
 
-/// Sends the attempt's events on, in order, each one's files before it, until the last one is forwarded.
+/// Forwards the attempt's events in order, and uploads the files of each event before it. Returns after the last event.
 pub(crate) async fn forward(journal: &Journal, layout: &Layout, client: &Client) -> io::Result<()> {
     while let Some((number, mut event)) = journal.next().await? {
         if let Event::Finished { report: TrialReport::Finetune(report) } = &mut event {
-            // A score counts without its answers; a report that names what nobody has would promise them.
-            report.predictions = answers(std::mem::take(&mut report.predictions), journal, layout, client).await?;
+            // A score is valid without its predictions, but a report must not name files that the server does not have.
+            report.predictions =
+                upload_predictions(std::mem::take(&mut report.predictions), journal, layout, client).await?;
         }
         let Event::Checkpointed { step, manifest, .. } = &event else {
             journal.forward(number, event)?;
             continue;
         };
         let staged = layout.staged(number);
-        match upload(&staged, manifest, client, || journal.newer_checkpoints(number) >= KEPT).await {
+        match upload(&staged, manifest, client, || journal.newer_checkpoints(number) >= NEWEST).await {
             Ok(()) => journal.forward(number, event)?,
             Err(error) => {
-                let why = chain(&error);
-                tracing::warn!(step, why, "a checkpoint is left out");
-                journal.log(&format!("agent: the checkpoint at step {step} is left out: {why}"))?;
+                let reason = error_chain(&error);
+                tracing::warn!(step, reason, "a checkpoint is not sent");
+                journal.log(&format!("agent: the checkpoint at step {step} is left out: {reason}"))?;
                 journal.skip(number)?;
             }
         }
@@ -82,33 +84,34 @@ pub(crate) async fn forward(journal: &Journal, layout: &Layout, client: &Client)
     Ok(())
 }
 
-/// Sends the answers to test files, and returns those that the store has taken. The others are named in the log.
-async fn answers(
+/// Uploads the files of predictions, and returns those that the server has accepted. The others are named in the log.
+async fn upload_predictions(
     files: Vec<PredictionFile>,
     journal: &Journal,
     layout: &Layout,
     client: &Client,
 ) -> io::Result<Vec<PredictionFile>> {
     let folder = layout.out().join(PREDICTIONS);
-    let mut taken = Vec::with_capacity(files.len());
+    let mut accepted = Vec::with_capacity(files.len());
     for file in files {
         let sent = async {
             let digest = file.sha256.parse::<Digest>()?;
             put(&digest, &folder, name::plain(&file.name)?, client, || false).await
         };
         match sent.await {
-            Ok(()) => taken.push(file),
+            Ok(()) => accepted.push(file),
             Err(error) => {
-                let (why, name) = (chain(&error), &file.name);
-                tracing::warn!(name, why, "answers are left out");
-                journal.log(&format!("agent: the answers in {name} are left out: {why}"))?;
+                let (reason, name) = (error_chain(&error), &file.name);
+                tracing::warn!(name, reason, "predictions are not sent");
+                journal.log(&format!("agent: the predictions in {name} are left out: {reason}"))?;
             }
         }
     }
-    Ok(taken)
+    Ok(accepted)
 }
 
-/// The manifest goes last, so that whoever finds it in the store finds all of its files.
+/// Uploads the files of a checkpoint. The manifest goes last, so that all files of a manifest in the store are there
+/// too.
 async fn upload(
     staged: &Path,
     manifest: &str,
@@ -126,7 +129,7 @@ async fn upload(
     put(&expected, staged, MANIFEST, client, &superseded).await
 }
 
-/// Tries for as long as the server is away, unless newer checkpoints make this one needless.
+/// Uploads one file. Tries as long as the server cannot be reached, unless newer checkpoints replace this one.
 async fn put(
     digest: &Digest,
     staged: &Path,
@@ -142,18 +145,11 @@ async fn put(
         match client.put(digest, &staged.join(file)).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_transient() => {
-                tracing::debug!(file, error = &error as &dyn Error, "sending again");
+                tracing::debug!(file, error = &error as &dyn Error, "trying again to send a file");
                 backoff.wait().await;
             }
             Err(source) => return Err(UploadError::Put { file: file.to_owned(), source }),
         }
-    }
-}
-
-fn chain(error: &dyn Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 
@@ -172,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_staged_checkpoint_outlives_the_trainers_own() {
+    fn a_staged_checkpoint_stays_when_the_trainer_deletes_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let (out, staged) = (folder.path().join("out"), folder.path().join("staged"));
         checkpoint(&out, &["state.json"]);
@@ -183,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_with_a_file_missing_is_not_staged_at_all() {
+    fn a_checkpoint_with_a_missing_file_is_not_staged() {
         let folder = tempfile::tempdir().unwrap();
         let (out, staged) = (folder.path().join("out"), folder.path().join("staged"));
         checkpoint(&out, &["state.json", "gone.safetensors"]);
@@ -197,8 +193,10 @@ mod tests {
         let (out, staged) = (folder.path().join("out"), folder.path().join("staged"));
         checkpoint(&out, &["../../secret"]);
         fs::write(out.join("secret"), "x").unwrap();
-        assert!(stage(&out, "checkpoints/step-5", &staged).unwrap_err().to_string().contains("no plain file name"));
-        assert!(stage(&out, "../out/checkpoints/step-5", &staged).unwrap_err().to_string().contains("no path inside"));
+        assert!(stage(&out, "checkpoints/step-5", &staged).unwrap_err().to_string().contains("not a plain file name"));
+        assert!(
+            stage(&out, "../out/checkpoints/step-5", &staged).unwrap_err().to_string().contains("not a path inside")
+        );
         assert!(!staged.exists());
     }
 }

@@ -1,9 +1,9 @@
-//! The name of an artifact.
+//! The digest that names an artifact.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The sha256 of an artifact's bytes as 64 lower-case hexadecimal digits. Such a name is also a safe file name.
+/// The sha256 of an artifact's bytes as 64 lower-case hexadecimal digits. It is also a safe file name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(String);
 

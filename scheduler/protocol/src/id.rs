@@ -1,4 +1,4 @@
-//! Ids are types: a trial's id cannot be passed where a job's is wanted.
+//! Each kind of id has a type of its own, so that a trial's id cannot be passed where a job's id is expected.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +13,7 @@ macro_rules! ids {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id; ids made later sort later (UUID version 7).
+            /// Makes a new id. It is a UUID of version 7, so ids sort by the time at which they were made.
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -41,10 +41,15 @@ macro_rules! ids {
 }
 
 ids! {
+    /// The id of a job.
     JobId,
+    /// The id of a trial.
     TrialId,
-    /// Also the fencing token of everything that the attempt writes.
+    /// The id of an attempt. Every write of an attempt carries it, and the server refuses the write once the attempt is
+    /// closed.
     AttemptId,
+    /// The id of a node.
     NodeId,
+    /// The id of an access token.
     TokenId,
 }

@@ -1,19 +1,22 @@
-//! What agents and servers exchange.
+//! The messages between agents and servers, and the ids and digests in them.
 //!
 //! | module | content |
 //! |---|---|
-//! | [`id`] | Ids of jobs, trials, attempts, nodes and tokens, a type each. |
-//! | `digest` | [`Digest`], the name of an artifact. |
-//! | `sync` | The one call of an agent, `POST /agents/sync`: [`SyncRequest`] and [`SyncResponse`] with their parts. |
+//! | [`id`] | The ids of jobs, trials, attempts, nodes and tokens, each a type of its own. |
+//! | `digest` | [`Digest`], the sha256 that names an artifact. |
+//! | `error` | [`error_chain`], which writes an error and its causes in one line. |
+//! | `sync` | [`SyncRequest`] and [`SyncResponse`], the two sides of `POST /agents/sync`. |
 //!
-//! The crate has no I/O. Its feature `sql` lets the scheduler store ids in Postgres; the agent does without it.
+//! The crate has no I/O. Its feature `sql` lets the scheduler store ids in Postgres; the agent does not need it.
 
 mod digest;
+mod error;
 pub mod id;
 mod sync;
 
 pub use digest::{Digest, InvalidDigest};
+pub use error::error_chain;
 pub use sync::{
-    Acknowledgement, Assignment, AttemptReport, AttemptState, DatasetFile, DatasetFiles, EndedAs, Kept, NodeFacts,
-    SequencedEvent, SequencedLine, SlotFacts, SyncRequest, SyncResponse,
+    Acknowledgement, Assignment, AttemptEnd, AttemptReport, AttemptState, DatasetFile, DatasetFiles, KeptAttempt,
+    NodeFacts, SequencedEvent, SequencedLine, SlotFacts, SyncRequest, SyncResponse,
 };

@@ -1,8 +1,8 @@
-//! What an agent and the server say to each other: one idempotent call, `POST /agents/sync`.
+//! The only call between an agent and the server: `POST /agents/sync`, which is idempotent.
 //!
-//! The agent says what it has and what happened since; the server answers with everything that should run there.
-//! Level-triggered: a lost answer costs one round trip and nothing else. Every event is named by its attempt and a
-//! sequence number, so repeating it changes nothing; every write is conditional on the attempt being open.
+//! The agent sends the attempts that it has and what happened in them; the server answers with all attempts that should
+//! run there. Each answer is complete, so a lost one costs one round trip and nothing else. Every event carries its
+//! attempt and a sequence number, so sending it again changes nothing; every write requires that the attempt is open.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,26 @@ use utoipa::ToSchema;
 
 use crate::id::{AttemptId, TrialId};
 
+/// The state of an agent and what happened there since its last call.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SyncRequest {
     pub node: NodeFacts,
-    /// Drawn anew at each start of the agent; open attempts of an earlier instance are lost.
+    /// A new random id at each start of the agent. Open attempts of an earlier instance that this request does not list
+    /// are lost.
     pub instance: uuid::Uuid,
-    /// Every attempt that the agent still has something to say about: running ones and ended ones whose outcome the
-    /// server has not acknowledged.
+    /// The attempts that run, and those that have ended but are not acknowledged yet.
     pub attempts: Vec<AttemptReport>,
-    /// The agent is shutting down: place nothing new there.
+    /// True if the agent is shutting down; the server then places nothing new there.
     #[serde(default)]
     pub leaving: bool,
 }
 
+/// The name and the hardware of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeFacts {
-    /// Unique name; the host name by default.
+    /// A name that no other node has; the host name by default.
     pub name: String,
+    /// Labels that are shown with the node. They do not affect placement.
     pub labels: BTreeMap<String, String>,
     pub slots: Vec<SlotFacts>,
 }
@@ -36,116 +39,131 @@ pub struct NodeFacts {
 /// One accelerator, or a share of the processor's cores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SlotFacts {
-    /// From 0.
+    /// The number of the slot on its node, from 0.
     pub index: u32,
-    /// As given to the trainer: `cpu` or `cuda:0`.
+    /// The device in the trainer's notation: `cpu`, or `cuda:0` and so on.
     pub device: String,
-    /// Processor or accelerator model.
+    /// The model of the processor or accelerator.
     pub model: String,
+    /// The number of processor threads that a trainer uses on this slot.
     pub threads: u32,
+    /// The memory of the accelerator, or this slot's share of the machine's memory.
     pub memory_bytes: u64,
 }
 
+/// The state of one attempt, with its events and log lines that the server has not acknowledged.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AttemptReport {
     pub attempt: AttemptId,
     pub state: AttemptState,
-    /// Events that the server has not acknowledged, in order of their sequence numbers (from 1, without gaps).
+    /// Events in order of their sequence numbers, which start at 1 and have no gaps.
     pub events: Vec<SequencedEvent>,
-    /// Log lines, likewise.
+    /// Log lines in order of their sequence numbers, which are counted separately in the same way.
     pub log: Vec<SequencedLine>,
 }
 
+/// The state of an attempt on its node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum AttemptState {
-    /// The child runs, or its inputs are being fetched.
+    /// Its input files are being fetched, or its trainer runs, or it has ended but some of its events are still to be
+    /// sent.
     Running,
-    /// The child has ended and every event has been read from it.
-    Ended { outcome: EndedAs },
+    /// Its trainer has ended, and this report holds the last of its events and log lines.
+    Ended { outcome: AttemptEnd },
 }
 
-/// How the agent saw an attempt end. `Failed` is also said by the trainer's own `failed` event, which then comes first.
+/// How an attempt ended, as its agent saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "as", rename_all = "snake_case")]
-pub enum EndedAs {
+pub enum AttemptEnd {
+    /// The trainer finished and reported its result.
     Succeeded,
-    Failed {
-        failure: recipe::Failure,
-    },
-    /// Asked to stop; it left a checkpoint.
+    /// The trainer failed, or could not be started. If the trainer sent a `failed` event, the failure is the same.
+    Failed { failure: recipe::Failure },
+    /// The trainer was told to stop and has stopped. Its newest checkpoint, if it has one, is where the next attempt
+    /// starts.
     Interrupted,
-    /// The agent was restarted and its child is gone.
+    /// The trainer was killed: its lease had ended, it was cancelled, or its agent ended.
     Lost,
 }
 
+/// An event of a trainer with its sequence number in its attempt.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SequencedEvent {
     pub sequence: u64,
     pub event: Event,
 }
 
+/// A log line of a trainer with its sequence number in its attempt.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SequencedLine {
     pub sequence: u64,
     pub text: String,
 }
 
+/// All that should run on the node from now on.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SyncResponse {
-    /// How long the attempts named below stay open without another sync, counted from the moment at which the agent
-    /// *sent* this request.
+    /// How long the attempts in `run` and `keep` stay open without another sync, in seconds from the moment at which
+    /// the agent *sent* this request.
     pub lease_seconds: f64,
-    /// When to call again at the latest.
+    /// The longest time in seconds until the next sync.
     pub sync_seconds: f64,
-    /// What should run on this node beyond what the request names.
+    /// The attempts to start: those that should run on this node and that the request did not list.
     pub run: Vec<Assignment>,
-    /// What the request names and what should go on. An attempt that the agent runs and that neither list names must be
-    /// stopped at once: its lease is gone or it was cancelled.
-    pub keep: Vec<Kept>,
-    /// Per attempt, what was stored; an ended attempt that is acknowledged in full can be forgotten.
+    /// The attempts of the request that continue. An attempt that runs and is in neither list must be killed at once:
+    /// its lease has ended or it was cancelled.
+    pub keep: Vec<KeptAttempt>,
+    /// For each attempt of the request, how much of it is stored. The agent can forget an attempt that is `closed`.
     pub acknowledged: Vec<Acknowledgement>,
 }
 
+/// How much of an attempt the server has stored.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Acknowledgement {
     pub attempt: AttemptId,
-    /// Events and log lines up to these numbers need not be sent again.
+    /// Events up to this sequence number are stored and need not be sent again.
     pub events: u64,
+    /// Log lines up to this sequence number are stored and need not be sent again.
     pub log: u64,
-    /// The attempt is closed: nothing more about it will be accepted.
+    /// True if the attempt is closed; the server accepts nothing more about it.
     pub closed: bool,
 }
 
-/// An attempt that goes on.
+/// An attempt that continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Kept {
+pub struct KeptAttempt {
     pub attempt: AttemptId,
-    /// As in [`Assignment`].
+    /// True if its trainer should write a checkpoint and leave.
     pub interrupt: bool,
 }
 
-/// One attempt to carry out.
+/// An attempt to start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Assignment {
     pub attempt: AttemptId,
     pub trial: TrialId,
-    /// Slot index on this node.
+    /// The index of the slot on this node.
     pub slot: u32,
+    /// The recipe and the seeds of the trial.
     #[schema(value_type = Object)]
     pub spec: TrialSpec,
-    /// Files to bring before the start, fetched by digest from `/artifacts/{sha256}`.
+    /// The corpus that the trial reads. The agent fetches each file of this and the other datasets from
+    /// `/artifacts/{sha256}` before it starts the trainer.
     pub corpus: Option<DatasetFiles>,
+    /// The vocabulary that the trial reads; exactly one file.
     pub vocabulary: Option<DatasetFiles>,
+    /// The GLUE folder that the trial reads.
     pub glue: Option<DatasetFiles>,
-    /// The published checkpoint that a fine-tune starts from.
+    /// The registered checkpoint that the trial starts from.
     #[serde(default)]
     pub checkpoint: Option<DatasetFiles>,
-    /// Manifest digest of the checkpoint, made here, that a fine-tune starts from.
+    /// The digest of the manifest of the checkpoint that the trial starts from, if another trial wrote it.
     pub from: Option<String>,
-    /// Manifest digest of this trial's own newest checkpoint, to go on from.
+    /// The digest of the manifest of this trial's own newest checkpoint, from which it resumes.
     pub resume: Option<String>,
-    /// The server wants it to write a checkpoint and leave (pause, preemption).
+    /// True if its trainer should write a checkpoint and leave, because the trial was paused or preempted.
     pub interrupt: bool,
 }
 
@@ -153,15 +171,17 @@ pub struct Assignment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DatasetFiles {
     pub name: String,
-    /// Identity of the whole; also the name of its folder in the agent's cache.
+    /// The digest over all files, which identifies the dataset.
     pub digest: String,
     pub files: Vec<DatasetFile>,
 }
 
+/// One file of a registered dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DatasetFile {
-    /// Path inside the dataset, with `/`; never absolute, never with `..`.
+    /// The path inside the dataset, with `/` between folders. It is never absolute and never contains `..`.
     pub path: String,
+    /// The sha256 of the file as 64 lower-case hexadecimal digits.
     pub sha256: String,
     pub bytes: u64,
 }

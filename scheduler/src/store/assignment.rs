@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, read};
 use protocol::id::{AttemptId, NodeId, TrialId};
-use protocol::{Assignment, DatasetFiles, Kept};
+use protocol::{Assignment, DatasetFiles, KeptAttempt};
 
 impl Store {
     /// The attempts that should run on the node. Attempts in `known`, which the node runs already, are only named, so that they
@@ -16,7 +16,7 @@ impl Store {
         &self,
         node: NodeId,
         known: &HashSet<Uuid>,
-    ) -> Result<(Vec<Kept>, Vec<Assignment>), StoreError> {
+    ) -> Result<(Vec<KeptAttempt>, Vec<Assignment>), StoreError> {
         let rows = sqlx::query!(
             r#"select a.id as "attempt: AttemptId", t.id as "trial: TrialId", a.slot, t.spec, a.interrupt,
                       w.report ->> 'checkpoint' as "from?",
@@ -32,7 +32,7 @@ impl Store {
         for row in rows {
             let attempt = row.attempt;
             if known.contains(&attempt.0) {
-                keep.push(Kept { attempt, interrupt: row.interrupt });
+                keep.push(KeptAttempt { attempt, interrupt: row.interrupt });
                 continue;
             }
             let assignment = async {

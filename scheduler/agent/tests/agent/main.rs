@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use agent::Config;
 use protocol::id::AttemptId;
-use protocol::{Assignment, DatasetFile, DatasetFiles, EndedAs};
+use protocol::{Assignment, AttemptEnd, DatasetFile, DatasetFiles};
 use recipe::{Event, Failure, FailureKind};
 use tokio_util::sync::CancellationToken;
 
 use scene::{Scene, assignment, eventually, lives};
 use server::sha256;
 
-fn failure(ended: Option<EndedAs>) -> Failure {
+fn failure(ended: Option<AttemptEnd>) -> Failure {
     match ended {
-        Some(EndedAs::Failed { failure }) => failure,
+        Some(AttemptEnd::Failed { failure }) => failure,
         other => panic!("{other:?} is no failure"),
     }
 }
@@ -35,7 +35,7 @@ async fn a_run_is_reported_whole_and_leaves_nothing_behind() {
     scene.server.assign(&assignment);
     let heard = scene.server.end_of(assignment.attempt).await;
 
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(matches!(
         &heard.events[..],
         [Event::Started { .. }, Event::Progress { .. }, Event::Checkpointed { .. }, Event::Finished { .. }]
@@ -79,7 +79,7 @@ async fn files_are_brought_by_digest_and_once_for_two_attempts() {
     assignments.iter().for_each(|assignment| scene.server.assign(assignment));
     for assignment in &assignments {
         let heard = scene.server.end_of(assignment.attempt).await;
-        assert_eq!(heard.ended, Some(EndedAs::Succeeded), "{:?}", heard.log);
+        assert_eq!(heard.ended, Some(AttemptEnd::Succeeded), "{:?}", heard.log);
         let said: Vec<_> = heard.log.iter().filter(|line| !line.contains(": ")).collect();
         assert_eq!(said, ["alpha", "beta", "gamma", "weights", "manifest.json", "model.safetensors", "state"]);
         assert!(heard.after("arguments: ").unwrap().ends_with("--resume"));
@@ -98,7 +98,7 @@ async fn the_files_of_a_published_checkpoint_are_what_a_fine_tune_starts_from() 
     let agent = scene.agent();
     scene.server.assign(&assignment);
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded), "{:?}", heard.log);
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded), "{:?}", heard.log);
     let said: Vec<_> = heard.log.iter().filter(|line| !line.contains(": ")).collect();
     assert_eq!(said, ["config.json", "model.safetensors", "vocab.txt", "weights"]);
     agent.stop().await;
@@ -113,7 +113,7 @@ async fn a_broken_download_goes_on_where_it_stood() {
     let assignment = Assignment { corpus: Some(dataset("wiki", &[("a.txt", &digest)])), ..assignment(0) };
     scene.server.assign(&assignment);
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(heard.log.contains(&"0123456789".into()), "{:?}", heard.log);
     assert_eq!(scene.server.look(|world| world.fetched[&digest].clone()), [0, 4]);
     agent.stop().await;
@@ -147,7 +147,7 @@ async fn what_is_said_while_the_server_is_away_is_told_later_and_once() {
     back.open().await;
 
     let heard = scene.server.end_of(attempt).await;
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert_eq!(heard.steps(), [1, 2, 3, 4, 5, 6, 7, 8]);
     let lines: Vec<_> = heard.log.iter().filter_map(|line| line.strip_prefix("line ")).collect();
     assert_eq!(lines, ["2", "3", "4", "5", "6", "7", "8"]);
@@ -176,7 +176,7 @@ async fn events_wait_behind_a_checkpoint_until_its_files_are_stored() {
 
     scene.server.change(|world| world.store_is_away = false);
     let heard = scene.server.end_of(attempt).await;
-    assert_eq!((heard.steps(), heard.ended), (vec![1, 2, 3], Some(EndedAs::Succeeded)));
+    assert_eq!((heard.steps(), heard.ended), (vec![1, 2, 3], Some(AttemptEnd::Succeeded)));
     assert!(scene.server.look(|world| world.artifacts.contains_key(&sha256(b"weights"))));
     agent.stop().await;
 }
@@ -191,13 +191,13 @@ async fn of_checkpoints_that_cannot_be_sent_the_last_two_are_kept() {
     let attempt = assignment.attempt;
     scene.server.assign(&assignment);
     let two_left_out = |world: &server::World| {
-        let left_out = |line: &&String| line.contains("is left out: newer ones are waiting");
+        let left_out = |line: &&String| line.contains("is left out: newer checkpoints wait to be sent");
         world.heard.get(&attempt).is_some_and(|heard| heard.log.iter().filter(left_out).count() == 2)
     };
     scene.server.until("two are left out", two_left_out).await;
     scene.server.change(|world| world.store_is_away = false);
     let heard = scene.server.end_of(attempt).await;
-    assert_eq!((heard.steps(), heard.ended), (vec![3, 4], Some(EndedAs::Succeeded)));
+    assert_eq!((heard.steps(), heard.ended), (vec![3, 4], Some(AttemptEnd::Succeeded)));
     agent.stop().await;
 }
 
@@ -213,7 +213,7 @@ async fn a_checkpoint_that_the_trainer_has_deleted_is_left_out_with_a_word() {
     let assignment = assignment(0);
     scene.server.assign(&assignment);
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!((heard.steps(), heard.ended.clone()), (vec![3], Some(EndedAs::Succeeded)));
+    assert_eq!((heard.steps(), heard.ended.clone()), (vec![3], Some(AttemptEnd::Succeeded)));
     assert!(heard.after("agent: the checkpoint at step 2 is left out: ").is_some(), "{:?}", heard.log);
     agent.stop().await;
 }
@@ -240,7 +240,7 @@ async fn answers_to_test_files_are_stored_before_their_report_is_told() {
     let heard = scene.server.end_of(attempt).await;
     assert_eq!(
         (predictions(&heard), heard.ended),
-        (vec!["MNLI-m.tsv".into(), "AX.tsv".into()], Some(EndedAs::Succeeded))
+        (vec!["MNLI-m.tsv".into(), "AX.tsv".into()], Some(AttemptEnd::Succeeded))
     );
     let stored = scene.server.look(|world| world.artifacts.clone());
     assert!(stored.contains_key(&sha256(b"matched")) && stored.contains_key(&sha256(b"diagnostic")));
@@ -257,8 +257,8 @@ async fn answers_that_are_not_there_are_left_out_of_the_report_with_a_word() {
     scene.server.assign(&assignment);
     let heard = scene.server.end_of(assignment.attempt).await;
     assert_eq!(predictions(&heard), ["RTE.tsv"]);
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
-    assert!(heard.after("agent: the answers in CoLA.tsv are left out: ").is_some(), "{:?}", heard.log);
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
+    assert!(heard.after("agent: the predictions in CoLA.tsv are left out: ").is_some(), "{:?}", heard.log);
     agent.stop().await;
 }
 
@@ -309,7 +309,7 @@ async fn a_lease_that_is_not_extended_ends_the_trainer_in_time() {
 
     scene.server.change(|world| world.away = false);
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!((heard.steps(), heard.ended), (vec![1], Some(EndedAs::Lost)));
+    assert_eq!((heard.steps(), heard.ended), (vec![1], Some(AttemptEnd::Lost)));
     agent.stop().await;
 }
 
@@ -322,7 +322,7 @@ async fn an_interrupted_trainer_leaves_its_checkpoint() {
     scene.trainer_of(assignment.attempt).await;
     scene.server.change(|world| world.run[0].interrupt = true);
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!((heard.steps(), heard.ended), (vec![1, 5], Some(EndedAs::Interrupted)));
+    assert_eq!((heard.steps(), heard.ended), (vec![1, 5], Some(AttemptEnd::Interrupted)));
     agent.stop().await;
 }
 
@@ -335,7 +335,7 @@ async fn an_orderly_shutdown_waits_for_the_last_checkpoint() {
     scene.trainer_of(assignment.attempt).await;
     agent.stop().await;
     let heard = scene.server.heard(assignment.attempt);
-    assert_eq!((heard.steps(), heard.ended), (vec![1, 5], Some(EndedAs::Interrupted)));
+    assert_eq!((heard.steps(), heard.ended), (vec![1, 5], Some(AttemptEnd::Interrupted)));
     assert!(scene.server.look(|world| world.leaving));
     assert!(scene.is_empty_of_attempts());
 }
@@ -349,7 +349,7 @@ async fn a_shutdown_does_not_wait_for_ever() {
     let trainer = scene.trainer_of(assignment.attempt).await;
     agent.stop().await;
     assert!(!lives(trainer));
-    assert_eq!(scene.server.heard(assignment.attempt).ended, Some(EndedAs::Lost));
+    assert_eq!(scene.server.heard(assignment.attempt).ended, Some(AttemptEnd::Lost));
 }
 
 #[tokio::test]
@@ -372,7 +372,7 @@ async fn a_killed_agent_takes_its_trainer_along_and_the_next_one_tells() {
     scene.server.change(|world| world.store_is_away = false);
     let agent = scene.agent();
     let heard = scene.server.end_of(attempt).await;
-    assert_eq!((heard.steps(), heard.ended), (vec![1, 2, 3], Some(EndedAs::Lost)));
+    assert_eq!((heard.steps(), heard.ended), (vec![1, 2, 3], Some(AttemptEnd::Lost)));
     assert!(scene.server.look(|world| world.artifacts.contains_key(&sha256(b"weights"))));
     assert_eq!(scene.server.look(|world| world.instances.len()), 2);
     eventually("the attempt's folder is gone", || scene.is_empty_of_attempts()).await;
@@ -397,7 +397,7 @@ async fn an_outcome_that_was_not_told_is_told_by_the_next_agent() {
     scene.server.change(|world| world.away = false);
     let agent = scene.agent();
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(matches!(heard.events.last(), Some(Event::Finished { .. })));
     agent.stop().await;
 }
@@ -416,7 +416,7 @@ async fn an_agent_that_was_stopped_for_longer_than_its_lease_kills_first() {
     agent.signal("-CONT");
     eventually("the trainer is gone", || !lives(trainer)).await;
     // The server still named it when the agent came back: it is not taken up again all the same.
-    assert_eq!(scene.server.end_of(assignment.attempt).await.ended, Some(EndedAs::Lost));
+    assert_eq!(scene.server.end_of(assignment.attempt).await.ended, Some(AttemptEnd::Lost));
 }
 
 #[tokio::test]
@@ -429,7 +429,7 @@ async fn output_without_line_breaks_is_kept_in_pieces() {
     let assignment = assignment(0);
     scene.server.assign(&assignment);
     let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!(heard.ended, Some(EndedAs::Succeeded));
+    assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(heard.log.iter().all(|line| line.len() <= 1 << 20));
     for letter in ['x', 'y'] {
         let size = |line: &String| if line.chars().all(|c| c == letter) { line.len() } else { 0 };
@@ -509,7 +509,7 @@ async fn a_dataset_cannot_reach_out_of_its_folder() {
     scene.server.assign(&assignment);
     let failure = failure(scene.server.end_of(assignment.attempt).await.ended);
     assert_eq!(failure.kind, FailureKind::BadData);
-    assert!(failure.message.contains("no path inside a folder"), "{}", failure.message);
+    assert!(failure.message.contains("is not a path inside a folder"), "{}", failure.message);
     assert!(!scene.path("agent/evil").exists() && !scene.path("evil").exists());
     agent.stop().await;
 }
@@ -546,7 +546,7 @@ async fn two_agents_cannot_share_a_folder() {
     let agent = scene.agent();
     scene.server.until("the first is known", |world| world.syncs > 0).await;
     let error = agent::run(scene.config(), CancellationToken::new()).await.unwrap_err();
-    assert!(matches!(error, agent::Error::Taken { .. }), "{error}");
+    assert!(matches!(error, agent::Error::HomeInUse { .. }), "{error}");
     agent.stop().await;
 }
 

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{FutureExt, StreamExt};
 use protocol::id::AttemptId;
-use protocol::{Acknowledgement, Assignment, AttemptReport, AttemptState, EndedAs, SyncRequest, SyncResponse};
+use protocol::{Acknowledgement, Assignment, AttemptEnd, AttemptReport, AttemptState, SyncRequest, SyncResponse};
 use recipe::Event;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -48,7 +48,7 @@ pub(crate) struct World {
 pub(crate) struct Heard {
     pub(crate) events: Vec<Event>,
     pub(crate) log: Vec<String>,
-    pub(crate) ended: Option<EndedAs>,
+    pub(crate) ended: Option<AttemptEnd>,
 }
 
 impl Heard {
@@ -205,7 +205,7 @@ fn hear_report(world: &mut World, report: AttemptReport) -> Acknowledgement {
             }
         }
         if matches!(heard.events.last(), Some(Event::Finished { .. })) {
-            heard.ended = Some(EndedAs::Succeeded);
+            heard.ended = Some(AttemptEnd::Succeeded);
         } else if let AttemptState::Ended { outcome } = report.state {
             heard.ended = Some(outcome);
         }

@@ -14,7 +14,7 @@ async fn a_report_of_an_attempt_that_was_lost_is_ignored() {
     assert_eq!(world.control.reap().await.unwrap(), 1);
     assert_eq!(world.state(first.trial).await, TrialState::Queued);
 
-    let zombie = ends(first.attempt, 3, vec![progress(2, 8.0), finished(&first)], EndedAs::Succeeded);
+    let zombie = ends(first.attempt, 3, vec![progress(2, 8.0), finished(&first)], AttemptEnd::Succeeded);
     let answer = agent.sync(&world.store, vec![zombie]).await;
     assert!(answer.run.is_empty() && answer.acknowledged[0].closed);
     assert_eq!(world.state(first.trial).await, TrialState::Queued);
@@ -96,12 +96,12 @@ async fn failures_are_retried_within_their_budget_and_losses_do_not_use_it() {
     let mut attempt = first.attempt;
     for (outcome, state) in [
         (failed(FailureKind::OutOfMemory), TrialState::Queued),
-        (EndedAs::Lost, TrialState::Queued),
-        (EndedAs::Interrupted, TrialState::Queued),
+        (AttemptEnd::Lost, TrialState::Queued),
+        (AttemptEnd::Interrupted, TrialState::Queued),
         (failed(FailureKind::Crashed), TrialState::Queued),
         (failed(FailureKind::OutOfMemory), TrialState::Failed),
     ] {
-        let waits = matches!(outcome, EndedAs::Failed { .. });
+        let waits = matches!(outcome, AttemptEnd::Failed { .. });
         agent.sync(&world.store, vec![ends(attempt, 1, vec![], outcome)]).await;
         assert_eq!(world.state(first.trial).await, state);
         if state == TrialState::Queued {
@@ -120,7 +120,7 @@ async fn a_corrupt_checkpoint_is_given_up_and_the_one_before_is_used() {
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
     let events = vec![started(None), checkpointed(10), checkpointed(20)];
-    agent.sync(&world.store, vec![ends(first.attempt, 1, events, EndedAs::Lost)]).await;
+    agent.sync(&world.store, vec![ends(first.attempt, 1, events, AttemptEnd::Lost)]).await;
     let second = world.placed(&agent).await;
     assert_eq!(second.resume, Some(manifest(20)));
     agent.sync(&world.store, vec![ends(second.attempt, 1, vec![], failed(FailureKind::CorruptCheckpoint))]).await;
@@ -143,7 +143,7 @@ async fn a_new_instance_of_an_agent_keeps_the_attempts_that_it_reports_and_loses
     world.control.round().await.unwrap();
     let run = before.sync(&world.store, vec![]).await.run;
     let after = Agent::new(&world, "a", 2, "cpu");
-    let spoken = ends(run[0].attempt, 1, vec![started(None), finished(&run[0])], EndedAs::Succeeded);
+    let spoken = ends(run[0].attempt, 1, vec![started(None), finished(&run[0])], AttemptEnd::Succeeded);
     let answer = after.sync(&world.store, vec![spoken]).await;
     assert!(answer.run.is_empty());
     assert_eq!(world.states(job).await, [TrialState::Succeeded, TrialState::Queued]);
@@ -178,7 +178,7 @@ async fn a_trainer_that_exits_cleanly_without_a_report_or_with_a_wrong_one_has_f
     let world = World::new().await;
     let agent = Agent::new(&world, "a", 1, "cpu");
     let first = world.running(&agent).await;
-    agent.sync(&world.store, vec![ends(first.attempt, 1, vec![], EndedAs::Succeeded)]).await;
+    agent.sync(&world.store, vec![ends(first.attempt, 1, vec![], AttemptEnd::Succeeded)]).await;
     assert_eq!(world.state(first.trial).await, TrialState::Failed);
     let second = world.running(&agent).await;
     let report = TrialReport::Timing(TimingReport { arms: vec![] });
@@ -199,7 +199,12 @@ async fn a_report_that_the_database_refuses_ends_only_its_own_attempt() {
     // Neither text nor jsonb takes a NUL.
     let report = TrialReport::Pretrain(PretrainReport { digest: "\0".into(), ..report });
     let said = vec![
-        ends(run[0].attempt, 1, vec![started(None), progress(1, 9.0), Event::Finished { report }], EndedAs::Succeeded),
+        ends(
+            run[0].attempt,
+            1,
+            vec![started(None), progress(1, 9.0), Event::Finished { report }],
+            AttemptEnd::Succeeded,
+        ),
         says(run[1].attempt, 1, vec![started(None), progress(1, 9.0)]),
     ];
     for _ in 0..2 {

@@ -42,7 +42,7 @@ async fn a_job_runs_to_its_end_and_no_trial_runs_twice() {
             }
             let events = vec![started(None), progress(1, 9.0), checkpointed(2000), finished(&assignment)];
             known.push(assignment.trial);
-            reports.push(ends(assignment.attempt, 1, events, EndedAs::Succeeded));
+            reports.push(ends(assignment.attempt, 1, events, AttemptEnd::Succeeded));
         }
         let answer = agent.sync(&world.store, reports).await;
         assert!(answer.acknowledged.iter().all(|ack| ack.closed));
@@ -113,7 +113,7 @@ async fn a_job_that_cannot_be_read_does_not_keep_other_jobs_from_their_budgets()
         // A timing trial has the node to itself.
         let timing = world.placed(&agent).await;
         let said = vec![started(None), finished(&timing)];
-        agent.sync(&world.store, vec![ends(timing.attempt, 1, said, EndedAs::Succeeded)]).await;
+        agent.sync(&world.store, vec![ends(timing.attempt, 1, said, AttemptEnd::Succeeded)]).await;
     }
     world.control.round().await.unwrap();
     assert_eq!(world.store.jobs(10, None).await.unwrap().len(), 2);
@@ -147,7 +147,7 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
     let TrialReport::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
     report.arms[1].turns = vec![0.15, 0.25];
     let event = Event::Finished { report: TrialReport::Timing(report) };
-    agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
+    agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], AttemptEnd::Succeeded)]).await;
     // Before the budgets are settled, nothing is released; settling twice changes nothing.
     assert_eq!(world.store.unblock_trials().await.unwrap(), 0);
     assert_eq!(world.store.settle_budgets().await.unwrap(), 6);
@@ -198,7 +198,9 @@ async fn a_timing_report_that_lacks_an_arm_fails_the_trial_and_blocks_no_other_j
         let TrialReport::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
         spoil(&mut report);
         let event = Event::Finished { report: TrialReport::Timing(report) };
-        agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], EndedAs::Succeeded)]).await;
+        agent
+            .sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], AttemptEnd::Succeeded)])
+            .await;
         world.control.round().await.unwrap();
         use TrialState::*;
         assert_eq!(world.states(job).await, [Failed, Cancelled, Cancelled]);
@@ -262,7 +264,7 @@ async fn a_paused_trial_leaves_with_a_checkpoint_and_goes_on_from_it() {
     assert!(!agent.sync(&world.store, vec![report]).await.keep[0].interrupt);
     world.store.pause(first.trial).await.unwrap();
     assert!(agent.sync(&world.store, vec![says(first.attempt, 3, vec![])]).await.keep[0].interrupt);
-    let left = ends(first.attempt, 3, vec![Event::Interrupted { step: 50 }], EndedAs::Interrupted);
+    let left = ends(first.attempt, 3, vec![Event::Interrupted { step: 50 }], AttemptEnd::Interrupted);
     agent.sync(&world.store, vec![left]).await;
     assert_eq!(world.state(first.trial).await, TrialState::Paused);
     assert_eq!(world.control.place().await.unwrap(), 0);
@@ -314,7 +316,7 @@ async fn a_cancelled_job_ends_even_if_the_server_died_during_the_cancel() {
     agent.sync(&world.store, vec![]).await;
     let assignment = world.placed(&agent).await;
     world.database.execute("update job set cancelled_at = now()").await;
-    agent.sync(&world.store, vec![ends(assignment.attempt, 1, vec![], EndedAs::Lost)]).await;
+    agent.sync(&world.store, vec![ends(assignment.attempt, 1, vec![], AttemptEnd::Lost)]).await;
     assert_eq!(world.control.place().await.unwrap(), 0, "nothing of it is placed any more");
     world.control.round().await.unwrap();
     assert_eq!(world.states(job).await, [TrialState::Cancelled; 2]);

@@ -21,8 +21,8 @@ use crate::testing::TestDatabase;
 use crate::trial::{TrialFilter, TrialState};
 use protocol::id::{AttemptId, JobId, TrialId};
 use protocol::{
-    Assignment, AttemptReport, AttemptState, EndedAs, NodeFacts, SequencedEvent, SequencedLine, SlotFacts, SyncRequest,
-    SyncResponse,
+    Assignment, AttemptEnd, AttemptReport, AttemptState, NodeFacts, SequencedEvent, SequencedLine, SlotFacts,
+    SyncRequest, SyncResponse,
 };
 
 mod artifacts;
@@ -156,7 +156,7 @@ fn says(attempt: AttemptId, first: u64, events: Vec<Event>) -> AttemptReport {
     AttemptReport { attempt, state: AttemptState::Running, events, log: vec![] }
 }
 
-fn ends(attempt: AttemptId, first: u64, events: Vec<Event>, outcome: EndedAs) -> AttemptReport {
+fn ends(attempt: AttemptId, first: u64, events: Vec<Event>, outcome: AttemptEnd) -> AttemptReport {
     AttemptReport { state: AttemptState::Ended { outcome }, ..says(attempt, first, events) }
 }
 
@@ -241,8 +241,8 @@ fn finished(assignment: &Assignment) -> Event {
     Event::Finished { report: report_of(assignment) }
 }
 
-fn failed(kind: recipe::FailureKind) -> EndedAs {
-    EndedAs::Failed { failure: recipe::Failure { kind, message: "as the test wants it".into() } }
+fn failed(kind: recipe::FailureKind) -> AttemptEnd {
+    AttemptEnd::Failed { failure: recipe::Failure { kind, message: "as the test wants it".into() } }
 }
 
 fn path_text(path: &Path) -> &str {
