@@ -21,7 +21,7 @@ macro_rules! ffi {
     ($call:expr) => {{
         #[expect(
             unsafe_code,
-            reason = "the pointers are live tensors and structs of kernels/border.h; the shim throws nothing and keeps none"
+            reason = "pointers are to live tensors and structs of kernels/border.h; the shim throws and keeps nothing"
         )]
         unsafe {
             $call
@@ -74,8 +74,8 @@ unsafe extern "C" {
     fn lamina_square_sum(x: Raw, out: &mut f64) -> Message;
 }
 
-/// The dropout of one micro-batch. Every draw is a function of (seed, step, micro-batch, site, element): nothing is stored
-/// for the backward pass, and a closed sublayer does not change the draws of the others.
+/// The dropout of one micro-batch. Every draw is a function of (seed, step, micro-batch, site, element): nothing is
+/// stored for the backward pass, and a closed sublayer does not change the draws of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noise {
     words: [u32; 4],
@@ -133,8 +133,8 @@ pub struct Matrix {
     pub sink: Option<Sink>,
 }
 
-/// A buffer in which backward passes add up the gradient of a matrix. An operator that runs in libtorch does not use it:
-/// its gradient goes back to the graph.
+/// A buffer in which backward passes add up the gradient of a matrix. An operator that runs in libtorch does not use
+/// it: its gradient goes back to the graph.
 #[derive(Debug)]
 pub struct Sink {
     /// Float32, with the shape of the matrix.
@@ -148,7 +148,8 @@ pub fn multiply(x: &Tensor, weight: &Matrix) -> Tensor {
     made(|out| ffi!(lamina_multiply(raw(x), &weight.view(), out)))
 }
 
-/// The rows of `weight` at `ids`, int64 of any shape: `[.., n]`, float32. The row `padding` gets no gradient; -1 for none.
+/// The rows of `weight` at `ids`, int64 of any shape: `[.., n]`, float32. The row `padding` gets no gradient; -1 for
+/// none.
 pub fn embed(ids: &Tensor, weight: &Matrix, padding: i64) -> Tensor {
     made(|out| ffi!(lamina_embed(raw(ids), &weight.view(), padding, out)))
 }
@@ -182,8 +183,8 @@ impl Attention<'_> {
     }
 }
 
-/// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, under `softmax(x W^T + bias)`: `x` `[M, H]`,
-/// `weight` `[V, H]`. On a CPU, the logits of at most 1024 rows exist at a time.
+/// `scale` times the summed negative log likelihood of `labels` `[M]`, int64, under `softmax(x W^T + bias)`: `x` `[M,
+/// H]`, `weight` `[V, H]`. On a CPU, the logits of at most 1024 rows exist at a time.
 pub fn likelihood(x: &Tensor, weight: &Matrix, bias: &Tensor, labels: &Tensor, scale: f64) -> Tensor {
     made(|out| ffi!(lamina_likelihood(raw(x), &weight.view(), raw(bias), raw(labels), scale, out)))
 }
@@ -215,8 +216,8 @@ pub struct Buffers<'a> {
 }
 
 impl Adam {
-    /// Updates the values by the gradient times `factor`, a scalar on the same device (`None` for 1). Weight decay applies
-    /// to the first `decayed` elements.
+    /// Updates the values by the gradient times `factor`, a scalar on the same device (`None` for 1). Weight decay
+    /// applies to the first `decayed` elements.
     pub fn update(&self, buffers: Buffers<'_>, factor: Option<&Tensor>, decayed: i64) {
         let Buffers { values, first, second, gradient, half } = buffers;
         let (values, first, second, gradient) = (raw(values), raw(first), raw(second), raw(gradient));
@@ -233,8 +234,8 @@ pub fn square_sum(x: &Tensor) -> f64 {
 }
 
 /// Makes this process use the kernels of one instruction set (`portable`, `avx2`, `avx512`), libtorch's operators
-/// (`libtorch`), or the best kernels of this processor (the empty name). Ends every [`replace`]. False if this processor
-/// cannot run the kernels of that name; then nothing changes.
+/// (`libtorch`), or the best kernels of this processor (the empty name). Ends every [`replace`]. False if this
+/// processor cannot run the kernels of that name; then nothing changes.
 ///
 /// For tests and benchmarks. No operator may be running.
 pub fn choose(name: &str) -> bool {
@@ -245,8 +246,8 @@ pub fn choose(name: &str) -> bool {
 pub const OPERATORS: [&str; 9] =
     ["norm", "multiply", "embed", "gelu", "drop", "attention", "likelihood", "adam", "square_sum"];
 
-/// Makes this process use libtorch's operators in place of one operator's kernels. False if there is no operator of that
-/// name. For benchmarks, as [`choose`].
+/// Makes this process use libtorch's operators in place of one operator's kernels. False if there is no operator of
+/// that name. For benchmarks, as [`choose`].
 pub fn replace(operator: &str) -> bool {
     CString::new(operator).is_ok_and(|name| ffi!(lamina_replace(name.as_ptr())))
 }
@@ -257,7 +258,8 @@ pub fn chosen() -> String {
     ffi!(CStr::from_ptr(name)).to_string_lossy().into_owned()
 }
 
-/// Keeps freed memory for the next step. By default it would go back to the system, which clears it again for each step.
+/// Keeps freed memory for the next step. By default it would go back to the system, which clears it again for each
+/// step.
 pub fn keep_memory() {
     ffi!(lamina_keep_memory());
 }
@@ -286,7 +288,8 @@ pub struct Metered {
     pub mean: f64,
 }
 
-/// The tensors of a [`Matrix`], as they cross the border to C++. A null pointer stands for a tensor that does not exist.
+/// The tensors of a [`Matrix`], as they cross the border to C++. A null pointer stands for a tensor that does not
+/// exist.
 #[repr(C)]
 struct MatrixView {
     value: Raw,

@@ -1,5 +1,5 @@
-//! The fused operators against libtorch's own, forward and backward, for every instruction set that this processor has. The
-//! sizes all differ and are no multiples of a vector's width.
+//! The fused operators against libtorch's own, forward and backward, for every instruction set that this processor has.
+//! The sizes all differ and are no multiples of a vector's width.
 
 use std::io::{Write, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,8 +48,8 @@ fn one_operator_can_be_replaced_by_libtorchs() {
     kernel::choose("");
 }
 
-/// Runs `operator` on copies of `inputs` with libtorch's operators and with each available set of kernels. Checks that the
-/// norm of the difference of outputs and gradients, over their norm, is at most `tolerance`.
+/// Runs `operator` on copies of `inputs` with libtorch's operators and with each available set of kernels. Checks that
+/// the norm of the difference of outputs and gradients, over their norm, is at most `tolerance`.
 fn agree(inputs: &[Tensor], tolerance: f64, operator: impl Fn(&[Tensor]) -> Vec<Tensor>) {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let run = |set: &str| -> Vec<Tensor> {
@@ -153,8 +153,8 @@ fn embed_gives_rows_and_leaves_padding_without_a_gradient() {
     }
 }
 
-/// Three operators use one weight. Their sink ends up with the gradient that the graph would have given back, and further
-/// passes add to it.
+/// Three operators use one weight. Their sink ends up with the gradient that the graph would have given back, and
+/// further passes add to it.
 #[test]
 fn gradients_add_up_in_their_sink() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
