@@ -28,7 +28,7 @@ fn main() {
     println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{lib}");
 }
 
-/// One table of kernels per instruction set, chosen between at run time, and the operators on top of them.
+/// Builds one table of passes per instruction set, between which the program chooses at run time, and the operators.
 fn kernels(libtorch: &Path) {
     println!("cargo::rerun-if-changed=kernels");
     let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
@@ -48,7 +48,7 @@ fn kernels(libtorch: &Path) {
             .flag("-fno-trapping-math")
             .flag_if_supported("-Wno-psabi")
             .define("LAMINA_SET", set)
-            .file("kernels/passes.cpp")
+            .file("kernels/passes/passes.cpp")
             .compile(&format!("lamina_{set}"));
     }
     // The operators must come before the tables in the linker's order.
@@ -63,7 +63,9 @@ fn kernels(libtorch: &Path) {
         .flag(libtorch.join("include"))
         .flag("-isystem")
         .flag(libtorch.join("include/torch/csrc/api/include"))
-        .files(["kernels/operators.cpp", "kernels/shim.cpp"])
+        .files(
+            ["operators/operators.cpp", "choice.cpp", "memory.cpp", "shim.cpp"].map(|file| format!("kernels/{file}")),
+        )
         .compile("lamina_operators");
     println!("cargo::rustc-link-lib=dylib=gomp");
 }
