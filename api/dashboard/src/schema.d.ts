@@ -604,7 +604,7 @@ export interface components {
             /** Format: double */
             trained_seconds: number;
         };
-        /** @description What one block contributes. Means over the checkpoints of an arm. */
+        /** @description The contribution of one block: means over the checkpoints of an arm. */
         BlockMeans: {
             /**
              * Format: int32
@@ -2006,7 +2006,7 @@ export interface components {
              */
             validation_sequences?: number | null;
         };
-        /** @description Probes of one arm's checkpoints on held-out data, with all blocks open. Means over the checkpoints. */
+        /** @description Probes of one arm's checkpoints on held-out data, with all blocks open. The numbers are means over the checkpoints. */
         ProbeArm: {
             arm: string;
             /** @description The blocks from first to last. */

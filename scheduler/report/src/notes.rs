@@ -65,7 +65,7 @@ fn cancelled_trials(facts: &Facts) -> Vec<String> {
     others.chain(orphans).collect()
 }
 
-/// Failed trials. A fine-tune trial that diverged is a result: [`diverged_runs`] has it.
+/// Failed trials without a result. A fine-tune trial that diverged has one, which [`diverged_runs`] names.
 fn failed_trials(facts: &Facts) -> Vec<String> {
     let failed = facts.trials.iter().filter_map(|trial| match &trial.status {
         TrialStatus::Failed(failure) if stage(trial) == Stage::Finetune && failure.kind.is_divergence() => None,
@@ -154,7 +154,7 @@ fn score_samples(rows: &[&GlueArm]) -> Vec<String> {
     notes
 }
 
-/// What intervals and tests of scores are about, which depends on the number of pre-train seeds.
+/// The population that intervals and tests of scores describe, which depends on the number of pre-train seeds.
 fn pretrain_seeds(rows: &[&GlueArm]) -> Option<String> {
     let seeds: BTreeSet<u64> = rows.iter().flat_map(|row| row.scores.iter().map(|run| run.pretrain_seed)).collect();
     match seeds.len() {
@@ -172,7 +172,7 @@ fn pretrain_seeds(rows: &[&GlueArm]) -> Option<String> {
     }
 }
 
-/// How the fine-tune learning rate to report is chosen, if there are several.
+/// The rule by which the fine-tune learning rate to report is selected. `None` if there is one rate.
 fn finetune_rates(report: &Report, rows: &[&GlueArm]) -> Option<String> {
     let rates = rows.iter().map(|row| row.learning_rate.to_bits()).collect::<BTreeSet<u64>>().len();
     let has_unselected = report.glue.iter().any(|task| {
@@ -220,7 +220,7 @@ fn loss_notes(report: &Report) -> Vec<String> {
     notes
 }
 
-/// The arms with scores that were not pre-trained here, if others were.
+/// The arms with scores that start from a published checkpoint, if other arms were pre-trained in this job.
 fn published_arms(facts: &Facts, rows: &[&GlueArm]) -> Option<String> {
     let has_scores = |arm: &&str| rows.iter().any(|row| row.arm == **arm);
     let arms: Vec<&str> = facts.published.iter().map(String::as_str).filter(has_scores).collect();

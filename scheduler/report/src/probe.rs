@@ -1,4 +1,4 @@
-//! What each block of a checkpoint contributes: means over the pre-train seeds of an arm.
+//! The contribution of each block of a checkpoint: means over the pre-train seeds of an arm.
 
 use recipe::report::{BlockProbe, ProbeReport};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::facts::{Facts, TrialStatus};
 use crate::statistics::mean;
 
-/// Probes of one arm's checkpoints on held-out data, with all blocks open. Means over the checkpoints.
+/// Probes of one arm's checkpoints on held-out data, with all blocks open. The numbers are means over the checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProbeArm {
     pub arm: String,
@@ -22,7 +22,7 @@ pub struct ProbeArm {
     pub blocks: Vec<BlockMeans>,
 }
 
-/// What one block contributes. Means over the checkpoints of an arm.
+/// The contribution of one block: means over the checkpoints of an arm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BlockMeans {
     /// Number of the block, counted from 1.

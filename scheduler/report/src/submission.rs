@@ -3,7 +3,6 @@
 //! [`files`] decides from the facts of the job which trial provides which file. The predictions themselves are
 //! artifacts, which the caller reads and has checked by [`SubmissionFile::check`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use recipe::report::{FinetuneReport, PredictionFile};
@@ -96,19 +95,18 @@ impl fmt::Display for FileErrorKind {
 /// All files that cannot be made.
 pub fn files(facts: &Facts, arm: &str, fill: bool) -> Result<Vec<SubmissionFile>, Vec<FileError>> {
     let selections = selections(facts, arm);
-    let trials: BTreeMap<Task, Result<&FinetuneReport, FileErrorKind>> =
-        Task::ALL.into_iter().map(|task| (task, best_trial(facts, arm, task, selections.get(&task)))).collect();
     let (mut files, mut errors) = (Vec::new(), Vec::new());
-    for (task, set) in Task::test_sets() {
-        let answers = match trials[&task].clone().and_then(|report| predictions(report, set)) {
-            Ok(file) => Answers::Predicted(file),
-            Err(kind) if fill && kind.allows_constant() => Answers::Constant,
-            Err(kind) => {
-                errors.push(FileError { file: set.answers, kind });
-                continue;
+    for row in Task::rows() {
+        let report = best_trial(facts, arm, row.task, selections.get(&row.task));
+        for set in row.tests {
+            match report.clone().and_then(|report| predictions(report, set)) {
+                Ok(file) => files.push(SubmissionFile { task: row.task, set, answers: Answers::Predicted(file) }),
+                Err(kind) if fill && kind.allows_constant() => {
+                    files.push(SubmissionFile { task: row.task, set, answers: Answers::Constant });
+                }
+                Err(kind) => errors.push(FileError { file: set.answers, kind }),
             }
-        };
-        files.push(SubmissionFile { task, set, answers });
+        }
     }
     if !errors.is_empty() {
         return Err(errors);

@@ -1,4 +1,4 @@
-//! The statistics against SciPy's values (`fixtures/statistics.json`).
+//! The statistics agree with values from SciPy, which `fixtures/statistics.json` holds.
 
 use report::statistics::{
     Summary, brown_forsythe, expected_maximum, holm, mann_whitney, paired_t, welch, wilcoxon_signed_rank,
@@ -58,47 +58,47 @@ fn reference() -> Reference {
 }
 
 #[track_caller]
-fn close(ours: f64, theirs: f64, what: &str) {
+fn assert_close(ours: f64, theirs: f64, what: &str) {
     assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1e-3), "{what}: {ours}, SciPy says {theirs}");
 }
 
 #[track_caller]
-fn close_intervals(ours: Option<[f64; 2]>, theirs: [f64; 2], what: &str) {
+fn assert_intervals_close(ours: Option<[f64; 2]>, theirs: [f64; 2], what: &str) {
     let ours = ours.unwrap();
-    close(ours[0], theirs[0], what);
-    close(ours[1], theirs[1], what);
+    assert_close(ours[0], theirs[0], what);
+    assert_close(ours[1], theirs[1], what);
 }
 
 #[test]
-fn two_samples_agree_with_scipy() {
+fn summaries_and_tests_of_two_samples_agree_with_scipy() {
     let cases = reference().two_samples;
     assert_eq!(cases.iter().map(|case| case.a.len()).collect::<Vec<_>>(), [3, 5, 10, 25]);
     for case in cases {
         let summary = Summary::of(&case.a).unwrap();
-        close(summary.mean, case.mean_a, "mean");
-        close(summary.sd.unwrap(), case.std_a, "sd");
-        close_intervals(summary.interval, case.t_interval_a, "t interval");
+        assert_close(summary.mean, case.mean_a, "mean");
+        assert_close(summary.sd.unwrap(), case.std_a, "sd");
+        assert_intervals_close(summary.interval, case.t_interval_a, "t interval");
         let pairs: Vec<(f64, f64)> = case.a.iter().copied().zip(case.b.iter().copied()).collect();
         let paired = paired_t(&pairs).unwrap();
-        close(paired.p.unwrap(), case.paired_t.p, "paired t");
-        close_intervals(paired.interval, case.paired_t.interval, "paired interval");
-        close(welch(&case.a, &case.b).unwrap(), case.welch_p, "Welch");
-        close(brown_forsythe(&case.a, &case.b).unwrap(), case.brown_forsythe_p, "Brown-Forsythe");
-        close(mann_whitney(&case.a, &case.b).unwrap(), case.mann_whitney_exact_p, "Mann-Whitney");
-        close(wilcoxon_signed_rank(&pairs).unwrap(), case.wilcoxon_exact_p, "Wilcoxon");
+        assert_close(paired.p.unwrap(), case.paired_t.p, "paired t");
+        assert_intervals_close(paired.interval, case.paired_t.interval, "paired interval");
+        assert_close(welch(&case.a, &case.b).unwrap(), case.welch_p, "Welch");
+        assert_close(brown_forsythe(&case.a, &case.b).unwrap(), case.brown_forsythe_p, "Brown-Forsythe");
+        assert_close(mann_whitney(&case.a, &case.b).unwrap(), case.mann_whitney_exact_p, "Mann-Whitney");
+        assert_close(wilcoxon_signed_rank(&pairs).unwrap(), case.wilcoxon_exact_p, "Wilcoxon");
     }
 }
 
 #[test]
-fn corrections_rates_and_the_best_of_k_agree_with_scipy() {
+fn holm_wilson_and_expected_maximum_agree_with_scipy() {
     let reference = reference();
     for (ours, theirs) in holm(&reference.holm.p).into_iter().zip(&reference.holm.adjusted) {
-        close(ours, *theirs, "Holm");
+        assert_close(ours, *theirs, "Holm");
     }
     for case in reference.wilson {
-        close_intervals(wilson_interval(case.failures, case.n), case.interval, "Wilson");
+        assert_intervals_close(wilson_interval(case.failures, case.n), case.interval, "Wilson");
     }
     for (k, theirs) in (1..).zip(&reference.expected_maximum.of_first_k) {
-        close(expected_maximum(&reference.expected_maximum.scores, k).unwrap(), *theirs, "best of k");
+        assert_close(expected_maximum(&reference.expected_maximum.scores, k).unwrap(), *theirs, "best of k");
     }
 }

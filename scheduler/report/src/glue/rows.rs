@@ -87,7 +87,7 @@ pub struct GlueScore {
     pub hours: Option<f64>,
 }
 
-/// What the runs of one row have in common. Keys sort in the order of the rows.
+/// The setting that all runs of one row share. Keys sort in the order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowKey<'a> {
     task: Task,

@@ -7,7 +7,7 @@ use recipe::{Finetune, Keep, Task};
 use super::rows::{GlueArm, RunsByRow, rows, runs_by_row};
 use crate::facts::Facts;
 
-/// The setting of the fine-tune runs that stand for an arm on a task.
+/// The setting whose fine-tune runs represent an arm on a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Selection {
     keep: Keep,

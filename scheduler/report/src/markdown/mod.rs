@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `speed` | Time per step and memory. |
 //! | `pretrain` | Validation losses, and the effects of layer drop and norm. |
-//! | `probe` | What each block contributes. |
+//! | `probe` | The contribution of each block. |
 //! | `glue` | Scores on the GLUE tasks. |
 //! | `table`, `cell` | A table, and numbers as the text of its cells. |
 

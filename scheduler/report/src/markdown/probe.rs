@@ -1,4 +1,4 @@
-//! What each block contributes.
+//! The contribution of each block.
 
 use super::cell::{known, number};
 use super::table::Table;
@@ -16,7 +16,7 @@ pub(super) fn section(arms: &[ProbeArm]) -> Vec<String> {
         .right("Block", |(_, block)| block.block.to_string())
         .right("Removed", |(_, block)| increase(Some(block.removed_adds)))
         .right("Swapped", |(_, block)| increase(block.swapped_adds))
-        // The number is one of the whole arm and stands in its first row.
+        // This number belongs to the whole arm, so only the first of its rows has it.
         .right("Shuffled", |(arm, block)| if block.block == 1 { increase(arm.shuffled_adds) } else { String::new() })
         .right("Cosine", |(_, block)| number(block.cosine, 4))
         .right("Distance", |(_, block)| number(block.distance, 3))

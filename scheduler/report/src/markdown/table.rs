@@ -69,3 +69,15 @@ impl Column {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_aligned_left_and_numbers_right_and_bars_are_escaped() {
+        let rows = [("pre-ln", 1), ("a|b", 234)];
+        let table = Table::of(&rows).left("Arm", |(arm, _)| (*arm).to_owned()).right("n", |(_, n)| n.to_string());
+        assert_eq!(table.to_text(), "| Arm    |   n |\n|:-------|----:|\n| pre-ln |   1 |\n| a\\|b   | 234 |");
+    }
+}
