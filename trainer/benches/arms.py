@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One row per arm of a finished job, from its report and its plan: loss, seconds, tokens/s, FLOPs, memory.
+"""Prints one row per arm of a finished job, from its report and its dry run: loss, seconds, tokens/s, FLOPs, memory.
 
     export TOKEN=$(cat ~/.local/share/lamina/token)
     lamina submit examples/reviewers.json --watch; trainer/benches/arms.py http://localhost:8642 JOB
@@ -18,7 +18,8 @@ def main():
     plan = ask(f"{server}/jobs?dry_run=true", spec)
     flops = {arm["name"]: arm["pretrain_flops"] for arm in plan["arms"]}
     speed = {arm["arm"]: arm for arm in report["speed"]["arms"]}
-    print("| arm | validation loss | seconds | tokens/s, timed | speed-up | TFLOP | peak, MiB |\n|---|---:|---:|---:|---:|---:|---:|")
+    print("| arm | validation loss | seconds | tokens/s, timed | speed-up | TFLOP | peak, MiB |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for arm in report["pretrain"]:
         name, timed = arm["arm"], speed[arm["arm"]]
         seconds = [seed["hours"] * 3600 for seed in arm["seeds"] if seed["hours"] is not None]

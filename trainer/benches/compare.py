@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Lamina's pre-train step beside that of its peers: one run, the same cores, shapes, batch and masked positions.
+"""Compares Lamina's pre-train step with that of its peers in one run: the same cores, shapes, batch and masked positions.
 
-Every system gets a turn of a few steps in each round, forwards in one round and backwards in the next, so that whatever
-else the machine does hits all of them alike. A turn counts as its mean, a system as the median of its turns.
+Every system gets a turn of a few steps in each round, in reverse order in every second round, so that other load on the machine
+affects all of them alike. A turn counts as the mean of its steps, a system as the median of its turns.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SIZES = {
 }
 DEFAULT = ["narrow", "mini", "small", "base"]
 LENGTH = 128
-# Steps at the start of a turn that are not counted.
+# Number of steps at the start of a turn that are not counted.
 WARMUP = 2
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = 30522
@@ -37,16 +37,16 @@ def main():
     parser = arguments()
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens in a sequence")
-    parser.add_argument("--batch", type=int, help="sequences, in place of those that a CPU likes")
-    parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
+    parser.add_argument("--batch", type=int, help="sequences in a batch, instead of the defaults for a CPU")
+    parser.add_argument("--eager", action="store_true", help="leave out the compiled peers")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    # How long a thread waits for work before it sleeps is left to OpenMP: to sleep at once costs PyTorch a fifth.
+    # The wait policy of OpenMP is not changed: with threads that sleep at once, PyTorch is a fifth slower.
     os.environ.update(OMP_NUM_THREADS=str(threads))
     peaks = {precision: matrix_peak(precision, options, threads) for precision in PRECISIONS}
-    told = ", ".join(f"{precision} {peak / 1e12:,.2f} TFLOP/s" for precision, peak in peaks.items())
+    listed = ", ".join(f"{precision} {peak / 1e12:,.2f} TFLOP/s" for precision, peak in peaks.items())
     print(f"{processor()}, {threads} cores, on {options.device}; batch x {options.length} tokens, {masked(options.length)} of "
-          f"them masked; {options.rounds} rounds of {options.steps} steps\n\nMatrix peak: {told}", flush=True)
+          f"them masked; {options.rounds} rounds of {options.steps} steps\n\nMatrix peak: {listed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         lamina = Lamina(options, pathlib.Path(folder), threads)
         for name in options.sizes:
@@ -66,7 +66,7 @@ def arguments(sizes=SIZES, default=DEFAULT):
 
 
 def matrix_peak(precision, options, threads):
-    """FLOP/s of a product of large square matrices, the best of several."""
+    """FLOP/s of the fastest of several products of large square matrices."""
     width = 2048 if options.device == "cpu" else 8192
     peer = Peer("peak", precision, False, {"width": width}, options, threads)
     seconds = peer.turn(10)
@@ -75,12 +75,12 @@ def matrix_peak(precision, options, threads):
 
 
 def masked(length):
-    """15 % of the tokens between [CLS] and [SEP]."""
+    """Number of masked tokens: 15 % of those between [CLS] and [SEP]."""
     return round(0.15 * (length - 2))
 
 
 def flops(size):
-    """Of the matrix products of a step, forward and backward; the head sees the masked positions alone."""
+    """FLOPs of the matrix products in a step, forward and backward; the head computes the masked positions only."""
     hidden, length = size["hidden"], size["length"]
     block = 24 * hidden**2 + 4 * length * hidden
     head = 2 * hidden * (hidden + VOCABULARY)
@@ -97,7 +97,8 @@ def compare(name, size, options, lamina, threads, peaks):
     systems = peers + [Arm(lamina, name, size, precision) for precision in PRECISIONS]
     tokens = size["batch"] * size["length"]
     try:
-        systems = [system for system in systems if system.turn(2)]  # compiles, allocates
+        # The first turn compiles and allocates.
+        systems = [system for system in systems if system.turn(2)]
         turns = {system.name: [] for system in systems}
         for number in range(options.rounds):
             for system in systems if number % 2 == 0 else reversed(systems):
@@ -136,7 +137,7 @@ class Peer:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self, steps):
-        """Seconds of each step after as many that are not counted as Lamina has; none where the peer does not run."""
+        """Seconds of each step after WARMUP steps, as for Lamina; an empty list if the peer does not run."""
         try:
             print(steps + WARMUP, file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline() or "[]")[WARMUP:]
@@ -156,17 +157,17 @@ class Lamina:
         (folder / "text.txt").write_text("\n\n".join(documents) + "\n")
 
     def run(self, arms, rounds, steps, warmup):
-        """The report's arms, by name; `None` where the trainer refuses."""
+        """The arms of the report by name; None if the trainer fails."""
         process, out = self.start(arms, rounds, steps, warmup)
-        _, said = process.communicate()
+        _, log = process.communicate()
         if process.returncode:
-            print(said, file=sys.stderr)
+            print(log, file=sys.stderr)
             return None
         report = json.loads(pathlib.Path(out, "report.json").read_text())
         return {arm["name"]: arm for arm in report["arms"]}
 
     def start(self, arms, rounds, steps, warmup):
-        """The process that times them, and its folder."""
+        """Starts a trainer that times the arms, and returns the process and its folder."""
         (self.folder / "recipe.json").write_text(json.dumps({"recipe": {
             "stage": "timing", "rounds": rounds, "steps_per_turn": steps, "warmup_steps": warmup,
             "arms": [{"name": name, "recipe": recipe} for name, recipe in arms.items()]}}))
@@ -199,7 +200,7 @@ def recipe(size, precision, **more):
 
 
 def spelled(number):
-    """The words aaaa, aaab, ...: letters alone, so that each is one token."""
+    """The word of a number: aaaa, aaab, ... Words of letters only are one token each."""
     return "".join(chr(ord("a") + number // 26**place % 26) for place in (3, 2, 1, 0))
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a pre-training costs on this machine: for each size, tokens/s and the hours of a recipe, with and without layer drop.
+"""The cost of a pre-training on this machine: for each size, tokens/s and the hours of a recipe, with and without layer drop.
 
-Bfloat16, batch 32 x 128 (`base`: 8), theta at its limit of 0.5, where it stands for nearly all of a run. Both arms of a size
-take turns in one run.
+The models train in bfloat16 with batches of 32 x 128 (`base`: 8 x 128). Theta is at its limit of 0.5, as in nearly all of a
+run. Both arms of a size take turns in one run.
 """
 
 import os
@@ -33,10 +33,10 @@ def main():
 
 
 def row(name, size, options, lamina):
-    # The same saving on average as with independent gates, from fewer steps.
+    # Systematic gates save the same on average as independent ones, and show it within fewer steps.
     drop = {"schedule": "constant", "theta_limit": 0.5, "sampler": "systematic"}
     arms = {"whole": compare.recipe(size, "bfloat16"), "drop": compare.recipe(size, "bfloat16", layer_drop=drop)}
-    # The mean and not the median: the number of open blocks differs from step to step.
+    # The mean is taken instead of the median, because the number of open blocks differs from step to step.
     seconds = {arm: sum(found["turns"]) / len(found["turns"])
                for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP).items()}
     rates = [size["batch"] * compare.LENGTH / seconds[arm] for arm in ["whole", "drop"]]

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How much of the saving that layer drop promises shows on the clock, and what a fixed number of open blocks bounds.
+"""The measured saving of layer drop beside its closed form, and the effect of a nearly fixed number of open blocks.
 
-Theta stands at 0.5. A closed block should save what a block costs; what a block costs is measured apart, as the difference
-between the whole model and one of half its depth. All arms take turns in one run. The second table has independent gates
-beside systematic ones of the same keep probabilities: how far step time and memory move with what is open.
+Theta is 0.5. A closed block should save the time of a block, which is measured separately as the difference between the whole
+model and one of half its depth. All arms take turns in one run. The second table compares independent with systematic gates of
+the same keep probabilities: how much step time and memory vary with the number of open blocks.
 """
 
 import math
@@ -40,7 +40,7 @@ def measure(name, blocks, options, lamina):
         "drop": compare.recipe(size, "float32", layer_drop=drop),
     }
     arms = lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP)
-    # The mean and not the median: the number of open blocks differs from step to step.
+    # The mean is taken instead of the median, because the number of open blocks differs from step to step.
     seconds = {arm: sum(found["turns"]) / len(found["turns"]) for arm, found in arms.items()}
     rows = arms["drop"]["by_open"]
     opened = sum(row["open_blocks"] * row["steps"] for row in rows) / sum(row["steps"] for row in rows)

@@ -1,4 +1,4 @@
-//! How fast text becomes batches: tokenising and packing from a cold cache, then masked batches, in tokens/s.
+//! Measures how fast text becomes batches, in tokens/s: tokenising and packing with an empty cache, then masking.
 //!
 //!     cargo bench -p trainer --bench loader -- corpus.txt vocab.txt
 
@@ -17,7 +17,7 @@ const STEPS: u64 = 2000;
 fn main() {
     let paths: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let [corpus, vocabulary] = &paths[..] else {
-        eprintln!("loader: wants a corpus and a vocab.txt");
+        eprintln!("usage: loader CORPUS VOCABULARY, a text and a vocab.txt");
         std::process::exit(2);
     };
     let cache = tempfile::tempdir().expect("a temporary folder");

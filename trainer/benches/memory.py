@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Peak memory of a pre-train step: a process each, its largest resident set after a few steps."""
+"""Peak memory of a pre-train step: the largest resident set of a process of its own after a few steps."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ def main():
                 for more in [{}, {"recompute": True}]:
                     name = " ".join([f"Lamina {precision}", *more])
                     arms = {name: compare.recipe(size, precision, **more)}
-                    # The text is packed before, in another process.
+                    # Another process packs the text first, so that this is not part of the measurement.
                     lamina.run(arms, rounds=1, steps=1, warmup=0)
                     row(name, lamina.start(arms, rounds=1, steps=options.steps, warmup=0)[0])
 

@@ -1,4 +1,4 @@
-//! One attempt of a trial: where it runs, what it continues from, and how it ends.
+//! One attempt of a trial: its device, the checkpoint that it continues from, and its end.
 
 use std::fs;
 use std::path::Path;
@@ -15,12 +15,12 @@ use crate::failure::TrainerError;
 use crate::kernel;
 use crate::options::Options;
 
-/// How work ends that does not fail.
+/// The end of work that does not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended<T> {
     Finished(T),
-    /// It was told to stop. The next attempt continues from the checkpoint of `step`, or starts again at step 0 if the
-    /// work writes no checkpoints.
+    /// The work was stopped by a signal. The next attempt continues from the checkpoint of `step`, or starts again at
+    /// step 0 if the work writes no checkpoints.
     Interrupted {
         step: u64,
     },
@@ -35,7 +35,7 @@ impl<T> Ended<T> {
     }
 }
 
-/// What every stage needs besides its recipe and its inputs.
+/// The settings of an attempt that every stage needs besides its recipe and its inputs.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     /// Folder of the checkpoints and the report.

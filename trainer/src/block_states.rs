@@ -1,4 +1,4 @@
-//! What each block of a model does to what passes through it, and how much the loss asks of it.
+//! Measures each block of a model: how much it changes its input, and the gradient of the loss by its weights.
 
 use recipe::Gate;
 use recipe::report::BlockState;

@@ -1,4 +1,4 @@
-//! Reads what a pre-train recipe learns from: text as token shards, or images.
+//! Reads the data of a pre-train recipe: text as token shards, or images.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::emit::Emitter;
 use crate::failure::TrainerError;
 use crate::options::Options;
 
-/// The text or the images of `recipe`, which stands at `pointer` in the recipe file.
+/// The text or the images of `recipe`, which is at `pointer` in the recipe file.
 ///
 /// # Errors
 /// Bad data; `InvalidRecipe` if the images do not have the shape that the recipe expects.

@@ -1,17 +1,17 @@
 //! One attempt of one trial: recipe in, events out, checkpoints on disk. The only crate that links libtorch.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`options`], [`run`](mod@run) | the flags, and the way from them to a report |
-//! | [`attempt`] | where an attempt runs, what it continues from, how it ends |
-//! | [`stages`] | what a trial does: timing, pretrain, finetune, probe |
+//! | [`attempt`] | an attempt's device, the checkpoint that it continues from, and its end |
+//! | [`stages`] | the stages of trials: timing, pretrain, finetune, probe |
 //! | [`inputs`], [`origin`] | the text or images to learn from; the checkpoint to start from |
 //! | [`train`](mod@train) | the loop: step, evaluate, checkpoint |
-//! | [`pretraining`], [`finetuning`] | what the loop trains |
+//! | [`pretraining`], [`finetuning`] | the models that the loop trains, with their data |
 //! | [`bert`] | the model, in forward order |
 //! | [`kernel`] | its fused operators |
-//! | [`objective`](mod@objective) | what pre-training learns, with its loss |
-//! | [`block_states`](mod@block_states) | what each block of a model does |
+//! | [`objective`](mod@objective) | the objectives of pre-training, with their losses |
+//! | [`block_states`](mod@block_states) | measurements of each block of a model |
 //! | [`optimizer`] | AdamW, LAMB |
 //! | [`recompute`] | a backward pass that recomputes intermediate values |
 //! | [`data`] | text, images and GLUE in, batches of plain numbers out |

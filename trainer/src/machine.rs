@@ -1,4 +1,4 @@
-//! What Linux tells about this machine, from `/proc` and `/sys`.
+//! Reads the hardware of this machine from `/proc` and `/sys` (Linux).
 
 use std::fs;
 

@@ -16,7 +16,7 @@ use crate::train::{Training, Update, update};
 
 /// Sequences of the largest batch that is tried.
 const LARGEST: u32 = 1 << 16;
-/// Number of moments of a run among which its fullest step is looked for.
+/// Number of moments of a run that are compared to find its fullest step.
 const MOMENTS: u64 = 1000;
 
 /// [`update`], and the memory that it took beyond what was allocated before.

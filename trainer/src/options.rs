@@ -9,11 +9,11 @@ use recipe::{Pretrain, Recipe, Vocabulary};
 use crate::device::Choice;
 use crate::failure::TrainerError;
 
-/// What to train, where the data are and where to write.
+/// Names the recipe, the data and the folder to write to.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// What to train: a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing" | "probe", ...}, "seeds":
-    /// {...}}
+    /// The recipe and seeds of the trial, a JSON file {"recipe": {"stage": "pretrain" | "finetune" | "timing" |
+    /// "probe", ...}, "seeds": {...}}
     #[arg(long, value_name = "FILE")]
     pub recipe: PathBuf,
     /// Folder for checkpoints and report.json

@@ -106,7 +106,7 @@ impl Pretraining {
         batches
     }
 
-    /// What each open block does on the held-out sequences; `gates` is as in [`Training::evaluate`].
+    /// Measures each open block on the held-out sequences; `gates` is as in [`Training::evaluate`].
     pub fn block_states(&self, gates: &[Gate]) -> Vec<BlockState> {
         let batches: Vec<PretrainBatch> = self.held_out().collect();
         block_states(self.objective(), &self.weights, &batches, self.recipe.length as usize, gates)

@@ -22,8 +22,8 @@ use crate::stopwatch::Stopwatch;
 /// A run emits about this many points of each curve.
 const POINTS_PER_CURVE: u64 = 1000;
 
-/// What the loop trains. Everything that varies over a run is a function of the moment, so that a resumed run repeats
-/// it.
+/// A model that the loop trains. Everything that varies over a run is a function of the moment, so that a resumed run
+/// repeats it.
 pub trait Training {
     fn budget(&self) -> Budget;
 

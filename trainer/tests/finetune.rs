@@ -1,4 +1,5 @@
-//! Fine-tuning with the program: which checkpoint it starts from, which examples it trains on, how it answers the test files.
+//! Fine-tuning with the program: which checkpoint it starts from, which examples it trains on, how it answers the test
+//! files.
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod program;
@@ -209,8 +210,8 @@ impl FinetuneBench {
         finish(self.files.command(name, name, &spec(recipe.clone())).arg("--from").arg(from))
     }
 
-    /// A copy of the checkpoint in the form in which others publish theirs, without a manifest. `rename` gives each weight
-    /// its name, or leaves it out.
+    /// A copy of the checkpoint in the form in which others publish theirs, without a manifest. `rename` gives each
+    /// weight its name, or leaves it out.
     fn published(&self, name: &str, rename: impl Fn(&str) -> Option<String>) -> PathBuf {
         let folder = self.files.path(name);
         fs::create_dir(&folder).unwrap();

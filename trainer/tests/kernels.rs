@@ -1,5 +1,5 @@
-//! The fused operators against libtorch's own, forward and backward, for every instruction set that this processor has:
-//! sizes that all differ and divide by nothing.
+//! Compares the fused operators with libtorch's own, forward and backward, for every instruction set of this processor.
+//! All sizes differ, and none is a multiple of a vector's length.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -7,11 +7,11 @@ use std::sync::Mutex;
 use tch::{Device, Kind, Tensor, no_grad};
 use trainer::kernel::{self, Adam, Attention, Buffers, Dropout, Matrix, Noise, Sink};
 
-/// Which kernels are in use is a matter of the process.
+/// The choice of kernels holds for the whole process, so tests that make it take turns.
 static CHOICE: Mutex<()> = Mutex::new(());
 
-/// Runs `operator` on copies of `inputs` with libtorch's operators and with each set of kernels; outputs and gradients
-/// may differ by `tolerance`, as norm of the difference over norm.
+/// Runs `operator` on copies of `inputs` with libtorch's operators and with each set of kernels. For outputs and
+/// gradients, the norm of the difference over the norm is at most `tolerance`.
 fn agree(inputs: &[Tensor], tolerance: f64, operator: impl Fn(&[Tensor]) -> Vec<Tensor>) {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let run = |set: &str| -> Option<Vec<Tensor>> {
@@ -21,7 +21,7 @@ fn agree(inputs: &[Tensor], tolerance: f64, operator: impl Fn(&[Tensor]) -> Vec<
         assert_eq!(kernel::chosen(), set);
         let leaves: Vec<Tensor> = inputs.iter().map(|x| x.detach().copy().set_requires_grad(true)).collect();
         let outputs = operator(&leaves);
-        // A weight on every element, so that no gradient cancels out.
+        // Every element has its own weight, so that no gradients cancel out.
         let weighted = |x: &Tensor| {
             let places = Tensor::arange(x.numel() as i64, (Kind::Float, Device::Cpu)).view_as(x);
             (x.to_kind(Kind::Float) * (places * 0.7).sin()).sum(Kind::Float)
@@ -48,7 +48,7 @@ fn agree(inputs: &[Tensor], tolerance: f64, operator: impl Fn(&[Tensor]) -> Vec<
 }
 
 const SINGLE: f64 = 2e-6;
-/// bfloat16 has 8 bits; the fused operators round less often than libtorch's.
+/// bfloat16 has 8 significant bits, and the fused operators round less often than libtorch's.
 const HALF: f64 = 2e-2;
 
 fn random(shape: &[i64], seed: i64) -> Tensor {
@@ -56,7 +56,8 @@ fn random(shape: &[i64], seed: i64) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
 }
 
-/// Every width that a vector of sixteen splits differently, and row counts with a remainder on two threads.
+/// Widths with different remainders when they are split into vectors of sixteen, and row counts that two threads cannot
+/// share evenly.
 const SHAPES: [[i64; 2]; 6] = [[1, 1], [3, 15], [7, 16], [13, 37], [5, 128], [11, 300]];
 
 fn types() -> [(Kind, f64); 2] {
@@ -64,7 +65,7 @@ fn types() -> [(Kind, f64); 2] {
 }
 
 #[test]
-fn norm_is_layer_norm_and_adds_the_gradient_that_goes_around() {
+fn norm_is_layer_norm_and_adds_the_gradient_of_the_residual_path() {
     for [rows, n] in SHAPES.into_iter().filter(|[_, n]| *n > 1) {
         let inputs = [random(&[rows, n], 1) * 3.0 + 1.0, random(&[n], 2), random(&[n], 3)];
         for (kind, tolerance) in types() {
@@ -78,7 +79,7 @@ fn norm_is_layer_norm_and_adds_the_gradient_that_goes_around() {
 }
 
 #[test]
-fn gelu_is_the_exact_gelu_of_the_sum() {
+fn gelu_is_the_exact_gelu_of_input_plus_bias() {
     for [rows, n] in SHAPES {
         let inputs = [random(&[rows, n], 1) * 3.0, random(&[n], 2)];
         for (kind, tolerance) in types() {
@@ -88,7 +89,7 @@ fn gelu_is_the_exact_gelu_of_the_sum() {
 }
 
 #[test]
-fn drop_is_dropout_of_the_sum_scaled_onto_the_residual() {
+fn drop_scales_the_dropout_of_input_plus_bias_and_adds_the_residual() {
     let noise = Noise::new(3, 5, 0);
     for [rows, n] in SHAPES {
         let inputs = [random(&[rows, n], 1), random(&[n], 2), random(&[rows, n], 3)];
@@ -102,7 +103,7 @@ fn drop_is_dropout_of_the_sum_scaled_onto_the_residual() {
 }
 
 #[test]
-fn multiply_is_a_product_in_the_type_of_its_input() {
+fn multiply_is_a_matrix_product_in_the_type_of_its_input() {
     let inputs = [random(&[3, 7, 37], 1), random(&[21, 37], 2)];
     for (kind, tolerance) in types() {
         agree(&inputs, tolerance, |x| vec![kernel::multiply(&x[0].to_kind(kind), &matrix(&x[1], None))]);
@@ -110,7 +111,7 @@ fn multiply_is_a_product_in_the_type_of_its_input() {
 }
 
 #[test]
-fn embed_gives_rows_and_leaves_padding_without_a_gradient() {
+fn embed_returns_rows_and_gives_padding_no_gradient() {
     for [tokens, rows, n] in [[1, 1, 1], [60, 5, 37], [40, 300, 16]] {
         let ids = Tensor::arange(tokens, (Kind::Int64, Device::Cpu)).g_mul_scalar(7).remainder(rows).view([tokens, 1]);
         for padding in [-1, 0] {
@@ -120,10 +121,10 @@ fn embed_gives_rows_and_leaves_padding_without_a_gradient() {
     }
 }
 
-/// One weight that three operators use: what they leave in its place is what the graph would have given back, and a
-/// second pass adds to it.
+/// Three operators use one weight. The gradient in the sink is the one that the graph would have returned, and a second
+/// pass adds to it.
 #[test]
-fn gradients_are_added_up_in_their_place() {
+fn gradients_are_added_up_in_the_sink() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let (weight, x, bias) = (random(&[29, 21], 1), random(&[13, 21], 2), random(&[29], 3));
     let numbers = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu)).g_mul_scalar(5).remainder(29);
@@ -148,7 +149,7 @@ fn gradients_are_added_up_in_their_place() {
     for (kind, tolerance) in types() {
         for passes in [1, 3] {
             let expected = differentiated(kind, None, passes);
-            // What stood there before does not matter.
+            // The earlier content of the buffer does not matter.
             let gradient = Tensor::full([29, 21], f64::NAN, (Kind::Float, Device::Cpu));
             let written = Tensor::zeros([1], (Kind::Uint8, Device::Cpu));
             let sink = Sink { gradient: gradient.shallow_clone(), written: written.shallow_clone() };
@@ -165,10 +166,10 @@ fn matrix(value: &Tensor, sink: Option<Sink>) -> Matrix {
 }
 
 #[test]
-fn attention_is_softmax_and_dropout_over_the_tokens_that_are_seen() {
+fn attention_is_softmax_and_dropout_over_the_unmasked_tokens() {
     for [b, s, heads, d] in [[2, 1, 1, 1], [3, 7, 2, 5], [2, 65, 3, 16], [1, 131, 2, 37], [2, 128, 2, 64]] {
         let inputs = [random(&[b, s, 3 * heads * d], 1), random(&[3 * heads * d], 2)];
-        // Sequence i has lost its last i tokens.
+        // The last i tokens of sequence i are padding.
         let places = Tensor::arange(s, (Kind::Int64, Device::Cpu)).view([1, s]);
         let tokens =
             places.lt_tensor(&(Tensor::arange(b, (Kind::Int64, Device::Cpu)) * -1 + s).clamp_min(1).view([b, 1]));
@@ -196,7 +197,7 @@ fn likelihood_is_the_cross_entropy_of_the_logits() {
 }
 
 #[test]
-fn every_set_of_kernels_draws_the_same() {
+fn every_instruction_set_draws_the_same_dropout() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let dropout = Noise::new(5, 6, 1).at(3, 0.25);
     let drawn = |set: &str| kernel::choose(set).then(|| dropout.kept(13, 301));
@@ -208,7 +209,7 @@ fn every_set_of_kernels_draws_the_same() {
 }
 
 #[test]
-fn an_element_is_kept_at_the_rate_whatever_its_place() {
+fn every_element_is_kept_with_the_same_probability() {
     const STEPS: u64 = 400;
     let n = 131;
     let mut counts = Tensor::zeros([7, n], (Kind::Float, Device::Cpu));
@@ -235,7 +236,7 @@ fn each_seed_step_micro_batch_and_site_has_its_own_draws() {
 }
 
 #[test]
-fn adam_is_the_rule_element_by_element() {
+fn adam_computes_its_formula_for_each_element() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let rule = Adam { rate: 0.02, beta1: 0.9, beta2: 0.99, epsilon: 1e-6, weight_decay: 5.0, updates: 3 };
     let correction = |beta: f64| 1.0 - beta.powi(3);
@@ -276,7 +277,7 @@ fn adam_is_the_rule_element_by_element() {
 }
 
 #[test]
-fn what_libtorch_refuses_is_a_panic_with_its_words() {
+fn an_error_of_libtorch_is_a_panic_with_its_message() {
     let refused = catch_unwind(|| kernel::multiply(&random(&[2, 3], 1), &matrix(&random(&[4, 5], 2), None)));
     let words = *refused.unwrap_err().downcast::<String>().unwrap();
     assert!(words.contains("mat1 and mat2 shapes cannot be multiplied"), "{words}");
@@ -284,7 +285,7 @@ fn what_libtorch_refuses_is_a_panic_with_its_words() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_a_pointer_goes_into_it() {
+fn tensors_of_wrong_type_or_size_are_refused_before_any_access() {
     let _choice = CHOICE.lock().unwrap_or_else(|held| held.into_inner());
     let numbers = |kind: Kind| Tensor::arange(3, (kind, Device::Cpu));
     let (x, weight, bias) = (random(&[3, 5], 1), random(&[4, 5], 2).set_requires_grad(true), random(&[4], 3));

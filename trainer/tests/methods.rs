@@ -1,5 +1,5 @@
-//! Runs the program with every method of the paper and its reviewers: each learns, and a run that was killed and resumed
-//! ends like an uninterrupted one.
+//! Runs the program with every method of the paper and its reviewers: each learns, and a run that was killed and
+//! resumed ends like an uninterrupted one.
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod program;

@@ -1,4 +1,5 @@
-//! Five mistakes in the code that was released with progressive layer dropping, with a test for each that it is not made here.
+//! Five mistakes in the code that was released with progressive layer dropping, with a test for each that it is not
+//! made here.
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod program;
@@ -31,7 +32,8 @@ fn mistake_1_a_branch_is_scaled_by_the_probability_that_its_gate_was_drawn_with(
     }
 }
 
-/// The released code draws gates in each forward pass, so that the micro-batches of a step train different sub-networks.
+/// The released code draws gates in each forward pass, so that the micro-batches of a step train different
+/// sub-networks.
 #[test]
 fn mistake_2_all_micro_batches_of_a_step_train_the_same_sub_network() {
     let recipe = layer_dropped(json!({"theta_limit": 0.5}), 5);

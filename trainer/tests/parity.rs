@@ -280,7 +280,7 @@ impl Case {
 
     fn check_plain(&self) {
         let forward = self.forward(&open());
-        // Hugging Face lists the last hidden state after the last LayerNorm, where there is one.
+        // Hugging Face lists the last hidden state after the last LayerNorm, if there is one.
         for (index, hidden) in forward.hidden[..BLOCKS].iter().chain([&forward.last]).enumerate() {
             self.agrees(&format!("output.hidden.{index}"), hidden);
         }

@@ -31,7 +31,8 @@ impl Case {
         }
     }
 
-    /// The loss at `step`; the weights hold its gradients afterwards. Every third token is predicted, and its label is its id.
+    /// The loss at `step`; the weights hold its gradients afterwards. Every third token is predicted, and its label is
+    /// its id.
     fn differentiated(&self, step: u64) -> f64 {
         let numbers = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu));
         let ids = (numbers(B * S) * (7 + step as i64)).remainder(i64::from(VOCABULARY)).view([B, S]);

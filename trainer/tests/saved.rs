@@ -1,6 +1,6 @@
-//! Checkpoints are the same model to the trainer and to Hugging Face's transformers. Those of pre-training and fine-tuning
-//! give the logits that transformers computed from their folders (`fixtures/saved.py`), and a fine-tune from a checkpoint
-//! that transformers saved computes what transformers computed (`fixtures/published.py`).
+//! Checkpoints are the same model to the trainer and to Hugging Face's transformers. Those of pre-training and
+//! fine-tuning give the logits that transformers computed from their folders (`fixtures/saved.py`), and a fine-tune
+//! from a checkpoint that transformers saved computes what transformers computed (`fixtures/published.py`).
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-"""What a user would pick: Hugging Face's BERT for masked language modelling, as it comes."""
+"""The peer that most users would choose: Hugging Face's BERT for masked language modelling, unchanged."""
 
 import torch
 from transformers import BertConfig, BertForMaskedLM
@@ -7,7 +7,8 @@ from transformers import BertConfig, BertForMaskedLM
 def build(size, vocabulary):
     """A model and the function from a batch to its loss.
 
-    `size`: blocks, hidden, heads. `ids` [B, S]; `at` [M], flat indexes of the masked positions; `words` [M], what they were.
+    `size` has blocks, hidden and heads. The batch is `ids` [B, S]; `at` [M], flat indexes of the masked positions; and
+    `words` [M], the original ids at these positions.
     """
     model = BertForMaskedLM(
         BertConfig(

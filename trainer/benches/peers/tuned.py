@@ -1,5 +1,5 @@
-"""What a good engineer would write in plain PyTorch: the same Pre-LN model with fused attention, one product for query,
-key and value, and a head that sees nothing but the masked positions."""
+"""The peer that a good engineer would write in plain PyTorch: the same Pre-LN model with fused attention, one product for
+query, key and value, and a head that computes the masked positions only."""
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,6 @@ class Tuned(nn.Module):
 
 
 def build(size, vocabulary):
-    """As in stock.py."""
+    """A model and the function from a batch to its loss; see `stock.py`."""
     model = Tuned(size["blocks"], size["hidden"], size["heads"], vocabulary)
     return model, lambda run, ids, at, words: run(ids, at, words)

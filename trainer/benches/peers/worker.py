@@ -1,5 +1,5 @@
-"""Trains one peer, or multiplies matrices. Each line on stdin asks for so many steps and is answered by a line of JSON with
-their seconds."""
+"""Trains one peer, or multiplies matrices. Each line on stdin is a number of steps; the answer is a line of JSON with the
+seconds of each step."""
 
 import contextlib
 import importlib
@@ -30,20 +30,20 @@ def main():
 
 
 def wait(device):
-    """A GPU works behind the host's back."""
+    """Waits until the GPU is done: it works asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def product(order, device):
-    """What is multiplied, and its product: the most that the device's matrix units do."""
+    """A function that gives two matrices, and their product, which shows the peak rate of the device's matrix units."""
     kind = getattr(torch, order["precision"])
     a, b = (torch.randn(2 * [order["size"]["width"]], device=device).to(kind) for _ in range(2))
     return lambda: (a, b), torch.mm
 
 
 def training(order, device):
-    """A batch, and a step on it."""
+    """A function that draws a batch, and a training step on it."""
     model, loss = importlib.import_module(order["peer"]).build(order["size"], order["vocabulary"])
     model.to(device)
     run = torch.compile(model) if order["compiled"] else model

@@ -15,7 +15,7 @@ use super::weights::Weights;
 use crate::kernel::Noise;
 use crate::recompute::Tape;
 
-/// What comes before the blocks.
+/// The embeddings, which come before the blocks.
 #[derive(Debug)]
 enum Front {
     Words(Embeddings),

@@ -92,7 +92,7 @@ impl From<TextFamily> for Family {
 /// The number of the first dropout site in the heads.
 pub(super) const HEAD_SITE: u32 = 1 << 17;
 
-/// What a model predicts with, on top of its encoder.
+/// The part of a model on top of its encoder, which makes the predictions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Head {
     Text(TextHead),
@@ -257,7 +257,7 @@ fn embeddings(model: &Model, vocabulary: i64, head: Head) -> Vec<WeightLayout> {
     list
 }
 
-/// What an encoder has before its first sublayer and after its last.
+/// The weights of an encoder before its first sublayer and after its last.
 fn encoder_ends(model: &Model, family: Family) -> Vec<WeightLayout> {
     let (h, e) = (i64::from(model.hidden), i64::from(model.embedding_width()));
     let mut list = Vec::new();

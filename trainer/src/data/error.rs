@@ -1,4 +1,4 @@
-//! What can be wrong with data. The messages are for the person who has to correct the data.
+//! The errors of data, with messages for the person who has to correct the data.
 
 use std::io;
 use std::path::PathBuf;

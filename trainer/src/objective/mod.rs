@@ -1,11 +1,12 @@
-//! What a pre-trained model learns to do: its encoder, its heads and its loss.
+//! The objectives of pre-training: each has an encoder, heads and a loss.
 //!
-//! | module | what is learned | from |
+//! | module | the model predicts | source |
 //! |---|---|---|
 //! | [`masked_words`] | the masked tokens of a text | Devlin et al. 2019 |
-//! | [`sentence_pairs`] | the same, and if two halves belong together | Devlin et al. 2019 |
+//! | [`sentence_pairs`] | masked tokens, and if one text follows another | Devlin et al. 2019 |
 //! | [`replaced_tokens`] | which tokens a small generator has replaced | Clark et al. 2020 |
-//! | [`images`] | the class of an image, or each intensity from those before it | Dosovitskiy et al. 2021, Chen et al. 2020 |
+//! | [`images`] | the class of an image | Dosovitskiy et al. 2021 |
+//! | [`images`] | each intensity of an image from those before it | Chen et al. 2020 |
 
 pub mod images;
 pub mod masked_words;
@@ -39,7 +40,7 @@ pub trait Objective: Debug {
 
     fn encoder_mut(&mut self) -> &mut Encoder;
 
-    /// What the encoder sees of a batch.
+    /// The input of the encoder for a batch.
     fn input(&self, batch: &PretrainBatch) -> Input;
 
     /// The loss of a micro-batch, a scalar with its graph. Over all micro-batches of a step it sums to the mean over
@@ -72,7 +73,7 @@ pub struct ReplacementKey {
     pub micro_batch: u64,
 }
 
-/// What the loss of a micro-batch depends on besides its tokens.
+/// The settings that the loss of a micro-batch depends on besides its tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct MicroBatch {
     /// Labels of the whole batch.

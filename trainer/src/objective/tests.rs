@@ -31,10 +31,10 @@ fn a_replacement_is_drawn_with_its_probability() {
 const KEY: ReplacementKey = ReplacementKey { seed: 3, step: 5, micro_batch: 0 };
 const OPEN: [Gate; 6] = [Gate::OPEN; 6];
 
-/// The loss of a batch that is one of `parts` equal ones, and its gradients outside the sublayers, by name.
-fn differentiated(training: &Pretraining, batch: &PretrainBatch, parts: u32) -> (f64, BTreeMap<String, Tensor>) {
-    let labels = batch.label_count() * parts as usize;
-    let part = MicroBatch { labels, count: parts, noise: None, replacements: KEY };
+/// The loss of a micro-batch, one of `count` of the same size, and its gradients outside the sublayers, by name.
+fn differentiated(training: &Pretraining, batch: &PretrainBatch, count: u32) -> (f64, BTreeMap<String, Tensor>) {
+    let labels = batch.label_count() * count as usize;
+    let part = MicroBatch { labels, count, noise: None, replacements: KEY };
     let loss = training.objective().loss(batch, &OPEN, &part, None);
     let weights = training.weights();
     Tape::default().differentiate(weights, &loss, &vec![true; weights.groups().len()]);
@@ -44,17 +44,18 @@ fn differentiated(training: &Pretraining, batch: &PretrainBatch, parts: u32) -> 
     (loss.double_value(&[]), gradients)
 }
 
-/// Mean of -ln p of the labels, by hand, and softmax less the truth: its gradient by each row's logits, times the rows.
-fn entropy(logits: &Tensor, labels: &[i64]) -> (f64, Vec<Vec<f64>>) {
+/// The cross-entropy of the labels, computed by its formula, and softmax minus one-hot labels for each row: its
+/// gradient by the logits, times the number of rows.
+fn cross_entropy_by_hand(logits: &Tensor, labels: &[i64]) -> (f64, Vec<Vec<f64>>) {
     let rows = Vec::<Vec<f64>>::try_from(logits.to_kind(Kind::Double)).unwrap();
     let mut sum = 0.0;
-    let off = rows.iter().zip(labels).map(|(row, &label)| {
+    let errors = rows.iter().zip(labels).map(|(row, &label)| {
         let total: f64 = row.iter().map(|logit| logit.exp()).sum();
         sum -= (row[label as usize].exp() / total).ln();
         (0..).zip(row).map(|(class, logit)| logit.exp() / total - f64::from(u8::from(class == label))).collect()
     });
-    let off = off.collect();
-    (sum / rows.len() as f64, off)
+    let errors = errors.collect();
+    (sum / rows.len() as f64, errors)
 }
 
 fn close(what: &str, found: f64, expected: f64) {
@@ -62,10 +63,10 @@ fn close(what: &str, found: f64, expected: f64) {
 }
 
 #[test]
-fn replaced_token_detection_learns_from_the_generator_and_fifty_times_from_the_detector() {
+fn replaced_token_detection_adds_the_weighted_loss_of_the_detector_to_that_of_the_generator() {
     let electra = |rule: Value| {
         let training = small(json!({"objective": {"electra": rule}}));
-        // A detector so far from where it starts, that it matters what it is shown.
+        // The weights of the detector are made so large that its input matters.
         for name in ["dense.weight", "dense_prediction.weight"] {
             let mut value = training.weights().named().remove(&format!("discriminator_predictions.{name}")).unwrap();
             let _ = no_grad(|| value.g_mul_scalar_(20.0));
@@ -83,7 +84,7 @@ fn replaced_token_detection_learns_from_the_generator_and_fifty_times_from_the_d
     let generator = Encoder::new(weights, Family::Generator, &rule.generator(model), padding);
     let hidden = generator.forward(&packed(&batch.ids), &OPEN, None);
     let filled = MlmHead::of_generator(weights).forward(&hidden, &Tensor::from_slice(&batch.positions));
-    let (generated, _) = entropy(&filled, &batch.labels);
+    let (generated, _) = cross_entropy_by_hand(&filled, &batch.labels);
     let drawn = Vec::<i64>::try_from(sample(&filled, KEY)).unwrap();
     let (mut ids, mut replaced) = (batch.ids.clone(), vec![0.0; batch.ids.len()]);
     for ((&at, drawn), label) in batch.positions.iter().zip(drawn).zip(&batch.labels) {
@@ -109,7 +110,7 @@ fn replaced_token_detection_learns_from_the_generator_and_fifty_times_from_the_d
     close("half of a batch", half, loss / 2.0);
     close("bias in half of a batch", bias(&of_half), 25.0 * by_bias);
 
-    // Another weight scales what reaches the detector, and nothing that only the generator has.
+    // The weight scales the gradients of the detector, and not those that only the generator has.
     let (other, of_other) = differentiated(&electra(json!({"divisor": 3, "weight": 4.0})), &held_out, 1);
     close("loss at another weight", other, generated + 4.0 * detected);
     for (name, gradient) in &gradients {
@@ -123,7 +124,7 @@ fn replaced_token_detection_learns_from_the_generator_and_fifty_times_from_the_d
 }
 
 #[test]
-fn a_part_without_labels_has_a_loss_of_what_else_it_is_asked() {
+fn a_batch_without_masked_tokens_has_a_finite_loss_and_gradients() {
     for (objective, precision) in [
         (json!({}), "float32"),
         (json!({}), "bfloat16"),
@@ -159,13 +160,13 @@ fn next_sentence_prediction_adds_the_loss_of_the_pairs() {
     let padding = i64::from(training.vocabulary().unwrap().pad());
     let hidden = Encoder::new(weights, Family::Bert, &training.recipe().model, padding).forward(&input, &OPEN, None);
     let words = MlmHead::new(weights).forward(&hidden, &Tensor::from_slice(&batch.masked.positions));
-    let (masked, _) = entropy(&words, &batch.masked.labels);
+    let (masked, _) = cross_entropy_by_hand(&words, &batch.masked.labels);
     let named = weights.named();
     let linear =
         |x: &Tensor, name: &str| x.matmul(&named[&format!("{name}.weight")].tr()) + &named[&format!("{name}.bias")];
     let pooled = linear(&hidden.select(1, 0), "bert.pooler.dense").tanh();
-    let (pairs, off) = entropy(&linear(&pooled, "cls.seq_relationship"), &batch.apart);
-    let by_bias = off.iter().map(|row| row[1]).sum::<f64>() / off.len() as f64;
+    let (pairs, errors) = cross_entropy_by_hand(&linear(&pooled, "cls.seq_relationship"), &batch.apart);
+    let by_bias = errors.iter().map(|row| row[1]).sum::<f64>() / errors.len() as f64;
 
     for parts in [1, 2] {
         let (loss, gradients) = differentiated(&training, &held_out, parts);

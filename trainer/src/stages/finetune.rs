@@ -46,7 +46,7 @@ pub fn run(
     })))
 }
 
-/// Answers each test file of the task in a file of its own under `folder`.
+/// Writes the answers to each test file of the task into one file under `folder`.
 fn write_predictions(training: &Finetuning, folder: &Path) -> Result<Vec<PredictionFile>, TrainerError> {
     fs::create_dir_all(folder).map_err(TrainerError::io(folder))?;
     let write = |(set, text): (&recipe::task::TestSet, String)| {

@@ -1,4 +1,4 @@
-//! What a trial does, by its stage: each file has a `run` that takes a recipe to a report.
+//! The stages of trials. Each file has a function `run` that takes a recipe to a report.
 
 pub mod finetune;
 pub mod pretrain;

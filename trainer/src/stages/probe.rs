@@ -1,4 +1,5 @@
-//! Stage `probe`: what each block of a checkpoint does, and what the model is without it (Veit et al. 2016).
+//! Stage `probe`: measures each block of a checkpoint, and the loss of the model with blocks removed, swapped or
+//! shuffled (Veit et al. 2016).
 
 use std::ops::ControlFlow;
 

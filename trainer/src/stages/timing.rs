@@ -57,7 +57,7 @@ fn total_steps(timing: &Timing) -> u64 {
     timing.arms.len() as u64 * u64::from(timing.rounds) * turn
 }
 
-/// What each arm learns from. Images are held in memory, so arms that read the same images share them.
+/// The data of each arm. Images are held in memory, so arms that read the same images share them.
 fn materials(timing: &Timing, options: &Options, emitter: &mut Emitter) -> Result<Vec<Material>, TrainerError> {
     let mut materials: Vec<Material> = Vec::with_capacity(timing.arms.len());
     for (index, arm) in timing.arms.iter().enumerate() {
