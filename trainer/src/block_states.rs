@@ -63,14 +63,14 @@ fn gradient_norms(objective: &dyn Objective, weights: &Weights, batches: &[Pretr
     let open = weights.open(gates);
     let labels = batches.iter().map(|batch| batch.label_count()).sum();
     for (batch, number) in batches.iter().zip(0..) {
-        let part = MicroBatch {
+        let micro_batch = MicroBatch {
             labels,
             count: batches.len() as u32,
             noise: None,
             // The same draws as at every evaluation.
             replacements: ReplacementKey { seed: 0, step: u64::MAX, micro_batch: number },
         };
-        let loss = objective.loss(batch, gates, &part, None);
+        let loss = objective.loss(batch, gates, &micro_batch, None);
         Tape::default().differentiate(weights, &loss, &open);
     }
     let square = |(group, &open): (&Group, &bool)| {

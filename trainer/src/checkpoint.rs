@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use recipe::Seeds;
 use recipe::event::{Manifest, ManifestFile};
+use recipe::published::{CONFIG, MODEL, VOCABULARY};
 use safetensors::tensor::{SafeTensorError, SafeTensors, View, serialize_to_file};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -25,21 +26,18 @@ use crate::optimizer::Optimizer;
 const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = ".writing-";
 const MANIFEST: &str = "manifest.json";
-pub const MODEL: &str = "model.safetensors";
-pub const CONFIG: &str = "config.json";
-pub const VOCABULARY: &str = "vocab.txt";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// Message for a file that is not used because the manifest does not list it.
 const UNLISTED: &str = "is not listed in the manifest";
 /// Number of checkpoints that are left on disk: a crash of the machine may have damaged the newest.
-const KEPT: usize = 2;
+const CHECKPOINTS_ON_DISK: usize = 2;
 
-/// What a resumed run needs besides weights and moments. It holds no random state, because draws are functions of the
-/// step.
+/// The state that a resumed run needs besides weights and moments. It holds no random state, because draws are functions
+/// of the step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct TrainingState {
     pub fingerprint: String,
     pub seeds: Seeds,
     /// Number of optimiser updates so far.
@@ -58,7 +56,7 @@ pub struct State {
     pub updates: Vec<u64>,
 }
 
-impl State {
+impl TrainingState {
     /// Adds the loss of a step to the moving average.
     ///
     /// # Errors
@@ -78,7 +76,7 @@ impl State {
 
 /// The contents of a checkpoint.
 pub struct Contents<'a> {
-    pub state: &'a State,
+    pub state: &'a TrainingState,
     pub weights: &'a Weights,
     pub optimizer: &'a Optimizer,
     pub config: &'a serde_json::Value,
@@ -124,7 +122,7 @@ pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> 
     fs::rename(&temporary, &folder).map_err(TrainerError::io(&folder))?;
     sync(&root)?;
     let all = folders(out)?;
-    for old in &all[..all.len().saturating_sub(KEPT)] {
+    for old in &all[..all.len().saturating_sub(CHECKPOINTS_ON_DISK)] {
         remove_folder(old)?;
     }
     Ok(Saved { folder: format!("{FOLDER}/{name}"), manifest })
@@ -218,9 +216,9 @@ impl Verified {
     ///
     /// # Errors
     /// `CorruptCheckpoint` if it belongs to another recipe or has other seeds.
-    pub fn state(&self, fingerprint: &str, seeds: &Seeds) -> Result<State, TrainerError> {
+    pub fn state(&self, fingerprint: &str, seeds: &Seeds) -> Result<TrainingState, TrainerError> {
         let path = self.file(STATE);
-        let state: State = read_json(&path)?;
+        let state: TrainingState = read_json(&path)?;
         if state.fingerprint != fingerprint {
             let why = format!("belongs to the recipe {}, not to {fingerprint}", state.fingerprint);
             return Err(TrainerError::corrupt(path, why));
@@ -235,7 +233,12 @@ impl Verified {
     ///
     /// # Errors
     /// `CorruptCheckpoint` if one is missing or has another shape.
-    pub fn restore(&self, state: &State, weights: &Weights, optimizer: &mut Optimizer) -> Result<(), TrainerError> {
+    pub fn restore(
+        &self,
+        state: &TrainingState,
+        weights: &Weights,
+        optimizer: &mut Optimizer,
+    ) -> Result<(), TrainerError> {
         let path = self.file(OPTIMIZER);
         if state.updates.len() != optimizer.moments().len() {
             let why = format!(

@@ -158,16 +158,16 @@ impl Training for Pretraining {
         self.recipe.divergence
     }
 
-    fn loss(&mut self, moment: &Moment, micro_batch: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
+    fn loss(&mut self, moment: &Moment, index: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
         let batches = self.micro_batches_at(moment);
-        let part = MicroBatch {
+        let micro_batch = MicroBatch {
             labels: batches.iter().map(PretrainBatch::label_count).sum(),
             count: self.recipe.micro_batches,
-            noise: Some(Noise::new(self.seeds.dropout, moment.step, micro_batch)),
-            replacements: ReplacementKey { seed: self.seeds.data, step: moment.step, micro_batch: micro_batch.into() },
+            noise: Some(Noise::new(self.seeds.dropout, moment.step, index)),
+            replacements: ReplacementKey { seed: self.seeds.data, step: moment.step, micro_batch: index.into() },
         };
         let tape = self.recipe.recompute.then_some(tape);
-        self.objective.loss(&batches[micro_batch as usize], gates, &part, tape)
+        self.objective.loss(&batches[index as usize], gates, &micro_batch, tape)
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {

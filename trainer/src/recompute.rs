@@ -21,7 +21,7 @@ struct Piece {
     source: Source,
 }
 
-/// Where the graph of a piece comes from.
+/// The source of a piece's graph.
 enum Source {
     /// The output with its graph is kept.
     Kept(Tensor),

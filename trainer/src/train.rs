@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use crate::attempt::{Attempt, Ended};
 use crate::bert::Weights;
-use crate::checkpoint::{self, Contents, Saved, State};
+use crate::checkpoint::{self, Contents, Saved, TrainingState};
 use crate::data::vocabulary::Vocabulary;
 use crate::emit::Emitter;
 use crate::evaluation::Evaluation;
@@ -79,7 +79,7 @@ pub trait Training {
     fn config(&self) -> serde_json::Value;
 }
 
-/// How long a run takes.
+/// The length of a run, in steps or in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
     /// Number of optimiser updates; with a budget in seconds, the largest number.
@@ -119,7 +119,7 @@ impl Budget {
 /// A finished training.
 #[derive(Debug)]
 pub struct Trained {
-    pub state: State,
+    pub state: TrainingState,
     /// The evaluation after the last step.
     pub evaluation: Evaluation,
     /// Hex sha256 of the last checkpoint's manifest, or of the weights and moments if the stage leaves no checkpoint.
@@ -206,16 +206,16 @@ pub struct Update {
 
 /// One optimiser update: forward, backward, optimiser.
 pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &Moment) -> Update {
-    let parts = training.micro_batches();
+    let count = training.micro_batches();
     let (mut losses, mut open_blocks) = (Vec::new(), 0.0);
-    for part in 0..parts {
-        let gates = training.gates(moment, part);
+    for micro_batch in 0..count {
+        let gates = training.gates(moment, micro_batch);
         let mut tape = Tape::default();
-        let part_loss = training.loss(moment, part, &gates, &mut tape);
+        let loss = training.loss(moment, micro_batch, &gates, &mut tape);
         let open = training.weights().open(&gates);
-        tape.differentiate(training.weights(), &part_loss, &open);
-        losses.push(part_loss.detach());
-        open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(parts);
+        tape.differentiate(training.weights(), &loss, &open);
+        losses.push(loss.detach());
+        open_blocks += gate::open_blocks(&gates, training.batch()) / f64::from(count);
     }
     let gradient_norm = optimizer.clip(training.weights());
     let rate = training.learning_rate(moment);
@@ -226,7 +226,7 @@ pub fn update(training: &mut impl Training, optimizer: &mut Optimizer, moment: &
 }
 
 /// Adds the blocks that the growth rule asks for at `moment`.
-fn grow(training: &mut impl Training, optimizer: &mut Optimizer, state: &mut State, moment: &Moment) {
+fn grow(training: &mut impl Training, optimizer: &mut Optimizer, state: &mut TrainingState, moment: &Moment) {
     let blocks = training.blocks();
     let Some(growth) = training.growth().cloned() else { return };
     let (trained, due) = (state.blocks, growth.blocks_at(moment.share, blocks));
@@ -252,13 +252,13 @@ fn start(
     training: &mut impl Training,
     optimizer: &mut Optimizer,
     attempt: &Attempt<'_>,
-) -> Result<State, TrainerError> {
+) -> Result<TrainingState, TrainerError> {
     if let Some(checkpoint) = &attempt.resumed {
         let state = checkpoint.state(&attempt.fingerprint, &attempt.seeds)?;
         checkpoint.restore(&state, training.weights(), optimizer)?;
         return Ok(state);
     }
-    Ok(State {
+    Ok(TrainingState {
         fingerprint: attempt.fingerprint.clone(),
         seeds: attempt.seeds,
         step: 0,
@@ -306,7 +306,7 @@ impl Pace {
     }
 }
 
-fn points(update: &Update, rate: f64, theta: Option<f64>, pace: &mut Pace, state: &State) -> Vec<Point> {
+fn points(update: &Update, rate: f64, theta: Option<f64>, pace: &mut Pace, state: &TrainingState) -> Vec<Point> {
     let values = [
         ("train_loss", Some(update.loss)),
         ("learning_rate", Some(rate)),
@@ -320,7 +320,11 @@ fn points(update: &Update, rate: f64, theta: Option<f64>, pace: &mut Pace, state
     finite.map(|(name, value)| point(name, value, state)).collect()
 }
 
-fn evaluate(training: &mut impl Training, state: &State, emitter: &mut Emitter) -> Result<Evaluation, TrainerError> {
+fn evaluate(
+    training: &mut impl Training,
+    state: &TrainingState,
+    emitter: &mut Emitter,
+) -> Result<Evaluation, TrainerError> {
     let evaluation = training.evaluate(&Gate::full_depth(state.blocks, training.blocks()));
     if let Some((_, loss)) = evaluation.values.iter().find(|(_, value)| !value.is_finite()) {
         return Err(TrainerError::NonFiniteLoss { step: state.step, loss: *loss });
@@ -333,7 +337,7 @@ fn evaluate(training: &mut impl Training, state: &State, emitter: &mut Emitter) 
 fn save(
     training: &impl Training,
     optimizer: &Optimizer,
-    state: &mut State,
+    state: &mut TrainingState,
     attempt: &Attempt<'_>,
     emitter: &mut Emitter,
 ) -> Result<Saved, TrainerError> {
@@ -359,7 +363,7 @@ fn save(
     Ok(saved)
 }
 
-fn point(name: &str, value: f64, state: &State) -> Point {
+fn point(name: &str, value: f64, state: &TrainingState) -> Point {
     Point { name: name.to_owned(), step: state.step, value, trained_seconds: state.trained_seconds }
 }
 

@@ -163,8 +163,8 @@ fn the_gradient_norm_of_a_block_is_that_of_the_mean_loss() {
     let labels = batches.iter().map(PretrainBatch::label_count).sum();
     for batch in &batches {
         let replacements = ReplacementKey { seed: 0, step: 0, micro_batch: 0 };
-        let part = MicroBatch { labels, count: batches.len() as u32, noise: None, replacements };
-        let loss = training.objective().loss(batch, &gates, &part, None);
+        let micro_batch = MicroBatch { labels, count: batches.len() as u32, noise: None, replacements };
+        let loss = training.objective().loss(batch, &gates, &micro_batch, None);
         Tape::default().differentiate(training.weights(), &loss, &[true; 7]);
     }
     for (block, found) in found.iter().enumerate() {

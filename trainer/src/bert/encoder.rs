@@ -105,8 +105,8 @@ impl Encoder {
     }
 
     /// The rows of [`Encoder::forward_recorded`] at `positions` `[M]`, int64 indexes into the `B * S` tokens: `[M, H]`.
-    /// If the last open sublayer is a feed-forward one, it computes these tokens only, since each token passes it on
-    /// its own.
+    /// If the last open sublayer is a feed-forward one, it computes these tokens only, because its output at a
+    /// token depends on that token alone.
     pub fn forward_at(
         &self,
         input: &Input,

@@ -1,4 +1,4 @@
-//! What a model predicts with, on top of its encoder: the heads of the pre-training objectives, and the classifier of
+//! The heads on top of the encoder, which make the predictions: those of the pre-training objectives, and the classifier of
 //! fine-tuning.
 
 use recipe::Model;

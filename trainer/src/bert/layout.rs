@@ -1,4 +1,4 @@
-//! Which weights a model has: published names, shapes and starting values, in groups that are trained together.
+//! The layout of a model's weights: published names, shapes and starting values, in groups that are trained together.
 //!
 //! Post-LN has the names of Hugging Face's `BertFor...`, Pre-LN those of its `MegatronBertFor...`, replaced-token
 //! detection those of `ElectraFor...`. Models of images have no published counterpart: their blocks have BERT's names
@@ -6,7 +6,7 @@
 
 use recipe::{Electra, Mlm, Model, Norm, Sublayer};
 
-/// Decides the names of an encoder's weights, and what comes before its blocks.
+/// The kind of an encoder, which decides the names of its weights and its embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Bert,
@@ -158,7 +158,7 @@ impl TextHead {
     }
 }
 
-/// Where a weight gets its starting values from.
+/// The source of a weight's starting values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// Truncated normal, from the `init` seed.

@@ -46,22 +46,24 @@ impl Glue {
         let row = task.row();
         let mut encoder = vocabulary.encoder();
         let mut skipped = 0;
-        let mut part = |file: &str| {
-            let part = Part::read(&folder.join(file), &Format::labelled(row), |first, second, label| {
+        let mut read = |file: &str| {
+            let file = ParsedFile::read(&folder.join(file), &Columns::labelled(row), |first, second, label| {
                 example(&mut encoder, first, second, length as usize, label)
             })?;
-            skipped += part.skipped;
-            Ok::<_, DataError>(part.examples)
+            skipped += file.skipped;
+            Ok::<_, DataError>(file.examples)
         };
-        let (train, dev) = (part("train.tsv")?, part(row.dev)?);
+        let (train, dev) = (read("train.tsv")?, read(row.dev)?);
         let mismatched = row.mismatched.filter(|file| folder.join(file).exists());
-        let mismatched = mismatched.map_or_else(|| Ok(Vec::new()), part)?;
+        let mismatched = mismatched.map_or_else(|| Ok(Vec::new()), read)?;
         Ok(Self { train, dev, mismatched, skipped })
     }
 
     /// The examples of each dev file that exists, with the suffix of its metrics' names.
     pub fn dev_parts(&self) -> impl Iterator<Item = (&'static str, &[Example])> {
-        [("", &self.dev[..]), ("_mismatched", &self.mismatched[..])].into_iter().filter(|(_, part)| !part.is_empty())
+        [("", &self.dev[..]), ("_mismatched", &self.mismatched[..])]
+            .into_iter()
+            .filter(|(_, examples)| !examples.is_empty())
     }
 
     /// Reads the test files of `task` that exist under the GLUE folder `dir`, in the order of the task's row.
@@ -76,17 +78,17 @@ impl Glue {
         let existing = row.tests.iter().filter(|set| dir.join(set.path).exists());
         existing
             .map(|set| {
-                let part = Part::read(&dir.join(set.path), &Format::test(row, set), |first, second, label| {
+                let file = ParsedFile::read(&dir.join(set.path), &Columns::test(row, set), |first, second, label| {
                     example(&mut encoder, first, second, length as usize, label)
                 })?;
-                Ok((set, part.examples))
+                Ok((set, file.examples))
             })
             .collect()
     }
 }
 
 /// The columns that are read from a file.
-struct Format {
+struct Columns {
     header: bool,
     first: Column,
     second: Option<Column>,
@@ -103,7 +105,7 @@ enum Answer {
     Index(Column),
 }
 
-impl Format {
+impl Columns {
     const fn labelled(row: &Row) -> Self {
         // The official QQP files have a few truncated lines, which every published loader leaves out.
         let skips_truncated = matches!(row.task, Task::Qqp);
@@ -128,15 +130,16 @@ impl Format {
     }
 }
 
-struct Part {
+/// The content of one file.
+struct ParsedFile {
     examples: Vec<Example>,
     skipped: usize,
 }
 
-impl Part {
+impl ParsedFile {
     fn read(
         path: &Path,
-        format: &Format,
+        columns: &Columns,
         mut example: impl FnMut(&str, Option<&str>, f32) -> Result<Example, DataError>,
     ) -> Result<Self, DataError> {
         let bytes = fs::read(path).map_err(DataError::io(path))?;
@@ -145,61 +148,61 @@ impl Part {
             return Err(DataError::NoExamples { path: path.into() });
         }
         let mut lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n').zip(1u64..);
-        let layout = match format.header {
+        let indexes = match columns.header {
             true => {
                 let header = lines.next().map_or(Ok(""), |(line, number)| text(path, line, number))?;
-                Layout::of_header(path, format, header)?
+                ColumnIndexes::of_header(path, columns, header)?
             }
-            false => Layout::without_header(path, format)?,
+            false => ColumnIndexes::without_header(path, columns)?,
         };
-        let mut part = Part { examples: Vec::new(), skipped: 0 };
+        let mut file = ParsedFile { examples: Vec::new(), skipped: 0 };
         for (line, number) in lines {
             let fields: Vec<&str> = text(path, line, number)?.split('\t').collect();
-            if fields.len() != layout.columns {
-                if format.skips_truncated && fields.len() < layout.columns {
-                    part.skipped += 1;
+            if fields.len() != indexes.count {
+                if columns.skips_truncated && fields.len() < indexes.count {
+                    file.skipped += 1;
                     continue;
                 }
                 return Err(DataError::ColumnCount {
                     path: path.into(),
                     line: number,
                     found: fields.len(),
-                    expected: layout.columns,
+                    expected: indexes.count,
                 });
             }
-            let label = match format.answer {
-                Answer::Label(_, target) => label(path, number, target, fields[layout.answer])?,
+            let label = match columns.answer {
+                Answer::Label(_, target) => label(path, number, target, fields[indexes.answer])?,
                 Answer::Index(_) => {
-                    let index = part.examples.len();
-                    if fields[layout.answer].parse() != Ok(index) {
-                        let found = fields[layout.answer].to_owned();
+                    let index = file.examples.len();
+                    if fields[indexes.answer].parse() != Ok(index) {
+                        let found = fields[indexes.answer].to_owned();
                         return Err(DataError::Index { path: path.into(), line: number, found, expected: index });
                     }
                     0.0
                 }
             };
-            part.examples.push(example(fields[layout.first], layout.second.map(|at| fields[at]), label)?);
+            file.examples.push(example(fields[indexes.first], indexes.second.map(|at| fields[at]), label)?);
         }
-        match part.examples.is_empty() {
+        match file.examples.is_empty() {
             true => Err(DataError::NoExamples { path: path.into() }),
-            false => Ok(part),
+            false => Ok(file),
         }
     }
 }
 
-/// The indexes of a format's columns in the lines of one file.
-struct Layout {
+/// The indexes of these columns in the lines of one file.
+struct ColumnIndexes {
     /// Number of columns in a line.
-    columns: usize,
+    count: usize,
     first: usize,
     second: Option<usize>,
     answer: usize,
 }
 
-impl Layout {
-    fn of_header(path: &Path, format: &Format, header: &str) -> Result<Self, DataError> {
+impl ColumnIndexes {
+    fn of_header(path: &Path, columns: &Columns, header: &str) -> Result<Self, DataError> {
         let names: Vec<&str> = header.split('\t').collect();
-        Self::new(format, names.len(), |column| match column {
+        Self::new(columns, names.len(), |column| match column {
             Column::At(at) => Ok(at),
             Column::Named(name) => names.iter().position(|found| *found == name).ok_or_else(|| {
                 let found = names.iter().map(|name| (*name).to_owned()).collect();
@@ -208,27 +211,27 @@ impl Layout {
         })
     }
 
-    /// The layout of a file without header. It ends with the last column that is read.
-    fn without_header(path: &Path, format: &Format) -> Result<Self, DataError> {
+    /// The indexes of a file without header. It ends with the last column that is read.
+    fn without_header(path: &Path, columns: &Columns) -> Result<Self, DataError> {
         let index = |column| match column {
             Column::At(at) => Ok(at),
             Column::Named(name) => Err(DataError::MissingColumn { path: path.into(), column: name, found: Vec::new() }),
         };
-        let mut layout = Self::new(format, 0, index)?;
-        layout.columns = 1 + layout.first.max(layout.answer).max(layout.second.unwrap_or(0));
-        Ok(layout)
+        let mut indexes = Self::new(columns, 0, index)?;
+        indexes.count = 1 + indexes.first.max(indexes.answer).max(indexes.second.unwrap_or(0));
+        Ok(indexes)
     }
 
     fn new(
-        format: &Format,
-        columns: usize,
+        columns: &Columns,
+        count: usize,
         index: impl Fn(Column) -> Result<usize, DataError>,
     ) -> Result<Self, DataError> {
-        let (Answer::Label(answer, _) | Answer::Index(answer)) = format.answer;
+        let (Answer::Label(answer, _) | Answer::Index(answer)) = columns.answer;
         Ok(Self {
-            columns,
-            first: index(format.first)?,
-            second: format.second.map(&index).transpose()?,
+            count,
+            first: index(columns.first)?,
+            second: columns.second.map(&index).transpose()?,
             answer: index(answer)?,
         })
     }

@@ -15,7 +15,7 @@ use super::vocabulary::Vocabulary;
 /// Validation texts are masked with the same draws in every trial.
 const VALIDATION_SEED: u64 = 0x76_616c_6964;
 
-/// How texts are masked.
+/// The rules by which texts are masked.
 #[derive(Debug, Clone, Copy)]
 pub struct Masking<'a> {
     pub vocabulary: &'a Vocabulary,

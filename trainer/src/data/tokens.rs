@@ -36,7 +36,7 @@ const LOCK_POLL: Duration = Duration::from_millis(250);
 /// Called with (name of the work, bytes done, total bytes of the stored corpus); both are 0 if they are unknown.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 
-/// The origin of the vocabulary.
+/// The source of the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VocabularySource {
     /// A `vocab.txt`.
@@ -58,7 +58,8 @@ pub struct Shards {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
-    origin: Origin,
+    #[serde(rename = "origin")]
+    inputs: Inputs,
     /// Hex sha256 of `vocab.txt`.
     vocabulary: String,
     train: Shard,
@@ -68,7 +69,7 @@ struct Index {
 /// Everything that the content of an entry depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Origin {
+struct Inputs {
     format: String,
     /// [`Corpus::digest`].
     corpus: String,
@@ -79,7 +80,7 @@ struct Origin {
 }
 
 /// A vocabulary that was read, or the size of one that is still to be trained.
-enum Pieces {
+enum VocabularyInput {
     Given(Box<Vocabulary>),
     Trained { size: u32 },
 }
@@ -103,34 +104,34 @@ impl Shards {
         progress: Progress,
     ) -> Result<Self, DataError> {
         let corpus = Corpus::open(corpus)?;
-        let pieces = match source {
-            VocabularySource::File(path) => Pieces::Given(Vocabulary::read(path)?.into()),
-            VocabularySource::Trained { size } => Pieces::Trained { size: *size },
+        let vocabulary_input = match source {
+            VocabularySource::File(path) => VocabularyInput::Given(Vocabulary::read(path)?.into()),
+            VocabularySource::Trained { size } => VocabularyInput::Trained { size: *size },
         };
-        let origin = Origin {
+        let inputs = Inputs {
             format: FORMAT.into(),
             corpus: corpus.digest(|done, total| progress("reading corpus", done, total))?,
-            vocabulary: match &pieces {
-                Pieces::Given(vocabulary) => format!("file {}", vocabulary.digest()),
-                Pieces::Trained { size } => format!("trained {size}"),
+            vocabulary: match &vocabulary_input {
+                VocabularyInput::Given(vocabulary) => format!("file {}", vocabulary.digest()),
+                VocabularyInput::Trained { size } => format!("trained {size}"),
             },
             held_out,
             length,
         };
-        let entry = cache.join(origin.name());
-        if let Ok(shards) = Self::open(&entry, &origin) {
+        let entry = cache.join(inputs.name());
+        if let Ok(shards) = Self::open(&entry, &inputs) {
             return Ok(shards);
         }
         fs::create_dir_all(cache).map_err(DataError::io(cache))?;
         let _lock = lock(&entry.with_extension("lock"), progress)?;
         // Another process may have built it while this one waited.
-        match Self::open(&entry, &origin) {
+        match Self::open(&entry, &inputs) {
             Ok(shards) => return Ok(shards),
             Err(Unusable::Missing) => {}
             Err(Unusable::Damaged(why)) => eprintln!("{}: {why}; this cache entry is built again", entry.display()),
         }
-        build::build(&corpus, pieces, &origin, &entry, progress)?;
-        Self::open(&entry, &origin).map_err(|unusable| {
+        build::build(&corpus, vocabulary_input, &inputs, &entry, progress)?;
+        Self::open(&entry, &inputs).map_err(|unusable| {
             let why = match unusable {
                 Unusable::Missing => "it was removed right after it was built".into(),
                 Unusable::Damaged(why) => why,
@@ -139,7 +140,7 @@ impl Shards {
         })
     }
 
-    fn open(entry: &Path, origin: &Origin) -> Result<Self, Unusable> {
+    fn open(entry: &Path, inputs: &Inputs) -> Result<Self, Unusable> {
         let index = match fs::read(entry.join("index.json")) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !entry.exists() => {
@@ -148,7 +149,7 @@ impl Shards {
             Err(error) => return Err(Unusable::Damaged(format!("index.json: {error}"))),
         };
         let index: Index = serde_json::from_slice(&index).map_err(|e| Unusable::Damaged(format!("index.json: {e}")))?;
-        if index.origin != *origin {
+        if index.inputs != *inputs {
             return Err(Unusable::Damaged("index.json lists other inputs".into()));
         }
         let vocabulary = Vocabulary::read(&entry.join("vocab.txt")).map_err(|e| Unusable::Damaged(e.to_string()))?;
@@ -156,14 +157,14 @@ impl Shards {
             return Err(Unusable::Damaged("vocab.txt does not have the digest in index.json".into()));
         }
         let part = |name: &str, shard: &Shard| {
-            Sequences::open(&entry.join(name), shard, origin.length)
+            Sequences::open(&entry.join(name), shard, inputs.length)
                 .map_err(|why| Unusable::Damaged(format!("{name}: {why}")))
         };
         Ok(Self { train: part("train.ids", &index.train)?, valid: part("valid.ids", &index.valid)?, vocabulary })
     }
 }
 
-impl Origin {
+impl Inputs {
     /// Name of the entry's folder.
     fn name(&self) -> String {
         let Self { format, corpus, vocabulary, held_out, length } = self;

@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, Upload, VALIDATION_ACCURACY, correct, evaluation};
+use super::{Mean, MicroBatch, Objective, Uploader, VALIDATION_ACCURACY, correct, evaluation};
 use crate::bert::{Encoder, Family, Input, LabelHead, Weights};
 use crate::data::pretrain_batch::{PixelBatch, PretrainBatch};
 use crate::device::upload;
@@ -19,13 +19,13 @@ const NO_PADDING: i64 = -1;
 pub struct ImageClass {
     encoder: Encoder,
     head: LabelHead,
-    upload: Upload,
+    uploader: Uploader,
 }
 
 impl ImageClass {
-    pub fn new(weights: &Weights, model: &Model, upload: Upload) -> Self {
+    pub fn new(weights: &Weights, model: &Model, uploader: Uploader) -> Self {
         let encoder = Encoder::new(weights, Family::Patches, model, NO_PADDING);
-        Self { encoder, head: LabelHead::new(weights), upload }
+        Self { encoder, head: LabelHead::new(weights), uploader }
     }
 
     /// The last hidden state of each image's class token, `[B, H]`.
@@ -37,8 +37,8 @@ impl ImageClass {
         tape: Option<&mut Tape>,
     ) -> Tensor {
         let images = batch.patches().classes.len() as i64;
-        let positions: Vec<i64> = (0..images).map(|image| image * self.upload.length).collect();
-        self.encoder.forward_at(&self.input(batch), gates, &self.upload.numbers(&positions), noise, tape)
+        let positions: Vec<i64> = (0..images).map(|image| image * self.uploader.length).collect();
+        self.encoder.forward_at(&self.input(batch), gates, &self.uploader.numbers(&positions), noise, tape)
     }
 }
 
@@ -53,13 +53,13 @@ impl Objective for ImageClass {
 
     fn input(&self, batch: &PretrainBatch) -> Input {
         let batch = batch.patches();
-        let shape = [batch.classes.len() as i64, self.upload.length - 1, -1];
-        Input::patches(upload(&batch.values, self.upload.device).view(shape))
+        let shape = [batch.classes.len() as i64, self.uploader.length - 1, -1];
+        Input::patches(upload(&batch.values, self.uploader.device).view(shape))
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
-        let tokens = self.class_tokens(batch, gates, part.noise.as_ref(), tape);
-        self.head.loss(&tokens, &self.upload.numbers(&batch.patches().classes), part.per_label())
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+        let tokens = self.class_tokens(batch, gates, micro_batch.noise.as_ref(), tape);
+        self.head.loss(&tokens, &self.uploader.numbers(&batch.patches().classes), micro_batch.per_label())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {
@@ -68,7 +68,7 @@ impl Objective for ImageClass {
             let classes = &batch.patches().classes;
             no_grad(|| {
                 let tokens = self.class_tokens(&batch, gates, None, None);
-                let labels = self.upload.numbers(classes);
+                let labels = self.uploader.numbers(classes);
                 loss.add(&self.head.loss(&tokens, &labels, 1.0), classes.len());
                 accuracy.add(&correct(&self.head.forward(&tokens), &labels), classes.len());
             });
@@ -82,13 +82,13 @@ impl Objective for ImageClass {
 pub struct Intensities {
     encoder: Encoder,
     head: LabelHead,
-    upload: Upload,
+    uploader: Uploader,
 }
 
 impl Intensities {
-    pub fn new(weights: &Weights, model: &Model, upload: Upload) -> Self {
+    pub fn new(weights: &Weights, model: &Model, uploader: Uploader) -> Self {
         let encoder = Encoder::new(weights, Family::Pixels, model, NO_PADDING);
-        Self { encoder, head: LabelHead::new(weights), upload }
+        Self { encoder, head: LabelHead::new(weights), uploader }
     }
 }
 
@@ -102,13 +102,13 @@ impl Objective for Intensities {
     }
 
     fn input(&self, batch: &PretrainBatch) -> Input {
-        Input::packed(self.upload.sequences(&batch.pixels().ids), None)
+        Input::packed(self.uploader.sequences(&batch.pixels().ids), None)
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
-        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, part.noise.as_ref(), tape);
-        let levels = self.upload.numbers(&batch.pixels().levels);
-        self.head.loss(&hidden.flatten(0, 1), &levels, part.per_label())
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, micro_batch.noise.as_ref(), tape);
+        let levels = self.uploader.numbers(&batch.pixels().levels);
+        self.head.loss(&hidden.flatten(0, 1), &levels, micro_batch.per_label())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {
@@ -117,7 +117,7 @@ impl Objective for Intensities {
             let PixelBatch { levels, .. } = batch.pixels();
             let sum = no_grad(|| {
                 let hidden = self.encoder.forward(&self.input(&batch), gates, None);
-                self.head.loss(&hidden.flatten(0, 1), &self.upload.numbers(levels), 1.0)
+                self.head.loss(&hidden.flatten(0, 1), &self.uploader.numbers(levels), 1.0)
             });
             loss.add(&sum, levels.len());
         }

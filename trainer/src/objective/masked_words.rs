@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, Upload, evaluation};
+use super::{Mean, MicroBatch, Objective, Uploader, evaluation};
 use crate::bert::encoder::at;
 use crate::bert::{Encoder, Family, Input, MlmHead, Weights};
 use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};
@@ -14,12 +14,12 @@ use crate::recompute::Tape;
 pub struct MaskedWords {
     encoder: Encoder,
     head: MlmHead,
-    upload: Upload,
+    uploader: Uploader,
 }
 
 impl MaskedWords {
-    pub fn new(weights: &Weights, model: &Model, padding: i64, upload: Upload) -> Self {
-        Self { encoder: Encoder::new(weights, Family::Bert, model, padding), head: MlmHead::new(weights), upload }
+    pub fn new(weights: &Weights, model: &Model, padding: i64, uploader: Uploader) -> Self {
+        Self { encoder: Encoder::new(weights, Family::Bert, model, padding), head: MlmHead::new(weights), uploader }
     }
 }
 
@@ -33,14 +33,14 @@ impl Objective for MaskedWords {
     }
 
     fn input(&self, batch: &PretrainBatch) -> Input {
-        Input::packed(self.upload.sequences(&batch.masked().ids), None)
+        Input::packed(self.uploader.sequences(&batch.masked().ids), None)
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
         let MaskedBatch { positions, labels, .. } = batch.masked();
-        let (positions, labels) = (self.upload.numbers(positions), self.upload.numbers(labels));
-        let tokens = self.encoder.forward_at(&self.input(batch), gates, &positions, part.noise.as_ref(), tape);
-        self.head.loss(&tokens, &labels, part.per_label())
+        let (positions, labels) = (self.uploader.numbers(positions), self.uploader.numbers(labels));
+        let tokens = self.encoder.forward_at(&self.input(batch), gates, &positions, micro_batch.noise.as_ref(), tape);
+        self.head.loss(&tokens, &labels, micro_batch.per_label())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {
@@ -49,8 +49,8 @@ impl Objective for MaskedWords {
             let MaskedBatch { positions, labels, .. } = batch.masked();
             let sum = no_grad(|| {
                 let hidden = self.encoder.forward(&self.input(&batch), gates, None);
-                let tokens = at(&hidden, &self.upload.numbers(positions));
-                self.head.loss(&tokens, &self.upload.numbers(labels), 1.0)
+                let tokens = at(&hidden, &self.uploader.numbers(positions));
+                self.head.loss(&tokens, &self.uploader.numbers(labels), 1.0)
             });
             loss.add(&sum, labels.len());
         }

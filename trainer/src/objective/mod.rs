@@ -45,7 +45,7 @@ pub trait Objective: Debug {
 
     /// The loss of a micro-batch, a scalar with its graph. Over all micro-batches of a step it sums to the mean over
     /// the batch. With a `tape`, the sublayers are recomputed in the backward pass.
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor;
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor;
 
     /// Means over held-out batches, without dropout. The headline is the loss in nats per masked token, per image, or
     /// per intensity (a pixel, or one channel of it).
@@ -55,13 +55,15 @@ pub trait Objective: Debug {
 /// The objective of `recipe`. `padding` is the id of `[PAD]`; images have none.
 pub fn objective(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Box<dyn Objective> {
     let model = &recipe.model;
-    let upload = Upload { length: i64::from(recipe.length), device };
+    let uploader = Uploader { length: i64::from(recipe.length), device };
     match (recipe.images, recipe.objective.electra) {
-        (Some(Images::Classifier { .. }), _) => Box::new(ImageClass::new(weights, model, upload)),
-        (Some(Images::Pixels { .. }), _) => Box::new(Intensities::new(weights, model, upload)),
-        (None, Some(rule)) => Box::new(ReplacedTokens::new(rule, weights, model, padding, upload)),
-        (None, None) if recipe.objective.next_sentence => Box::new(SentencePairs::new(weights, model, padding, upload)),
-        (None, None) => Box::new(MaskedWords::new(weights, model, padding, upload)),
+        (Some(Images::Classifier { .. }), _) => Box::new(ImageClass::new(weights, model, uploader)),
+        (Some(Images::Pixels { .. }), _) => Box::new(Intensities::new(weights, model, uploader)),
+        (None, Some(rule)) => Box::new(ReplacedTokens::new(rule, weights, model, padding, uploader)),
+        (None, None) if recipe.objective.next_sentence => {
+            Box::new(SentencePairs::new(weights, model, padding, uploader))
+        }
+        (None, None) => Box::new(MaskedWords::new(weights, model, padding, uploader)),
     }
 }
 
@@ -100,13 +102,13 @@ impl MicroBatch {
 
 /// Brings the plain numbers of a batch to the device.
 #[derive(Debug, Clone, Copy)]
-pub struct Upload {
+pub struct Uploader {
     /// Tokens per sequence.
     length: i64,
     device: Device,
 }
 
-impl Upload {
+impl Uploader {
     /// `[n]`, int64.
     fn numbers(&self, values: &[i64]) -> Tensor {
         upload(values, self.device)

@@ -5,7 +5,7 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Electra, Gate, Model, Purpose};
 use tch::{Kind, Reduction, Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, ReplacementKey, Upload, cross_entropy, evaluation};
+use super::{Mean, MicroBatch, Objective, ReplacementKey, Uploader, cross_entropy, evaluation};
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, Weights};
 use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};
 use crate::device::upload;
@@ -20,7 +20,7 @@ pub struct ReplacedTokens {
     generator_head: MlmHead,
     encoder: Encoder,
     detector: Detector,
-    upload: Upload,
+    uploader: Uploader,
 }
 
 /// The output of the generator and of the detector for one batch.
@@ -40,14 +40,14 @@ impl Outputs {
 }
 
 impl ReplacedTokens {
-    pub fn new(rule: Electra, weights: &Weights, model: &Model, padding: i64, upload: Upload) -> Self {
+    pub fn new(rule: Electra, weights: &Weights, model: &Model, padding: i64, uploader: Uploader) -> Self {
         Self {
             rule,
             generator: Encoder::new(weights, Family::Generator, &rule.generator(model), padding),
             generator_head: MlmHead::of_generator(weights),
             encoder: Encoder::new(weights, Family::Electra, model, padding),
             detector: Detector::new(weights),
-            upload,
+            uploader,
         }
     }
 
@@ -60,15 +60,15 @@ impl ReplacedTokens {
         mut tape: Option<&mut Tape>,
     ) -> Outputs {
         let MaskedBatch { ids, positions, labels } = batch.masked();
-        let positions = self.upload.numbers(positions);
+        let positions = self.uploader.numbers(positions);
         let hidden = self.generator.forward_recorded(&self.input(batch), gates, noise, tape.as_deref_mut());
         let generated = self.generator_head.forward(&hidden, &positions);
         let (ids, replaced) = no_grad(|| {
             let drawn = sample(&generated, key);
-            let ids = self.upload.numbers(ids).index_copy(0, &positions, &drawn);
-            let replaced = drawn.not_equal_tensor(&self.upload.numbers(labels)).to_kind(Kind::Float);
+            let ids = self.uploader.numbers(ids).index_copy(0, &positions, &drawn);
+            let replaced = drawn.not_equal_tensor(&self.uploader.numbers(labels)).to_kind(Kind::Float);
             let replaced = ids.zeros_like().to_kind(Kind::Float).index_copy(0, &positions, &replaced);
-            (ids.view([-1, self.upload.length]), replaced.view([-1, self.upload.length]))
+            (ids.view([-1, self.uploader.length]), replaced.view([-1, self.uploader.length]))
         });
         let hidden = self.encoder.forward_recorded(&Input::packed(ids, None), gates, noise, tape);
         Outputs { generated, detected: self.detector.forward(&hidden), replaced }
@@ -86,14 +86,14 @@ impl Objective for ReplacedTokens {
 
     /// The masked text, which the generator sees in training.
     fn input(&self, batch: &PretrainBatch) -> Input {
-        Input::packed(self.upload.sequences(&batch.masked().ids), None)
+        Input::packed(self.uploader.sequences(&batch.masked().ids), None)
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
-        let outputs = self.forward(batch, gates, part.noise.as_ref(), part.replacements, tape);
-        let labels = self.upload.numbers(&batch.masked().labels);
-        cross_entropy(&outputs.generated, &labels, Reduction::Sum) * part.per_label()
-            + outputs.detection_loss(Reduction::Mean) * (self.rule.weight * part.share())
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+        let outputs = self.forward(batch, gates, micro_batch.noise.as_ref(), micro_batch.replacements, tape);
+        let labels = self.uploader.numbers(&batch.masked().labels);
+        cross_entropy(&outputs.generated, &labels, Reduction::Sum) * micro_batch.per_label()
+            + outputs.detection_loss(Reduction::Mean) * (self.rule.weight * micro_batch.share())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {
@@ -104,7 +104,7 @@ impl Objective for ReplacedTokens {
             let MaskedBatch { ids, labels, .. } = batch.masked();
             no_grad(|| {
                 let outputs = self.forward(&batch, gates, None, key, None);
-                let sum = cross_entropy(&outputs.generated, &self.upload.numbers(labels), Reduction::Sum);
+                let sum = cross_entropy(&outputs.generated, &self.uploader.numbers(labels), Reduction::Sum);
                 generated.add(&sum, labels.len());
                 detected.add(&outputs.detection_loss(Reduction::Sum), ids.len());
             });

@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Reduction, Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, Upload, correct, cross_entropy, evaluation};
+use super::{Mean, MicroBatch, Objective, Uploader, correct, cross_entropy, evaluation};
 use crate::bert::encoder::at;
 use crate::bert::{Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::pretrain_batch::{PairBatch, PretrainBatch};
@@ -15,23 +15,23 @@ pub struct SentencePairs {
     encoder: Encoder,
     words: MlmHead,
     pairs: NextSentenceHead,
-    upload: Upload,
+    uploader: Uploader,
 }
 
 impl SentencePairs {
-    pub fn new(weights: &Weights, model: &Model, padding: i64, upload: Upload) -> Self {
+    pub fn new(weights: &Weights, model: &Model, padding: i64, uploader: Uploader) -> Self {
         Self {
             encoder: Encoder::new(weights, Family::Bert, model, padding),
             words: MlmHead::new(weights),
             pairs: NextSentenceHead::new(weights),
-            upload,
+            uploader,
         }
     }
 
     /// `scale` times the summed loss of the masked tokens in the last hidden state `[B, S, H]`.
     fn words_loss(&self, hidden: &Tensor, batch: &PairBatch, scale: f64) -> Tensor {
-        let tokens = at(hidden, &self.upload.numbers(&batch.masked.positions));
-        self.words.loss(&tokens, &self.upload.numbers(&batch.masked.labels), scale)
+        let tokens = at(hidden, &self.uploader.numbers(&batch.masked.positions));
+        self.words.loss(&tokens, &self.uploader.numbers(&batch.masked.labels), scale)
     }
 }
 
@@ -46,16 +46,16 @@ impl Objective for SentencePairs {
 
     fn input(&self, batch: &PretrainBatch) -> Input {
         let PairBatch { masked, types, .. } = batch.pairs();
-        Input::packed(self.upload.sequences(&masked.ids), Some(self.upload.sequences(types)))
+        Input::packed(self.uploader.sequences(&masked.ids), Some(self.uploader.sequences(types)))
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], part: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
         let pairs = batch.pairs();
-        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, part.noise.as_ref(), tape);
-        let apart = cross_entropy(&self.pairs.forward(&hidden), &self.upload.numbers(&pairs.apart), Reduction::Mean);
+        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, micro_batch.noise.as_ref(), tape);
+        let apart = cross_entropy(&self.pairs.forward(&hidden), &self.uploader.numbers(&pairs.apart), Reduction::Mean);
         // A whole batch needs no product.
-        let apart = if part.count == 1 { apart } else { apart * part.share() };
-        self.words_loss(&hidden, pairs, part.per_label()) + apart
+        let apart = if micro_batch.count == 1 { apart } else { apart * micro_batch.share() };
+        self.words_loss(&hidden, pairs, micro_batch.per_label()) + apart
     }
 
     /// The headline is the loss of the masked tokens alone, so that it can be compared with that of single texts.
@@ -66,7 +66,7 @@ impl Objective for SentencePairs {
             no_grad(|| {
                 let hidden = self.encoder.forward(&self.input(&batch), gates, None);
                 loss.add(&self.words_loss(&hidden, pairs, 1.0), pairs.masked.labels.len());
-                let correct = correct(&self.pairs.forward(&hidden), &self.upload.numbers(&pairs.apart));
+                let correct = correct(&self.pairs.forward(&hidden), &self.uploader.numbers(&pairs.apart));
                 accuracy.add(&correct, pairs.apart.len());
             });
         }

@@ -34,8 +34,8 @@ const OPEN: [Gate; 6] = [Gate::OPEN; 6];
 /// The loss of a micro-batch, one of `count` of the same size, and its gradients outside the sublayers, by name.
 fn differentiated(training: &Pretraining, batch: &PretrainBatch, count: u32) -> (f64, BTreeMap<String, Tensor>) {
     let labels = batch.label_count() * count as usize;
-    let part = MicroBatch { labels, count, noise: None, replacements: KEY };
-    let loss = training.objective().loss(batch, &OPEN, &part, None);
+    let micro_batch = MicroBatch { labels, count, noise: None, replacements: KEY };
+    let loss = training.objective().loss(batch, &OPEN, &micro_batch, None);
     let weights = training.weights();
     Tape::default().differentiate(weights, &loss, &vec![true; weights.groups().len()]);
     let outside = &weights.groups()[0];

@@ -15,6 +15,8 @@ use crate::finetuning::{DEV, Finetuning, SELECTION};
 use crate::options::Options;
 use crate::train::{Training, train};
 
+/// Carries out a fine-tune.
+///
 /// # Errors
 /// A checkpoint that is not the one of the recipe, bad data, and those of [`train`].
 pub fn run(

@@ -12,6 +12,8 @@ use crate::options::Options;
 use crate::pretraining::Pretraining;
 use crate::train::train;
 
+/// Carries out a pre-training.
+///
 /// # Errors
 /// Bad data, and those of [`train`].
 pub fn run(

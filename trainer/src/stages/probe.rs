@@ -18,6 +18,8 @@ use crate::origin::{self, Origin};
 use crate::pretraining::Pretraining;
 use crate::train::Training;
 
+/// Carries out a probe. Nothing is written before its report, so an interrupted probe starts again.
+///
 /// # Errors
 /// A checkpoint that is not the one of the recipe; bad data.
 pub fn run(

@@ -19,7 +19,8 @@ use crate::pretraining::Pretraining;
 use crate::stopwatch::Stopwatch;
 use crate::train::{Training, update};
 
-/// An interrupted timing starts again at step 0: turns before and after a pause cannot be compared.
+/// Carries out a timing. If it is interrupted it starts again at step 0, since turns before and after a pause cannot be
+/// compared.
 ///
 /// # Errors
 /// Bad data, a loss that is not finite, a step that fails.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::shard::Writer;
-use super::{DataError, Index, Origin, Pieces, Progress};
+use super::{DataError, Index, Inputs, Progress, VocabularyInput};
 use crate::data::corpus::{Corpus, Document};
 use crate::data::pack::Packer;
 use crate::data::pipeline::in_order;
@@ -15,17 +15,17 @@ use crate::data::vocabulary::{Vocabulary, WordCounts, count_words, train};
 /// Builds the folder `entry`, whose lock the caller holds.
 pub(super) fn build(
     corpus: &Corpus,
-    pieces: Pieces,
-    origin: &Origin,
+    vocabulary_input: VocabularyInput,
+    inputs: &Inputs,
     entry: &Path,
     progress: Progress,
 ) -> Result<(), DataError> {
     let partial = Partial::create(entry.with_extension("partial"))?;
-    let vocabulary = match pieces {
-        Pieces::Given(vocabulary) => *vocabulary,
-        Pieces::Trained { size } => train_vocabulary(corpus, size, origin.held_out, progress)?,
+    let vocabulary = match vocabulary_input {
+        VocabularyInput::Given(vocabulary) => *vocabulary,
+        VocabularyInput::Trained { size } => train_vocabulary(corpus, size, inputs.held_out, progress)?,
     };
-    let index = tokenize(corpus, &vocabulary, origin, &partial.0, progress)?;
+    let index = tokenize(corpus, &vocabulary, inputs, &partial.0, progress)?;
     write(&partial.0.join("vocab.txt"), vocabulary.text().as_bytes())?;
     let path = partial.0.join("index.json");
     let index = serde_json::to_vec_pretty(&index).map_err(|error| DataError::io(&path)(error.into()))?;
@@ -68,21 +68,21 @@ struct Tokenized {
 fn tokenize(
     corpus: &Corpus,
     vocabulary: &Vocabulary,
-    origin: &Origin,
+    inputs: &Inputs,
     folder: &Path,
     progress: Progress,
 ) -> Result<Index, DataError> {
     let documents = corpus.documents();
     let read = documents.stored_bytes_read();
     let part = |name| -> Result<_, DataError> {
-        Ok((Packer::new(vocabulary, origin.length), Writer::create(folder.join(name), vocabulary.size())?))
+        Ok((Packer::new(vocabulary, inputs.length), Writer::create(folder.join(name), vocabulary.size())?))
     };
     let (mut train, mut valid) = (part("train.ids")?, part("valid.ids")?);
     let worker = || {
         let mut encoder = vocabulary.encoder();
         move |batch: Vec<Document>| {
             let tokenized = |document: Document| {
-                let held_out = document.is_held_out(origin.held_out);
+                let held_out = document.is_held_out(inputs.held_out);
                 Ok(Tokenized { ids: encoder.encode(&document.text)?, held_out })
             };
             batch.into_iter().map(tokenized).collect::<Result<Vec<_>, DataError>>()
@@ -105,23 +105,23 @@ fn tokenize(
     let parts = [("training", &train), ("held-out", &valid)];
     if let Some((part, _)) = parts.iter().find(|(_, writer)| writer.shard().documents == 0) {
         let path = corpus.path().into();
-        return Err(DataError::EmptyPart { path, documents, part, held_out: origin.held_out });
+        return Err(DataError::EmptyPart { path, documents, part, held_out: inputs.held_out });
     }
     for (part, writer) in parts {
-        check(corpus, origin, part, writer)?;
+        check(corpus, inputs, part, writer)?;
     }
     Ok(Index {
-        origin: origin.clone(),
+        inputs: inputs.clone(),
         vocabulary: vocabulary.digest().into(),
         train: train.finish()?,
         valid: valid.finish()?,
     })
 }
 
-fn check(corpus: &Corpus, origin: &Origin, part: &'static str, writer: &Writer) -> Result<(), DataError> {
+fn check(corpus: &Corpus, inputs: &Inputs, part: &'static str, writer: &Writer) -> Result<(), DataError> {
     let (path, shard) = (PathBuf::from(corpus.path()), writer.shard());
     if shard.sequences == 0 {
-        return Err(DataError::TooShort { path, part, tokens: shard.tokens, length: origin.length });
+        return Err(DataError::TooShort { path, part, tokens: shard.tokens, length: inputs.length });
     }
     if !writer.has_known() {
         return Err(DataError::AllUnknown { path, part });
