@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{AttemptState, AttemptEnd, SequencedEvent};
+use protocol::{AttemptEnd, AttemptState, SequencedEvent};
 use recipe::event::{Device, Point};
 use recipe::{Event, Failure, FailureKind, Recipe, Stage, TrialReport, TrialSpec};
 

@@ -17,7 +17,6 @@ use prometheus::{Encoder, HistogramOpts, HistogramVec, Registry, TextEncoder};
 use protocol::error_chain;
 use scheduler::store::Store;
 
-
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The measurements of this process.

@@ -96,7 +96,7 @@ impl fmt::Display for FileErrorKind {
 pub fn files(facts: &Facts, arm: &str, fill: bool) -> Result<Vec<SubmissionFile>, Vec<FileError>> {
     let selections = selections(facts, arm);
     let (mut files, mut errors) = (Vec::new(), Vec::new());
-    for row in Task::rows() {
+    for row in Task::ALL.map(Task::row) {
         let report = best_trial(facts, arm, row.task, selections.get(&row.task));
         for set in row.tests {
             match report.clone().and_then(|report| predictions(report, set)) {
