@@ -226,7 +226,7 @@ fn last_use() -> SystemTime {
 fn resume(partial: &Path) -> io::Result<(File, Sha256, u64)> {
     let mut file = File::options().read(true).append(true).create(true).open(partial)?;
     let mut hash = Sha256::new();
-    let mut have = 0;
+    let mut present = 0;
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {

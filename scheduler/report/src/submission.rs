@@ -96,13 +96,13 @@ impl fmt::Display for FileErrorKind {
 pub fn files(facts: &Facts, arm: &str, fill: bool) -> Result<Vec<SubmissionFile>, Vec<FileError>> {
     let selections = selections(facts, arm);
     let (mut files, mut errors) = (Vec::new(), Vec::new());
-    for row in Task::ALL.map(Task::row) {
-        let report = best_trial(facts, arm, row.task, selections.get(&row.task));
-        for set in row.tests {
+    for task in Task::ALL {
+        let report = best_trial(facts, arm, task, selections.get(&task));
+        for set in task.row().tests {
             match report.clone().and_then(|report| predictions(report, set)) {
-                Ok(file) => files.push(SubmissionFile { task: row.task, set, answers: Answers::Predicted(file) }),
+                Ok(file) => files.push(SubmissionFile { task, set, answers: Answers::Predicted(file) }),
                 Err(kind) if fill && kind.allows_constant() => {
-                    files.push(SubmissionFile { task: row.task, set, answers: Answers::Constant });
+                    files.push(SubmissionFile { task, set, answers: Answers::Constant });
                 }
                 Err(kind) => errors.push(FileError { file: set.answers, kind }),
             }
