@@ -1,6 +1,6 @@
 //! Jobs from `POST /jobs` to the report, with the programs that a user starts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
