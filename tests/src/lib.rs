@@ -1,4 +1,4 @@
-//! What the black-box tests share: a running service with its processes in reach, and waiting on a condition.
+//! Helpers of the black-box tests: a running service, its processes, and waiting for a condition.
 
 mod processes;
 mod service;
@@ -9,7 +9,8 @@ pub use service::{Service, free_port, free_ports, installed, program, real_data}
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Asks `condition` until it answers, ten times a second, and panics when it has not after `limit`.
+/// Evaluates `condition` ten times a second until it is `Some`, and returns its value. Panics after `limit`; `what`
+/// completes the message.
 pub async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     limit: Duration,

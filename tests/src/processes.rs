@@ -1,4 +1,4 @@
-//! The process tree below a program, as /proc shows it.
+//! The processes below a program, read from /proc.
 
 use std::fs;
 
@@ -7,12 +7,12 @@ use std::fs;
 pub struct Process {
     pub pid: i32,
     pub parent: i32,
-    /// Its command line, words separated by blanks.
+    /// The words of its command line, separated by spaces.
     pub command: String,
 }
 
 impl Process {
-    /// All processes below `root`, parents before children; zombies are not among them.
+    /// All processes below `root` except zombies, parents before children.
     pub fn below(root: i32) -> Vec<Process> {
         let all: Vec<Process> = fs::read_dir("/proc")
             .expect("/proc can be read")
@@ -31,7 +31,8 @@ impl Process {
     }
 
     fn read(pid: i32) -> Option<Process> {
-        // "pid (name) state parent ...": the name may hold anything, so look behind its last bracket.
+        // The file reads "pid (name) state parent ...". The name may contain any character, so parsing starts after the
+        // last bracket.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
@@ -43,7 +44,7 @@ impl Process {
         Some(Process { pid, parent, command: words.join(" ").trim().to_owned() })
     }
 
-    /// Whether the process still runs (a reused number counts as another process).
+    /// True if the process still runs. A process with the same number but another command line is another process.
     pub fn is_alive(&self) -> bool {
         Process::read(self.pid).is_some_and(|now| now.command == self.command)
     }
@@ -53,7 +54,7 @@ impl Process {
     }
 }
 
-/// Sends `signal`; a process that has just gone is no error.
+/// Sends `signal`. It is not an error if the process has ended.
 #[expect(unsafe_code, reason = "kill(2) has no safe form in std")]
 pub(crate) fn send(pid: i32, signal: i32) {
     // SAFETY: kill takes two integers and touches no memory of ours.

@@ -1,4 +1,4 @@
-//! `lamina up` as a user starts it, in a folder of its own.
+//! `lamina up`, started as a user starts it, in a folder of its own.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::processes::{Process, send};
 use crate::until;
 
-/// A running `lamina up`. Dropping it ends every process below it.
+/// A running `lamina up`. Dropping it kills it and every process below it.
 pub struct Service {
     child: Child,
     home: TempDir,
@@ -21,7 +21,7 @@ pub struct Service {
     client: Client,
 }
 
-/// One of the two programs, from the folder in which cargo put this test.
+/// The path of one of the two programs, in the folder in which cargo put this test.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let path = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps").join(name);
@@ -29,7 +29,7 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The folder of real data that LAMINA_DATA names; `None`, said aloud, where it is not set.
+/// The folder of real data that LAMINA_DATA names. If it is not set, prints that `test` is skipped and returns `None`.
 pub fn real_data(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("LAMINA_DATA").map(PathBuf::from);
     if folder.is_none() {
@@ -38,7 +38,7 @@ pub fn real_data(test: &str) -> Option<PathBuf> {
     folder
 }
 
-/// Whether the program is on the PATH; says aloud that `test` is skipped where it is not, and `how` it is installed.
+/// True if the program is on the PATH. If not, prints that `test` is skipped and `how` the program can be installed.
 pub fn installed(program: &str, how: &str, test: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -54,14 +54,14 @@ impl Service {
         Service::start_with([]).await
     }
 
-    /// Starts a service in a new folder, with these variables in its environment.
+    /// Starts a service in a new folder with these environment variables.
     pub async fn start_with(environment: impl IntoIterator<Item = (String, String)>) -> Service {
-        // The private Postgres runs as another user when this runs as root: the folder must let it through.
+        // If this runs as root, the private Postgres runs as another user, who must be able to enter the folder.
         let home = tempfile::Builder::new().prefix("lamina-").tempdir_in("/tmp").expect("a temporary folder");
         Service::launch(home, environment).await
     }
 
-    /// Starts a service that finds what an earlier one left in `home`.
+    /// Starts a service in the home of an earlier one.
     pub async fn start_in(home: TempDir) -> Service {
         Service::launch(home, []).await
     }
@@ -73,7 +73,7 @@ impl Service {
             .arg("--home")
             .arg(home.path())
             .env_remove("DATABASE_URL")
-            // Short, so that a test of its loss does not take long.
+            // The lease is short so that a test of its end does not take long.
             .env("LAMINA_LEASE_SECONDS", "4")
             .envs(environment)
             .stdin(Stdio::null())
@@ -117,12 +117,12 @@ impl Service {
         &self.token
     }
 
-    /// What the programs wrote to the terminal so far.
+    /// The output of the programs so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("up.log")).unwrap_or_default()
     }
 
-    /// `GET path`; `None` while the server cannot be reached or is not ready.
+    /// The answer to `GET path`; `None` if the server cannot be reached or is not ready.
     pub async fn try_get(&self, path: &str) -> Option<Value> {
         let answer = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await.ok()?;
         if answer.status().is_server_error() {
@@ -132,7 +132,7 @@ impl Service {
         answer.json().await.ok()
     }
 
-    /// `GET path`.
+    /// The answer to `GET path`.
     pub async fn get(&self, path: &str) -> Value {
         self.try_get(path).await.unwrap_or_else(|| panic!("GET {path}: no answer\n{}", self.log()))
     }
@@ -142,7 +142,7 @@ impl Service {
         answer.expect("the server answers").text().await.expect("a text")
     }
 
-    /// `POST path` with a JSON body: status and answer.
+    /// The status and the answer of `POST path` with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(body);
         let answer = request.send().await.expect("the server answers");
@@ -156,13 +156,33 @@ impl Service {
         answer["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Registers a folder or file as a data set.
+    /// Registers a folder or file as a dataset.
     pub async fn register(&self, name: &str, kind: &str, path: &Path) {
         let (status, answer) = self.post("/datasets", &json!({"name": name, "kind": kind, "path": path})).await;
         assert!(status.is_success(), "{answer:#}");
     }
 
-    /// The job, once nothing of it is left to run.
+    /// Generates the small datasets of `lamina data generate`, and returns their folder.
+    pub async fn generate_data(&self) -> PathBuf {
+        let data = self.home().join("generated");
+        self.lamina(&["data", "generate", "--out", data.to_str().expect("a path in UTF-8")]).await;
+        data
+    }
+
+    /// Generates data, and registers its text and its tasks as the datasets `corpus` and `glue`.
+    pub async fn register_generated_data(&self) {
+        let data = self.generate_data().await;
+        self.register("corpus", "corpus", &data.join("corpus")).await;
+        self.register("glue", "glue", &data.join("glue")).await;
+    }
+
+    /// Waits until the job has ended, and panics unless it has succeeded.
+    pub async fn succeeded(&self, job: &str, limit: Duration) {
+        let ended = self.ended(job, limit).await;
+        assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    }
+
+    /// Waits until all trials of the job have ended, and returns the job.
     pub async fn ended(&self, job: &str, limit: Duration) -> Value {
         until("the job has ended", limit, || async {
             let job = self.try_get(&format!("/jobs/{job}")).await?;
@@ -172,7 +192,7 @@ impl Service {
         .await
     }
 
-    /// Every trial of a job, over all pages.
+    /// All trials of a job, from all pages.
     pub async fn trials(&self, job: &str) -> Vec<Value> {
         let (mut trials, mut cursor) = (Vec::new(), None::<String>);
         loop {
@@ -188,7 +208,7 @@ impl Service {
         }
     }
 
-    /// Runs a `lamina` command against this service and returns what it printed, once it has succeeded.
+    /// Runs a `lamina` command against this service and returns its output. Panics if it fails.
     pub async fn lamina(&self, arguments: &[&str]) -> String {
         let output = tokio::process::Command::new(program("lamina"))
             .args(arguments)
@@ -209,7 +229,7 @@ impl Service {
         text(&output.stdout)
     }
 
-    /// The processes below `lamina up` whose command line holds `part`.
+    /// The processes below `lamina up` whose command line contains `part`.
     pub fn processes(&self, part: &str) -> Vec<Process> {
         let all = Process::below(self.pid());
         all.into_iter().filter(|process| process.command.contains(part)).collect()
@@ -219,7 +239,7 @@ impl Service {
         self.child.id() as i32
     }
 
-    /// Sends `lamina up` itself a signal and waits until it has gone; returns its home for a second start.
+    /// Sends `lamina up` a signal and waits until it has ended. Returns its home, in which another service can start.
     pub async fn stop(mut self, signal: i32) -> TempDir {
         send(self.pid(), signal);
         until("lamina up has ended", Duration::from_secs(60), || {
@@ -242,18 +262,18 @@ impl Drop for Service {
         if std::thread::panicking() {
             eprintln!("--- log of lamina up ---\n{}", self.log());
         }
-        // Reaps it; how it ended no longer matters.
+        // This reaps the process; its exit status does not matter.
         let _ = self.child.wait();
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free when this looked.
 pub fn free_port() -> u16 {
     let [port] = free_ports();
     port
 }
 
-/// Ports that were free a moment ago, no two the same.
+/// Different ports that were free when this looked.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     sockets.map(|socket| socket.local_addr().expect("an address").port())

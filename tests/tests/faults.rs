@@ -1,4 +1,4 @@
-//! Real processes, really killed: nothing is lost, nothing happens twice.
+//! Tests that kill real processes: no result is lost, and none is counted twice.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,13 +8,10 @@ use tests::{Service, until};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A service with a job long enough to be hit, on generated data.
+/// A service with a job on generated data that runs long enough to be disturbed.
 async fn with_job() -> (Service, String) {
     let service = Service::start().await;
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
-    service.register("corpus", "corpus", &data.join("corpus")).await;
-    service.register("glue", "glue", &data.join("glue")).await;
+    service.register_generated_data().await;
     let id = service
         .submit(&json!({
             "name": "to be killed", "corpus": "corpus", "vocabulary": {"train": 400}, "timing": null,
@@ -27,7 +24,7 @@ async fn with_job() -> (Service, String) {
     (service, id)
 }
 
-/// Waits until some trial trains and has come past `step` in its newest attempt.
+/// Waits until a trial's newest attempt has trained more than `step` steps, and returns the trial.
 async fn training_past(service: &Service, job: &str, step: u64) -> Value {
     until("a trial trains", LIMIT, || async {
         let page = service.try_get(&format!("/jobs/{job}/trials?state=running")).await?;
@@ -37,10 +34,9 @@ async fn training_past(service: &Service, job: &str, step: u64) -> Value {
     .await
 }
 
-/// Every trial succeeded, in exactly one attempt, and no metric has two points at one step.
+/// Asserts that every trial has succeeded in exactly one attempt, and that no metric has two points at one step.
 async fn assert_whole(service: &Service, job: &str) {
-    let ended = service.ended(job, Duration::from_secs(400)).await;
-    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    service.succeeded(job, Duration::from_secs(400)).await;
     for trial in service.trials(job).await {
         let id = trial["id"].as_str().unwrap();
         let detail = service.get(&format!("/trials/{id}?points=10000")).await;
@@ -51,7 +47,7 @@ async fn assert_whole(service: &Service, job: &str) {
         assert!(!points.is_empty());
         let places: HashSet<(&str, u64)> =
             points.iter().map(|p| (p["name"].as_str().unwrap(), p["step"].as_u64().unwrap())).collect();
-        assert_eq!(places.len(), points.len(), "a metric point is doubled");
+        assert_eq!(places.len(), points.len(), "a metric has two points at one step");
     }
 }
 
@@ -62,7 +58,7 @@ async fn kill_one(service: &Service, part: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killing_trainer_agent_server_and_postgres_in_turn_loses_nothing() {
+async fn a_job_survives_the_kill_of_trainer_agent_server_and_postgres_in_turn() {
     let (service, job) = with_job().await;
     for part in ["lamina-trainer run", "lamina agent", "lamina serve", "postgres -D"] {
         training_past(&service, &job, 0).await;
@@ -73,7 +69,7 @@ async fn killing_trainer_agent_server_and_postgres_in_turn_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_agent_loses_its_lease_and_its_late_writes_are_refused() {
+async fn a_suspended_agent_loses_its_lease_and_its_late_writes_are_refused() {
     let (service, job) = with_job().await;
     let trial = training_past(&service, &job, 0).await;
     let path = format!("/trials/{}", trial["id"].as_str().unwrap());
@@ -89,7 +85,7 @@ async fn a_stopped_agent_loses_its_lease_and_its_late_writes_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_service_starts_again_with_its_data_and_the_job_goes_on() {
+async fn a_killed_service_starts_again_and_finishes_its_job() {
     let (service, job) = with_job().await;
     training_past(&service, &job, 0).await;
     let children = service.processes("");
@@ -100,7 +96,7 @@ async fn a_killed_service_starts_again_with_its_data_and_the_job_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_stops_all_three_and_a_second_start_goes_on() {
+async fn ctrl_c_stops_every_process_and_a_second_start_finishes_the_job() {
     let (service, job) = with_job().await;
     training_past(&service, &job, 0).await;
     let children = service.processes("");

@@ -1,12 +1,12 @@
-//! The main job, from `POST /jobs` to a report, through the programs that a user starts.
+//! Jobs from `POST /jobs` to the report, with the programs that a user starts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Service, real_data};
 
-/// A comparison that fits a test: 4 narrow blocks, a few hundred steps.
+/// A comparison of three arms that is small enough for a test.
 fn job(corpus: &str, vocabulary: Value, glue: Value) -> Value {
     json!({
         "name": "pld against pre-ln", "corpus": corpus, "vocabulary": vocabulary,
@@ -20,14 +20,7 @@ fn job(corpus: &str, vocabulary: Value, glue: Value) -> Value {
     })
 }
 
-/// A folder of generated data.
-async fn generated(service: &Service) -> PathBuf {
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
-    data
-}
-
-/// What holds of every finished job: one success per trial, every seed in the report, the speed of each arm.
+/// Asserts that every trial of the job has succeeded and that the report has every seed and the speed of each arm.
 async fn assert_reported(service: &Service, job: &str, tasks: &[&str], seeds: usize) {
     let trials = service.trials(job).await;
     assert_eq!(trials.len(), 1 + 3 + 3 * tasks.len() * seeds);
@@ -60,7 +53,7 @@ async fn assert_reported(service: &Service, job: &str, tasks: &[&str], seeds: us
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
     let service = Service::start().await;
-    let data = generated(&service).await;
+    let data = service.generate_data().await;
     service.register("shapes", "images", &data.join("images/generated-shapes")).await;
     for (images, length, accurate) in
         [(json!({"kind": "classifier", "patch": 4}), 17, true), (json!({"kind": "pixels", "levels": 4}), 256, false)]
@@ -75,8 +68,7 @@ async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
                 "probe": {"sequences": 16, "shuffles": 2}
             }))
             .await;
-        let ended = service.ended(&id, Duration::from_secs(240)).await;
-        assert_eq!(ended["status"], "succeeded", "{ended:#}");
+        service.succeeded(&id, Duration::from_secs(240)).await;
         let trials = service.trials(&id).await;
         assert_eq!(trials.len(), 1 + 4 + 4);
         assert!(trials.iter().all(|trial| trial["state"] == "succeeded"), "{trials:#?}");
@@ -98,13 +90,10 @@ async fn a_job_on_images_ends_with_a_report_of_losses_and_accuracies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_on_generated_data_ends_with_a_report() {
     let service = Service::start().await;
-    let data = generated(&service).await;
-    service.register("corpus", "corpus", &data.join("corpus")).await;
-    service.register("glue", "glue", &data.join("glue")).await;
+    service.register_generated_data().await;
     let glue = json!({"tasks": ["rte", "sst-2"], "seeds": 2, "epochs": 1, "length": 48});
     let id = service.submit(&job("corpus", json!({"train": 400}), glue)).await;
-    let ended = service.ended(&id, Duration::from_secs(300)).await;
-    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    service.succeeded(&id, Duration::from_secs(300)).await;
     assert_reported(&service, &id, &["rte", "sst-2"], 2).await;
     let table = service.lamina(&["report", &id]).await;
     assert!(table.contains("pld") && table.contains("rte"), "{table}");
@@ -113,9 +102,9 @@ async fn a_job_on_generated_data_ends_with_a_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_published_checkpoint_is_probed_and_fine_tuned() {
     let service = Service::start().await;
-    let data = generated(&service).await;
+    let data = service.generate_data().await;
     service.register("glue", "glue", &data.join("glue")).await;
-    // Two blocks, as transformers saved them, with eight letters for words.
+    // The checkpoint has two blocks, was saved by transformers, and has eight letters as its vocabulary.
     let letters = |document: usize| (0..40).map(move |n| ["abed ", "cafe ", "had ", "a bag "][(n * n + document) % 4]);
     let text: String = (0..60).map(|document| letters(document).collect::<String>() + "\n\n").collect();
     std::fs::write(data.join("letters.txt"), text).unwrap();
@@ -129,8 +118,7 @@ async fn a_published_checkpoint_is_probed_and_fine_tuned() {
             "glue": {"tasks": ["rte"], "seeds": 1, "epochs": 1, "length": 32}
         }))
         .await;
-    let ended = service.ended(&id, Duration::from_secs(120)).await;
-    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    service.succeeded(&id, Duration::from_secs(120)).await;
     let report = service.get(&format!("/jobs/{id}/report")).await;
     let probed = &report["probes"][0];
     assert_eq!((&probed["arm"], &probed["n"]), (&json!("bert"), &json!(1)), "{report:#}");
@@ -147,7 +135,6 @@ async fn a_job_on_wikipedia_and_glue_ends_with_a_report() {
     service.register("glue", "glue", &data.join("glue")).await;
     let glue = json!({"tasks": ["rte", "mrpc", "cola"], "seeds": 2, "epochs": 1, "length": 64, "batch": 32});
     let id = service.submit(&job("wiki", json!("bert-base-uncased"), glue)).await;
-    let ended = service.ended(&id, Duration::from_secs(900)).await;
-    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    service.succeeded(&id, Duration::from_secs(900)).await;
     assert_reported(&service, &id, &["rte", "mrpc", "cola"], 2).await;
 }

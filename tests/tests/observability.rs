@@ -1,4 +1,4 @@
-//! What deploy/prometheus and deploy/grafana promise, asked of a real Prometheus that scrapes a real service.
+//! Tests of deploy/prometheus and deploy/grafana with a real Prometheus that scrapes a real service.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{Service, free_port, installed, until};
 
-/// What Grafana would put for `$__rate_interval` when Prometheus scrapes once a second.
+/// The value of Grafana's `$__rate_interval` when Prometheus scrapes once a second.
 const RATE_INTERVAL: &str = "10s";
 
-/// Panels that show nothing as long as all is well.
+/// Panels that show nothing unless there is a problem.
 const EMPTY_WHEN_WELL: [&str; 1] = ["Alerts firing"];
 
 fn deploy() -> PathBuf {
@@ -26,13 +26,13 @@ fn dashboard() -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The panels that draw something: rows only part them.
+/// The panels of a dashboard without its rows, which only group them.
 fn panels(dashboard: &Value) -> Vec<&Value> {
     dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row").collect()
 }
 
 #[test]
-fn every_panel_says_what_it_shows_and_in_which_unit() {
+fn every_panel_has_a_place_of_its_own_a_description_and_a_unit() {
     let dashboard = dashboard();
     assert_eq!(dashboard["uid"], "lamina");
     let mut ids = BTreeSet::new();
@@ -81,12 +81,8 @@ fn configuration_and_rules_pass_promtool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_panel_and_rule_finds_its_numbers_in_a_service_that_ran_a_job() {
-    if !installed(
-        "prometheus",
-        "Debian: apt-get install prometheus",
-        "every_panel_and_rule_finds_its_numbers_in_a_service_that_ran_a_job",
-    ) {
+async fn every_panel_and_rule_has_data_after_a_job() {
+    if !installed("prometheus", "Debian: apt-get install prometheus", "every_panel_and_rule_has_data_after_a_job") {
         return;
     }
     let service = Service::start().await;
@@ -121,12 +117,9 @@ async fn every_panel_and_rule_finds_its_numbers_in_a_service_that_ran_a_job() {
     }
 }
 
-/// A job with every stage and an arm that closes blocks, as small as can be.
+/// Runs a small job with the stages timing, pretrain and finetune and an arm that closes blocks.
 async fn run_a_job(service: &Service) {
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
-    service.register("corpus", "corpus", &data.join("corpus")).await;
-    service.register("glue", "glue", &data.join("glue")).await;
+    service.register_generated_data().await;
     let job = service
         .submit(&json!({
             "name": "observed", "corpus": "corpus", "vocabulary": {"train": 400},
@@ -137,11 +130,10 @@ async fn run_a_job(service: &Service) {
             "glue": {"tasks": ["rte"], "seeds": 2, "epochs": 1, "length": 32}
         }))
         .await;
-    let ended = service.ended(&job, Duration::from_secs(300)).await;
-    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    service.succeeded(&job, Duration::from_secs(300)).await;
 }
 
-/// A Prometheus with the configuration of deploy/prometheus, but for the address, its own port and its pace.
+/// A Prometheus with the configuration of deploy/prometheus, except for the addresses and shorter intervals.
 struct Prometheus {
     child: Child,
     folder: TempDir,
@@ -187,7 +179,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// What `GET path` answers, which must be a success.
+    /// The data of the answer to `GET path`, which must be a success.
     async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
         let url = Url::parse_with_params(&format!("{}{path}", self.url), parameters).unwrap();
         let answer: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
@@ -195,7 +187,7 @@ impl Prometheus {
         answer["data"].clone()
     }
 
-    /// The samples that `expr` has now. A wrong expression is a failed test.
+    /// The samples that `expr` has now. Panics if the expression is wrong.
     async fn query(&self, expr: &str) -> Vec<Value> {
         self.get("/api/v1/query", &[("query", expr)]).await["result"].as_array().unwrap().clone()
     }
@@ -208,7 +200,7 @@ impl Prometheus {
         .await;
     }
 
-    /// Every rule, once all have been evaluated.
+    /// Waits until all rules have been evaluated, and returns them.
     async fn rules(&self) -> Vec<Value> {
         until("every rule has been evaluated", Duration::from_secs(30), || async {
             let groups = self.get("/api/v1/rules", &[]).await;
@@ -223,7 +215,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // It holds nothing that is wanted any more; that it has already gone is no error.
+        // It is not an error if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

@@ -1,4 +1,4 @@
-//! Artifacts in S3, asked of a real server of it: SeaweedFS.
+//! Tests of artifacts in S3 with a real server, SeaweedFS.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -25,11 +25,11 @@ const PART: usize = 8 << 20;
 /// The servers in one SeaweedFS process.
 const PARTS: [&str; 4] = ["master", "volume", "filer", "s3"];
 
-/// An S3 server with an access key of its own. Dropping it ends it.
+/// An S3 server with an access key of its own. Dropping it kills it.
 struct Weed {
     child: Child,
     folder: TempDir,
-    /// Two of each part, HTTP and gRPC.
+    /// Two ports of each part: one for HTTP and one for gRPC.
     ports: [u16; 2 * PARTS.len()],
     client: Client,
 }
@@ -40,7 +40,8 @@ impl Weed {
         let ports = free_ports();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new("weed");
-        // Before the subcommand it is about weed's own log, which goes to files in the temporary folder otherwise.
+        // Without this flag, which must come before the subcommand, weed writes its log to files in the temporary
+        // folder.
         command.arg("-logtostderr=true");
         command.args(["server", "-s3", "-ip=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.args(["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0"]);
@@ -75,7 +76,7 @@ impl Weed {
         format!("http://127.0.0.1:{}", self.ports[2 * at])
     }
 
-    /// What tells a client of S3 where it is and who it is.
+    /// The environment variables that give an S3 client the server's address and its access key.
     fn environment(&self) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT", &*self.url("s3")),
@@ -87,7 +88,7 @@ impl Weed {
         .into()
     }
 
-    /// Paths of everything that is kept, unfinished uploads included.
+    /// The paths of all stored files, including unfinished uploads.
     async fn files(&self) -> Vec<String> {
         let (mut files, mut folders) = (Vec::new(), VecDeque::from(["/buckets".to_owned()]));
         while let Some(folder) = folders.pop_front() {
@@ -96,9 +97,9 @@ impl Weed {
             let listing: Value = answer.json().await.unwrap();
             for entry in listing["Entries"].as_array().into_iter().flatten() {
                 let path = entry["FullPath"].as_str().unwrap().to_owned();
-                // Go's bit for a folder.
+                // Go marks a folder by this bit.
                 let is_folder = entry["Mode"].as_u64().unwrap() >> 31 == 1;
-                // What it notes of its own is nobody's object. An upload that is open counts before it has a part.
+                // SeaweedFS keeps its own notes in `.system`. An upload counts even if it has no part yet.
                 if path.starts_with("/buckets/.system") {
                     continue;
                 }
@@ -112,7 +113,7 @@ impl Weed {
 
 impl Drop for Weed {
     fn drop(&mut self) {
-        // Killing or reaping it can only fail when it has ended by itself.
+        // It is not an error if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         for (part, ports) in PARTS.iter().zip(self.ports.chunks(2)) {
@@ -152,7 +153,7 @@ async fn an_s3_store_holds_what_was_stored_whole_and_nothing_else() {
     let store = database.store().await;
     let artifacts = Artifacts::open(PLACE, weed.environment(), store.clone()).unwrap();
 
-    // Two full parts and a third.
+    // This makes two full parts and a shorter third.
     let large: Vec<u8> = (0..2 * PART as u32 + 99).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let promised = digest_of(b"promised");
     for delivered in [b"delivered".as_slice(), &large] {
@@ -192,10 +193,7 @@ async fn a_checkpoint_travels_through_s3_to_a_fine_tune() {
     let weed = Weed::start().await;
     let environment = [weed.environment(), vec![("LAMINA_ARTIFACTS".into(), PLACE.into())]].concat();
     let service = Service::start_with(environment).await;
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().unwrap()]).await;
-    service.register("corpus", "corpus", &data.join("corpus")).await;
-    service.register("glue", "glue", &data.join("glue")).await;
+    service.register_generated_data().await;
     let job = service
         .submit(&json!({
             "name": "through s3", "corpus": "corpus", "vocabulary": {"train": 400},
@@ -205,9 +203,8 @@ async fn a_checkpoint_travels_through_s3_to_a_fine_tune() {
             "glue": {"tasks": ["rte"], "seeds": 1, "epochs": 1, "length": 32}
         }))
         .await;
-    let ended = service.ended(&job, Duration::from_secs(300)).await;
-    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    service.succeeded(&job, Duration::from_secs(300)).await;
     let files = weed.files().await;
     assert!(files.iter().any(|file| file.starts_with("/buckets/lamina/some/prefix/sha256/")), "{files:?}");
-    assert_eq!(fs::read_dir(service.home().join("artifacts")).unwrap().count(), 0, "nothing lies on this disk");
+    assert_eq!(fs::read_dir(service.home().join("artifacts")).unwrap().count(), 0, "an artifact is on this disk");
 }

@@ -1,4 +1,4 @@
-//! `deploy/nginx/lamina.conf` in a real nginx, before a real service.
+//! Tests of `deploy/nginx/lamina.conf` with a real nginx in front of a real service.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +9,12 @@ use serde_json::json;
 use tempfile::TempDir;
 use tests::{Service, free_port, installed, program, until};
 
-/// A program that is ended when it is dropped.
+/// A process that is killed when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // SIGKILL cannot be refused; a child that has ended already is no error.
+        // It is not an error if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -25,7 +25,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// An authority and a certificate for `localhost` that it has signed, as files in `folder`.
+/// Writes to `folder` an authority, and a certificate for `localhost` that it has signed.
 fn certificates(folder: &Path) {
     let openssl = |arguments: &str| {
         run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
@@ -37,7 +37,7 @@ fn certificates(folder: &Path) {
     openssl("x509 -req -in site.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out fullchain.pem");
 }
 
-/// nginx in the foreground, with the site of `deploy/` at `port`.
+/// Starts nginx with the site of `deploy/` on `port`.
 fn nginx(folder: &Path, service: &Service, port: u16) -> Running {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nginx/lamina.conf");
     let mut site = fs::read_to_string(path).expect("the site");
@@ -108,7 +108,7 @@ async fn clients_agents_and_streams_work_through_nginx_with_tls() {
     })
     .await;
 
-    // A body of several megabytes goes through: more than nginx takes by default, and than its buffers hold.
+    // A body of several megabytes goes through. It is larger than nginx accepts by default and than its buffers.
     let large = folder.path().join("large");
     fs::write(&large, vec![7; 5 << 20]).expect("a file");
     let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(vec![7; 5 << 20]));
@@ -117,8 +117,7 @@ async fn clients_agents_and_streams_work_through_nginx_with_tls() {
     assert!(put.status.success(), "{}{}", String::from_utf8_lossy(&put.stdout), String::from_utf8_lossy(&put.stderr));
 
     // The command line submits a job, and its events arrive while it runs.
-    let data = service.home().join("generated");
-    service.lamina(&["data", "generate", "--out", data.to_str().expect("a path")]).await;
+    let data = service.generate_data().await;
     service.register("text", "corpus", &data.join("corpus/generated-text.txt")).await;
     service.register("words", "vocabulary", &data.join("vocab/generated-words-vocab.txt")).await;
     let job = folder.path().join("job.json");

@@ -206,7 +206,7 @@ async fn execute(site: &Site, assignment: &Assignment, layout: &Layout, journal:
     let ended = ended.unwrap_or_else(|failure| AttemptEnd::Failed { failure });
     tracing::info!(%attempt, %trial, outcome = ?ended, "attempt has ended");
     if let Err(error) = journal.end(ended) {
-        tracing::error!(%attempt, %error, "cannot write the outcome to disk; a restart of this agent would report it as lost");
+        tracing::error!(%attempt, %error, "cannot write the outcome to disk; after a restart it is reported as lost");
     }
 }
 

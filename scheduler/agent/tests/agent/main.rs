@@ -1,4 +1,4 @@
-//! The agent from outside: a server that only the test controls on one side, trainers that are shell scripts on the other.
+//! Tests of the agent from outside, between a server that the test controls and trainers that are shell scripts.
 
 mod scene;
 mod server;
@@ -12,15 +12,8 @@ use protocol::{Assignment, AttemptEnd, DatasetFile, DatasetFiles};
 use recipe::{Event, Failure, FailureKind};
 use tokio_util::sync::CancellationToken;
 
-use scene::{Scene, assignment, eventually, lives};
+use scene::{Scene, assignment, eventually, lives, run};
 use server::sha256;
-
-fn failure(ended: Option<AttemptEnd>) -> Failure {
-    match ended {
-        Some(AttemptEnd::Failed { failure }) => failure,
-        other => panic!("{other:?} is no failure"),
-    }
-}
 
 fn dataset(name: &str, files: &[(&str, &str)]) -> DatasetFiles {
     let file = |(path, sha256): &(&str, &str)| DatasetFile { path: (*path).into(), sha256: (*sha256).into(), bytes: 0 };
@@ -28,12 +21,10 @@ fn dataset(name: &str, files: &[(&str, &str)]) -> DatasetFiles {
 }
 
 #[tokio::test]
-async fn a_run_is_reported_whole_and_leaves_nothing_behind() {
+async fn an_attempt_is_reported_completely_and_its_folder_is_removed() {
     let scene = Scene::new("started; echo 'no event'; progress 1; checkpoint 9 weights; finished").await;
-    let agent = scene.agent();
-    let assignment = assignment(1);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    let (agent, attempt) = scene.start(assignment(1));
+    let heard = scene.server.end_of(attempt).await;
 
     assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(matches!(
@@ -52,7 +43,7 @@ async fn a_run_is_reported_whole_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn files_are_brought_by_digest_and_once_for_two_attempts() {
+async fn input_files_are_fetched_once_for_two_attempts() {
     let scene = Scene::new(
         r#"cat "$corpus/a.txt" "$corpus/deep/b.txt" "$vocabulary" "$from/model.safetensors"
         ls "$from"; cat "$out/checkpoints/step-000000000007/state.json"; finished"#,
@@ -80,8 +71,10 @@ async fn files_are_brought_by_digest_and_once_for_two_attempts() {
     for assignment in &assignments {
         let heard = scene.server.end_of(assignment.attempt).await;
         assert_eq!(heard.ended, Some(AttemptEnd::Succeeded), "{:?}", heard.log);
-        let said: Vec<_> = heard.log.iter().filter(|line| !line.contains(": ")).collect();
-        assert_eq!(said, ["alpha", "beta", "gamma", "weights", "manifest.json", "model.safetensors", "state"]);
+        assert_eq!(
+            heard.printed(),
+            ["alpha", "beta", "gamma", "weights", "manifest.json", "model.safetensors", "state"]
+        );
         assert!(heard.after("arguments: ").unwrap().ends_with("--resume"));
     }
     assert_eq!(scene.server.look(|world| world.fetched[&weights].clone()), [0]);
@@ -89,48 +82,36 @@ async fn files_are_brought_by_digest_and_once_for_two_attempts() {
 }
 
 #[tokio::test]
-async fn the_files_of_a_published_checkpoint_are_what_a_fine_tune_starts_from() {
+async fn a_published_checkpoint_is_passed_to_the_trainer() {
     let scene = Scene::new(r#"ls "$from"; cat "$from/model.safetensors"; finished"#).await;
     let files = [("config.json", "{}\n"), ("model.safetensors", "weights\n"), ("vocab.txt", "the\n")];
     let files: Vec<_> = files.iter().map(|(path, text)| (*path, scene.server.keep(text.as_bytes()))).collect();
     let files: Vec<_> = files.iter().map(|(path, digest)| (*path, digest.as_str())).collect();
-    let assignment = Assignment { checkpoint: Some(dataset("bert-base", &files)), ..assignment(0) };
-    let agent = scene.agent();
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    let heard = scene.run(Assignment { checkpoint: Some(dataset("bert-base", &files)), ..assignment(0) }).await;
     assert_eq!(heard.ended, Some(AttemptEnd::Succeeded), "{:?}", heard.log);
-    let said: Vec<_> = heard.log.iter().filter(|line| !line.contains(": ")).collect();
-    assert_eq!(said, ["config.json", "model.safetensors", "vocab.txt", "weights"]);
-    agent.stop().await;
+    assert_eq!(heard.printed(), ["config.json", "model.safetensors", "vocab.txt", "weights"]);
 }
 
 #[tokio::test]
-async fn a_broken_download_goes_on_where_it_stood() {
+async fn a_broken_download_continues_at_the_byte_where_it_stopped() {
     let scene = Scene::new(r#"cat "$corpus/a.txt"; finished"#).await;
     let digest = scene.server.keep(b"0123456789\n");
     scene.server.change(|world| world.breaks_after = Some(4));
-    let agent = scene.agent();
-    let assignment = Assignment { corpus: Some(dataset("wiki", &[("a.txt", &digest)])), ..assignment(0) };
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    let heard = scene.run(Assignment { corpus: Some(dataset("wiki", &[("a.txt", &digest)])), ..assignment(0) }).await;
     assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(heard.log.contains(&"0123456789".into()), "{:?}", heard.log);
     assert_eq!(scene.server.look(|world| world.fetched[&digest].clone()), [0, 4]);
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_said_while_the_server_is_away_is_told_later_and_once() {
+async fn events_and_log_lines_reach_the_server_once_after_it_could_not_be_reached() {
     let scene = Scene::new(
         r#"progress 1; read _ < "$0.away"; for step in 2 3 4 5 6 7 8; do progress $step; echo "line $step" >&2; done
         touch "$0.said"; read _ < "$0.back"; finished"#,
     )
     .await;
     let (away, back) = (scene.gate("away"), scene.gate("back"));
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    let attempt = assignment.attempt;
-    scene.server.assign(&assignment);
+    let (agent, attempt) = scene.start(assignment(0));
     scene
         .server
         .until("the first step is heard", |world| world.heard.get(&attempt).is_some_and(|h| h.steps() == [1]))
@@ -154,22 +135,19 @@ async fn what_is_said_while_the_server_is_away_is_told_later_and_once() {
     agent.stop().await;
 }
 
-/// Waits until the trainer has said `over`, and several syncs longer.
+/// Waits until the server has the log line `over`, and then for several more syncs.
 async fn wait_past(scene: &Scene, attempt: AttemptId) {
     let over = |world: &server::World| world.heard.get(&attempt).is_some_and(|heard| heard.after("over").is_some());
-    scene.server.until("its log is heard", over).await;
+    scene.server.until("the server has the log line `over`", over).await;
     let syncs = scene.server.look(|world| world.syncs);
     scene.server.until("several syncs have passed", |world| world.syncs > syncs + 3).await;
 }
 
 #[tokio::test]
-async fn events_wait_behind_a_checkpoint_until_its_files_are_stored() {
+async fn events_wait_until_the_files_of_an_earlier_checkpoint_are_stored() {
     let scene = Scene::new("progress 1; checkpoint 2 weights; progress 3; echo over >&2; finished").await;
     scene.server.change(|world| world.store_is_away = true);
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    let attempt = assignment.attempt;
-    scene.server.assign(&assignment);
+    let (agent, attempt) = scene.start(assignment(0));
     wait_past(&scene, attempt).await;
     let heard = scene.server.heard(attempt);
     assert_eq!((heard.steps(), heard.ended), (vec![1], None));
@@ -177,19 +155,16 @@ async fn events_wait_behind_a_checkpoint_until_its_files_are_stored() {
     scene.server.change(|world| world.store_is_away = false);
     let heard = scene.server.end_of(attempt).await;
     assert_eq!((heard.steps(), heard.ended), (vec![1, 2, 3], Some(AttemptEnd::Succeeded)));
-    assert!(scene.server.look(|world| world.artifacts.contains_key(&sha256(b"weights"))));
+    assert!(scene.server.stores(b"weights"));
     agent.stop().await;
 }
 
 #[tokio::test]
-async fn of_checkpoints_that_cannot_be_sent_the_last_two_are_kept() {
+async fn the_last_two_checkpoints_are_sent_if_the_store_was_unreachable() {
     let scene =
         Scene::new("for step in 1 2 3 4; do checkpoint $step weights-$step; done; echo over >&2; finished").await;
     scene.server.change(|world| world.store_is_away = true);
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    let attempt = assignment.attempt;
-    scene.server.assign(&assignment);
+    let (agent, attempt) = scene.start(assignment(0));
     let two_left_out = |world: &server::World| {
         let left_out = |line: &&String| line.contains("is left out: newer checkpoints wait to be sent");
         world.heard.get(&attempt).is_some_and(|heard| heard.log.iter().filter(left_out).count() == 2)
@@ -202,46 +177,27 @@ async fn of_checkpoints_that_cannot_be_sent_the_last_two_are_kept() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_the_trainer_has_deleted_is_left_out_with_a_word() {
-    let scene = Scene::new(
+async fn a_checkpoint_that_the_trainer_has_deleted_is_left_out_and_logged() {
+    let heard = run(
         r#"write_checkpoint 2 gone; manifest=$(digest "$out/$name/manifest.json"); rm -r "$out/$name"
         echo "{\"event\":\"checkpointed\",\"step\":2,\"trained_seconds\":0.5,\"folder\":\"$name\",\"manifest\":\"$manifest\"}"
         progress 3; finished"#,
-    )
-    .await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    ).await;
     assert_eq!((heard.steps(), heard.ended.clone()), (vec![3], Some(AttemptEnd::Succeeded)));
     assert!(heard.after("agent: the checkpoint at step 2 is left out: ").is_some(), "{:?}", heard.log);
-    agent.stop().await;
-}
-
-fn predictions(heard: &server::Heard) -> Vec<String> {
-    let Some(Event::Finished { report: recipe::TrialReport::Finetune(report) }) = heard.events.last() else {
-        panic!("{:?} does not end with a fine-tune report", heard.events)
-    };
-    report.predictions.iter().map(|file| file.name.clone()).collect()
 }
 
 #[tokio::test]
-async fn answers_to_test_files_are_stored_before_their_report_is_told() {
-    let scene = Scene::new("answer MNLI-m.tsv matched; answer AX.tsv diagnostic; echo over >&2; scored").await;
+async fn predictions_are_stored_before_the_report_that_names_them() {
+    let scene = Scene::new("predict MNLI-m.tsv matched; predict AX.tsv diagnostic; echo over >&2; scored").await;
     scene.server.change(|world| world.store_is_away = true);
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    let attempt = assignment.attempt;
-    scene.server.assign(&assignment);
+    let (agent, attempt) = scene.start(assignment(0));
     wait_past(&scene, attempt).await;
     assert_eq!(scene.server.heard(attempt).ended, None);
 
     scene.server.change(|world| world.store_is_away = false);
     let heard = scene.server.end_of(attempt).await;
-    assert_eq!(
-        (predictions(&heard), heard.ended),
-        (vec!["MNLI-m.tsv".into(), "AX.tsv".into()], Some(AttemptEnd::Succeeded))
-    );
+    assert_eq!((heard.predictions(), heard.ended.clone()), (vec!["MNLI-m.tsv", "AX.tsv"], Some(AttemptEnd::Succeeded)));
     let stored = scene.server.look(|world| world.artifacts.clone());
     assert!(stored.contains_key(&sha256(b"matched")) && stored.contains_key(&sha256(b"diagnostic")));
     eventually("the attempt's folder is gone", || scene.is_empty_of_attempts()).await;
@@ -249,21 +205,15 @@ async fn answers_to_test_files_are_stored_before_their_report_is_told() {
 }
 
 #[tokio::test]
-async fn answers_that_are_not_there_are_left_out_of_the_report_with_a_word() {
-    let scene =
-        Scene::new(r#"answer RTE.tsv right; answer CoLA.tsv gone; rm "$out/predictions/CoLA.tsv"; scored"#).await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
-    assert_eq!(predictions(&heard), ["RTE.tsv"]);
+async fn missing_predictions_are_left_out_of_the_report_and_logged() {
+    let heard = run(r#"predict RTE.tsv right; predict CoLA.tsv gone; rm "$out/predictions/CoLA.tsv"; scored"#).await;
+    assert_eq!(heard.predictions(), ["RTE.tsv"]);
     assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(heard.after("agent: the predictions in CoLA.tsv are left out: ").is_some(), "{:?}", heard.log);
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn an_attempt_that_the_server_does_not_name_is_killed() {
+async fn an_attempt_that_the_server_no_longer_lists_is_killed() {
     let scene = Scene::new("trap '' TERM; progress 1; for_ever").await;
     let agent = scene.agent();
     let (kept, cancelled) = (assignment(0), assignment(1));
@@ -279,7 +229,7 @@ async fn an_attempt_that_the_server_does_not_name_is_killed() {
 }
 
 #[tokio::test]
-async fn a_slot_takes_its_next_attempt_when_the_last_trainer_is_dead() {
+async fn the_next_attempt_on_a_slot_starts_after_the_last_trainer_has_ended() {
     let scene = Scene::new("progress 1; for_ever").await;
     let agent = scene.agent();
     let (first, second) = (assignment(0), assignment(0));
@@ -293,13 +243,11 @@ async fn a_slot_takes_its_next_attempt_when_the_last_trainer_is_dead() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_not_extended_ends_the_trainer_in_time() {
+async fn a_trainer_is_killed_before_its_lease_ends() {
     let scene = Scene::new("trap '' TERM; progress 1; for_ever").await;
     scene.server.change(|world| world.lease_seconds = 3.0);
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let trainer = scene.trainer_of(assignment.attempt).await;
+    let (agent, attempt) = scene.start(assignment(0));
+    let trainer = scene.trainer_of(attempt).await;
     let last_sync = scene.server.change(|world| {
         world.away = true;
         world.last_sync
@@ -308,40 +256,36 @@ async fn a_lease_that_is_not_extended_ends_the_trainer_in_time() {
     assert!(last_sync.elapsed() < Duration::from_secs(3), "the server may have let another start by now");
 
     scene.server.change(|world| world.away = false);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    let heard = scene.server.end_of(attempt).await;
     assert_eq!((heard.steps(), heard.ended), (vec![1], Some(AttemptEnd::Lost)));
     agent.stop().await;
 }
 
 #[tokio::test]
-async fn an_interrupted_trainer_leaves_its_checkpoint() {
+async fn an_interrupted_trainer_writes_a_checkpoint() {
     let scene = Scene::new("trap 'checkpoint 5 weights; exit 75' TERM; progress 1; while :; do sleep 0.01; done").await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    scene.trainer_of(assignment.attempt).await;
+    let (agent, attempt) = scene.start(assignment(0));
+    scene.trainer_of(attempt).await;
     scene.server.change(|world| world.run[0].interrupt = true);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    let heard = scene.server.end_of(attempt).await;
     assert_eq!((heard.steps(), heard.ended), (vec![1, 5], Some(AttemptEnd::Interrupted)));
     agent.stop().await;
 }
 
 #[tokio::test]
-async fn an_orderly_shutdown_waits_for_the_last_checkpoint() {
+async fn a_shutdown_waits_for_the_last_checkpoint() {
     let scene = Scene::new("trap 'checkpoint 5 weights; exit 75' TERM; progress 1; while :; do sleep 0.01; done").await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    scene.trainer_of(assignment.attempt).await;
+    let (agent, attempt) = scene.start(assignment(0));
+    scene.trainer_of(attempt).await;
     agent.stop().await;
-    let heard = scene.server.heard(assignment.attempt);
+    let heard = scene.server.heard(attempt);
     assert_eq!((heard.steps(), heard.ended), (vec![1, 5], Some(AttemptEnd::Interrupted)));
     assert!(scene.server.look(|world| world.leaving));
     assert!(scene.is_empty_of_attempts());
 }
 
 #[tokio::test]
-async fn a_shutdown_does_not_wait_for_ever() {
+async fn a_shutdown_kills_trainers_that_do_not_leave() {
     let scene = Scene::new("trap '' TERM; progress 1; for_ever").await;
     let agent = scene.agent_with(Config { shutdown_grace: Duration::from_millis(300), ..scene.config() });
     let assignment = assignment(0);
@@ -353,14 +297,11 @@ async fn a_shutdown_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn a_killed_agent_takes_its_trainer_along_and_the_next_one_tells() {
+async fn a_trainer_ends_with_its_killed_agent_and_the_next_agent_reports_it() {
     let scene = Scene::new("progress 1; checkpoint 2 weights; progress 3; touch \"$0.said\"; for_ever").await;
     scene.server.change(|world| world.store_is_away = true);
-    let killed = scene.agent_process();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let trainer = scene.trainer_of(assignment.attempt).await;
-    let attempt = assignment.attempt;
+    let (killed, attempt) = scene.start_process(assignment(0));
+    let trainer = scene.trainer_of(attempt).await;
     scene.server.until("the first step is heard", |world| world.heard[&attempt].steps() == [1]).await;
     eventually("the trainer has said all", || scene.path("trainer.said").exists()).await;
     let received = scene.path(&format!("agent/attempts/{attempt}/journal/received"));
@@ -373,149 +314,116 @@ async fn a_killed_agent_takes_its_trainer_along_and_the_next_one_tells() {
     let agent = scene.agent();
     let heard = scene.server.end_of(attempt).await;
     assert_eq!((heard.steps(), heard.ended), (vec![1, 2, 3], Some(AttemptEnd::Lost)));
-    assert!(scene.server.look(|world| world.artifacts.contains_key(&sha256(b"weights"))));
+    assert!(scene.server.stores(b"weights"));
     assert_eq!(scene.server.look(|world| world.instances.len()), 2);
     eventually("the attempt's folder is gone", || scene.is_empty_of_attempts()).await;
     agent.stop().await;
 }
 
 #[tokio::test]
-async fn an_outcome_that_was_not_told_is_told_by_the_next_agent() {
+async fn the_next_agent_reports_an_outcome_that_was_not_sent() {
     let scene = Scene::new(r#"progress 1; read _ < "$0.gate"; finished"#).await;
     let gate = scene.gate("gate");
-    let killed = scene.agent_process();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    scene.trainer_of(assignment.attempt).await;
+    let (killed, attempt) = scene.start_process(assignment(0));
+    scene.trainer_of(attempt).await;
     scene.server.change(|world| world.away = true);
     gate.open().await;
-    let outcome = scene.path(&format!("agent/attempts/{}/outcome.json", assignment.attempt));
+    let outcome = scene.path(&format!("agent/attempts/{attempt}/outcome.json"));
     eventually("the outcome is on disk", || outcome.exists()).await;
     killed.signal("-KILL");
     drop(killed);
 
     scene.server.change(|world| world.away = false);
     let agent = scene.agent();
-    let heard = scene.server.end_of(assignment.attempt).await;
+    let heard = scene.server.end_of(attempt).await;
     assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(matches!(heard.events.last(), Some(Event::Finished { .. })));
     agent.stop().await;
 }
 
 #[tokio::test]
-async fn an_agent_that_was_stopped_for_longer_than_its_lease_kills_first() {
+async fn an_agent_that_was_suspended_past_its_lease_kills_its_trainer() {
     let scene = Scene::new("trap '' TERM; progress 1; for_ever").await;
     scene.server.change(|world| world.lease_seconds = 2.0);
-    let agent = scene.agent_process();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let trainer = scene.trainer_of(assignment.attempt).await;
+    let (agent, attempt) = scene.start_process(assignment(0));
+    let trainer = scene.trainer_of(attempt).await;
     agent.signal("-STOP");
     eventually("the lease is over", || scene.server.look(|world| world.last_sync.elapsed().as_secs_f64() > 2.0)).await;
     assert!(lives(trainer));
     agent.signal("-CONT");
     eventually("the trainer is gone", || !lives(trainer)).await;
-    // The server still named it when the agent came back: it is not taken up again all the same.
-    assert_eq!(scene.server.end_of(assignment.attempt).await.ended, Some(AttemptEnd::Lost));
+    // The server still listed the attempt when the agent resumed, but it must not start again.
+    assert_eq!(scene.server.end_of(attempt).await.ended, Some(AttemptEnd::Lost));
 }
 
 #[tokio::test]
-async fn output_without_line_breaks_is_kept_in_pieces() {
-    let scene = Scene::new(
+async fn very_long_output_lines_are_stored_in_pieces() {
+    let heard = run(
         r#"head -c 3000000 /dev/zero | tr '\0' x; echo; head -c 3000000 /dev/zero | tr '\0' y >&2; echo >&2; finished"#,
     )
     .await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
     assert_eq!(heard.ended, Some(AttemptEnd::Succeeded));
     assert!(heard.log.iter().all(|line| line.len() <= 1 << 20));
     for letter in ['x', 'y'] {
         let size = |line: &String| if line.chars().all(|c| c == letter) { line.len() } else { 0 };
         assert_eq!(heard.log.iter().map(size).sum::<usize>(), 3_000_000);
     }
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn more_than_one_request_can_carry_is_told_in_several() {
-    let scene = Scene::new(
+async fn a_long_output_is_sent_in_several_requests() {
+    let heard = run(
         r#"step=0; while [ $step -lt 1200 ]; do step=$((step+1)); progress $step; echo "line $step" >&2; done; finished"#,
-    )
-    .await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
+    ).await;
     assert_eq!(heard.steps(), (1..=1200).collect::<Vec<_>>());
     assert_eq!(heard.log.iter().filter(|line| line.starts_with("line ")).count(), 1200);
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn a_trainer_that_somebody_killed_has_crashed_and_its_last_words_are_quoted() {
-    let scene = Scene::new("progress 1; echo 'about to die' >&2; kill -KILL $$").await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
-    let failure = failure(heard.ended);
+async fn a_trainer_killed_from_outside_has_crashed_and_the_end_of_its_log_is_quoted() {
+    let heard = run("progress 1; echo 'about to die' >&2; kill -KILL $$").await;
+    let failure = heard.failure();
     assert_eq!(failure.kind, FailureKind::Crashed);
     assert!(failure.message.contains("signal 9") && failure.message.contains("about to die"), "{}", failure.message);
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn a_failure_that_the_trainer_names_is_passed_on() {
-    let scene = Scene::new(
+async fn a_failure_that_the_trainer_reports_is_passed_on() {
+    let heard = run(
         r#"echo '{"event":"failed","failure":{"kind":"non_finite_loss","message":"loss is NaN at step 3"}}'; exit 76"#,
     )
     .await;
-    let agent = scene.agent();
-    let assignment = assignment(0);
-    scene.server.assign(&assignment);
-    let heard = scene.server.end_of(assignment.attempt).await;
     let expected = Failure { kind: FailureKind::NonFiniteLoss, message: "loss is NaN at step 3".into() };
-    assert_eq!(failure(heard.ended), expected);
+    assert_eq!(heard.failure(), expected);
     assert!(matches!(heard.events.last(), Some(Event::Failed { .. })));
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn a_dataset_file_that_has_changed_is_bad_data() {
+async fn a_changed_dataset_file_is_bad_data() {
     let scene = Scene::new("finished").await;
     let (registered, now) = (sha256(b"as registered"), sha256(b"as it is now"));
     scene.server.change(|world| world.artifacts.insert(registered.clone(), b"as it is now".to_vec()));
-    let agent = scene.agent();
     let corpus = Some(dataset("wiki", &[("deep/a.txt", &registered)]));
-    let assignment = Assignment { corpus, ..assignment(0) };
-    scene.server.assign(&assignment);
-    let failure = failure(scene.server.end_of(assignment.attempt).await.ended);
+    let failure = scene.run(Assignment { corpus, ..assignment(0) }).await.failure();
     assert_eq!(failure.kind, FailureKind::BadData);
     for part in ["deep/a.txt", "wiki", "has changed since it was registered", &registered, &now] {
         assert!(failure.message.contains(part), "{}", failure.message);
     }
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn a_dataset_cannot_reach_out_of_its_folder() {
+async fn a_dataset_cannot_write_outside_its_folder() {
     let scene = Scene::new("finished").await;
     let digest = scene.server.keep(b"evil");
-    let agent = scene.agent();
     let corpus = Some(dataset("wiki", &[("../../../../evil", &digest)]));
-    let assignment = Assignment { corpus, ..assignment(0) };
-    scene.server.assign(&assignment);
-    let failure = failure(scene.server.end_of(assignment.attempt).await.ended);
+    let failure = scene.run(Assignment { corpus, ..assignment(0) }).await.failure();
     assert_eq!(failure.kind, FailureKind::BadData);
     assert!(failure.message.contains("is not a path inside a folder"), "{}", failure.message);
     assert!(!scene.path("agent/evil").exists() && !scene.path("evil").exists());
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn a_checkpoint_with_other_bytes_than_its_manifest_says_is_corrupt() {
+async fn a_checkpoint_file_whose_digest_differs_from_the_manifest_is_corrupt() {
     let scene = Scene::new("finished").await;
     let digest = sha256(b"state");
     scene.server.change(|world| world.artifacts.insert(digest.clone(), b"flipped".to_vec()));
@@ -523,17 +431,13 @@ async fn a_checkpoint_with_other_bytes_than_its_manifest_says_is_corrupt() {
         {"fingerprint": "f", "step": 3, "files": [{"name": "state.json", "sha256": digest, "bytes": 5}]}
     );
     let resume = Some(scene.server.keep(manifest.to_string().as_bytes()));
-    let agent = scene.agent();
-    let assignment = Assignment { resume, ..assignment(0) };
-    scene.server.assign(&assignment);
-    let failure = failure(scene.server.end_of(assignment.attempt).await.ended);
+    let failure = scene.run(Assignment { resume, ..assignment(0) }).await.failure();
     assert_eq!(failure.kind, FailureKind::CorruptCheckpoint);
     assert!(failure.message.contains("state.json of the checkpoint at step 3"), "{}", failure.message);
-    agent.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_that_the_server_refuses_ends_the_agent_at_once() {
+async fn an_agent_with_a_refused_token_ends_at_once() {
     let scene = Scene::new("finished").await;
     let config = Config { token: "wrong".into(), ..scene.config() };
     let error = agent::run(config, CancellationToken::new()).await.unwrap_err();
@@ -541,7 +445,7 @@ async fn a_token_that_the_server_refuses_ends_the_agent_at_once() {
 }
 
 #[tokio::test]
-async fn two_agents_cannot_share_a_folder() {
+async fn two_agents_cannot_use_one_home() {
     let scene = Scene::new("finished").await;
     let agent = scene.agent();
     scene.server.until("the first is known", |world| world.syncs > 0).await;
@@ -551,7 +455,7 @@ async fn two_agents_cannot_share_a_folder() {
 }
 
 #[test]
-#[ignore = "a process that other tests start"]
+#[ignore = "other tests start this as a process"]
 fn agent_process() {
     scene::be_the_agent();
 }

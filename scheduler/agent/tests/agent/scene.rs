@@ -14,9 +14,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Server, TOKEN};
+use crate::server::{Heard, Server, TOKEN};
 
-/// What every fake trainer can say. `checkpoint STEP CONTENT` writes a checkpoint as the real one does and prints its event.
+/// The shell functions that every fake trainer has. `checkpoint STEP CONTENT` writes a checkpoint as the real trainer does
+/// and prints its event.
 const PRELUDE: &str = r#"#!/bin/sh
 echo "arguments: $*" >&2
 echo "pid: $$" >&2
@@ -37,17 +38,18 @@ checkpoint() {
     write_checkpoint "$1" "$2"
     echo "{\"event\":\"checkpointed\",\"step\":$1,\"trained_seconds\":0.5,\"folder\":\"$name\",\"manifest\":\"$(digest "$out/$name/manifest.json")\"}"
 }
-# `answer NAME CONTENT` writes answers to a test file; `scored` reports them.
-answer() {
+# `predict NAME CONTENT` writes a file of predictions; `scored` reports all of them.
+predict() {
     mkdir -p "$out/predictions"
     printf %s "$2" > "$out/predictions/$1"
-    answers="$answers${answers:+,}{\"name\":\"$1\",\"rows\":1,\"sha256\":\"$(digest "$out/predictions/$1")\",\"bytes\":${#2}}"
+    predictions="$predictions${predictions:+,}{\"name\":\"$1\",\"rows\":1,\"sha256\":\"$(digest "$out/predictions/$1")\",\"bytes\":${#2}}"
 }
-scored() { echo "{\"event\":\"finished\",\"report\":{\"stage\":\"finetune\",\"steps\":9,\"trained_seconds\":0.5,\"metrics\":{},\"score\":0.5,\"majority_score\":0.5,\"digest\":\"d\",\"predictions\":[$answers]}}"; }
+scored() { echo "{\"event\":\"finished\",\"report\":{\"stage\":\"finetune\",\"steps\":9,\"trained_seconds\":0.5,\"metrics\":{},\"score\":0.5,\"majority_score\":0.5,\"digest\":\"d\",\"predictions\":[$predictions]}}"; }
 finished() { echo '{"event":"finished","report":{"stage":"pretrain","steps":9,"trained_seconds":0.5,"tokens":1,"validation_loss":2.5,"digest":"d","checkpoint":"c"}}'; }
 for_ever() { exec sleep 3600; }
 "#;
 
+/// A server, and a folder for an agent and its trainer.
 pub(crate) struct Scene {
     pub(crate) server: Server,
     folder: TempDir,
@@ -66,7 +68,7 @@ impl RunningAgent {
 }
 
 impl Scene {
-    /// `trainer`: the body of the trainer's script.
+    /// A scene whose trainer is a shell script with this body.
     pub(crate) async fn new(trainer: &str) -> Self {
         let scene = Self { server: Server::start().await, folder: tempfile::tempdir().unwrap() };
         let script = scene.path("trainer");
@@ -104,7 +106,29 @@ impl Scene {
         RunningAgent { shutdown, task }
     }
 
-    /// The agent as a process, which can be stopped and killed.
+    /// Starts an agent and assigns it an attempt.
+    pub(crate) fn start(&self, assignment: Assignment) -> (RunningAgent, AttemptId) {
+        let agent = self.agent();
+        self.server.assign(&assignment);
+        (agent, assignment.attempt)
+    }
+
+    /// As [`start`](Self::start), with the agent as a process.
+    pub(crate) fn start_process(&self, assignment: Assignment) -> (AgentProcess, AttemptId) {
+        let agent = self.agent_process();
+        self.server.assign(&assignment);
+        (agent, assignment.attempt)
+    }
+
+    /// Runs an attempt to its end, and returns what the server heard of it.
+    pub(crate) async fn run(&self, assignment: Assignment) -> Heard {
+        let (agent, attempt) = self.start(assignment);
+        let heard = self.server.end_of(attempt).await;
+        agent.stop().await;
+        heard
+    }
+
+    /// The agent as a process, which can be suspended and killed.
     pub(crate) fn agent_process(&self) -> AgentProcess {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "agent_process"])
@@ -120,7 +144,7 @@ impl Scene {
         fs::read_dir(self.path("agent/attempts")).unwrap().next().is_none()
     }
 
-    /// The process id that an attempt's trainer told, once it was heard.
+    /// Waits for the process id of an attempt's trainer, which it writes to its log.
     pub(crate) async fn trainer_of(&self, attempt: AttemptId) -> u32 {
         let heard =
             |world: &crate::server::World| world.heard.get(&attempt).is_some_and(|h| h.after("pid: ").is_some());
@@ -129,9 +153,15 @@ impl Scene {
     }
 }
 
-/// What the process of [`Scene::agent_process`] does.
+/// Runs a trainer script as an attempt to its end, and returns what the server heard of it.
+pub(crate) async fn run(trainer: &str) -> Heard {
+    Scene::new(trainer).await.run(assignment(0)).await
+}
+
+/// Runs the agent in the process that [`Scene::agent_process`] starts.
 pub(crate) fn be_the_agent() {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: started by other tests only"));
+    let variable =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: only other tests start this"));
     let folder = PathBuf::from(variable("LAMINA_TEST_AGENT_FOLDER"));
     let server = variable("LAMINA_TEST_AGENT_SERVER");
     let config = Config::new(server, TOKEN, folder.join("agent"), folder.join("trainer"));
@@ -150,7 +180,7 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
-        // It may have been killed by the test already.
+        // The test may have killed it already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -196,7 +226,7 @@ pub(crate) fn assignment(slot: u32) -> Assignment {
     }
 }
 
-/// Waits for a condition outside the server's world, with a bound.
+/// Waits for a condition that does not concern the server; panics after 30 seconds.
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     let mut look = tokio::time::interval(Duration::from_millis(5));
@@ -206,7 +236,7 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Whether a process is there; one that only waits to be reaped is not.
+/// True if a process runs; a zombie does not.
 pub(crate) fn lives(process: u32) -> bool {
     let status = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status"));
     status.is_ok_and(|text| !text.lines().any(|line| line.starts_with("State:") && line.contains('Z')))

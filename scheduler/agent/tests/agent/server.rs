@@ -1,4 +1,4 @@
-//! A server as agents see it, which keeps what it hears and can be told to misbehave.
+//! A server for agents that records what they send, and that a test can make misbehave.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,28 +15,30 @@ use axum::{Json, Router};
 use futures::{FutureExt, StreamExt};
 use protocol::id::AttemptId;
 use protocol::{Acknowledgement, Assignment, AttemptEnd, AttemptReport, AttemptState, SyncRequest, SyncResponse};
-use recipe::Event;
+use recipe::{Event, Failure, Report};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) const TOKEN: &str = "lamina_test";
 
+/// The state of the server.
 #[derive(Debug)]
 pub(crate) struct World {
+    /// The attempts that should run.
     pub(crate) run: Vec<Assignment>,
     pub(crate) lease_seconds: f64,
-    /// Answers nothing but 503.
+    /// True if every answer is 503.
     pub(crate) away: bool,
-    /// Keeps what it hears and then answers 503, as when the answer is lost.
+    /// True if requests are recorded and then answered with 503, as if the answer were lost.
     pub(crate) loses_answers: bool,
-    /// Artifacts are answered with 503.
+    /// True if requests for artifacts are answered with 503.
     pub(crate) store_is_away: bool,
     pub(crate) heard: BTreeMap<AttemptId, Heard>,
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
-    /// From which byte on each artifact was fetched, each time.
+    /// For each artifact, the first byte of each request for it.
     pub(crate) fetched: BTreeMap<String, Vec<usize>>,
-    /// The connection breaks after so many bytes of an artifact.
+    /// The number of bytes of an artifact after which the connection breaks, once.
     pub(crate) breaks_after: Option<usize>,
     pub(crate) syncs: usize,
     pub(crate) last_sync: Instant,
@@ -44,6 +46,7 @@ pub(crate) struct World {
     pub(crate) leaving: bool,
 }
 
+/// Everything that the server has heard of an attempt.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Heard {
     pub(crate) events: Vec<Event>,
@@ -60,7 +63,28 @@ impl Heard {
         self.events.iter().filter_map(step).collect()
     }
 
-    /// The rest of the log line that begins so.
+    /// The log lines that the script's own commands printed. Those of the prelude and the agent contain `": "`.
+    pub(crate) fn printed(&self) -> Vec<&str> {
+        self.log.iter().map(String::as_str).filter(|line| !line.contains(": ")).collect()
+    }
+
+    /// The failure with which the attempt ended.
+    pub(crate) fn failure(&self) -> Failure {
+        match &self.ended {
+            Some(AttemptEnd::Failed { failure }) => failure.clone(),
+            other => panic!("{other:?} is not a failure"),
+        }
+    }
+
+    /// The names of the predictions in the report, which is the last event.
+    pub(crate) fn predictions(&self) -> Vec<&str> {
+        let Some(Event::Finished { report: TrialReport::Finetune(report) }) = self.events.last() else {
+            panic!("{:?} does not end with a fine-tune report", self.events)
+        };
+        report.predictions.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    /// The rest of the first log line with this beginning.
     pub(crate) fn after(&self, beginning: &str) -> Option<&str> {
         self.log.iter().find_map(|line| line.strip_prefix(beginning))
     }
@@ -111,14 +135,14 @@ impl Server {
         self.change(|world| world.run.push(assignment.clone()));
     }
 
-    /// Puts something into the artifact store and returns its digest.
+    /// Stores an artifact and returns its digest.
     pub(crate) fn keep(&self, content: &[u8]) -> String {
         let digest = sha256(content);
         self.change(|world| world.artifacts.insert(digest.clone(), content.to_vec()));
         digest
     }
 
-    /// Waits for a condition, with a bound.
+    /// Waits for a condition; panics after 30 seconds.
     pub(crate) async fn until(&self, what: &str, condition: impl Fn(&World) -> bool) {
         let mut world = self.world.subscribe();
         let found = tokio::time::timeout(Duration::from_secs(30), world.wait_for(|world| condition(world))).await;
@@ -127,7 +151,7 @@ impl Server {
         }
     }
 
-    /// Waits for the end of an attempt, and returns all that was heard of it.
+    /// Waits for the end of an attempt, and returns what was heard of it.
     pub(crate) async fn end_of(&self, attempt: AttemptId) -> Heard {
         self.until("the attempt has ended", |world| world.heard.get(&attempt).is_some_and(|h| h.ended.is_some())).await;
         self.heard(attempt)
@@ -135,6 +159,11 @@ impl Server {
 
     pub(crate) fn heard(&self, attempt: AttemptId) -> Heard {
         self.world.borrow().heard.get(&attempt).cloned().unwrap_or_default()
+    }
+
+    /// True if the artifact store has this content.
+    pub(crate) fn stores(&self, content: &[u8]) -> bool {
+        self.look(|world| world.artifacts.contains_key(&sha256(content)))
     }
 
     pub(crate) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
@@ -149,8 +178,8 @@ pub(crate) fn sha256(content: &[u8]) -> String {
 type Shared = State<Arc<watch::Sender<World>>>;
 
 async fn guard(State(world): Shared, request: Request, next: Next) -> Response {
-    let of_the_store = request.uri().path().starts_with("/artifacts");
-    if world.borrow().away || (of_the_store && world.borrow().store_is_away) {
+    let is_artifact = request.uri().path().starts_with("/artifacts");
+    if world.borrow().away || (is_artifact && world.borrow().store_is_away) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let authorized =
@@ -184,7 +213,7 @@ fn hear(world: &mut World, request: SyncRequest) -> SyncResponse {
     }
 }
 
-/// As the real server: an attempt is closed by its report or its end, and what it says after that is not heard.
+/// Like the real server, this closes an attempt when its report or its end arrives, and ignores what comes later.
 fn hear_report(world: &mut World, report: AttemptReport) -> Acknowledgement {
     let attempt = report.attempt;
     let heard = world.heard.entry(attempt).or_default();
@@ -192,14 +221,14 @@ fn hear_report(world: &mut World, report: AttemptReport) -> Acknowledgement {
     if is_open(&world.run) {
         for event in report.events {
             let known = heard.events.len() as u64;
-            assert!(event.sequence <= known + 1, "a gap: event {} after {known}", event.sequence);
+            assert!(event.sequence <= known + 1, "there is a gap between event {} and {known}", event.sequence);
             if event.sequence == known + 1 {
                 heard.events.push(event.event);
             }
         }
         for line in report.log {
             let known = heard.log.len() as u64;
-            assert!(line.sequence <= known + 1, "a gap: line {} after {known}", line.sequence);
+            assert!(line.sequence <= known + 1, "there is a gap between line {} and {known}", line.sequence);
             if line.sequence == known + 1 {
                 heard.log.push(line.text);
             }
@@ -217,7 +246,7 @@ fn hear_report(world: &mut World, report: AttemptReport) -> Acknowledgement {
     Acknowledgement { attempt, events: heard.events.len() as u64, log: heard.log.len() as u64, closed }
 }
 
-/// GET (with `Range: bytes=N-`) and, through axum, HEAD.
+/// Answers GET, with or without `Range: bytes=N-`, and through axum also HEAD.
 async fn artifact(State(world): Shared, Path(digest): Path<String>, headers: HeaderMap) -> Response {
     let Some(content) = world.borrow().artifacts.get(&digest).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
@@ -240,7 +269,7 @@ async fn artifact(State(world): Shared, Path(digest): Path<String>, headers: Hea
         Some(bytes) => {
             let broken = Err(std::io::Error::other("the line breaks"));
             let parts = [Ok(Bytes::from(rest).slice(..bytes)), broken];
-            // The break comes one turn later, so that the first part has left.
+            // The connection breaks one turn later, so that the first part has been sent.
             let parts = futures::stream::iter(parts).then(|part| tokio::task::yield_now().map(|()| part));
             (status, Body::from_stream(parts)).into_response()
         }
