@@ -37,7 +37,7 @@ fn groups(job: &JobSummary, trials: &[TrialView]) -> Vec<Group> {
         let arm = job.arms.iter().position(|arm| Some(arm) == trial.arm.as_ref()).unwrap_or(0);
         by_key.entry((trial.stage, arm)).or_default().push(trial);
     }
-    let group = |((stage, _), trials): (_, Vec<&TrialView>)| {
+    let group = |((stage, _), trials): ((Stage, usize), Vec<&TrialView>)| {
         let arm = trials[0].arm.clone().unwrap_or_else(|| "all arms".into());
         let progress = trials.iter().map(|trial| progress(trial)).sum::<f64>() / trials.len() as f64;
         Group { stage: stage.words(), arm, progress, state: state(&trials) }

@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use futures::{FutureExt, StreamExt};
 use protocol::id::AttemptId;
 use protocol::{Acknowledgement, Assignment, AttemptEnd, AttemptReport, AttemptState, SyncRequest, SyncResponse};
-use recipe::{Event, Failure, Report};
+use recipe::{Event, Failure, TrialReport};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
