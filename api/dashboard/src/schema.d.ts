@@ -13,7 +13,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** An agent says what it has and what happened since; the answer says what should run there. */
+        /** An agent reports its slots, its attempts and their new events. The answer names the attempts that should run there. */
         post: operations["sync"];
         delete?: never;
         options?: never;
@@ -28,14 +28,14 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The bytes, or the one range of them that was asked for. */
+        /** The bytes of an artifact, or the range of them that `Range` names. */
         get: operations["get_artifact"];
-        /** Stores the body under the sha256 that it must have. Storing it again changes nothing. */
+        /** Stores the body under the SHA-256 of its bytes, which must match the path. Storing it again changes nothing. */
         put: operations["put_artifact"];
         post?: never;
         delete?: never;
         options?: never;
-        /** Whether it is here, and how long it is. */
+        /** Tells if an artifact is stored here, and its length in `Content-Length`. */
         head: operations["head_artifact"];
         patch?: never;
         trace?: never;
@@ -47,10 +47,13 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What each name stands for now. */
+        /** The registered datasets, each name with its newest content. */
         get: operations["list_datasets"];
         put?: never;
-        /** Registers a folder or file. Reads every byte of it for its digest; the same name again stands for the new content. */
+        /**
+         * Registers a folder or file under a name. The server reads every byte for the digest. A name that is registered again
+         *     stands for the new content.
+         */
         post: operations["register_dataset"];
         delete?: never;
         options?: never;
@@ -65,7 +68,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process answers. */
+        /** Answers as long as the process lives. */
         get: operations["live"];
         put?: never;
         post?: never;
@@ -82,10 +85,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All jobs, newest first. */
+        /** Lists all jobs, newest first. */
         get: operations["list_jobs"];
         put?: never;
-        /** Submits a job, or with `dry_run` plans it. */
+        /** Submits a job, or only plans it (`dry_run`). */
         post: operations["submit_job"];
         delete?: never;
         options?: never;
@@ -100,7 +103,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One job, with its submission, status, progress and estimate of the end. */
+        /** One job, with its specification, status, progress and estimated end. */
         get: operations["get_job"];
         put?: never;
         post?: never;
@@ -119,7 +122,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Cancels what has not ended. A job that has ended stays as it is. */
+        /** Cancels the trials of a job that have not ended. A job that has ended does not change. */
         post: operations["cancel_job"];
         delete?: never;
         options?: never;
@@ -134,7 +137,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One metric over the steps, a series for each trial that has it. */
+        /** One metric over the steps, with one series for each trial that has it. */
         get: operations["get_job_curves"];
         put?: never;
         post?: never;
@@ -152,10 +155,11 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follows a job until it has ended. `Last-Event-ID` resumes after that event; without it the stream starts at the first.
-         * @description Events are `trial` (a trial changed its state), `job` (the job changed its status), `started`, `evaluated`,
-         *     `checkpointed`, `finished`, `failed`, `interrupted`, `checkpoint_forgotten`, each with its number as id; and `progress`
-         *     (where the job and its running trials stand), without an id, at most once a second.
+         * Follows a job until it has ended. With `Last-Event-ID` the stream starts after that event, otherwise at the first
+         *     one.
+         * @description These events have a number as their id: `trial` (a trial changed its state), `job` (the job changed its status),
+         *     `started`, `evaluated`, `checkpointed`, `finished`, `failed`, `interrupted` and `checkpoint_forgotten`. The event
+         *     `progress` (the progress of the job and its running trials) has no id and comes at most once a second.
          */
         get: operations["stream_job_events"];
         put?: never;
@@ -173,7 +177,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** How much faster, at what loss, with which spread; of a job that still runs, what is known so far. */
+        /** Speed, loss and spread of a job's arms. While the job runs, the report covers the trials that have ended. */
         get: operations["get_job_report"];
         put?: never;
         post?: never;
@@ -191,9 +195,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The eleven files that the GLUE server wants, of the trials at the arm's selected learning rates.
-         * @description Per task the trial with the best score on the selection part answers, or on dev where there is no such part. Equal
-         *     answers give equal bytes.
+         * The files that the GLUE server expects, from the trials at the arm's selected learning rates.
+         * @description For each task, the predictions come from the trial with the best score on the selection part, or on dev if there is
+         *     no such part. Equal predictions give an equal archive, byte by byte.
          */
         get: operations["get_job_submission"];
         put?: never;
@@ -211,7 +215,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A job's trials, in the order of its expansion. */
+        /** Lists the trials of a job, in the order in which the job was expanded. */
         get: operations["list_job_trials"];
         put?: never;
         post?: never;
@@ -228,7 +232,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Prometheus metrics. */
+        /** Metrics in Prometheus's text format. */
         get: operations["metrics"];
         put?: never;
         post?: never;
@@ -245,7 +249,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All nodes that ever synced, by name, with their slots. */
+        /** Lists all nodes that have ever synced, by name, with their slots. */
         get: operations["list_nodes"];
         put?: never;
         post?: never;
@@ -279,7 +283,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether it can work: the database is reachable and its migrations are applied. */
+        /** Answers 200 if the server can work: the database is reachable and its migrations are applied. */
         get: operations["ready"];
         put?: never;
         post?: never;
@@ -296,10 +300,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All tokens, without their secrets. */
+        /** Lists all tokens, without their secrets. */
         get: operations["list_tokens"];
         put?: never;
-        /** Makes a token. Its secret is in this answer and nowhere else. */
+        /** Creates a token. This answer is the only one that contains its secret. */
         post: operations["create_token"];
         delete?: never;
         options?: never;
@@ -317,7 +321,7 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Makes a token worthless, from the next request on. */
+        /** Revokes a token: the next request with it is refused. */
         delete: operations["revoke_token"];
         options?: never;
         head?: never;
@@ -331,7 +335,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A trial. */
+        /** One trial with its attempts and metric points. */
         get: operations["get_trial"];
         put?: never;
         post?: never;
@@ -349,8 +353,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What a trial's attempts wrote, in order. `next` is null when there is no more for now; going on after the last line's id follows
-         *     a trial that still runs.
+         * The log lines of a trial's attempts, in order. `next` is null if there are no more lines yet. To follow a running
+         *     trial, ask again with `after` set to the id of the last line.
          */
         get: operations["get_trial_logs"];
         put?: never;
@@ -365,36 +369,41 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description How much of an attempt the server has stored. */
         Acknowledgement: {
             attempt: components["schemas"]["AttemptId"];
-            /** @description The attempt is closed: nothing more about it will be accepted. */
+            /** @description True if the attempt is closed; the server accepts nothing more about it. */
             closed: boolean;
             /**
              * Format: int64
-             * @description Events and log lines up to these numbers need not be sent again.
+             * @description Events up to this sequence number are stored and need not be sent again.
              */
             events: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Log lines up to this sequence number are stored and need not be sent again.
+             */
             log: number;
         };
         /** @enum {string} */
         Algorithm: "adamw" | "lamb";
-        /** @description Memory of an arm's steps, as libtorch's allocator hands it out, measured in steps that are not timed. */
+        /** @description The memory of an arm's steps, as allocated by libtorch. It is measured in steps that are not timed. */
         ArmMemory: {
+            /** @description The same by number of open sublayers. */
             by_open: components["schemas"]["OpenMemory"][];
             /**
              * Format: int64
-             * @description Averaged over the time of each step, then over the steps; with the state.
+             * @description Memory in use, averaged over the time of each step and then over the steps, `state_bytes` included.
              */
             mean_bytes: number;
             /**
              * Format: int64
-             * @description The most in any of these steps, with the state.
+             * @description The most memory in use in any of these steps, `state_bytes` included.
              */
             peak_bytes: number;
             /**
              * Format: int64
-             * @description Weights, moments and gradients: what is there between two steps.
+             * @description Memory that is in use between two steps: weights, moments and gradients.
              */
             state_bytes: number;
         };
@@ -412,8 +421,8 @@ export interface components {
             name: string;
             /**
              * Format: double
-             * @description Expected training FLOPs of one pre-train trial. With a budget in seconds, the FLOPs of a device of 100 GFLOP/s. This
-             *     and both savings are 0 for an arm that starts from a published checkpoint.
+             * @description Expected training FLOPs of one pre-train trial. With a budget in seconds, the FLOPs of a device of 100 GFLOP/s.
+             *     This and both savings are 0 for an arm that starts from a published checkpoint.
              */
             pretrain_flops: number;
             /**
@@ -424,16 +433,16 @@ export interface components {
         };
         ArmSpec: {
             /**
-             * @description Name of a registered checkpoint in Hugging Face's layout. In place of a pre-training, and so of every other setting:
-             *     the arm's fine-tune trials start from it, and its probe looks into it.
+             * @description Name of a registered checkpoint in Hugging Face's layout. The arm starts from it instead of pre-training: it is
+             *     fine-tuned and probed. No other setting of the arm may then be given.
              */
             checkpoint?: string | null;
             /**
              * Format: int32
-             * @description Width of ELECTRA's embeddings, where it is not the model's.
+             * @description Width of ELECTRA's embeddings; by default the width of the model.
              */
             embedding?: number | null;
-            /** @description LayerNorm after the embeddings' sum, by default. */
+            /** @description LayerNorm after the sum of the embeddings; true by default. */
             embedding_norm?: boolean | null;
             growth?: components["schemas"]["Growth"] | null;
             layer_drop?: components["schemas"]["LayerDrop"] | null;
@@ -511,7 +520,10 @@ export interface components {
              */
             tokens_per_second: number;
         };
-        /** @description The timed steps of one arm. Steps are drawn evenly over the whole run's schedule, so their mean is the run's. */
+        /**
+         * @description The timed steps of one arm. They are spread evenly over the schedules of a whole run, so their mean is that of a
+         *     run.
+         */
         ArmTiming: {
             /** Format: int32 */
             blocks: number;
@@ -519,8 +531,8 @@ export interface components {
             by_open: components["schemas"]["OpenTiming"][];
             /**
              * Format: int32
-             * @description Sequences in the largest batch whose fullest step fits into the memory; absent where it was not looked for, 0 where
-             *     not even the smallest one fits.
+             * @description Number of sequences in the largest batch of which a step with all blocks open fits into memory; 0 if not even
+             *     the smallest batch fits. Absent if it was not searched for.
              */
             largest_batch?: number | null;
             memory?: components["schemas"]["ArmMemory"] | null;
@@ -533,45 +545,64 @@ export interface components {
             /** @description Mean seconds per step of each turn, in the order in which they ran. */
             turns: number[];
         };
-        /** @description One attempt to carry out. */
+        /** @description An attempt to start. */
         Assignment: {
             attempt: components["schemas"]["AttemptId"];
             checkpoint: components["schemas"]["DatasetFiles"] | null;
             corpus: components["schemas"]["DatasetFiles"] | null;
-            /** @description Manifest digest of the checkpoint, made here, that a fine-tune starts from. */
+            /** @description The digest of the manifest of the checkpoint that the trial starts from, if another trial wrote it. */
             from: string | null;
             glue: components["schemas"]["DatasetFiles"] | null;
-            /** @description The server wants it to write a checkpoint and leave (pause, preemption). */
+            /** @description True if its trainer should write a checkpoint and leave, because the trial was paused or preempted. */
             interrupt: boolean;
-            /** @description Manifest digest of this trial's own newest checkpoint, to go on from. */
+            /** @description The digest of the manifest of this trial's own newest checkpoint, from which it resumes. */
             resume: string | null;
             /**
              * Format: int32
-             * @description Slot index on this node.
+             * @description The index of the slot on this node.
              */
             slot: number;
+            /** @description The recipe and the seeds of the trial. */
             spec: Record<string, never>;
             trial: components["schemas"]["TrialId"];
             vocabulary: components["schemas"]["DatasetFiles"] | null;
         };
+        /** @description How an attempt ended, as its agent saw it. */
+        AttemptEnd: {
+            /** @enum {string} */
+            as: "succeeded";
+        } | {
+            /** @enum {string} */
+            as: "failed";
+            failure: components["schemas"]["Failure"];
+        } | {
+            /** @enum {string} */
+            as: "interrupted";
+        } | {
+            /** @enum {string} */
+            as: "lost";
+        };
         /**
          * Format: uuid
-         * @description Also the fencing token of everything that the attempt writes.
+         * @description The id of an attempt. Every write of an attempt carries it, and the server refuses the write once the attempt is
+         *     closed.
          */
         AttemptId: string;
+        /** @description The state of one attempt, with its events and log lines that the server has not acknowledged. */
         AttemptReport: {
             attempt: components["schemas"]["AttemptId"];
-            /** @description Events that the server has not acknowledged, in order of their sequence numbers (from 1, without gaps). */
+            /** @description Events in order of their sequence numbers, which start at 1 and have no gaps. */
             events: components["schemas"]["SequencedEvent"][];
-            /** @description Log lines, likewise. */
+            /** @description Log lines in order of their sequence numbers, which are counted separately in the same way. */
             log: components["schemas"]["SequencedLine"][];
             state: components["schemas"]["AttemptState"];
         };
+        /** @description The state of an attempt on its node. */
         AttemptState: {
             /** @enum {string} */
             state: "running";
         } | {
-            outcome: components["schemas"]["EndedAs"];
+            outcome: components["schemas"]["AttemptEnd"];
             /** @enum {string} */
             state: "ended";
         };
@@ -585,11 +616,11 @@ export interface components {
             node: string;
             /**
              * Format: int32
-             * @description From 1, within the trial.
+             * @description Counts from 1 within the trial.
              */
             number: number;
             outcome: components["schemas"]["OutcomeName"] | null;
-            /** @description What it does before its first step. */
+            /** @description The work before the first step, such as `tokenizing`; absent while the trial trains. */
             phase: string | null;
             /** Format: date-time */
             placed_at: string;
@@ -637,6 +668,7 @@ export interface components {
              */
             swapped_adds: number | null;
         };
+        /** @description The results of a probe for one block. */
         BlockProbe: components["schemas"]["BlockState"] & {
             /**
              * Format: double
@@ -645,35 +677,35 @@ export interface components {
             removed_loss: number;
             /**
              * Format: double
-             * @description Validation loss with this block and the next in each other's place; absent for the last.
+             * @description Validation loss with this block and the next one swapped; absent for the last block.
              */
             swapped_loss?: number | null;
         };
-        /** @description What one block does. */
+        /** @description What one block does to the vectors that pass through it. */
         BlockState: {
             /**
              * Format: int32
-             * @description From 1.
+             * @description Number of the block, from 1.
              */
             block: number;
             /**
              * Format: double
-             * @description Cosine of a token's vector before and after the block; the mean over tokens.
+             * @description Cosine between the vectors of a token before and after the block; mean over tokens.
              */
             cosine: number;
             /**
              * Format: double
-             * @description L2 distance between the two; the mean over tokens.
+             * @description L2 distance between the same two vectors; mean over tokens.
              */
             distance: number;
             /**
              * Format: double
-             * @description L2 norm of the gradient of the mean loss by the block's weights.
+             * @description L2 norm of the gradient of the mean loss with respect to the weights of the block.
              */
             gradient_norm: number;
         };
         /**
-         * @description What AdamW does with the weights of a block that was closed at this step.
+         * @description How the optimiser treats the weights of a block that is closed at a step.
          * @enum {string}
          */
         ClosedBlocks: "skip" | "decay";
@@ -740,7 +772,7 @@ export interface components {
             p_wilcoxon: number | null;
         };
         CreatedToken: components["schemas"]["TokenView"] & {
-            /** @description The secret itself, shown only this once. */
+            /** @description The secret. No later answer contains it. */
             token: string;
         };
         /** @description One metric of all trials of a job. */
@@ -748,7 +780,7 @@ export interface components {
             name: string;
             series: components["schemas"]["Series"][];
         };
-        /** @description What a plan needs to know without reading the files. */
+        /** @description The properties of a dataset that planning a job needs. */
         DatasetFacts: {
             /** @enum {string} */
             kind: "corpus";
@@ -758,7 +790,7 @@ export interface components {
             /** Format: int64 */
             tokens: number;
         } | {
-            /** @description Training examples by task, as far as they can be told from the number of lines. */
+            /** @description Training examples by task, counted as lines. */
             examples: {
                 [key: string]: number;
             };
@@ -767,11 +799,11 @@ export interface components {
         } | {
             /** @enum {string} */
             kind: "checkpoint";
-            /** @description As its `config.json` says. */
+            /** @description The model in its `config.json`. */
             model: Record<string, never>;
             /**
              * Format: int64
-             * @description Of its vocabulary.
+             * @description Tokens of its vocabulary.
              */
             tokens: number;
         } | {
@@ -782,7 +814,7 @@ export interface components {
             shape: components["schemas"]["ImageShape"];
             /**
              * Format: int64
-             * @description Images in the test part; 0 where there is none, so that some of the others are held out.
+             * @description Images in the test part. With 0, a share of the training images is held out for validation.
              */
             test: number;
             /**
@@ -791,21 +823,26 @@ export interface components {
              */
             train: number;
         };
+        /** @description One file of a registered dataset. */
         DatasetFile: {
             /** Format: int64 */
             bytes: number;
-            /** @description Path inside the dataset, with `/`; never absolute, never with `..`. */
+            /** @description The path inside the dataset, with `/` between folders. It is never absolute and never contains `..`. */
             path: string;
+            /** @description The sha256 of the file as 64 lower-case hexadecimal digits. */
             sha256: string;
         };
         /** @description The files of a registered dataset. */
         DatasetFiles: {
-            /** @description Identity of the whole; also the name of its folder in the agent's cache. */
+            /** @description The digest over all files, which identifies the dataset. */
             digest: string;
             files: components["schemas"]["DatasetFile"][];
             name: string;
         };
-        /** @enum {string} */
+        /**
+         * @description The kind of data that a dataset holds.
+         * @enum {string}
+         */
         DatasetKind: "corpus" | "vocabulary" | "glue" | "checkpoint" | "images";
         /** @description A dataset as the API shows it. */
         DatasetView: {
@@ -822,27 +859,28 @@ export interface components {
             registered_at: string;
         };
         /**
-         * @description The shape of the way down after the warm-up. Both end at zero at the end of the budget.
+         * @description How the rate falls after the warm-up. Each reaches zero at the end of the budget.
          * @enum {string}
          */
         Decay: "linear" | "cosine";
         /**
-         * @description Which weights are decayed.
+         * @description The weights to which weight decay applies.
          * @enum {string}
          */
         DecayOn: "matrices" | "all";
         /**
-         * @description How the keep probability varies over depth.
+         * @description How the keep probability depends on the depth of a block.
          * @enum {string}
          */
         Depth: "linear" | "uniform";
         /**
-         * @description Where the first block stands on the way from keep probability 1 to theta. The paper contradicts itself: its
-         *     expected depth (3L-1)/4 means `one`, its released code walks `zero`, later work uses `ild`.
+         * @description How a linear depth counts blocks: the index i of block l of L, at which the keep probability is 1 - i (1 - theta).
+         *     The paper contradicts itself: its expected depth (3L-1)/4 means `one`, but its released code does `zero`; later work
+         *     uses `ild`.
          * @enum {string}
          */
         DepthIndex: "one" | "zero" | "ild";
-        /** @description Where a trial runs, as far as its result can depend on it. */
+        /** @description The device and the software of an attempt, as far as its result can depend on them. */
         Device: {
             libtorch: string;
             /** @description Processor or accelerator model. */
@@ -855,12 +893,12 @@ export interface components {
             trainer: string;
         };
         /**
-         * @description Which way theta goes.
+         * @description The direction of theta over a run.
          * @enum {string}
          */
         Direction: "increasing" | "decreasing";
         /**
-         * @description For what one draw holds.
+         * @description The sequences that share one draw.
          * @enum {string}
          */
         Draw: "batch" | "micro_batch" | "sequence";
@@ -890,20 +928,21 @@ export interface components {
             speed_up: number | null;
         };
         /**
-         * @description Replaced-token detection (Clark et al. 2020): a small generator fills masked positions in, and the model says of every
-         *     token whether it was replaced. Generator and model share their embeddings; layer drop opens and closes the same blocks
-         *     of both.
+         * @description Replaced-token detection (Clark et al. 2020): a small generator fills in the masked positions, and the model
+         *     predicts for every token whether it was replaced. Generator and model share their embeddings, and layer drop opens
+         *     and closes the same blocks of both.
          */
         Electra: {
             /**
              * Format: int32
-             * @description The generator has the model's depth, and its width, heads and feed-forward width divided by this.
+             * @description The generator has the depth of the model; its width, heads and feed-forward width are those of the model divided
+             *     by this number.
              * @default 4
              */
             divisor?: number;
             /**
              * Format: double
-             * @description Factor on the detection loss, which is added to the generator's MLM loss.
+             * @description Factor on the detection loss, which is added to the MLM loss of the generator.
              * @default 50
              */
             weight?: number;
@@ -924,21 +963,7 @@ export interface components {
              */
             per_block: number;
         };
-        /** @description How the agent saw an attempt end. `Failed` is also said by the trainer's own `failed` event, which then comes first. */
-        EndedAs: {
-            /** @enum {string} */
-            as: "succeeded";
-        } | {
-            /** @enum {string} */
-            as: "failed";
-            failure: components["schemas"]["Failure"];
-        } | {
-            /** @enum {string} */
-            as: "interrupted";
-        } | {
-            /** @enum {string} */
-            as: "lost";
-        };
+        /** @description Something that happened in an attempt. */
         Event: {
             device: components["schemas"]["Device"];
             /** @enum {string} */
@@ -946,7 +971,7 @@ export interface components {
             fingerprint: string;
             /**
              * Format: int64
-             * @description Step of the checkpoint that it goes on from.
+             * @description Step of the checkpoint from which the attempt resumes.
              */
             resumed_from?: number | null;
             /** Format: int64 */
@@ -1009,7 +1034,7 @@ export interface components {
             data: unknown;
             /**
              * Format: int64
-             * @description 1, 2, 3 ... within the job.
+             * @description Counts 1, 2, 3 ... within the job.
              */
             id: number;
             /**
@@ -1038,28 +1063,34 @@ export interface components {
          * @enum {string}
          */
         Factor: "norm" | "layer_drop";
+        /** @description The reason why an attempt failed. */
         Failure: {
             kind: components["schemas"]["FailureKind"];
-            /** @description One sentence for the person who has to act; names file and line, step or size where there is one. */
+            /** @description One sentence for the person who has to act. It names file and line, step or size, as far as there are any. */
             message: string;
         };
-        /** @enum {string} */
+        /**
+         * @description The kind of a failure. It alone decides whether a retry makes sense.
+         * @enum {string}
+         */
         FailureKind: "invalid_recipe" | "bad_data" | "non_finite_loss" | "diverged" | "out_of_memory" | "disk_full" | "corrupt_checkpoint" | "device_fault" | "stalled" | "crashed" | "internal";
+        /** @description The results of a fine-tune trial. */
         FinetuneReport: {
+            /** @description Hex sha256 over the losses of all steps and the final weights and moments. */
             digest: string;
             /**
              * Format: double
-             * @description The same score for a constant guess of the majority class (0 for a regression task). At or below it the run failed.
+             * @description The score of a constant guess of the majority class (0 for a regression task). A run at or below it has failed.
              */
             majority_score: number;
             /**
-             * @description Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). MNLI's mismatched dev file,
-             *     where there is one, adds `accuracy_mismatched`.
+             * @description Each metric of the task on dev after the last epoch, as a fraction (0.53, not 53). The mismatched dev file of
+             *     MNLI, if there is one, adds `accuracy_mismatched`.
              */
             metrics: {
                 [key: string]: number;
             };
-            /** @description Answers to the task's test files, as the GLUE server wants them; empty where the data have no test file. */
+            /** @description Files of answers to the task's test files, as the GLUE server wants them; empty if the data have no test file. */
             predictions?: components["schemas"]["PredictionFile"][];
             /**
              * Format: double
@@ -1068,7 +1099,7 @@ export interface components {
             score: number;
             /**
              * Format: double
-             * @description The same on the part of train that was set apart; absent where none was.
+             * @description The score on the part of train that was set apart; absent if none was.
              */
             selection_score?: number | null;
             /** Format: int64 */
@@ -1234,11 +1265,11 @@ export interface components {
             /** Format: int32 */
             epochs?: number;
             /**
-             * @description Which blocks of a checkpoint are kept: `all`, `every_other`, or `{"first": k}`; or a list of these, each of which
-             *     makes its own fine-tune trials.
+             * @description The blocks of a checkpoint that are kept: `all`, `every_other`, or `{"first": k}`. Each item of a list of these has
+             *     fine-tune trials of its own.
              */
             keep?: components["schemas"]["KeepChoice"];
-            /** @description Peaks. */
+            /** @description Peak learning rates to try. */
             learning_rates?: number[];
             /** Format: int32 */
             length?: number;
@@ -1249,7 +1280,7 @@ export interface components {
             seeds?: number;
             /**
              * Format: double
-             * @description Share of train that is set apart, on which the report selects each arm's learning rate; `null` for none.
+             * @description Share of the training part that is set apart; the report selects each arm's learning rate on it. `null` for none.
              */
             selection?: number | null;
             /** @description `cola`, `sst-2`, `mrpc`, `sts-b`, `qqp`, `mnli`, `qnli`, `rte`, `wnli`. */
@@ -1261,22 +1292,41 @@ export interface components {
             warmup?: number;
         };
         /**
-         * @description What becomes of the optimiser's state when the model grows.
+         * @description What happens to the optimiser's moments when the model grows.
          * @enum {string}
          */
         GrownState: "keep" | "reset";
+        /** @description Training in stages of increasing depth. */
         Growth: {
             new?: components["schemas"]["NewBlocks"];
             optimizer?: components["schemas"]["GrownState"];
-            /** @description Shallowest first. After the last one, all blocks of the model. */
+            /** @description The stages, shallowest first. After the last one the model has all its blocks. */
             stages: components["schemas"]["GrowthStage"][];
         };
-        /** @description So many blocks until that share of the budget is used up. */
+        /** @description The model has `blocks` blocks until the share `until` of the budget is spent. */
         GrowthStage: {
             /** Format: int32 */
             blocks: number;
             /** Format: double */
             until: number;
+        };
+        /** @description What a model learns from images. */
+        ImageObjective: {
+            /** @enum {string} */
+            kind: "classifier";
+            /**
+             * Format: int32
+             * @description Side of a patch in pixels; it divides height and width.
+             */
+            patch: number;
+        } | {
+            /** @enum {string} */
+            kind: "pixels";
+            /**
+             * Format: int32
+             * @description Number of equal steps to which the intensities 0..=255 are rounded down.
+             */
+            levels: number;
         };
         /** @description Height and width in pixels, and values per pixel. */
         ImageShape: {
@@ -1287,39 +1337,24 @@ export interface components {
             /** Format: int32 */
             width: number;
         };
-        /** @description What is learned from images. Everything about the blocks is as with text. */
-        Images: {
-            /** @enum {string} */
-            kind: "classifier";
-            /**
-             * Format: int32
-             * @description Side of a patch in pixels; divides height and width.
-             */
-            patch: number;
-        } | {
-            /** @enum {string} */
-            kind: "pixels";
-            /**
-             * Format: int32
-             * @description Intensities are rounded down to so many equal steps of 0..=255.
-             */
-            levels: number;
-        };
         Job: components["schemas"]["JobSummary"] & {
             /** @description The submission, with its defaults filled in. */
             spec: components["schemas"]["JobSpec"];
         };
-        /** Format: uuid */
+        /**
+         * Format: uuid
+         * @description The id of a job.
+         */
         JobId: string;
         /** @description A comparison of arms: the body of `POST /jobs`. Everything but `name` and `arms` has a default. */
         JobSpec: {
             arms: components["schemas"]["ArmSpec"][];
             /** @description The arm that the others are compared with; the first one by default. */
             baseline?: string | null;
-            /** @description Name of a registered corpus; of registered images, where there is `images`. */
+            /** @description Name of a registered corpus, or of registered images in a job with `images`. */
             corpus?: string;
             glue?: components["schemas"]["GlueSpec"] | null;
-            images?: components["schemas"]["Images"] | null;
+            images?: components["schemas"]["ImageObjective"] | null;
             model?: components["schemas"]["ModelChoice"];
             name: string;
             pretrain?: components["schemas"]["PretrainSpec"];
@@ -1328,7 +1363,7 @@ export interface components {
             vocabulary?: components["schemas"]["VocabularyChoice"] | null;
         };
         /**
-         * @description Where a job stands. Derived from its trials, never stored.
+         * @description The status of a job. It is derived from the trials of the job, never stored.
          * @enum {string}
          */
         JobStatus: "queued" | "running" | "succeeded" | "partial" | "failed" | "cancelled";
@@ -1339,7 +1374,7 @@ export interface components {
             created_at: string;
             /**
              * Format: date-time
-             * @description When it ends if it goes on as fast as it has since its first placement; absent before anything is done.
+             * @description The end of the job at its mean speed since its first placement; absent before any progress.
              */
             estimated_end: string | null;
             /** Format: date-time */
@@ -1354,31 +1389,32 @@ export interface components {
             status: components["schemas"]["JobStatus"];
             trials: components["schemas"]["TrialCounts"];
         };
-        /** @description Which blocks of a checkpoint are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2). */
+        /** @description The blocks of a checkpoint that are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2). */
         Keep: "all" | "every_other" | {
             /**
              * Format: int32
-             * @description Blocks 1 to this one.
+             * @description Blocks 1 to this number.
              */
             first: number;
         };
-        /** @description One choice of blocks, or several, to see the score against the depth. */
+        /** @description One choice of the blocks to keep, or several, which show the score against the depth. */
         KeepChoice: components["schemas"]["Keep"] | components["schemas"]["Keep"][];
-        /** @description An attempt that goes on. */
-        Kept: {
+        /** @description An attempt that continues. */
+        KeptAttempt: {
             attempt: components["schemas"]["AttemptId"];
-            /** @description As in [`Assignment`]. */
+            /** @description True if its trainer should write a checkpoint and leave. */
             interrupt: boolean;
         };
-        /** @description How the largest batch is looked for: by bisection, each candidate tried with a step on the device. */
+        /** @description A search for the largest batch, by bisection: each candidate makes one step on the device. */
         LargestBatch: {
             /**
              * Format: int64
-             * @description What the trainer may take; by default what the device has free.
+             * @description Memory that the trainer may use; by default all that is free on the device.
              * @default null
              */
             limit_bytes?: number | null;
         };
+        /** @description The settings of layer drop. */
         LayerDrop: {
             depth?: components["schemas"]["Depth"];
             depth_index?: components["schemas"]["DepthIndex"];
@@ -1386,26 +1422,27 @@ export interface components {
             draw?: components["schemas"]["Draw"];
             /**
              * Format: double
-             * @description Speed of the exponential schedule per step; 100/T by the paper's heuristic where it is not given.
+             * @description Decay rate of the exponential schedule per step. By default 100/T for T steps, the paper's heuristic.
              */
             gamma?: number | null;
             /**
              * Format: int32
-             * @description Stairs of the step schedule; 4 where it is not given.
+             * @description Number of stairs of the step schedule; 4 by default.
              */
             levels?: number | null;
             /**
              * Format: double
-             * @description Exponent of the polynomial schedule; 3 where it is not given.
+             * @description Exponent of the polynomial schedule; 3 by default.
              */
             power?: number | null;
             sampler?: components["schemas"]["Sampler"];
-            /** @description Whether an open branch is multiplied by 1/p. */
+            /** @description True if the branch of an open sublayer is multiplied by 1/p. */
             scale?: boolean;
-            schedule?: components["schemas"]["Shape"];
+            schedule?: components["schemas"]["Schedule"];
             /**
              * Format: double
-             * @description Where theta goes to, from above 0 to 1; at its other end it is 1. The paper's 0.5 where it is not given.
+             * @description The value of theta at the far end of the schedule, above 0 and at most 1; at the near end it is 1. By default
+             *     0.5, as in the paper.
              */
             theta_limit?: number;
             unit?: components["schemas"]["Unit"];
@@ -1417,7 +1454,7 @@ export interface components {
             peak: number;
             /**
              * Format: double
-             * @description Share of the budget spent warming up.
+             * @description Share of the budget that the warm-up takes.
              */
             warmup?: number;
         };
@@ -1436,8 +1473,8 @@ export interface components {
             arm: string;
         };
         /**
-         * @description Masked language modelling: a share of positions is selected; of these `mask` become `[MASK]`, `random` become a
-         *     random token, the rest stay.
+         * @description Masked language modelling: a share of the positions is selected for prediction. Of these, the share `mask` becomes
+         *     `[MASK]`, the share `random` becomes a random token, and the rest stays as it is.
          */
         Mlm: {
             /** @default null */
@@ -1448,8 +1485,8 @@ export interface components {
              */
             mask?: number;
             /**
-             * @description Next-sentence prediction beside it (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`, and B follows A in
-             *     the text or is taken from elsewhere, half of the time each.
+             * @description Adds next-sentence prediction (Devlin et al. 2019): a sequence is `[CLS] A [SEP] B [SEP]`. In half of the
+             *     sequences B follows A in the text, in the others it comes from elsewhere.
              * @default false
              */
             next_sentence?: boolean;
@@ -1460,12 +1497,13 @@ export interface components {
             random?: number;
             /**
              * Format: double
+             * @description Share of the positions that are selected.
              * @default 0.15
              */
             rate?: number;
             /**
              * Format: double
-             * @description Where the rate goes to, linearly over the budget; it stays where it is when this is absent (Ankner et al. 2024).
+             * @description The rate at the end of the budget, reached linearly (Ankner et al. 2024). Absent: the rate is constant.
              * @default null
              */
             rate_end?: number | null;
@@ -1473,24 +1511,29 @@ export interface components {
         /** @description A named size (`narrow`, `base` ...) or a shape. */
         ModelChoice: string | components["schemas"]["Size"];
         /**
-         * @description From what the blocks start that a stage adds.
+         * @description How the blocks that a growth stage adds are initialised.
          * @enum {string}
          */
         NewBlocks: "copy" | "fresh";
         NewToken: {
-            /** @description Who or what will use it. */
+            /** @description Name of the person or program that will use the token. */
             name: string;
             scope: components["schemas"]["Scope"];
         };
+        /** @description The name and the hardware of a node. */
         NodeFacts: {
+            /** @description Labels that are shown with the node. They do not affect placement. */
             labels: {
                 [key: string]: string;
             };
-            /** @description Unique name; the host name by default. */
+            /** @description A name that no other node has; the host name by default. */
             name: string;
             slots: components["schemas"]["SlotFacts"][];
         };
-        /** Format: uuid */
+        /**
+         * Format: uuid
+         * @description The id of a node.
+         */
         NodeId: string;
         NodeView: {
             id: components["schemas"]["NodeId"];
@@ -1499,30 +1542,28 @@ export interface components {
             };
             /** Format: date-time */
             last_seen: string;
-            /** @description Whether its agent has synced within a lease. */
+            /** @description True if its agent has synced within the last lease. */
             live: boolean;
             name: string;
             slots: components["schemas"]["SlotView"][];
         };
         /**
-         * @description Where LayerNorm stands in a block.
+         * @description The place of LayerNorm in a block.
          * @enum {string}
          */
         Norm: "post" | "pre";
+        /** @description The memory of the steps with one number of open sublayers. */
         OpenMemory: {
             /**
              * Format: int64
-             * @description Mean over the time of these steps, with the state.
+             * @description Mean memory in use over the time of these steps, `state_bytes` included.
              */
             mean_bytes?: number | null;
-            /**
-             * Format: int32
-             * @description Twice the blocks' worth of work per step: the number of open sublayers.
-             */
+            /** Format: int32 */
             open_sublayers: number;
             /**
              * Format: int64
-             * @description The most in any of these steps, with the state.
+             * @description The most memory in use in any of these steps, `state_bytes` included.
              */
             peak_bytes: number;
             /** Format: int32 */
@@ -1546,15 +1587,16 @@ export interface components {
              */
             steps: number;
         };
+        /** @description The time of the steps with one number of open blocks. */
         OpenTiming: {
             /**
              * Format: double
-             * @description Blocks' worth of work per step: half the number of open sublayers, rounded to halves.
+             * @description The work of a step, counted in blocks: half the number of open sublayers, rounded to halves.
              */
             open_blocks: number;
             /**
              * Format: double
-             * @description Summed over these steps.
+             * @description Sum over these steps.
              */
             seconds: number;
             /** Format: int32 */
@@ -1575,7 +1617,7 @@ export interface components {
             beta2?: number;
             /**
              * Format: double
-             * @description Largest global gradient norm; `null` for no clipping.
+             * @description Upper bound on the global gradient norm, to which larger gradients are clipped; `null` for no clipping.
              * @default 1
              */
             clip_norm?: number | null;
@@ -1595,11 +1637,11 @@ export interface components {
             weight_decay?: number;
         };
         /**
-         * @description The name of an outcome, where what it owns does not matter.
+         * @description The name of an [`Outcome`], without its data.
          * @enum {string}
          */
         OutcomeName: "succeeded" | "failed" | "lost" | "preempted" | "cancelled";
-        /** @description The part of a list that was asked for. */
+        /** @description One page of a list. */
         Page_DatasetView: {
             items: {
                 /** Format: int64 */
@@ -1614,10 +1656,10 @@ export interface components {
                 /** Format: date-time */
                 registered_at: string;
             }[];
-            /** @description Where the next page starts; null on the last one. */
+            /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
-        /** @description The part of a list that was asked for. */
+        /** @description One page of a list. */
         Page_JobSummary: {
             items: {
                 arms: string[];
@@ -1626,7 +1668,7 @@ export interface components {
                 created_at: string;
                 /**
                  * Format: date-time
-                 * @description When it ends if it goes on as fast as it has since its first placement; absent before anything is done.
+                 * @description The end of the job at its mean speed since its first placement; absent before any progress.
                  */
                 estimated_end: string | null;
                 /** Format: date-time */
@@ -1641,10 +1683,10 @@ export interface components {
                 status: components["schemas"]["JobStatus"];
                 trials: components["schemas"]["TrialCounts"];
             }[];
-            /** @description Where the next page starts; null on the last one. */
+            /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
-        /** @description The part of a list that was asked for. */
+        /** @description One page of a list. */
         Page_LogLine: {
             items: {
                 /** Format: date-time */
@@ -1657,10 +1699,10 @@ export interface components {
                 id: number;
                 text: string;
             }[];
-            /** @description Where the next page starts; null on the last one. */
+            /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
-        /** @description The part of a list that was asked for. */
+        /** @description One page of a list. */
         Page_NodeView: {
             items: {
                 id: components["schemas"]["NodeId"];
@@ -1669,15 +1711,15 @@ export interface components {
                 };
                 /** Format: date-time */
                 last_seen: string;
-                /** @description Whether its agent has synced within a lease. */
+                /** @description True if its agent has synced within the last lease. */
                 live: boolean;
                 name: string;
                 slots: components["schemas"]["SlotView"][];
             }[];
-            /** @description Where the next page starts; null on the last one. */
+            /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
-        /** @description The part of a list that was asked for. */
+        /** @description One page of a list. */
         Page_TokenView: {
             items: {
                 /** Format: date-time */
@@ -1692,19 +1734,19 @@ export interface components {
                 revoked_at: string | null;
                 scope: components["schemas"]["Scope"];
             }[];
-            /** @description Where the next page starts; null on the last one. */
+            /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
-        /** @description The part of a list that was asked for. */
+        /** @description One page of a list. */
         Page_TrialView: {
             items: {
                 /** @description Absent for a timing trial, which runs every arm. */
                 arm: string | null;
                 /**
                  * Format: int32
-                 * @description How many there have been.
+                 * @description Number of attempts so far.
                  */
-                attempts: number;
+                attempt_count: number;
                 /** Format: date-time */
                 created_at: string;
                 /** Format: date-time */
@@ -1718,7 +1760,7 @@ export interface components {
                 keep: components["schemas"]["Keep"] | null;
                 /** Format: double */
                 learning_rate: number | null;
-                /** @description Where it runs or last ran: node name and slot index. */
+                /** @description Name of the node, and index of the slot, of the last attempt. */
                 node: string | null;
                 report: components["schemas"]["TrialReport"] | null;
                 seeds: components["schemas"]["Seeds"];
@@ -1738,7 +1780,7 @@ export interface components {
                 waiting: components["schemas"]["WaitReason"] | null;
                 waits_for: components["schemas"]["TrialId"] | null;
             }[];
-            /** @description Where the next page starts; null on the last one. */
+            /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
         /** @description The cost of a job: the answer to a dry run. */
@@ -1766,7 +1808,7 @@ export interface components {
             /** Format: int64 */
             timing: number;
         };
-        /** @description A number at a step. */
+        /** @description A metric point: a number at a step. */
         Point: {
             /**
              * @description `train_loss`, `learning_rate`, `theta`, `open_blocks`, `gradient_norm`, `step_seconds`, `validation_loss`, or a
@@ -1780,14 +1822,14 @@ export interface components {
             step: number;
             /**
              * Format: double
-             * @description Training time up to here, over all attempts: evaluation, checkpoints and queueing are not in it.
+             * @description Training time so far, over all attempts, without evaluation, checkpoints and queueing.
              */
             trained_seconds: number;
             /** Format: double */
             value: number;
         };
         /**
-         * @description In what numbers a model is trained.
+         * @description Number format of the matrix products.
          * @enum {string}
          */
         Precision: "float32" | "bfloat16";
@@ -1795,14 +1837,14 @@ export interface components {
         PredictionFile: {
             /** Format: int64 */
             bytes: number;
-            /** @description Its name in a submission, such as `RTE.tsv`. */
+            /** @description Name of the file in a submission, such as `RTE.tsv`. */
             name: string;
             /**
              * Format: int64
-             * @description Answers in it.
+             * @description Number of answers.
              */
             rows: number;
-            /** @description Hex sha256 of its bytes. */
+            /** @description Hex sha256 of the file's bytes. */
             sha256: string;
         };
         /** @description The pre-train runs of one arm, one per seed. */
@@ -1837,10 +1879,14 @@ export interface components {
             validation_accuracy?: components["schemas"]["Summary"];
             validation_loss: components["schemas"]["Summary"] | null;
         };
+        /** @description The results of a pre-train trial. */
         PretrainReport: {
             /** @description Hex sha256 of the final checkpoint's manifest. */
             checkpoint: string;
-            /** @description Hex sha256 chained over (step, loss bits) of every step: equal chains, equal runs. */
+            /**
+             * @description Hex sha256, chained over (step, loss bits) of every step: two runs with equal digests had equal losses at every
+             *     step.
+             */
             digest: string;
             /** Format: int64 */
             steps: number;
@@ -1853,7 +1899,7 @@ export interface components {
             trained_seconds: number;
             /**
              * Format: double
-             * @description Share of the held-out images whose class is found; of a classifier of images alone.
+             * @description Share of the held-out images that are classified correctly; absent unless the model classifies images.
              */
             validation_accuracy?: number | null;
             /** Format: double */
@@ -1901,13 +1947,14 @@ export interface components {
             batch?: number;
             /**
              * Format: double
-             * @description Nats above its lowest at which the smoothed training loss ends a trial as diverged; never where it is absent.
+             * @description A trial ends as diverged when its smoothed training loss is this many nats above its lowest value. Absent: divergence is
+             *     not checked.
              * @default null
              */
             divergence?: number | null;
             /**
              * Format: double
-             * @description Share of the documents held out for validation; of the images, where these bring no test part.
+             * @description Share of the documents held out for validation, or of the images if they come without a test part.
              * @default 0.02
              */
             held_out?: number;
@@ -1921,13 +1968,13 @@ export interface components {
             learning_rate?: components["schemas"]["LearningRate"];
             /**
              * Format: int32
-             * @description Tokens per sequence: 128 by default, of images always as many as one makes.
+             * @description Tokens per sequence, by default 128. An image determines their number.
              * @default null
              */
             length?: number | null;
             /**
              * Format: int32
-             * @description Equal parts of a batch whose gradients are added up.
+             * @description Number of equal parts of a batch, whose gradients are summed.
              * @default 1
              */
             micro_batches?: number;
@@ -1952,44 +1999,45 @@ export interface components {
              */
             optimizer?: components["schemas"]["Optimizer"];
             /**
-             * @description In what numbers models are trained, fine-tuning included.
+             * @description Number format of the matrix products, in fine-tuning as well.
              * @default float32
              */
             precision?: components["schemas"]["Precision"];
             /**
-             * @description Looks into every block at each validation: metric points `block_1_cosine`, `block_1_distance`,
-             *     `block_1_gradient_norm` ...
+             * @description Probes every block at each validation: metric points `block_1_cosine`, `block_1_distance`, `block_1_gradient_norm` and so
+             *     on.
              * @default false
              */
             probe?: boolean;
             /**
-             * @description Keeps only the input of each sublayer for the backward pass and makes the rest again: less memory, more time, the
-             *     same result.
+             * @description Keeps only the input of each sublayer for the backward pass and computes the other activations again. This takes less
+             *     memory and more time, and gives the same result.
              * @default false
              */
             recompute?: boolean;
             /**
              * Format: double
-             * @description In place of `steps`: a budget in seconds of the device of the timing trial. Once that has ended, each arm gets as many
-             *     steps as its mean step there allows, so that all arms have equal time on one machine, wherever they run.
+             * @description The budget in seconds of training on the device of the timing trial, instead of `steps`. When the timing trial has ended,
+             *     each arm gets as many steps as it would make in this time there. All arms then have equal time on one machine, wherever
+             *     they run.
              * @default null
              */
             reference_seconds?: number | null;
             /**
              * Format: double
-             * @description The budget in seconds of training, on whatever device a trial runs.
+             * @description The budget in seconds of training on the device that the trial runs on.
              * @default null
              */
             seconds?: number | null;
             /**
              * Format: int32
-             * @description Pre-train trials per arm; seed n of one arm equals seed n of every other.
+             * @description Pre-train trials per arm. Seed n means the same draws in every arm.
              * @default 1
              */
             seeds?: number;
             /**
              * Format: int64
-             * @description The budget in optimiser updates, 2000 where none is given; with `seconds`, the most that are made.
+             * @description The budget in optimiser updates, by default 2000. With `seconds`, the largest number of updates.
              * @default null
              */
             steps?: number | null;
@@ -2001,7 +2049,7 @@ export interface components {
             validate_every?: number | null;
             /**
              * Format: int32
-             * @description Held-out sequences of a validation: 256 by default, of a classifier of images 2048.
+             * @description Held-out sequences of a validation, by default 256, or 2048 for a classifier of images.
              * @default null
              */
             validation_sequences?: number | null;
@@ -2028,16 +2076,16 @@ export interface components {
              */
             validation_loss: number;
         };
-        /** @description What a probe finds on held-out sequences, every block open. */
+        /** @description The results of a probe on held-out sequences. Every block is open unless a field says otherwise. */
         ProbeReport: {
-            /** @description From the first block to the last. In an order of sublayers of one's own, a block is two that follow each other. */
+            /** @description The blocks from the first to the last. If the model has its own `order`, a block is two successive sublayers. */
             blocks: components["schemas"]["BlockProbe"][];
             /**
              * Format: int32
-             * @description How many held-out sequences it looked at.
+             * @description Number of held-out sequences.
              */
             sequences: number;
-            /** @description Validation losses with the blocks in a random order, one draw each. */
+            /** @description Validation losses with the blocks in random orders, one loss per order. */
             shuffled_losses: number[];
             /**
              * Format: int64
@@ -2046,11 +2094,11 @@ export interface components {
             step: number;
             /**
              * Format: double
-             * @description Of the model as it is.
+             * @description Validation loss of the model as it is.
              */
             validation_loss: number;
         };
-        /** @description What is asked of a checkpoint's blocks: remove, swap and shuffle them; compare what goes in with what comes out. */
+        /** @description The probe of a checkpoint: the loss with blocks removed, swapped and shuffled, and each block's output beside its input. */
         ProbeSpec: {
             /**
              * Format: int32
@@ -2060,37 +2108,38 @@ export interface components {
             sequences?: number;
             /**
              * Format: int32
-             * @description Random orders of the blocks.
+             * @description Number of random orders of the blocks.
              * @default 8
              */
             shuffles?: number;
         };
         /** @description One reason why an input is refused. */
         Problem: {
-            /** @description One sentence: what was found and what is allowed. */
+            /** @description One sentence: what was found, and what is allowed. */
             message: string;
             /** @description RFC 6901 pointer into the refused document, such as `/arms/1/layer_drop/theta_limit`. */
             pointer: string;
         };
-        /** @description What a refused request is answered with (`application/problem+json`). */
+        /** @description The answer to a refused request (`application/problem+json`, RFC 9457). */
         ProblemDetails: {
-            /** @description Stable, for programs. */
+            /** @description A name for programs, which does not change between versions. */
             code: string;
-            /** @description What happened this time. */
+            /** @description What is wrong with this request. */
             detail: string;
-            /** @description Each thing that is wrong with the body. */
+            /** @description Everything that is wrong with the body, each at its place. */
             problems?: components["schemas"]["Problem"][];
             /** Format: int32 */
             status: number;
-            /** @description The code in words. */
+            /** @description The code as words for people. */
             title: string;
-            /** @description `urn:lamina:problem:` and the code. */
+            /** @description `urn:lamina:problem:` followed by the code. */
             type: string;
         };
         Registration: {
             kind: components["schemas"]["DatasetKind"];
+            /** @description 1 to 100 letters, digits, dots, dashes and underscores. */
             name: string;
-            /** @description Absolute, on the server's disk. */
+            /** @description Absolute path on the server's disk. */
             path: string;
         };
         /**
@@ -2129,17 +2178,23 @@ export interface components {
             speed: components["schemas"]["Speed"] | null;
         };
         /**
-         * @description How the units of one draw depend on each other. Each opens every unit with its keep probability.
+         * @description How the units of one draw depend on each other. Every sampler but `top` opens each unit with its keep probability.
          * @enum {string}
          */
         Sampler: "independent" | "systematic" | "top";
+        /**
+         * @description The form of a schedule: a function f of the share u of the budget that is spent. It rises from 0 at the start of
+         *     a run to 1 at its end.
+         * @enum {string}
+         */
+        Schedule: "exponential" | "linear" | "polynomial" | "cosine" | "step" | "constant";
         /** @enum {string} */
         Scope: "admin" | "write" | "read" | "agent";
         /** @description The named integers of a trial. Equal (recipe, seeds, device class) = equal result. */
         Seeds: {
             /**
              * Format: int64
-             * @description Order of the examples, and which tokens are masked.
+             * @description Order of the examples, and choice of the masked tokens.
              * @default 0
              */
             data: number;
@@ -2151,7 +2206,7 @@ export interface components {
             dropout: number;
             /**
              * Format: int64
-             * @description Which blocks are open at a step.
+             * @description Gates of layer drop.
              * @default 0
              */
             gate: number;
@@ -2168,17 +2223,19 @@ export interface components {
              */
             init: number;
         };
+        /** @description An event of a trainer with its sequence number in its attempt. */
         SequencedEvent: {
             event: components["schemas"]["Event"];
             /** Format: int64 */
             sequence: number;
         };
+        /** @description A log line of a trainer with its sequence number in its attempt. */
         SequencedLine: {
             /** Format: int64 */
             sequence: number;
             text: string;
         };
-        /** @description One metric of one trial. */
+        /** @description The points of one metric of one trial. */
         Series: {
             arm: string | null;
             points: components["schemas"]["SeriesPoint"][];
@@ -2194,13 +2251,8 @@ export interface components {
             value: number;
         };
         /**
-         * @description The shape of a way from 0 at the start of a run to 1 at its end.
-         * @enum {string}
-         */
-        Shape: "exponential" | "linear" | "polynomial" | "cosine" | "step" | "constant";
-        /**
-         * @description A shape: the published BERT sizes (Turc et al. 2019, Devlin et al. 2019) and `narrow`, which has the depth of `base`
-         *     at a width that trains on two CPU cores.
+         * @description Depth and widths of an encoder. The named sizes are those of the published BERT models (Turc et al. 2019, Devlin et
+         *     al. 2019), and `narrow`, which has the depth of `base` at a width that trains on two CPU cores.
          */
         Size: {
             /** Format: int32 */
@@ -2219,18 +2271,24 @@ export interface components {
         };
         /** @description One accelerator, or a share of the processor's cores. */
         SlotFacts: {
-            /** @description As given to the trainer: `cpu` or `cuda:0`. */
+            /** @description The device in the trainer's notation: `cpu`, or `cuda:0` and so on. */
             device: string;
             /**
              * Format: int32
-             * @description From 0.
+             * @description The number of the slot on its node, from 0.
              */
             index: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The memory of the accelerator, or this slot's share of the machine's memory.
+             */
             memory_bytes: number;
-            /** @description Processor or accelerator model. */
+            /** @description The model of the processor or accelerator. */
             model: string;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The number of processor threads that a trainer uses on this slot.
+             */
             threads: number;
         };
         SlotView: {
@@ -2252,7 +2310,7 @@ export interface components {
             fit: components["schemas"]["EncoderFit"] | null;
         };
         /**
-         * @description The name of a stage, where its content does not matter.
+         * @description The kind of a recipe, without its content.
          * @enum {string}
          */
         Stage: "timing" | "pretrain" | "finetune" | "probe";
@@ -2276,45 +2334,49 @@ export interface components {
              */
             sd: number | null;
         };
+        /** @description The state of an agent and what happened there since its last call. */
         SyncRequest: {
-            /**
-             * @description Every attempt that the agent still has something to say about: running ones and ended ones whose outcome the
-             *     server has not acknowledged.
-             */
+            /** @description The attempts that run, and those that have ended but are not acknowledged yet. */
             attempts: components["schemas"]["AttemptReport"][];
             /**
              * Format: uuid
-             * @description Drawn anew at each start of the agent; open attempts of an earlier instance are lost.
+             * @description A new random id at each start of the agent. Open attempts of an earlier instance that this request does not list
+             *     are lost.
              */
             instance: string;
-            /** @description The agent is shutting down: place nothing new there. */
+            /** @description True if the agent is shutting down; the server then places nothing new there. */
             leaving?: boolean;
             node: components["schemas"]["NodeFacts"];
         };
+        /** @description All that should run on the node from now on. */
         SyncResponse: {
-            /** @description Per attempt, what was stored; an ended attempt that is acknowledged in full can be forgotten. */
+            /** @description For each attempt of the request, how much of it is stored. The agent can forget an attempt that is `closed`. */
             acknowledged: components["schemas"]["Acknowledgement"][];
             /**
-             * @description What the request names and what should go on. An attempt that the agent runs and that neither list names must be
-             *     stopped at once: its lease is gone or it was cancelled.
+             * @description The attempts of the request that continue. An attempt that runs and is in neither list must be killed at once:
+             *     its lease has ended or it was cancelled.
              */
-            keep: components["schemas"]["Kept"][];
+            keep: components["schemas"]["KeptAttempt"][];
             /**
              * Format: double
-             * @description How long the attempts named below stay open without another sync, counted from the moment at which the agent
-             *     *sent* this request.
+             * @description How long the attempts in `run` and `keep` stay open without another sync, in seconds from the moment at which
+             *     the agent *sent* this request.
              */
             lease_seconds: number;
-            /** @description What should run on this node beyond what the request names. */
+            /** @description The attempts to start: those that should run on this node and that the request did not list. */
             run: components["schemas"]["Assignment"][];
             /**
              * Format: double
-             * @description When to call again at the latest.
+             * @description The longest time in seconds until the next sync.
              */
             sync_seconds: number;
         };
-        /** @enum {string} */
+        /**
+         * @description A GLUE task.
+         * @enum {string}
+         */
         Task: "cola" | "sst-2" | "mrpc" | "sts-b" | "qqp" | "mnli" | "qnli" | "rte" | "wnli";
+        /** @description The measurements of a timing trial. */
         TimingReport: {
             arms: components["schemas"]["ArmTiming"][];
         };
@@ -2340,7 +2402,10 @@ export interface components {
              */
             warmup_steps?: number;
         };
-        /** Format: uuid */
+        /**
+         * Format: uuid
+         * @description The id of an access token.
+         */
         TokenId: string;
         /** @description A token as the API shows it. */
         TokenView: {
@@ -2359,11 +2424,11 @@ export interface components {
         TrainVocabulary: {
             /**
              * Format: int32
-             * @description Tokens.
+             * @description Number of tokens.
              */
             train: number;
         };
-        /** @description How many trials of a job are in each state. */
+        /** @description The number of a job's trials in each state. */
         TrialCounts: {
             /** Format: int64 */
             blocked: number;
@@ -2380,47 +2445,17 @@ export interface components {
             /** Format: int64 */
             succeeded: number;
         };
-        /** @description A trial as the API shows it. */
-        TrialDetail: {
-            /** @description Absent for a timing trial, which runs every arm. */
-            arm: string | null;
+        /** @description A trial with its attempts and metric points. */
+        TrialDetail: components["schemas"]["TrialView"] & {
             attempts: components["schemas"]["AttemptView"][];
-            /** Format: date-time */
-            created_at: string;
-            /** Format: date-time */
-            estimated_end: string | null;
-            failure: components["schemas"]["Failure"] | null;
-            fingerprint: string;
-            /** Format: date-time */
-            finished_at: string | null;
-            id: components["schemas"]["TrialId"];
-            job: components["schemas"]["JobId"];
-            keep: components["schemas"]["Keep"] | null;
-            /** Format: double */
-            learning_rate: number | null;
-            /** @description Where it runs or last ran: node name and slot index. */
-            node: string | null;
             points: components["schemas"]["Point"][];
-            report: components["schemas"]["TrialReport"] | null;
-            seeds: components["schemas"]["Seeds"];
-            /** Format: int32 */
-            slot: number | null;
-            stage: components["schemas"]["Stage"];
-            /** Format: date-time */
-            started_at: string | null;
-            state: components["schemas"]["TrialState"];
-            /** Format: int64 */
-            step: number;
-            task: string | null;
-            /** Format: int64 */
-            total_steps: number | null;
-            /** Format: double */
-            trained_seconds: number;
-            waiting: components["schemas"]["WaitReason"] | null;
-            waits_for: components["schemas"]["TrialId"] | null;
         };
-        /** Format: uuid */
+        /**
+         * Format: uuid
+         * @description The id of a trial.
+         */
         TrialId: string;
+        /** @description The results of a trial that succeeded. */
         TrialReport: (components["schemas"]["TimingReport"] & {
             /** @enum {string} */
             stage: "timing";
@@ -2435,7 +2470,7 @@ export interface components {
             stage: "probe";
         });
         /**
-         * @description The name of a state, where what it owns does not matter.
+         * @description The name of a [`State`], without its data.
          * @enum {string}
          */
         TrialState: "blocked" | "queued" | "running" | "succeeded" | "failed" | "cancelled" | "paused";
@@ -2445,9 +2480,9 @@ export interface components {
             arm: string | null;
             /**
              * Format: int32
-             * @description How many there have been.
+             * @description Number of attempts so far.
              */
-            attempts: number;
+            attempt_count: number;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
@@ -2461,7 +2496,7 @@ export interface components {
             keep: components["schemas"]["Keep"] | null;
             /** Format: double */
             learning_rate: number | null;
-            /** @description Where it runs or last ran: node name and slot index. */
+            /** @description Name of the node, and index of the slot, of the last attempt. */
             node: string | null;
             report: components["schemas"]["TrialReport"] | null;
             seeds: components["schemas"]["Seeds"];
@@ -2482,11 +2517,11 @@ export interface components {
             waits_for: components["schemas"]["TrialId"] | null;
         };
         /**
-         * @description What is opened and closed as one.
+         * @description The part of the encoder that one draw opens or closes.
          * @enum {string}
          */
         Unit: "block" | "attention" | "feed_forward" | "independent";
-        /** @description Name of a registered `vocab.txt`, or one to be trained on the corpus. */
+        /** @description Name of a registered `vocab.txt`, or a vocabulary to be trained on the corpus. */
         VocabularyChoice: string | components["schemas"]["TrainVocabulary"];
         /** @description Why a trial does not run. */
         WaitReason: {
@@ -2528,6 +2563,7 @@ export type ArmSpec = components['schemas']['ArmSpec'];
 export type ArmSpeed = components['schemas']['ArmSpeed'];
 export type ArmTiming = components['schemas']['ArmTiming'];
 export type Assignment = components['schemas']['Assignment'];
+export type AttemptEnd = components['schemas']['AttemptEnd'];
 export type AttemptId = components['schemas']['AttemptId'];
 export type AttemptReport = components['schemas']['AttemptReport'];
 export type AttemptState = components['schemas']['AttemptState'];
@@ -2554,7 +2590,6 @@ export type Draw = components['schemas']['Draw'];
 export type Effect = components['schemas']['Effect'];
 export type Electra = components['schemas']['Electra'];
 export type EncoderFit = components['schemas']['EncoderFit'];
-export type EndedAs = components['schemas']['EndedAs'];
 export type Event = components['schemas']['Event'];
 export type EventRow = components['schemas']['EventRow'];
 export type ExpectedBest = components['schemas']['ExpectedBest'];
@@ -2570,8 +2605,8 @@ export type GlueSpec = components['schemas']['GlueSpec'];
 export type GrownState = components['schemas']['GrownState'];
 export type Growth = components['schemas']['Growth'];
 export type GrowthStage = components['schemas']['GrowthStage'];
+export type ImageObjective = components['schemas']['ImageObjective'];
 export type ImageShape = components['schemas']['ImageShape'];
-export type Images = components['schemas']['Images'];
 export type Job = components['schemas']['Job'];
 export type JobId = components['schemas']['JobId'];
 export type JobSpec = components['schemas']['JobSpec'];
@@ -2579,7 +2614,7 @@ export type JobStatus = components['schemas']['JobStatus'];
 export type JobSummary = components['schemas']['JobSummary'];
 export type Keep = components['schemas']['Keep'];
 export type KeepChoice = components['schemas']['KeepChoice'];
-export type Kept = components['schemas']['Kept'];
+export type KeptAttempt = components['schemas']['KeptAttempt'];
 export type LargestBatch = components['schemas']['LargestBatch'];
 export type LayerDrop = components['schemas']['LayerDrop'];
 export type LearningRate = components['schemas']['LearningRate'];
@@ -2621,13 +2656,13 @@ export type ProblemDetails = components['schemas']['ProblemDetails'];
 export type Registration = components['schemas']['Registration'];
 export type Report = components['schemas']['Report'];
 export type Sampler = components['schemas']['Sampler'];
+export type Schedule = components['schemas']['Schedule'];
 export type Scope = components['schemas']['Scope'];
 export type Seeds = components['schemas']['Seeds'];
 export type SequencedEvent = components['schemas']['SequencedEvent'];
 export type SequencedLine = components['schemas']['SequencedLine'];
 export type Series = components['schemas']['Series'];
 export type SeriesPoint = components['schemas']['SeriesPoint'];
-export type Shape = components['schemas']['Shape'];
 export type Size = components['schemas']['Size'];
 export type SlotAttempt = components['schemas']['SlotAttempt'];
 export type SlotFacts = components['schemas']['SlotFacts'];
@@ -2871,8 +2906,9 @@ export interface operations {
     list_jobs: {
         parameters: {
             query?: {
-                /** @description 1 to 1000; 50 by default. */
+                /** @description Largest number of items in the page, 1 to 1000; 50 by default. */
                 limit?: number;
+                /** @description `next` of the page before; absent for the first page. */
                 cursor?: string;
             };
             header?: never;
@@ -2895,11 +2931,11 @@ export interface operations {
     submit_job: {
         parameters: {
             query?: {
-                /** @description Check the job and answer with its plan; store nothing. */
+                /** @description If true, the job is checked and planned but not stored; the answer is its plan. */
                 dry_run?: boolean;
             };
             header?: {
-                /** @description The same key with the same body gets the same job */
+                /** @description A second request with the same key and body gets the job of the first one */
                 "Idempotency-Key"?: string | null;
             };
             path?: never;
@@ -2911,7 +2947,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The plan that `dry_run` asked for */
+            /** @description The plan, with `dry_run` */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3007,9 +3043,9 @@ export interface operations {
     get_job_curves: {
         parameters: {
             query: {
-                /** @description `validation_loss`, `train_loss`, `theta` ... */
+                /** @description Name of the metric, such as `validation_loss`, `train_loss` or `theta`. */
                 name: string;
-                /** @description At most so many points of each trial, 400 by default; the server thins them out. */
+                /** @description Largest number of points of each trial, 400 by default. The server drops points evenly to keep to it. */
                 points?: number;
             };
             header?: never;
@@ -3042,7 +3078,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Number of the last event that was seen */
+                /** @description Number of the last event that the client has read */
                 "Last-Event-ID"?: number | null;
             };
             path: {
@@ -3052,7 +3088,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data` is an `EventRow`; of `progress`, the job's status, progress, counts and running trials */
+            /** @description `data` is an `EventRow`; for `progress` it is the job's status, progress, counts and running trials */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3074,7 +3110,7 @@ export interface operations {
     get_job_report: {
         parameters: {
             query?: {
-                /** @description `json` by default, or what `Accept` prefers. */
+                /** @description Format of the answer; without it, `Accept` decides, and JSON is the default. */
                 format?: "json" | "markdown";
             };
             header?: never;
@@ -3114,9 +3150,9 @@ export interface operations {
     get_job_submission: {
         parameters: {
             query: {
-                /** @description Name of the arm that answers. */
+                /** @description Name of the arm whose predictions are submitted. */
                 arm: string;
-                /** @description What stands in for answers that will not come; nothing by default. */
+                /** @description Constant answers for tasks that no trial of the arm will answer; by default such a task is an error. */
                 fill?: "majority";
             };
             header?: never;
@@ -3165,8 +3201,9 @@ export interface operations {
     list_job_trials: {
         parameters: {
             query?: {
-                /** @description 1 to 1000; 50 by default. */
+                /** @description Largest number of trials in the page, 1 to 1000; 50 by default. */
                 limit?: number;
+                /** @description `next` of the page before; absent for the first page. */
                 cursor?: string;
                 stage?: "timing" | "pretrain" | "finetune" | "probe";
                 arm?: string;
@@ -3221,8 +3258,9 @@ export interface operations {
     list_nodes: {
         parameters: {
             query?: {
-                /** @description 1 to 1000; 50 by default. */
+                /** @description Largest number of items in the page, 1 to 1000; 50 by default. */
                 limit?: number;
+                /** @description `next` of the page before; absent for the first page. */
                 cursor?: string;
             };
             header?: never;
@@ -3360,7 +3398,7 @@ export interface operations {
     get_trial: {
         parameters: {
             query?: {
-                /** @description At most so many points of each metric, 500 by default; the server thins them out. */
+                /** @description Largest number of points of each metric, 500 by default. The server drops points evenly to keep to it. */
                 points?: number;
             };
             header?: never;
@@ -3392,9 +3430,9 @@ export interface operations {
     get_trial_logs: {
         parameters: {
             query?: {
-                /** @description Id of the last line that was seen, or `next` of the last page. */
+                /** @description Only lines with a larger id: the id of the last line that the client has read, or `next` of the page before. */
                 after?: number;
-                /** @description 1 to 1000; 50 by default. */
+                /** @description Largest number of lines in the page, 1 to 1000; 50 by default. */
                 limit?: number;
             };
             header?: never;
