@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, Uploader, VALIDATION_ACCURACY, correct, evaluation};
+use super::loss::{Mean, MicroBatch, Objective, Uploader, VALIDATION_ACCURACY, correct, evaluation};
 use crate::bert::{Encoder, Family, Input, LabelHead, Weights};
 use crate::data::pretrain_batch::{PixelBatch, PretrainBatch};
 use crate::device::upload;

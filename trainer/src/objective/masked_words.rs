@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, Uploader, evaluation};
+use super::loss::{Mean, MicroBatch, Objective, Uploader, evaluation};
 use crate::bert::encoder::at;
 use crate::bert::{Encoder, Family, Input, MlmHead, Weights};
 use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};

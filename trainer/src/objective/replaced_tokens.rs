@@ -5,7 +5,7 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Electra, Gate, Model, Purpose};
 use tch::{Kind, Reduction, Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, ReplacementKey, Uploader, cross_entropy, evaluation};
+use super::loss::{Mean, MicroBatch, Objective, ReplacementKey, Uploader, cross_entropy, evaluation};
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, Weights};
 use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};
 use crate::device::upload;

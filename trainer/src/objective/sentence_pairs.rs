@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Reduction, Tensor, no_grad};
 
-use super::{Mean, MicroBatch, Objective, Uploader, correct, cross_entropy, evaluation};
+use super::loss::{Mean, MicroBatch, Objective, Uploader, correct, cross_entropy, evaluation};
 use crate::bert::encoder::at;
 use crate::bert::{Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::pretrain_batch::{PairBatch, PretrainBatch};

@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
 
+use recipe::Gate;
 use serde_json::{Value, json};
-use tch::no_grad;
+use tch::{Kind, Tensor, no_grad};
 
 use super::replaced_tokens::sample;
 use super::*;
 use crate::bert::weights::Group;
-use crate::bert::{Detector, Family, MlmHead};
-use crate::data::pretrain_batch::{MaskedBatch, PairBatch};
+use crate::bert::{Detector, Encoder, Family, Input, MlmHead};
+use crate::data::pretrain_batch::{MaskedBatch, PairBatch, PretrainBatch};
 use crate::pretraining::Pretraining;
 use crate::pretraining::tests::small;
+use crate::recompute::Tape;
 use crate::train::Training;
 
 #[test]
