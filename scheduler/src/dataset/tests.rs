@@ -112,7 +112,7 @@ fn a_complete_task_brings_its_second_dev_file_and_its_test_files() {
 }
 
 #[test]
-fn a_checkpoint_of_another_model_family_is_refused() {
+fn a_checkpoint_must_be_a_model_of_the_bert_family_with_a_fitting_vocabulary() {
     let config = r#"{"model_type": "bert", "vocab_size": 6, "hidden_size": 8, "num_hidden_layers": 3,
         "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}"#;
     let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n";
@@ -139,7 +139,8 @@ fn a_checkpoint_of_another_model_family_is_refused() {
     assert!(with("config.json", r#"{"model_type": "gpt2"}"#).contains("config.json: "));
     assert!(with("tokenizer_config.json", r#"{"do_lower_case": false}"#).contains("do_lower_case is false"));
     assert!(
-        with("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n").contains("7 tokens, where the model embeds 6")
+        with("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n")
+            .contains("it has 7 tokens, more than the 6 that the model embeds")
     );
     assert!(refusal(DatasetKind::Checkpoint, folder(&files[..2]).path()).contains("it lacks vocab.txt"));
 }
@@ -195,7 +196,7 @@ fn images_are_read_and_checked_whole_before_they_are_registered() {
 
     write("t10k-images-idx3-ubyte", &idx(&[1, 2, 4], &[9; 7]));
     let why = refusal(DatasetKind::Images, folder.path());
-    assert!(why.contains("t10k-images-idx3-ubyte: 7 bytes of data, where its header says 8"), "{why}");
+    assert!(why.contains("t10k-images-idx3-ubyte: the file has 7 bytes of data, but its header claims 8"), "{why}");
     let file = folder.path().join("train-images-idx3-ubyte");
     assert!(refusal(DatasetKind::Images, &file).contains("a folder of several"));
     assert!(refusal(DatasetKind::Images, tempfile::tempdir().unwrap().path()).contains("no file of training images"));
