@@ -3,8 +3,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench figures screenshots clean
 
-# Where libtorch and Postgres are. Asked for in each recipe, because `setup` may only just have made them; through a
-# variable, because `eval "$(...)"` would hide a failure.
+# Sets the paths of libtorch and Postgres. Each recipe does this itself, because `setup` may have just made them. The variable
+# `env` is needed because `eval "$(...)"` would hide a failure.
 ENV = env=$$(deploy/setup.sh --print-env) && eval "$$env"
 DASHBOARD := api/dashboard
 DATA ?=
@@ -17,7 +17,7 @@ help: ## List the targets
 setup: ## Check prerequisites; fetch libtorch (and Postgres, if there is none) into the cache, once
 	@deploy/setup.sh
 
-# npm ci starts from nothing each time, so it runs only when the lock file is newer than what it made last.
+# npm ci always starts from nothing, so it runs only if the lock file is newer than its last result.
 dashboard: setup ## Build the web dashboard (cargo embeds it; without it the service shows a placeholder page)
 	@if [[ ! -f $(DASHBOARD)/package.json ]]; then echo "dashboard: skipped, there is no $(DASHBOARD)/package.json"; exit; fi; \
 	cd $(DASHBOARD); \
@@ -42,8 +42,8 @@ build: setup ## Build lamina and lamina-trainer for development, in target/debug
 release: setup dashboard ## Build lamina and lamina-trainer for use, in target/release
 	@$(ENV); cargo build --release --workspace --bins
 
-# The tests of the whole start the two programs from target/debug, which cargo would not build for them. They run side
-# by side: OpenMP's threads must not spin on cores that another test needs.
+# The package `tests` starts the two programs from target/debug, which cargo would not build for it. Tests run side by side, so
+# OpenMP's threads must not spin on cores that another test needs.
 test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
 	@$(ENV); \
 	if cargo nextest --version >/dev/null 2>&1; then run='nextest run'; else run=test; fi; \
@@ -63,7 +63,7 @@ sqlx: setup ## Renew .sqlx after a change to a query or a migration
 demo: release ## Train, compare and report from start to end: make demo [DATA=folder]
 	@$(ENV); deploy/demo.sh "$(DATA)"
 
-# PyTorch and transformers, for what the trainer is compared with, go to a folder of their own in the cache.
+# PyTorch and transformers, with which the trainer is compared, go to a folder of their own in the cache.
 bench: release ## Compare speed and memory with PyTorch: make bench [BENCH="--sizes narrow --eager"] [PYTHON=with torch]
 	@$(ENV); deploy/bench.sh "$(PYTHON)" $(BENCH)
 
@@ -73,6 +73,6 @@ figures: ## Draw the figures of docs/
 screenshots: dashboard ## Take the pictures of docs/screenshots, with Chromium and made-up jobs
 	@cd $(DASHBOARD); node dev/screenshots.mjs "$(CURDIR)/docs/screenshots"
 
-clean: ## Remove what was built here (the cache outside the checkout stays)
+clean: ## Remove everything that was built here (the cache outside the checkout stays)
 	cargo clean
 	rm -rf $(DASHBOARD)/dist $(DASHBOARD)/node_modules

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Brings what Lamina needs and a package manager does not give: a CPU-only libtorch and, where no Postgres server is
-# installed, a Postgres. Both go to a cache outside the checkout, once per version; a second run finds them and does nothing.
+# Fetches what Lamina needs and a package manager does not provide: a CPU-only libtorch and, if no Postgres server is installed,
+# a Postgres. Both go to a cache outside the checkout, once per version; a second run finds them and does nothing.
+#
+# The fetched files are for Linux on x86-64 with glibc. Elsewhere set LIBTORCH and DATABASE_URL; nothing is fetched then.
+# Lamina itself is tested on Linux on x86-64 only.
 #
 #   deploy/setup.sh               check the prerequisites, make what is missing
 #   deploy/setup.sh --print-env   print the export lines for a shell (eval them); makes nothing
 #
-#   LAMINA_CACHE   where the cache lies (default: ~/.cache/lamina; as root, Postgres goes to /var/cache/lamina)
-#   LIBTORCH       a libtorch 2.11.0 of your own (a CUDA one, say): used as it is, nothing is fetched
-#   DATABASE_URL   a Postgres of your own: no server is looked for, nothing is fetched
+#   LAMINA_CACHE   the cache folder (default: ~/.cache/lamina; as root, Postgres goes to /var/cache/lamina)
+#   LIBTORCH       a libtorch 2.11.0 of your own, such as one with CUDA; none is fetched then
+#   DATABASE_URL   a Postgres of your own; none is searched for or fetched then
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,7 +28,7 @@ umask 022
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-# The folder of a Postgres server that is installed already: the same places, in the same order, as `lamina up`.
+# Prints the folder of an installed Postgres server. `lamina up` searches the same places in the same order.
 installed_postgres() {
     local folder
     if command -v postgres >/dev/null && command -v initdb >/dev/null; then
@@ -80,15 +83,15 @@ check_prerequisites() {
     fi
 }
 
-# Taken before anything is made in a cache folder, and given back when the script ends. What is needed is asked again
-# after it: whoever held it may have made that.
+# Locks a cache folder until the script ends. The caller then checks again what is missing, since the last holder of the lock
+# may have made it.
 lock() {
     mkdir -p "$1"
     exec 9>"$1/.lock"
     flock --nonblock 9 || { say "waiting for another set-up to end"; flock 9; }
 }
 
-# download FOLDER NAME ...: the named wheels of wheels.txt.
+# download FOLDER NAME ...: downloads the named wheels of wheels.txt.
 download() {
     local into=$1 name
     shift
@@ -96,8 +99,9 @@ download() {
     for name in "$@"; do
         grep -E "^$name==" "$here/wheels.txt"
     done >"$into/wanted.txt"
-    # The target is spelled out because torch has a wheel per Python and we only want its C++ part: any Python will do.
-    # The temporary folder is ours because /tmp is often a small one in memory; pip's own cache would keep 500 MB twice.
+    # The target is fixed because torch has one wheel per Python version, and its C++ part, which alone is used, is the same in
+    # all of them. The temporary folder lies in the cache because /tmp is often small and in memory. pip's own cache is off
+    # because it would keep 500 MB twice.
     TMPDIR=$into python3 -m pip download --no-deps --no-cache-dir --disable-pip-version-check --require-hashes \
         --only-binary=:all: --implementation cp --python-version 311 --abi cp311 --abi abi3 --abi none \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 \
@@ -105,8 +109,8 @@ download() {
         --dest "$into" --requirement "$into/wanted.txt"
 }
 
-# unpack FOLDER TARGET PATTERN=PLACE ...: the members of all wheels in FOLDER that match a pattern go to TARGET/PLACE;
-# a pattern's `*` stands for the rest of the path, which is kept. A pattern that matches nothing is an error.
+# unpack FOLDER TARGET PATTERN=PLACE ...: copies the members of all wheels in FOLDER that match a pattern to TARGET/PLACE. The
+# `*` of a pattern stands for the rest of the path, which is kept. A pattern without a match is an error.
 unpack() {
     python3 - "$@" <<'PY'
 import pathlib, shutil, sys, zipfile

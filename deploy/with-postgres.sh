@@ -17,7 +17,7 @@ bin=$(for folder in ${PATH//:/ } /usr/lib/postgresql/*/bin; do
 done)
 [[ -n $bin ]] || { echo "with-postgres: no Postgres server found; run make setup, or set DATABASE_URL" >&2; exit 1; }
 
-# A short path: a socket's may not pass 107 bytes.
+# The path is short because the path of a socket may have at most 107 bytes.
 folder=$(mktemp -d /tmp/lamina-pg.XXXXXX)
 as=()
 if ((EUID == 0)); then
@@ -43,7 +43,7 @@ home=$PWD
 cd /
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U lamina --auth=trust --encoding=UTF8 --locale=C.UTF-8 >"$folder/log" 2>&1 ||
     { cat "$folder/log" >&2; exit 1; }
-# Nothing here outlives the run, so nothing needs to reach the disk.
+# The data need not survive the run, so nothing has to reach the disk.
 "${as[@]}" "$bin/postgres" -D "$folder/data" -c listen_addresses= -c unix_socket_directories="$folder/socket" \
     -c fsync=off -c max_connections=300 >>"$folder/log" 2>&1 &
 server=$!
