@@ -162,12 +162,15 @@ fn settings_that_exclude_each_other_are_refused_at_their_pointer() {
     let bench = Bench::new();
     let stages = json!([{"blocks": 1, "until": 0.5}]);
     for (change, pointer) in [
-        (json!({"growth": {"stages": stages}}), "/recipe/growth: layer drop"),
+        (json!({"growth": {"stages": stages}}), "/recipe/growth: `growth` cannot be combined with `layer_drop`"),
         (
             json!({"growth": {"stages": stages}, "layer_drop": null, "objective": {"electra": {}}}),
-            "/recipe/growth: a gen",
+            "/recipe/growth: `growth` cannot be combined with the `electra` objective",
         ),
-        (json!({"model": {"order": "sssfff"}, "growth": {"stages": stages}, "layer_drop": null}), "sublayer order"),
+        (
+            json!({"model": {"order": "sssfff"}, "growth": {"stages": stages}, "layer_drop": null}),
+            "an `order` of its own cannot grow",
+        ),
         (json!({"model": {"order": "sfsf"}}), "/recipe/model/order"),
         (json!({"model": {"embedding": 16}}), "/recipe/model/embedding"),
         (json!({"objective": {"electra": {}, "next_sentence": true}}), "/recipe/objective/next_sentence"),

@@ -117,7 +117,7 @@ fn an_invalid_recipe_is_refused_with_every_problem_at_its_pointer() {
     let refused = finish(&mut bench.command("bad", "bad", &spec(recipe)));
     let failure = refused.failure();
     assert_eq!(failure.kind, FailureKind::InvalidRecipe);
-    for part in ["bad.json", "/recipe/steps: 0 steps", "/recipe/layer_drop/theta_limit: 2"] {
+    for part in ["bad.json", "/recipe/steps: 0 steps", "/recipe/layer_drop/theta_limit: a theta limit of 2"] {
         assert!(failure.message.contains(part), "{part} in {failure:?}");
     }
     assert!(!bench.path("bad").exists(), "nothing was written");

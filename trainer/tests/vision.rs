@@ -323,10 +323,22 @@ fn settings_that_do_not_apply_to_images_are_refused_at_their_pointer() {
     let bench = bench();
     let trained = json!({"kind": "trained", "size": 200});
     let mut cases = vec![
-        (recipe("classifier", &json!({"vocabulary": trained}), 5), "/recipe/vocabulary: images have no words"),
-        (recipe("pixels", &json!({"objective": {"rate": 0.3}}), 5), "/recipe/objective: is of text"),
-        (recipe("pixels", &json!({"objective": {"electra": {}}}), 5), "/recipe/objective: is of text"),
-        (recipe("pixels", &json!({"objective": {"next_sentence": true}}), 5), "/recipe/objective: is of text"),
+        (
+            recipe("classifier", &json!({"vocabulary": trained}), 5),
+            "/recipe/vocabulary: `vocabulary` applies to text only",
+        ),
+        (
+            recipe("pixels", &json!({"objective": {"rate": 0.3}}), 5),
+            "/recipe/objective: `objective` applies to text only",
+        ),
+        (
+            recipe("pixels", &json!({"objective": {"electra": {}}}), 5),
+            "/recipe/objective: `objective` applies to text only",
+        ),
+        (
+            recipe("pixels", &json!({"objective": {"next_sentence": true}}), 5),
+            "/recipe/objective: `objective` applies to text only",
+        ),
         (recipe("classifier", &json!({"model": {"embedding": 16}}), 5), "/recipe/model/embedding"),
         (recipe("classifier", &json!({"images": {"patch": 0}}), 5), "/recipe/images/patch"),
         (recipe("pixels", &json!({"images": {"levels": 257}}), 5), "/recipe/images/levels"),
@@ -336,8 +348,8 @@ fn settings_that_do_not_apply_to_images_are_refused_at_their_pointer() {
             recipe("classifier", &json!({"length": 16}), 5),
             "/recipe/length: 16 tokens: images of 8 x 8 x 1 make sequences of 17",
         ),
-        (recipe("classifier", &json!({"images": {"patch": 3}}), 5), "/recipe/images/patch: does not divide"),
-        (recipe("text", &json!({"images": null}), 5), "/recipe/vocabulary: text needs one"),
+        (recipe("classifier", &json!({"images": {"patch": 3}}), 5), "/recipe/images/patch: the patch does not divide"),
+        (recipe("text", &json!({"images": null}), 5), "/recipe/vocabulary: a vocabulary is required for text"),
     ];
     let mut finetune = program::finetune(recipe("classifier", &json!({}), 5), 1);
     finetune["length"] = json!(32);
