@@ -3,8 +3,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench figures screenshots clean
 
-# Sets the paths of libtorch and Postgres. Each recipe does this itself, because `setup` may have just made them. The variable
-# `env` is needed because `eval "$(...)"` would hide a failure.
+# Sets the paths of libtorch and Postgres. Each recipe does this itself, because `setup` may have just made them. The
+# variable `env` is needed because `eval "$(...)"` would hide a failure.
 ENV = env=$$(deploy/setup.sh --print-env) && eval "$$env"
 DASHBOARD := api/dashboard
 DATA ?=
@@ -42,8 +42,8 @@ build: setup ## Build lamina and lamina-trainer for development, in target/debug
 release: setup dashboard ## Build lamina and lamina-trainer for use, in target/release
 	@$(ENV); cargo build --release --workspace --bins
 
-# The package `tests` starts the two programs from target/debug, which cargo would not build for it. Tests run side by side, so
-# OpenMP's threads must not spin on cores that another test needs.
+# The package `tests` starts the two programs from target/debug, which cargo would not build for it. Tests run side by
+# side, so OpenMP's threads must not spin on cores that another test needs.
 test: dashboard-test build ## Run all tests: dashboard, then the whole workspace
 	@$(ENV); \
 	if cargo nextest --version >/dev/null 2>&1; then run='nextest run'; else run=test; fi; \

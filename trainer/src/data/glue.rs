@@ -279,8 +279,8 @@ fn example(
     Ok(Example { ids, second, label })
 }
 
-/// Number of tokens that remain of each half of a pair when there is `room` for so many. Tokens are removed from the
-/// longer half, one at a time; from the second half if both have the same length.
+/// Number of tokens that remain of each half of a pair when both together may have `room` tokens. Tokens are removed
+/// from the longer half, one at a time; from the second half if both have the same length.
 fn truncated(first: usize, second: usize, room: usize) -> (usize, usize) {
     if first + second <= room {
         return (first, second);
