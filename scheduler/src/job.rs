@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use protocol::id::JobId;
+use crate::trial::TrialState;
 use report::{Facts, TrialFacts};
 
 mod spec;
@@ -43,23 +44,49 @@ pub struct TrialCounts {
 }
 
 impl TrialCounts {
+    /// The count of the trials in `state`.
+    pub fn of(&mut self, state: TrialState) -> &mut i64 {
+        match state {
+            TrialState::Blocked => &mut self.blocked,
+            TrialState::Queued => &mut self.queued,
+            TrialState::Running => &mut self.running,
+            TrialState::Succeeded => &mut self.succeeded,
+            TrialState::Failed => &mut self.failed,
+            TrialState::Cancelled => &mut self.cancelled,
+            TrialState::Paused => &mut self.paused,
+        }
+    }
+
+    pub const fn total(&self) -> i64 {
+        let Self { blocked, queued, running, paused, succeeded: _, failed: _, cancelled: _ } = *self;
+        self.ended() + blocked + queued + running + paused
+    }
+
+    /// The number of trials that have ended, however they ended.
+    pub const fn ended(&self) -> i64 {
+        let Self { succeeded, failed, cancelled, blocked: _, queued: _, running: _, paused: _ } = *self;
+        succeeded + failed + cancelled
+    }
+
     /// The status of a job with these trials. `cancelled`: a person cancelled the job. `useful`: the number of trials that
     /// succeeded and waited for no other trial; without any, the job has no result.
     pub fn status(&self, cancelled: bool, useful: i64) -> JobStatus {
-        if self.running > 0 {
+        // Each field is named, so that the compiler leads whoever adds a state to this place.
+        let Self { blocked, queued, running, paused, succeeded, failed, cancelled: stopped } = *self;
+        if running > 0 {
             return JobStatus::Running;
         }
-        if self.blocked + self.queued + self.paused > 0 {
-            let begun = self.succeeded + self.failed + self.cancelled > 0;
+        if blocked + queued + paused > 0 {
+            let begun = succeeded + failed + stopped > 0;
             return if begun { JobStatus::Running } else { JobStatus::Queued };
         }
-        if cancelled && self.cancelled > 0 {
+        if cancelled && stopped > 0 {
             return JobStatus::Cancelled;
         }
         if useful == 0 {
             return JobStatus::Failed;
         }
-        if self.failed + self.cancelled > 0 { JobStatus::Partial } else { JobStatus::Succeeded }
+        if failed + stopped > 0 { JobStatus::Partial } else { JobStatus::Succeeded }
     }
 }
 

@@ -46,6 +46,16 @@ impl TestDatabase {
         connection.close().await.expect("the connection to the Postgres for tests broke");
     }
 
+    /// The one column of a query's rows.
+    pub async fn strings(&self, query: &str) -> Vec<String> {
+        let mut connection =
+            self.admin.clone().database(&self.name).connect().await.expect("the Postgres for tests does not answer");
+        let query = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
+        let rows = query.fetch_all(&mut connection).await.expect("a query of one column of text");
+        connection.close().await.expect("the connection to the Postgres for tests broke");
+        rows
+    }
+
     /// The statement contains no foreign text, since the name was made here.
     async fn administer(&self, verb: &str) {
         let force = if verb.starts_with("drop") { " with (force)" } else { "" };

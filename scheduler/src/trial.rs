@@ -1,7 +1,7 @@
 //! Trials: one recipe with one set of seeds each, and their states.
 
 use chrono::{DateTime, Utc};
-use recipe::{Failure, FailureKind, Keep, Seeds, Stage, TrialReport, named_enum};
+use recipe::{Failure, FailureKind, KeptBlocks, Seeds, Stage, TrialReport, named_enum};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -158,7 +158,7 @@ pub struct TrialView {
     pub task: Option<String>,
     pub learning_rate: Option<f64>,
     /// The blocks of its checkpoint that a fine-tune trial keeps; absent for other stages.
-    pub keep: Option<Keep>,
+    pub keep: Option<KeptBlocks>,
     pub seeds: Seeds,
     pub state: TrialState,
     pub waits_for: Option<TrialId>,

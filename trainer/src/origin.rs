@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
-use recipe::{Keep, Model, Pretrain, Published, Recipe, Source};
+use recipe::{KeptBlocks, Model, Pretrain, Published, Recipe, Source};
 
 use crate::bert::{TextFamily, Weights};
 use crate::checkpoint::{self, Verified};
@@ -90,7 +90,7 @@ impl Origin {
     ///
     /// # Errors
     /// `CorruptCheckpoint` that names the weight that is missing or has another shape.
-    pub fn restore(&self, weights: &Weights, source: &Source, keep: Keep) -> Result<(), TrainerError> {
+    pub fn restore(&self, weights: &Weights, source: &Source, keep: KeptBlocks) -> Result<(), TrainerError> {
         let kept: Vec<u32> = keep.kept(source.model().blocks).collect();
         let path = self.folder.join(MODEL);
         let stored = checkpoint::names(&path)?;

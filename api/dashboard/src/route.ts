@@ -31,6 +31,9 @@ const ROUTES: { [Name in KnownPage]: (parts: string[], query: URLSearchParams) =
   submit: ([first, ...rest]) => (first === 'submit' && rest.length === 0 ? { page: 'submit' } : undefined),
 };
 
+/** The pages that have an address. */
+export const PAGES = Object.keys(ROUTES) as KnownPage[];
+
 export function parseRoute(hash: string): Route {
   const [path = '', search = ''] = hash.replace(/^#/, '').split('?', 2);
   const parts = path.split('/').filter(Boolean).map(decode);

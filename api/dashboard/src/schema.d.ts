@@ -733,7 +733,7 @@ export interface components {
                 number,
                 number
             ] | null;
-            keep: components["schemas"]["Keep"] | null;
+            keep: components["schemas"]["KeptBlocks"] | null;
             /**
              * Format: double
              * @description Peak learning rate of the arm's fine-tune runs. Absent in a comparison of pre-train runs.
@@ -1145,7 +1145,7 @@ export interface components {
                 number
             ] | null;
             /** @description Which blocks of the checkpoint were kept. */
-            keep: components["schemas"]["Keep"];
+            keep: components["schemas"]["KeptBlocks"];
             /**
              * Format: double
              * @description Peak learning rate of fine-tuning.
@@ -1194,7 +1194,7 @@ export interface components {
              */
             blocks: number;
             /** @description Which blocks of the checkpoint were kept. */
-            keep: components["schemas"]["Keep"];
+            keep: components["schemas"]["KeptBlocks"];
             /**
              * Format: double
              * @description Mean over `tasks` of the arm's mean dev score, as a fraction.
@@ -1390,7 +1390,7 @@ export interface components {
             trials: components["schemas"]["TrialCounts"];
         };
         /** @description The blocks of a checkpoint that are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2). */
-        Keep: "all" | "every_other" | {
+        KeptBlocks: "all" | "every_other" | {
             /**
              * Format: int32
              * @description Blocks 1 to this number.
@@ -1398,7 +1398,7 @@ export interface components {
             first: number;
         };
         /** @description One choice of the blocks to keep, or several, which show the score against the depth. */
-        KeepChoice: components["schemas"]["Keep"] | components["schemas"]["Keep"][];
+        KeepChoice: components["schemas"]["KeptBlocks"] | components["schemas"]["KeptBlocks"][];
         /** @description An attempt that continues. */
         KeptAttempt: {
             attempt: components["schemas"]["AttemptId"];
@@ -1757,7 +1757,7 @@ export interface components {
                 finished_at: string | null;
                 id: components["schemas"]["TrialId"];
                 job: components["schemas"]["JobId"];
-                keep: components["schemas"]["Keep"] | null;
+                keep: components["schemas"]["KeptBlocks"] | null;
                 /** Format: double */
                 learning_rate: number | null;
                 /** @description Name of the node, and index of the slot, of the last attempt. */
@@ -2493,7 +2493,7 @@ export interface components {
             finished_at: string | null;
             id: components["schemas"]["TrialId"];
             job: components["schemas"]["JobId"];
-            keep: components["schemas"]["Keep"] | null;
+            keep: components["schemas"]["KeptBlocks"] | null;
             /** Format: double */
             learning_rate: number | null;
             /** @description Name of the node, and index of the slot, of the last attempt. */
@@ -2612,7 +2612,7 @@ export type JobId = components['schemas']['JobId'];
 export type JobSpec = components['schemas']['JobSpec'];
 export type JobStatus = components['schemas']['JobStatus'];
 export type JobSummary = components['schemas']['JobSummary'];
-export type Keep = components['schemas']['Keep'];
+export type KeptBlocks = components['schemas']['KeptBlocks'];
 export type KeepChoice = components['schemas']['KeepChoice'];
 export type KeptAttempt = components['schemas']['KeptAttempt'];
 export type LargestBatch = components['schemas']['LargestBatch'];

@@ -1,7 +1,7 @@
 /** Names of trials and of their parts. */
 
 import { words } from './format';
-import type { Keep, Seeds, Stage, TrialState, TrialView, WaitReason } from './schema';
+import type { JobStatus, KeptBlocks, Seeds, Stage, TrialState, TrialView, WaitReason } from './schema';
 
 export const STAGES: Record<Stage, string> = {
   timing: 'Timing',
@@ -19,6 +19,18 @@ const ENDED: Record<TrialState, boolean> = {
   paused: false,
   queued: false,
   blocked: false,
+};
+
+/** The mark that stands before a status: its form, and its colour where the status is not neutral. */
+export const MARKS: Record<TrialState | JobStatus, string> = {
+  succeeded: 'disc good',
+  failed: 'square bad',
+  cancelled: 'dash',
+  running: 'disc active',
+  paused: 'square warn',
+  queued: 'ring',
+  blocked: 'dotted ring',
+  partial: 'square half',
 };
 
 /** Every state, in the order in which counts are shown. */
@@ -48,12 +60,12 @@ export function seedText(seeds: Seeds): string {
 }
 
 /** Names the kept blocks: `all 12 blocks`, `first 6 blocks`. `blocks` is their number. */
-export function keptBlocks(keep: Keep, blocks: number): string {
+export function keptBlocks(keep: KeptBlocks, blocks: number): string {
   if (keep === 'all') return `all ${blocks} blocks`;
   return keep === 'every_other' ? `every other block, ${blocks}` : `first ${keep.first} blocks`;
 }
 
-type Model = { arm: string; keep: Keep | null };
+type Model = { arm: string; keep: KeptBlocks | null };
 
 /** A key of the choice of kept blocks; equal choices have equal keys. */
 export const depthOf = ({ keep }: Pick<Model, 'keep'>) => JSON.stringify(keep);

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 
-import { links, parseRoute } from '../src/route';
+import { links, PAGES, parseRoute } from '../src/route';
+import { addresses } from './addresses.mjs';
 
 test('every link leads to its page', () => {
   expect(parseRoute(links.jobs())).toMatchObject({ page: 'jobs' });
@@ -9,6 +10,11 @@ test('every link leads to its page', () => {
   expect(parseRoute(links.trial('1'))).toEqual({ page: 'trial', id: '1' });
   expect(parseRoute(links.nodes())).toEqual({ page: 'nodes' });
   expect(parseRoute(links.submit())).toEqual({ page: 'submit' });
+});
+
+test('the browser examines every page', () => {
+  const examined = addresses('1', '1').map((hash) => parseRoute(hash).page);
+  for (const page of PAGES) expect(examined).toContain(page);
 });
 
 test('a filter in a link is in the parsed route', () => {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use reqwest::Method;
-use scheduler::job::{JobSummary, TrialCounts};
+use scheduler::job::JobSummary;
 
 use super::client::{Client, Connection};
 use super::table::{lay_out, left, right, terminal_width, whole};
@@ -58,20 +58,11 @@ fn job_row(job: &JobSummary, now: Option<DateTime<Utc>>) -> Vec<String> {
         job.name.clone(),
         job.status.name().into(),
         format!("{:.0} %", job.progress * 100.0),
-        format!("{} of {}", ended(&job.trials), all(&job.trials)),
+        format!("{} of {}", job.trials.ended(), job.trials.total()),
         left.map(text::duration).unwrap_or_default(),
         now.and_then(|now| (now - job.created_at).to_std().ok()).map(text::duration).unwrap_or_default(),
         job.arms.join(", "),
     ]
-}
-
-fn ended(trials: &TrialCounts) -> i64 {
-    trials.succeeded + trials.failed + trials.cancelled
-}
-
-/// The number of trials of a job.
-pub(super) fn all(trials: &TrialCounts) -> i64 {
-    ended(trials) + trials.blocked + trials.queued + trials.running + trials.paused
 }
 
 pub(crate) async fn cancel(arguments: CancelArguments) -> Result<()> {
@@ -83,7 +74,7 @@ pub(crate) async fn cancel(arguments: CancelArguments) -> Result<()> {
         job.name,
         job.status.name(),
         job.trials.cancelled,
-        all(&job.trials)
+        job.trials.total()
     );
     Ok(())
 }

@@ -14,7 +14,7 @@ use scheduler::trial::TrialView;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Answer, CallError, Client, Connection};
-use super::jobs::{all, named_or_newest};
+use super::jobs::named_or_newest;
 use super::progress::{Bars, Lines, View};
 use super::{report, text};
 
@@ -62,7 +62,7 @@ pub(super) async fn follow(client: &Client, job: &str) -> Result<ExitCode> {
         ended.name,
         ended.status.name(),
         ended.trials.succeeded,
-        all(&ended.trials)
+        ended.trials.total()
     );
     if ended.trials.succeeded > 0 {
         report::show(client, job).await?;

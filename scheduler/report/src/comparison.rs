@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recipe::Keep;
+use recipe::KeptBlocks;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,7 +18,7 @@ pub struct Comparison {
     /// Peak learning rate of the baseline's fine-tune runs. Absent in a comparison of pre-train runs.
     pub baseline_learning_rate: Option<f64>,
     /// Which blocks of the checkpoints were kept, in both arms. Absent in a comparison of pre-train runs.
-    pub keep: Option<Keep>,
+    pub keep: Option<KeptBlocks>,
     /// Number of blocks that were kept of the arm's checkpoints. Absent in a comparison of pre-train runs.
     pub blocks: Option<u32>,
     /// Number of independent pairs. With several pre-train seeds, each seed is one pair: the means of its runs in the

@@ -10,7 +10,7 @@ use recipe::report::{
     TimingReport,
 };
 use recipe::{
-    Dataset, Decay, Failure, FailureKind, Finetune, Keep, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
+    Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
     Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use report::{Comparison, Facts, GlueArm, Report, TrialFacts, TrialStatus, report};
@@ -77,7 +77,7 @@ fn finetune(arm: &str, task: Task, seeds: (u64, u64), status: TrialStatus) -> Tr
     let (pretrain_seed, seed) = seeds;
     let recipe = Recipe::Finetune(Finetune {
         from: Source::Pretrained(Box::new(pretrain_recipe(arm))),
-        keep: Keep::All,
+        keep: KeptBlocks::All,
         selection: None,
         from_seeds: Seeds::all(pretrain_seed),
         task,
@@ -93,7 +93,7 @@ fn finetune(arm: &str, task: Task, seeds: (u64, u64), status: TrialStatus) -> Tr
 }
 
 /// The same fine-tune trial at another learning rate and depth, with another selection score.
-fn varied(mut trial: TrialFacts, rate: f64, keep: Keep, selection: Option<f64>) -> TrialFacts {
+fn varied(mut trial: TrialFacts, rate: f64, keep: KeptBlocks, selection: Option<f64>) -> TrialFacts {
     let Recipe::Finetune(recipe) = &mut trial.spec.recipe else { panic!("a fine-tune trial") };
     recipe.learning_rate.peak = rate;
     recipe.keep = keep;
@@ -337,7 +337,7 @@ fn arms_are_compared_at_equal_rates_and_at_selected_rates() {
         ("pld", high, 0.8, [0.70, 0.71, 0.73]),
     ] {
         let runs = finetunes(arm, Task::Rte, &scores).into_iter();
-        trials.extend(runs.map(|trial| varied(trial, rate, Keep::All, Some(selection))));
+        trials.extend(runs.map(|trial| varied(trial, rate, KeptBlocks::All, Some(selection))));
     }
     let report = report(&facts(trials));
     let [rte] = &report.glue[..] else { panic!("{:?}", report.glue) };
@@ -357,11 +357,11 @@ fn arms_are_compared_at_equal_rates_and_at_selected_rates() {
 fn arms_are_compared_only_with_the_same_choice_of_kept_blocks() {
     let mut trials = Vec::new();
     for (arm, keep, scores) in [
-        ("pre-ln", Keep::First(3), [0.55, 0.56]),
-        ("pre-ln", Keep::All, [0.65, 0.66]),
-        ("pld", Keep::All, [0.64, 0.67]),
-        ("pld", Keep::EveryOther, [0.60, 0.61]),
-        ("pld", Keep::First(3), [0.58, 0.59]),
+        ("pre-ln", KeptBlocks::First(3), [0.55, 0.56]),
+        ("pre-ln", KeptBlocks::All, [0.65, 0.66]),
+        ("pld", KeptBlocks::All, [0.64, 0.67]),
+        ("pld", KeptBlocks::EveryOther, [0.60, 0.61]),
+        ("pld", KeptBlocks::First(3), [0.58, 0.59]),
     ] {
         let runs = finetunes(arm, Task::Rte, &scores).into_iter();
         trials.extend(runs.map(|trial| varied(trial, 1e-4, keep, None)));
@@ -378,7 +378,7 @@ fn arms_are_compared_only_with_the_same_choice_of_kept_blocks() {
     ];
     assert_eq!(rows, expected);
     let compared: Vec<_> = report.glue[0].comparisons.iter().map(|c| (c.keep, c.blocks)).collect();
-    assert_eq!(compared, [(Some(Keep::All), Some(12)), (Some(Keep::First(3)), Some(3))], "like with like");
+    assert_eq!(compared, [(Some(KeptBlocks::All), Some(12)), (Some(KeptBlocks::First(3)), Some(3))], "like with like");
     let averages: Vec<_> = report.glue_averages.iter().map(|row| (row.arm.as_str(), row.blocks, row.mean)).collect();
     assert_eq!((averages.len(), averages[3]), (5, ("pld", 6, 0.605)));
 }
@@ -637,7 +637,7 @@ fn the_rate_is_selected_by_selection_scores_and_not_by_dev_scores() {
             for seed in 0..3 {
                 let status = scored(if task == Task::Rte { dev } else { dev - 0.2 });
                 let trial = finetune("pre-ln", task, (0, seed), status);
-                trials.push(varied(trial, rate, Keep::All, Some(selection)));
+                trials.push(varied(trial, rate, KeptBlocks::All, Some(selection)));
             }
         }
     }
@@ -645,7 +645,7 @@ fn the_rate_is_selected_by_selection_scores_and_not_by_dev_scores() {
     for (rate, runs) in [(1e-3, 1..3), (1e-2, 0..0)] {
         for (task, seed) in [Task::Rte, Task::Cola].into_iter().flat_map(|task| (0..3).map(move |seed| (task, seed))) {
             let status = if runs.contains(&seed) { scored(0.9) } else { failed(FailureKind::NonFiniteLoss) };
-            trials.push(varied(finetune("pre-ln", task, (0, seed), status), rate, Keep::All, Some(0.99)));
+            trials.push(varied(finetune("pre-ln", task, (0, seed), status), rate, KeptBlocks::All, Some(0.99)));
         }
     }
     let report = report(&facts(trials));

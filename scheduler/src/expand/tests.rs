@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use recipe::{Keep, Model, Norm, Optimizer, Precision, Stage, Task};
+use recipe::{KeptBlocks, Model, Norm, Optimizer, Precision, Stage, Task};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -581,11 +581,11 @@ fn each_choice_of_kept_blocks_has_trials_of_its_own() {
         trials.iter().filter(kept).count()
     };
     assert_eq!([blocks(12), blocks(6), blocks(4)], [60; 3]);
-    let first = |keep: Keep| {
+    let first = |keep: KeptBlocks| {
         let of = |trial: &&NewTrial| matches!(&trial.spec.recipe, Recipe::Finetune(r) if r.keep == keep);
         trials.iter().find(of).unwrap().work
     };
-    assert!((first(Keep::All) / first(Keep::First(4)) - 3.0).abs() < 1e-9);
+    assert!((first(KeptBlocks::All) / first(KeptBlocks::First(4)) - 3.0).abs() < 1e-9);
 
     let one = expand(&keeps(json!({"first": 4})), &datasets()).unwrap();
     assert_eq!(one.plan.trials.finetune, 4 * 15);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use recipe::{
-    Growth, ImageObjective, Keep, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Pretrain,
+    Growth, ImageObjective, KeptBlocks, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Pretrain,
     Probe, Size,
 };
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -65,8 +65,8 @@ pub enum VocabularyChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum KeepChoice {
-    One(Keep),
-    Several(Vec<Keep>),
+    One(KeptBlocks),
+    Several(Vec<KeptBlocks>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -259,13 +259,13 @@ impl Default for VocabularyChoice {
 
 impl Default for KeepChoice {
     fn default() -> Self {
-        Self::One(Keep::default())
+        Self::One(KeptBlocks::default())
     }
 }
 
 impl KeepChoice {
     /// The choices in the order in which they are written.
-    pub fn all(&self) -> &[Keep] {
+    pub fn all(&self) -> &[KeptBlocks] {
         match self {
             Self::One(keep) => std::slice::from_ref(keep),
             Self::Several(all) => all,
@@ -439,10 +439,10 @@ impl<'de> Deserialize<'de> for KeepChoice {
                 f.write_str("all, every_other, {first: k}, or a list of these")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeepChoice, E> {
-                Keep::deserialize(text.into_deserializer()).map(KeepChoice::One)
+                KeptBlocks::deserialize(text.into_deserializer()).map(KeepChoice::One)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeepChoice, A::Error> {
-                Keep::deserialize(MapAccessDeserializer::new(map)).map(KeepChoice::One)
+                KeptBlocks::deserialize(MapAccessDeserializer::new(map)).map(KeepChoice::One)
             }
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<KeepChoice, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(KeepChoice::Several)

@@ -4,7 +4,7 @@ use recipe::{Failure, FailureKind};
 use sqlx::PgConnection;
 
 use super::text::{storable, storable_json};
-use super::{Store, StoreError, read, read_failure, signed, transition, unsigned};
+use super::{Store, StoreError, failure, read, signed, transition, unsigned};
 use crate::attempt::{AttemptView, Outcome, OutcomeName};
 use crate::place::Placement;
 use crate::policy::{History, Next, Policy};
@@ -18,8 +18,8 @@ impl Store {
     pub async fn attempts(&self, trial: TrialId) -> Result<Vec<AttemptView>, StoreError> {
         let rows = sqlx::query!(
             r#"select a.id as "id: AttemptId", a.number, n.name as node, a.slot, a.placed_at, a.started_at, a.ended_at,
-                      a.outcome as "outcome: OutcomeName", a.failure_kind::text as failure_kind, a.failure_message,
-                      a.device, a.resumed_from, a.phase, a.step, a.trained_seconds
+                      a.outcome as "outcome: OutcomeName", a.failure_kind as "failure_kind: FailureKind",
+                      a.failure_message, a.device, a.resumed_from, a.phase, a.step, a.trained_seconds
                from attempt a join node n on n.id = a.node_id where a.trial_id = $1 order by a.number"#,
             trial.0
         )
@@ -36,7 +36,7 @@ impl Store {
                     started_at: row.started_at,
                     ended_at: row.ended_at,
                     outcome: row.outcome,
-                    failure: read_failure("attempt", row.id, row.failure_kind, row.failure_message)?,
+                    failure: failure(row.failure_kind, row.failure_message),
                     device: row.device.map(|device| read("attempt", "device", row.id, device)).transpose()?,
                     resumed_from: row.resumed_from.map(unsigned),
                     phase: row.phase,

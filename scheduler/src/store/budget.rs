@@ -44,7 +44,7 @@ impl Store {
             return Ok(0);
         };
         let rows = sqlx::query!(
-            r#"select id as "id: TrialId", arm as "arm!", spec, stage::text as "stage!" from trial
+            r#"select id as "id: TrialId", arm as "arm!", spec, stage as "stage: Stage" from trial
                where job_id = $1 and arm is not null and state = 'blocked' order by ordinal"#,
             job.0
         )
@@ -62,7 +62,7 @@ impl Store {
             expand::settle(spec, &mut trial, budget);
             ids.push(row.id.0);
             fingerprints.push(trial.recipe.fingerprint().to_string());
-            steps.push((row.stage == Stage::Pretrain.name()).then(|| super::signed(budget)));
+            steps.push((row.stage == Stage::Pretrain).then(|| super::signed(budget)));
             specs.push(Json(trial));
         }
         sqlx::query!(

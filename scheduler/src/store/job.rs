@@ -97,24 +97,22 @@ impl Store {
             r#"select j.id as "id: JobId", j.name, j.spec, j.created_at, j.cancelled_at, now() as "now!",
                       array(select arm ->> 'name' from jsonb_array_elements(j.spec -> 'arms') arm) as "arms!: Vec<String>",
                       coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}', '') as "baseline!",
-                      t.blocked as "blocked!", t.queued as "queued!", t.running as "running!",
-                      t.succeeded as "succeeded!", t.failed as "failed!", t.cancelled as "cancelled!",
-                      t.paused as "paused!", t.useful as "useful!", t.work as "work!", t.ended_work as "ended_work!",
-                      t.started_at, t.finished_at, coalesce(o.work, 0) as "open_work!"
+                      t.states as "states!: Vec<TrialState>", t.counts as "counts!", t.useful as "useful!",
+                      t.work as "work!", t.ended_work as "ended_work!", t.started_at, t.finished_at,
+                      coalesce(o.work, 0) as "open_work!"
                from job j
                cross join lateral (
-                   select count(*) filter (where state = 'blocked') as blocked,
-                          count(*) filter (where state = 'queued') as queued,
-                          count(*) filter (where state = 'running') as running,
-                          count(*) filter (where state = 'succeeded') as succeeded,
-                          count(*) filter (where state = 'failed') as failed,
-                          count(*) filter (where state = 'cancelled') as cancelled,
-                          count(*) filter (where state = 'paused') as paused,
-                          count(*) filter (where state = 'succeeded' and waits_for is null) as useful,
-                          coalesce(sum(work), 0) as work,
-                          coalesce(sum(work) filter (where finished_at is not null), 0) as ended_work,
-                          min(started_at) as started_at, max(finished_at) as finished_at
-                   from trial where job_id = j.id
+                   select coalesce(array_agg(s.state), '{}') as states, coalesce(array_agg(s.count), '{}') as counts,
+                          coalesce(sum(s.useful)::bigint, 0) as useful,
+                          coalesce(sum(s.work), 0) as work, coalesce(sum(s.ended_work), 0) as ended_work,
+                          min(s.started_at) as started_at, max(s.finished_at) as finished_at
+                   from (
+                       select state, count(*) as count,
+                              count(*) filter (where state = 'succeeded' and waits_for is null) as useful,
+                              sum(work) as work, sum(work) filter (where finished_at is not null) as ended_work,
+                              min(started_at) as started_at, max(finished_at) as finished_at
+                       from trial where job_id = j.id group by state
+                   ) s
                ) t
                -- The work that open attempts have done so far.
                cross join lateral (
@@ -129,15 +127,10 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let summaries = rows.into_iter().map(|row| {
-            let counts = TrialCounts {
-                blocked: row.blocked,
-                queued: row.queued,
-                running: row.running,
-                succeeded: row.succeeded,
-                failed: row.failed,
-                cancelled: row.cancelled,
-                paused: row.paused,
-            };
+            let mut counts = TrialCounts::default();
+            for (state, count) in row.states.into_iter().zip(row.counts) {
+                *counts.of(state) = count;
+            }
             let status = counts.status(row.cancelled_at.is_some(), row.useful);
             let done = row.ended_work + row.open_work;
             let progress = if row.work > 0.0 { (done / row.work).clamp(0.0, 1.0) } else { 1.0 };

@@ -155,15 +155,9 @@ fn read<T: DeserializeOwned>(
     })
 }
 
-/// A failure, which takes two columns.
-fn read_failure(
-    table: &'static str,
-    id: impl ToString,
-    kind: Option<String>,
-    message: Option<String>,
-) -> Result<Option<recipe::Failure>, StoreError> {
-    let (Some(kind), Some(message)) = (kind, message) else { return Ok(None) };
-    Ok(Some(recipe::Failure { kind: read(table, "failure_kind", id, kind.into())?, message }))
+/// A failure from its two columns, which are null together.
+fn failure(kind: Option<FailureKind>, message: Option<String>) -> Option<Failure> {
+    kind.zip(message).map(|(kind, message)| Failure { kind, message })
 }
 
 /// Postgres has no unsigned integers. Counts and sizes are below 2^63.

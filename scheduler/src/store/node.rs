@@ -125,7 +125,7 @@ impl Store {
     /// The head of the queue and the live nodes. The queue is empty if no slot is free.
     pub(crate) async fn snapshot(&self, lease: Duration) -> Result<Snapshot, StoreError> {
         let rows = sqlx::query!(
-            r#"select n.id as "node: NodeId", s.index, s.device = 'cpu' as "is_cpu!", t.stage::text as "busy?"
+            r#"select n.id as "node: NodeId", s.index, s.device = 'cpu' as "is_cpu!", t.stage as "busy?: Stage"
                from node n
                join slot s on s.node_id = n.id
                left join attempt a on a.node_id = s.node_id and a.slot = s.index and a.ended_at is null
@@ -139,14 +139,12 @@ impl Store {
         let mut nodes: Vec<Node> = Vec::new();
         let mut free = 0;
         for row in rows {
-            let busy: Option<Stage> =
-                row.busy.map(|stage| read("trial", "stage", row.node, stage.into())).transpose()?;
-            free += i64::from(busy.is_none());
+            free += i64::from(row.busy.is_none());
             if nodes.last().is_none_or(|node| node.id != row.node) {
                 nodes.push(Node { id: row.node, slots: Vec::new() });
             }
             if let Some(node) = nodes.last_mut() {
-                node.slots.push(Slot { index: row.index, is_cpu: row.is_cpu, busy });
+                node.slots.push(Slot { index: row.index, is_cpu: row.is_cpu, busy: row.busy });
             }
         }
         let queue = if free > 0 { self.queue(free + LOOK_AHEAD).await? } else { Vec::new() };
@@ -155,7 +153,7 @@ impl Store {
 
     async fn queue(&self, limit: i64) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query!(
-            r#"select t.id as "id: TrialId", t.stage::text as "stage!",
+            r#"select t.id as "id: TrialId", t.stage as "stage: Stage",
                       array(select distinct a.node_id from attempt a
                             where a.trial_id = t.id and a.failure_kind = 'device_fault') as "avoid!"
                from trial t where t.state = 'queued' and t.ready_at <= now()
@@ -164,14 +162,11 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(Waiting {
-                    stage: read("trial", "stage", row.id, row.stage.into())?,
-                    trial: row.id,
-                    avoid: row.avoid.into_iter().map(NodeId).collect(),
-                })
-            })
-            .collect()
+        let waiting = rows.into_iter().map(|row| Waiting {
+            stage: row.stage,
+            trial: row.id,
+            avoid: row.avoid.into_iter().map(NodeId).collect(),
+        });
+        Ok(waiting.collect())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use protocol::id::{JobId, NodeId, TrialId};
 use protocol::{Acknowledgement, AttemptReport, SyncRequest, SyncResponse};
-use recipe::{Failure, FailureKind};
+use recipe::{Failure, FailureKind, Stage};
 use uuid::Uuid;
 
 use super::{Store, StoreError, attempt, checkpoint, event, measurement, read, trial, unsigned};
@@ -48,7 +48,7 @@ impl Store {
     ) -> Result<Acknowledgement, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!(
-            r#"select a.trial_id as "trial: TrialId", t.job_id as "job: JobId", t.stage::text as "stage!", a.events_seen,
+            r#"select a.trial_id as "trial: TrialId", t.job_id as "job: JobId", t.stage as "stage: Stage", a.events_seen,
                       a.log_seen, a.step, case when t.stage = 'timing' then t.spec end as timing
                from attempt a join trial t on t.id = a.trial_id
                where a.id = $1 and a.node_id = $2 and a.ended_at is null for update of a"#,
@@ -59,10 +59,9 @@ impl Store {
         .await?;
         // This is the fence: a report of an attempt that has ended is ignored.
         let Some(row) = row else { return Ok(refusal(report)) };
-        let stage = read("trial", "stage", row.trial, row.stage.into())?;
         let events = following(&report.events, unsigned(row.events_seen), |event| event.sequence);
         let lines = following(&report.log, unsigned(row.log_seen), |line| line.sequence);
-        let mut summary = EventSummary::read(events, unsigned(row.step), stage);
+        let mut summary = EventSummary::read(events, unsigned(row.step), row.stage);
         if let Some(spec) = row.timing.filter(|_| summary.finished.is_some()) {
             summary.check_timing(&read("trial", "spec", row.trial, spec)?);
         }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use recipe::{FailureKind, Recipe, Stage, TrialSpec};
 use report::{TrialFacts, TrialStatus};
 
-use super::{Store, StoreError, read, read_failure, signed, unsigned};
+use super::{Store, StoreError, failure, read, signed, unsigned};
 use crate::attempt::OutcomeName;
 use crate::policy::Policy;
 use crate::trial::{TrialFilter, TrialState, TrialView, WaitReason};
@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 struct ViewRow {
     id: TrialId,
     job: JobId,
-    stage: String,
+    stage: Stage,
     arm: Option<String>,
     task: Option<String>,
     learning_rate: Option<f64>,
@@ -27,7 +27,7 @@ struct ViewRow {
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
-    failure_kind: Option<String>,
+    failure_kind: Option<FailureKind>,
     failure_message: Option<String>,
     report: Option<serde_json::Value>,
     attempts: i64,
@@ -36,11 +36,11 @@ struct ViewRow {
     node: Option<String>,
     slot: Option<i32>,
     estimated_end: Option<DateTime<Utc>>,
-    awaited_stage: Option<String>,
+    awaited_stage: Option<Stage>,
     awaited_state: Option<TrialState>,
     retry_at: Option<DateTime<Utc>>,
     last_outcome: Option<OutcomeName>,
-    last_failure: Option<String>,
+    last_failure: Option<FailureKind>,
     node_connected: bool,
 }
 
@@ -83,19 +83,19 @@ impl Store {
                      and ordinal > coalesce((select ordinal from trial where id = $6), -1)
                    order by ordinal limit $7
                )
-               select t.id as "id: TrialId", t.job_id as "job: JobId", t.stage::text as "stage!", t.arm, t.task,
+               select t.id as "id: TrialId", t.job_id as "job: JobId", t.stage as "stage: Stage", t.arm, t.task,
                       t.learning_rate, t.spec, t.fingerprint, t.waits_for as "waits_for: TrialId",
                       t.state as "state: TrialState", t.total_steps, t.created_at, t.started_at, t.finished_at,
-                      t.failure_kind::text as failure_kind, t.failure_message, t.report,
+                      t.failure_kind as "failure_kind: FailureKind", t.failure_message, t.report,
                       coalesce(a.number, 0)::bigint as "attempts!", a.step as "step?",
                       a.trained_seconds as "trained_seconds?", d.name as "node?", a.slot as "slot?",
                       case when t.state = 'running' and a.step > coalesce(a.resumed_from, 0) and t.total_steps >= a.step
                            then now() + (now() - a.started_at) * (t.total_steps - a.step)
                                         / (a.step - coalesce(a.resumed_from, 0))
                       end as estimated_end,
-                      w.stage::text as awaited_stage, w.state as "awaited_state?: TrialState",
+                      w.stage as "awaited_stage?: Stage", w.state as "awaited_state?: TrialState",
                       case when t.state = 'queued' and t.ready_at > now() then t.ready_at end as retry_at,
-                      a.outcome as "last_outcome?: OutcomeName", a.failure_kind::text as last_failure,
+                      a.outcome as "last_outcome?: OutcomeName", a.failure_kind as "last_failure?: FailureKind",
                       exists (
                           select from node where last_seen_at > now() - make_interval(secs => $8) and not leaving
                       ) as "node_connected!"
@@ -120,7 +120,7 @@ impl Store {
     pub async fn facts(&self, job: JobId) -> Result<Vec<TrialFacts>, StoreError> {
         let rows = sqlx::query!(
             r#"select t.id as "id: TrialId", t.waits_for as "waits_for: TrialId", t.arm, t.spec,
-                      t.state as "state: TrialState", t.failure_kind::text as failure_kind, t.failure_message, t.report,
+                      t.state as "state: TrialState", t.failure_kind as "failure_kind: FailureKind", t.failure_message, t.report,
                       (select device from attempt where trial_id = t.id order by number desc limit 1) as device
                from trial t where t.job_id = $1 order by t.ordinal"#,
             job.0
@@ -128,8 +128,7 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let facts = rows.into_iter().map(|row| {
-            let failure = read_failure("trial", row.id, row.failure_kind, row.failure_message)?;
-            let status = match (row.state, row.report, failure) {
+            let status = match (row.state, row.report, failure(row.failure_kind, row.failure_message)) {
                 (TrialState::Succeeded, Some(report), _) => {
                     TrialStatus::Succeeded(read("trial", "report", row.id, report)?)
                 }
@@ -152,14 +151,13 @@ impl Store {
 }
 
 impl ViewRow {
-    fn view(mut self) -> Result<TrialView, StoreError> {
-        let stage = read("trial", "stage", self.id, self.stage.as_str().into())?;
-        let waiting = self.waiting(stage)?;
+    fn view(self) -> Result<TrialView, StoreError> {
+        let waiting = self.waiting();
         let spec: TrialSpec = read("trial", "spec", self.id, self.spec)?;
         Ok(TrialView {
             id: self.id,
             job: self.job,
-            stage,
+            stage: self.stage,
             arm: self.arm,
             task: self.task,
             learning_rate: self.learning_rate,
@@ -180,37 +178,28 @@ impl ViewRow {
             created_at: self.created_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
-            failure: read_failure("trial", self.id, self.failure_kind, self.failure_message)?,
+            failure: failure(self.failure_kind, self.failure_message),
             report: self.report.map(|report| read("trial", "report", self.id, report)).transpose()?,
             node: self.node,
             slot: self.slot.map(|slot| slot as u32),
         })
     }
 
-    fn waiting(&mut self, stage: Stage) -> Result<Option<WaitReason>, StoreError> {
-        let awaited = match (self.awaited_stage.take(), self.awaited_state) {
-            (Some(stage), Some(state)) => {
-                Some(WaitReason::Trial { stage: read("trial", "stage", self.id, stage.into())?, state })
-            }
-            _ => None,
-        };
+    fn waiting(&self) -> Option<WaitReason> {
+        let awaited = self.awaited_stage.zip(self.awaited_state);
+        let awaited = awaited.map(|(stage, state)| WaitReason::Trial { stage, state });
         let never_tried = matches!(self.awaited_state, Some(TrialState::Failed | TrialState::Cancelled));
-        Ok(match (self.state, self.retry_at, self.last_outcome) {
+        match (self.state, self.retry_at, self.last_outcome) {
             (TrialState::Blocked, ..) => awaited,
             (TrialState::Cancelled, ..) if never_tried => awaited,
             (TrialState::Queued, Some(at), Some(outcome)) => {
-                let failure: Option<FailureKind> = self
-                    .last_failure
-                    .take()
-                    .map(|kind| read("attempt", "failure_kind", self.id, kind.into()))
-                    .transpose()?;
-                Some(WaitReason::Retry { attempt: self.attempts as u32, outcome, failure, at })
+                Some(WaitReason::Retry { attempt: self.attempts as u32, outcome, failure: self.last_failure, at })
             }
             (TrialState::Queued, ..) if !self.node_connected => Some(WaitReason::Node),
-            (TrialState::Queued, ..) if stage == Stage::Timing => Some(WaitReason::IdleNode),
+            (TrialState::Queued, ..) if self.stage == Stage::Timing => Some(WaitReason::IdleNode),
             (TrialState::Queued, ..) => Some(WaitReason::Slot),
             _ => None,
-        })
+        }
     }
 }
 

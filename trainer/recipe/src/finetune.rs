@@ -22,8 +22,8 @@ pub struct Finetune {
     #[serde(default)]
     pub from_seeds: Seeds,
     /// The blocks of the checkpoint that are kept and trained.
-    #[serde(default, skip_serializing_if = "Keep::is_all")]
-    pub keep: Keep,
+    #[serde(default, skip_serializing_if = "KeptBlocks::is_all")]
+    pub keep: KeptBlocks,
     pub task: Task,
     pub glue: Dataset,
     /// Share of the training examples that is set apart and scored, so that a learning rate can be selected without a
@@ -66,7 +66,7 @@ pub struct Published {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub enum Keep {
+pub enum KeptBlocks {
     #[default]
     All,
     /// Blocks 1, 3, 5 and so on.
@@ -98,7 +98,7 @@ impl Finetune {
             Source::Published(published) => p.within("model", |p| published.model.check(p)),
         });
         let blocks = self.from.model().blocks;
-        if let Keep::First(kept) = self.keep {
+        if let KeptBlocks::First(kept) = self.keep {
             problems.require((1..=blocks).contains(&kept), "keep", || {
                 format!("the first {kept} blocks: choose 1 to {blocks}, which is the number of the checkpoint's blocks")
             });
@@ -131,28 +131,28 @@ impl Source {
     }
 }
 
-impl Keep {
+impl KeptBlocks {
     /// The numbers (from 1) of the blocks that are kept of `blocks` blocks, in order.
     pub fn kept(self, blocks: u32) -> impl Iterator<Item = u32> {
         let (last, stride) = match self {
-            Keep::All => (blocks, 1),
-            Keep::EveryOther => (blocks, 2),
-            Keep::First(kept) => (kept.min(blocks), 1),
+            KeptBlocks::All => (blocks, 1),
+            KeptBlocks::EveryOther => (blocks, 2),
+            KeptBlocks::First(kept) => (kept.min(blocks), 1),
         };
         (1..=last).step_by(stride)
     }
 
     pub fn is_all(&self) -> bool {
-        *self == Keep::All
+        *self == KeptBlocks::All
     }
 }
 
-impl std::fmt::Display for Keep {
+impl std::fmt::Display for KeptBlocks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Keep::All => f.write_str("all"),
-            Keep::EveryOther => f.write_str("every other"),
-            Keep::First(kept) => write!(f, "first {kept}"),
+            KeptBlocks::All => f.write_str("all"),
+            KeptBlocks::EveryOther => f.write_str("every other"),
+            KeptBlocks::First(kept) => write!(f, "first {kept}"),
         }
     }
 }
@@ -285,14 +285,14 @@ mod tests {
     proptest! {
         #[test]
         fn kept_blocks_are_blocks_of_the_checkpoint_in_order(blocks in 1u32..100, first in 1u32..120) {
-            for keep in [Keep::All, Keep::EveryOther, Keep::First(first)] {
+            for keep in [KeptBlocks::All, KeptBlocks::EveryOther, KeptBlocks::First(first)] {
                 let kept: Vec<u32> = keep.kept(blocks).collect();
                 prop_assert_eq!(kept[0], 1);
                 prop_assert!(kept.is_sorted() && kept.iter().all(|block| (1..=blocks).contains(block)));
             }
-            prop_assert_eq!(Keep::All.kept(blocks).count() as u32, blocks);
-            prop_assert_eq!(Keep::EveryOther.kept(blocks).count() as u32, blocks.div_ceil(2));
-            prop_assert_eq!(Keep::First(first).kept(blocks).count() as u32, first.min(blocks));
+            prop_assert_eq!(KeptBlocks::All.kept(blocks).count() as u32, blocks);
+            prop_assert_eq!(KeptBlocks::EveryOther.kept(blocks).count() as u32, blocks.div_ceil(2));
+            prop_assert_eq!(KeptBlocks::First(first).kept(blocks).count() as u32, first.min(blocks));
         }
 
         #[test]

@@ -55,7 +55,7 @@ pub mod timing;
 pub use dataset::{Dataset, Vocabulary};
 pub use event::Event;
 pub use failure::{Failure, FailureKind};
-pub use finetune::{Finetune, Keep, Published, Source};
+pub use finetune::{Finetune, KeptBlocks, Published, Source};
 pub use fingerprint::Fingerprint;
 pub use gate::{Draw, DrawKey, Gate, Rows, Sampler, Unit};
 pub use growth::{GrownState, Growth, GrowthStage, NewBlocks};

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use recipe::report::{BlockProbe, ProbeReport};
 use recipe::seeds::{generator, permutation};
-use recipe::{Dataset, Gate, Keep, Pretrain, Probe, Published, Purpose, Source, TrialReport, published};
+use recipe::{Dataset, Gate, KeptBlocks, Pretrain, Probe, Published, Purpose, Source, TrialReport, published};
 
 use crate::attempt::{Attempt, Ended};
 use crate::data::material::Material;
@@ -77,7 +77,7 @@ fn open_published(
     let vocabulary = VocabularySource::File(from.join(published::VOCABULARY));
     let material = Material::Text(inputs::shards(&pretrain, vocabulary, options, emitter)?);
     let training = Pretraining::with_rows(pretrain, recipe.from_seeds, material, origin.rows, attempt.device);
-    origin.restore(training.weights(), &source, Keep::All)?;
+    origin.restore(training.weights(), &source, KeptBlocks::All)?;
     Ok(training)
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use recipe::{Keep, Task};
+use recipe::{KeptBlocks, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,7 +16,7 @@ use crate::statistics::mean;
 pub struct GlueAverage {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
-    pub keep: Keep,
+    pub keep: KeptBlocks,
     /// Number of blocks that were kept.
     pub blocks: u32,
     /// The tasks in the mean: those with a score of this arm at a selected learning rate.
@@ -31,7 +31,7 @@ pub(crate) fn averages(arms: &[String], reports: &[GlueReport]) -> Vec<GlueAvera
     let mut averages = Vec::new();
     for arm in arms {
         let of_arm = || rows().filter(|(_, row)| row.arm == *arm);
-        let depths: BTreeSet<(Reverse<u32>, Keep)> = of_arm().map(|(_, row)| (Reverse(row.blocks), row.keep)).collect();
+        let depths: BTreeSet<(Reverse<u32>, KeptBlocks)> = of_arm().map(|(_, row)| (Reverse(row.blocks), row.keep)).collect();
         for (Reverse(blocks), keep) in depths {
             let selected = of_arm().filter(|(_, row)| row.keep == keep && row.selected);
             let (tasks, scores): (Vec<Task>, Vec<f64>) =

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use recipe::{Keep, Recipe, Task};
+use recipe::{KeptBlocks, Recipe, Task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,7 +16,7 @@ use crate::statistics::{expected_maximum, mean, median, standard_deviation, t_in
 pub struct GlueArm {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
-    pub keep: Keep,
+    pub keep: KeptBlocks,
     /// Number of blocks that were kept.
     pub blocks: u32,
     /// Peak learning rate of fine-tuning.
@@ -93,7 +93,7 @@ pub(super) struct RowKey<'a> {
     task: Task,
     arm: &'a str,
     blocks: Reverse<u32>,
-    keep: Keep,
+    keep: KeptBlocks,
     /// Bits of the learning rate: those of positive numbers sort like the numbers.
     rate: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recipe::{Finetune, Keep, Task};
+use recipe::{Finetune, KeptBlocks, Task};
 
 use super::rows::{GlueArm, RunsByRow, rows, runs_by_row};
 use crate::facts::Facts;
@@ -10,7 +10,7 @@ use crate::facts::Facts;
 /// The setting whose fine-tune runs represent an arm on a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Selection {
-    keep: Keep,
+    keep: KeptBlocks,
     learning_rate: f64,
 }
 

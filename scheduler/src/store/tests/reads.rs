@@ -1,11 +1,12 @@
 //! Lists, curves, tokens, and rows that cannot be read.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::*;
+use crate::attempt::OutcomeName;
 use crate::store::StoreError;
 use crate::token::{Scope, Secret};
-use recipe::Stage;
+use recipe::{FailureKind, Stage};
 
 #[tokio::test]
 async fn pages_of_trials_and_jobs_have_no_gaps_and_no_repetitions() {
@@ -34,6 +35,23 @@ async fn pages_of_trials_and_jobs_have_no_gaps_and_no_repetitions() {
     let ids = |jobs: Vec<crate::job::JobSummary>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
     assert_eq!(ids(world.store.jobs(2, None).await.unwrap()), [third, second]);
     assert_eq!(ids(world.store.jobs(2, Some(second)).await.unwrap()), [job]);
+}
+
+/// sqlx finds out only at run time that a type of the database lacks a value.
+#[tokio::test]
+async fn the_database_has_the_values_of_each_enum() {
+    let world = World::new().await;
+    let names = |names: &[&str]| names.iter().copied().map(String::from).collect::<BTreeSet<_>>();
+    for (kind, expected) in [
+        ("dataset_kind", names(&DatasetKind::ALL.map(DatasetKind::name))),
+        ("failure_kind", names(&FailureKind::ALL.map(FailureKind::name))),
+        ("outcome", names(&OutcomeName::ALL.map(OutcomeName::name))),
+        ("stage", names(&Stage::ALL.map(Stage::name))),
+        ("trial_state", names(&TrialState::ALL.map(TrialState::name))),
+    ] {
+        let values = world.database.strings(&format!("select unnest(enum_range(null::{kind}))::text")).await;
+        assert_eq!(values.into_iter().collect::<BTreeSet<_>>(), expected, "the type {kind} of the database");
+    }
 }
 
 #[tokio::test]
