@@ -1,6 +1,5 @@
 // The addresses whose pages `browser.test.mjs` examines: one or more for each page of the dashboard.
 
-/** @param {string} job @param {string} trial */
 export const addresses = (job, trial) => [
   '#/jobs',
   `#/jobs/${job}`,

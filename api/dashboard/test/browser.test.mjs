@@ -340,7 +340,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       for (const hash of addresses(job.id, trial.id)) {
         const view = await open(hash, { token: TOKEN, width });
         await view.page.locator('main h1').waitFor();
-        await view.page.getByRole('status').first().waitFor({ state: 'detached' });
+        await view.page.waitForFunction(() => !document.querySelector('.loading'));
         await isSound(view);
         await view.close();
       }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use recipe::{Failure, FailureKind};
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};

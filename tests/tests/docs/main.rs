@@ -149,6 +149,15 @@ fn every_message_of_the_troubleshooting_page_is_one_of_ours() {
 }
 
 #[test]
+fn the_page_of_jobs_names_every_schedule() {
+    let page = std::fs::read_to_string(root().join("docs/jobs.md")).expect("the page");
+    let row = page.lines().find(|line| line.starts_with("| `layer_drop.schedule`")).expect("the row of the schedule");
+    for schedule in recipe::Schedule::ALL {
+        assert!(row.contains(&format!("`{}`", schedule.name())), "docs/jobs.md does not name {}", schedule.name());
+    }
+}
+
+#[test]
 fn the_crates_depend_on_each_other_as_the_architecture_page_says() {
     let folders = [
         ("agent", "scheduler/agent"),

@@ -1,0 +1,1 @@
+export function addresses(job: string, trial: string): string[];
