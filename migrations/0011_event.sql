@@ -25,7 +25,8 @@ create table event (
 
 create index event_job_status on event (job_id, number desc) where kind = 'job';
 
--- Writes an event under the job's next number. There is no other way to write one.
+-- Writes an event under the job's next number. Only the change of a trial's
+-- state writes its event otherwise, in the statement that changes the state (scheduler/src/store/transition.rs).
 create function append_event(job uuid, trial uuid, attempt uuid, sequence bigint, kind event_kind, data jsonb)
 returns bigint language sql as $$
     with next as (update job j set events = events + 1 where j.id = $1 returning j.events)
@@ -33,30 +34,6 @@ returns bigint language sql as $$
     select $1, next.events, $2, $3, $4, $5, $6 from next
     returning number
 $$;
-
--- Each change of a trial's state becomes an event, whichever statement makes it.
-create function trial_state_changed() returns trigger language plpgsql as $$
-begin
-    with changed as (
-        select n.job_id, n.id, o.state as before, n.state as after,
-               row_number() over (partition by n.job_id order by n.ordinal) as place
-        from old_rows o join new_rows n on n.id = o.id
-        where n.state <> o.state
-    ), numbered as (
-        update job j set events = j.events + c.n
-        from (select job_id, count(*) as n from changed group by job_id) c
-        where j.id = c.job_id
-        returning j.id, j.events - c.n as base
-    )
-    insert into event (job_id, number, trial_id, kind, data)
-    select c.job_id, n.base + c.place, c.id, 'trial', jsonb_build_object('from', c.before, 'state', c.after)
-    from changed c join numbered n on n.id = c.job_id;
-    return null;
-end $$;
-
-create trigger trial_state_changed after update on trial
-    referencing old table as old_rows new table as new_rows
-    for each statement execute function trial_state_changed();
 
 -- Tells listeners which job has a new event. A notification may be lost, so every listener also polls.
 create function event_announced() returns trigger language plpgsql as $$

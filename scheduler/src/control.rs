@@ -91,7 +91,7 @@ impl Control {
 
     /// Cancels the open trials of cancelled jobs.
     pub async fn cancel(&self) -> Result<usize, StoreError> {
-        self.store.cancel_trials(None).await
+        self.store.cancel_leftovers().await
     }
 
     /// Queues or cancels the trials that waited for a trial that has ended.

@@ -4,6 +4,7 @@ use recipe::{Failure, FailureKind};
 use sqlx::PgConnection;
 
 use super::text::{storable, storable_json};
+use super::transition::Change;
 use super::{Store, StoreError, failure, read, signed, transition, unsigned};
 use crate::attempt::{AttemptView, Outcome, OutcomeName};
 use crate::place::Placement;
@@ -64,7 +65,7 @@ impl Store {
         let Some(instance) = instance else { return Ok(false) };
         let Some(trial) = transition::lock(&mut transaction, placement.trial).await? else { return Ok(false) };
         let attempt = AttemptId::new();
-        let Ok(running) = trial.state.place(attempt) else { return Ok(false) };
+        let Ok(change) = Change::new(trial.id, trial.state, |state| state.place(attempt)) else { return Ok(false) };
         let opened = sqlx::query!(
             "insert into attempt (id, trial_id, number, node_id, slot, instance, ready_at, leased_until)
              select $1, t.id, 1 + (select count(*) from attempt where trial_id = t.id), $3, $4, $5, t.ready_at,
@@ -90,7 +91,7 @@ impl Store {
         if opened.rows_affected() == 0 {
             return Ok(false);
         }
-        transition::save(&mut transaction, &[(placement.trial, running)]).await?;
+        transition::save(&mut transaction, &[change]).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -212,7 +213,8 @@ pub(super) async fn end(
     if let Next::Requeue { forget_checkpoint: true, .. } = next {
         super::checkpoint::forget_newest(connection, &locked, id).await?;
     }
-    transition::save(connection, &[(trial, locked.state.end(id, next)?)]).await
+    let change = Change::new(trial, locked.state, |state| state.end(id, next))?;
+    transition::save(connection, &[change]).await
 }
 
 async fn history(connection: &mut PgConnection, id: AttemptId, trial: TrialId) -> Result<(History, bool), StoreError> {

@@ -163,7 +163,7 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        self.cancel_trials(Some(id)).await?;
+        self.cancel_trials(id).await?;
         self.job(id).await
     }
 

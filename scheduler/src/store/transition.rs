@@ -49,15 +49,34 @@ async fn open_attempt(connection: &mut PgConnection, trial: TrialId) -> Result<O
     Ok(attempt.fetch_optional(connection).await?)
 }
 
-/// Trials in one statement.
-const CHUNK: usize = 1000;
+/// Trials in one statement, and in one transaction of a change of many trials: others wait for no more than this.
+const BATCH: usize = 1000;
 
-/// Writes the new states of trials that this transaction has locked.
-pub(super) async fn save(connection: &mut PgConnection, states: &[(TrialId, State)]) -> Result<(), StoreError> {
-    for chunk in states.chunks(CHUNK) {
+/// The change of a trial's state.
+pub(super) struct Change {
+    id: TrialId,
+    from: TrialState,
+    to: State,
+}
+
+impl Change {
+    /// The change that `next` makes of `from`.
+    pub(super) fn new(
+        id: TrialId,
+        from: State,
+        next: impl FnOnce(State) -> Result<State, Refused>,
+    ) -> Result<Self, Refused> {
+        Ok(Self { id, from: from.name(), to: next(from)? })
+    }
+}
+
+/// Writes the new states of trials that this transaction has locked, and an event for each. The event takes its number from
+/// the job's row, so nothing but the commit should follow.
+pub(super) async fn save(connection: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
+    for chunk in changes.chunks(BATCH) {
         let (mut after, mut reports, mut kinds, mut messages) = (vec![], vec![], vec![], vec![]);
-        for (id, state) in chunk {
-            let (seconds, report, failure) = match state {
+        for Change { id, to, .. } in chunk {
+            let (seconds, report, failure) = match to {
                 State::Queued { after_seconds } => (Some(*after_seconds), None, None),
                 State::Succeeded { report } => {
                     let report = serde_json::to_value(report).map_err(|error| {
@@ -73,17 +92,32 @@ pub(super) async fn save(connection: &mut PgConnection, states: &[(TrialId, Stat
             kinds.push(failure.map(|failure| failure.kind.name()));
             messages.push(failure.map(|failure| storable(&failure.message)));
         }
-        let names: Vec<TrialState> = chunk.iter().map(|(_, state)| state.name()).collect();
+        let from: Vec<TrialState> = chunk.iter().map(|change| change.from).collect();
+        let names: Vec<TrialState> = chunk.iter().map(|change| change.to.name()).collect();
         sqlx::query!(
-            "update trial t
-             set state = new.state, ready_at = now() + make_interval(secs => new.after), report = new.report,
-                 failure_kind = new.failure_kind::failure_kind, failure_message = new.failure_message,
-                 finished_at = case when new.ended then now() end,
-                 started_at = case when new.state = 'running' then coalesce(t.started_at, now()) else t.started_at end
-             from unnest($1::uuid[], $2::trial_state[], $3::float8[], $4::jsonb[], $5::text[], $6::text[], $7::bool[])
-                  as new (id, state, after, report, failure_kind, failure_message, ended)
-             where t.id = new.id",
-            &chunk.iter().map(|(id, _)| id.0).collect::<Vec<_>>(),
+            "with changed as (
+                 update trial t
+                 set state = new.state, ready_at = now() + make_interval(secs => new.after), report = new.report,
+                     failure_kind = new.failure_kind::failure_kind, failure_message = new.failure_message,
+                     finished_at = case when new.ended then now() end,
+                     started_at = case when new.state = 'running' then coalesce(t.started_at, now()) else t.started_at end
+                 from unnest($1::uuid[], $2::trial_state[], $3::trial_state[], $4::float8[], $5::jsonb[], $6::text[],
+                             $7::text[], $8::bool[])
+                      as new (id, before, state, after, report, failure_kind, failure_message, ended)
+                 where t.id = new.id
+                 returning t.job_id, t.ordinal, t.id, new.before, t.state
+             ), numbered as (
+                 update job j set events = j.events + c.changes
+                 from (select job_id, count(*) as changes from changed group by job_id) c
+                 where j.id = c.job_id
+                 returning j.id, j.events - c.changes as earlier
+             )
+             insert into event (job_id, number, trial_id, kind, data)
+             select c.job_id, n.earlier + row_number() over (partition by c.job_id order by c.ordinal), c.id, 'trial',
+                    jsonb_build_object('from', c.before, 'state', c.state)
+             from changed c join numbered n on n.id = c.job_id",
+            &chunk.iter().map(|change| change.id.0).collect::<Vec<_>>(),
+            &from as _,
             &names as _,
             &after as _,
             &reports as _,
@@ -104,86 +138,136 @@ async fn transition(
 ) -> Result<(), StoreError> {
     let trial = lock(connection, id).await?;
     let trial = trial.ok_or_else(|| StoreError::Conflict(format!("trial {id} has ended and stays as it is")))?;
-    save(connection, &[(id, next(trial.state)?)]).await
+    save(connection, &[Change::new(id, trial.state, next)?]).await
+}
+
+/// A batch of trials that were cancelled.
+struct Batch {
+    ended: usize,
+    /// The ordinal of the last one; `None` if there was no trial left.
+    last: Option<i32>,
 }
 
 impl Store {
     /// Queues the trials that waited for a trial that succeeded, and cancels those that waited for one that never will. A
-    /// pre-train trial whose budget is not settled stays blocked. Returns the number of trials that moved.
+    /// pre-train trial whose budget is not settled stays blocked. A call moves the first [`BATCH`] trials that wait for each
+    /// trial, so that placements are not held up; the events of their moves bring on the next round. Returns the number of
+    /// trials that moved.
     pub(crate) async fn unblock_trials(&self) -> Result<usize, StoreError> {
+        let awaited = sqlx::query!(
+            r#"select p.id as "id: TrialId", p.state as "state: TrialState", p.stage = 'timing' as "is_timing!" from trial p
+               where p.state in ('succeeded', 'failed', 'cancelled')
+                 and p.id in (select waits_for from trial where state = 'blocked')
+               order by p.id"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut moved = 0;
+        for trial in awaited {
+            moved += self.unblock_batch(trial.id, trial.state, trial.is_timing).await?;
+        }
+        Ok(moved)
+    }
+
+    async fn unblock_batch(&self, waits_for: TrialId, awaited: TrialState, is_timing: bool) -> Result<usize, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let rows = sqlx::query!(
-            r#"select t.id as "id: TrialId", p.id as "waits_for: TrialId", p.state as "awaited: TrialState"
-               from trial t join trial p on p.id = t.waits_for
-               where t.state = 'blocked' and p.state in ('succeeded', 'failed', 'cancelled')
-                 and not (p.state = 'succeeded' and p.stage = 'timing' and t.total_steps is null)
-               order by t.id for update of t"#
+        let ids = sqlx::query_scalar!(
+            r#"select id as "id: TrialId" from trial
+               where waits_for = $1 and state = 'blocked' and (not $2 or total_steps is not null)
+               order by id limit $3 for update"#,
+            waits_for.0,
+            is_timing && awaited == TrialState::Succeeded,
+            BATCH as i64
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let states =
-            rows.into_iter().map(|row| Ok((row.id, State::Blocked { waits_for: row.waits_for }.unblock(row.awaited)?)));
-        let states = states.collect::<Result<Vec<_>, StoreError>>()?;
-        save(&mut transaction, &states).await?;
+        let changes = ids.into_iter().map(|id| {
+            Change::new(id, State::Blocked { waits_for }, |state| state.unblock(awaited))
+        });
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        save(&mut transaction, &changes).await?;
         transaction.commit().await?;
-        Ok(states.len())
+        Ok(changes.len())
     }
 
-    /// Cancels the open trials of cancelled jobs, or of one of them. A trial that was being placed when its job was
-    /// cancelled, or that is queued again because its node was lost, is met by the next round. Returns the number of
-    /// trials that ended.
-    pub(crate) async fn cancel_trials(&self, job: Option<JobId>) -> Result<usize, StoreError> {
-        let running = self.cancel_running(job).await?;
-        Ok(running + self.cancel_idle(job).await?)
+    /// Cancels all open trials of a cancelled job: first those that run, whose agents are told at once, then the others, a
+    /// batch in each transaction.
+    pub(super) async fn cancel_trials(&self, job: JobId) -> Result<(), StoreError> {
+        self.cancel_running(job).await?;
+        let mut batch = self.cancel_idle(job, -1).await?;
+        while let Some(last) = batch.last {
+            batch = self.cancel_idle(job, last).await?;
+        }
+        Ok(())
+    }
+
+    /// Cancels open trials of cancelled jobs: all that run, and a batch of the others. It finds those whose cancel was broken
+    /// off, those that were being placed when their job was cancelled, and those that are queued again because their node
+    /// was lost. Returns the number of trials that ended; while there is one, the next round finds the next batch.
+    pub(crate) async fn cancel_leftovers(&self) -> Result<usize, StoreError> {
+        let jobs = sqlx::query_scalar!(
+            r#"select id as "id: JobId" from job where cancelled_at is not null and ended_at is null order by id"#
+        );
+        let mut ended = 0;
+        for job in jobs.fetch_all(&self.pool).await? {
+            ended += self.cancel_running(job).await? + self.cancel_idle(job, -1).await?.ended;
+        }
+        Ok(ended)
     }
 
     /// Closes the attempts first: their agents stop them at the next sync, and nothing more of them is accepted.
-    async fn cancel_running(&self, job: Option<JobId>) -> Result<usize, StoreError> {
+    async fn cancel_running(&self, job: JobId) -> Result<usize, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let rows = sqlx::query!(
             r#"with open as (
                    select a.id from attempt a join trial t on t.id = a.trial_id join job j on j.id = t.job_id
-                   where j.cancelled_at is not null and j.ended_at is null and ($1::uuid is null or j.id = $1)
+                   where j.cancelled_at is not null and j.ended_at is null and j.id = $1 and t.state = 'running'
                      and a.ended_at is null
                    order by a.id for update of a
                )
                update attempt a set ended_at = now(), outcome = 'cancelled' from open where a.id = open.id
                returning a.id as "attempt: AttemptId", a.trial_id as "trial: TrialId""#,
-            job.map(|id| id.0)
+            job.0
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let states = rows.into_iter().map(|row| Ok((row.trial, State::Running { attempt: row.attempt }.cancel()?)));
-        let states = states.collect::<Result<Vec<_>, StoreError>>()?;
-        save(&mut transaction, &states).await?;
+        let changes = rows
+            .into_iter()
+            .map(|row| Change::new(row.trial, State::Running { attempt: row.attempt }, State::cancel))
+            .collect::<Result<Vec<_>, _>>()?;
+        save(&mut transaction, &changes).await?;
         transaction.commit().await?;
-        Ok(states.len())
+        Ok(changes.len())
     }
 
-    async fn cancel_idle(&self, job: Option<JobId>) -> Result<usize, StoreError> {
+    /// Cancels a batch of the trials that do not run, of those whose ordinal is greater than `after`.
+    async fn cancel_idle(&self, job: JobId, after: i32) -> Result<Batch, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let rows = sqlx::query!(
-            r#"select t.id as "id: TrialId", t.state as "state: TrialState", t.waits_for as "waits_for: TrialId"
+            r#"select t.id as "id: TrialId", t.ordinal, t.state as "state: TrialState", t.waits_for as "waits_for: TrialId"
                from trial t join job j on j.id = t.job_id
-               where j.cancelled_at is not null and j.ended_at is null and ($1::uuid is null or j.id = $1)
+               where j.cancelled_at is not null and j.ended_at is null and j.id = $1 and t.ordinal > $2
                  and t.state in ('blocked', 'queued', 'paused')
-               order by t.id for update of t"#,
-            job.map(|id| id.0)
+               order by t.ordinal limit $3 for update of t"#,
+            job.0,
+            after,
+            BATCH as i64
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let states = rows.into_iter().map(|row| {
+        let last = rows.last().map(|row| row.ordinal);
+        let changes = rows.into_iter().map(|row| {
             let state = match row.state {
                 TrialState::Paused => State::Paused,
                 TrialState::Queued => State::Queued { after_seconds: 0.0 },
                 _ => State::first(row.waits_for),
             };
-            Ok((row.id, state.cancel()?))
+            Change::new(row.id, state, State::cancel)
         });
-        let states = states.collect::<Result<Vec<_>, StoreError>>()?;
-        save(&mut transaction, &states).await?;
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        save(&mut transaction, &changes).await?;
         transaction.commit().await?;
-        Ok(states.len())
+        Ok(Batch { ended: changes.len(), last })
     }
 
     /// Takes the trial out of the queue until it is resumed. A running trial is told to write a checkpoint and leave its
