@@ -169,7 +169,12 @@ impl Store {
         Ok(moved)
     }
 
-    async fn unblock_batch(&self, waits_for: TrialId, awaited: TrialState, is_timing: bool) -> Result<usize, StoreError> {
+    async fn unblock_batch(
+        &self,
+        waits_for: TrialId,
+        awaited: TrialState,
+        is_timing: bool,
+    ) -> Result<usize, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let ids = sqlx::query_scalar!(
             r#"select id as "id: TrialId" from trial
@@ -181,9 +186,8 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let changes = ids.into_iter().map(|id| {
-            Change::new(id, State::Blocked { waits_for }, |state| state.unblock(awaited))
-        });
+        let changes =
+            ids.into_iter().map(|id| Change::new(id, State::Blocked { waits_for }, |state| state.unblock(awaited)));
         let changes = changes.collect::<Result<Vec<_>, _>>()?;
         save(&mut transaction, &changes).await?;
         transaction.commit().await?;
