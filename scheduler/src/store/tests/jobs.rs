@@ -322,3 +322,28 @@ async fn a_cancelled_job_ends_even_if_the_server_died_during_the_cancel() {
     assert_eq!(world.states(job).await, [TrialState::Cancelled; 2]);
     assert_eq!(world.store.job(job).await.unwrap().summary.status, JobStatus::Cancelled);
 }
+
+/// Others wait for one batch at most, and a batch that was broken off is followed by the next.
+#[tokio::test]
+async fn many_trials_are_cancelled_and_unblocked_in_batches() {
+    let world = World::new().await;
+    let glue = |spec: &mut Value| spec["glue"] = json!({"tasks": ["rte"], "seeds": 2400, "learning_rates": [1e-5]});
+    let job = world.submit(glue).await;
+    world.database.execute("update job set cancelled_at = now()").await;
+    for ended in [1000, 1000, 401, 0] {
+        assert_eq!(world.control.cancel().await.unwrap(), ended);
+    }
+    assert_eq!(world.store.job(job).await.unwrap().summary.trials.cancelled, 2401);
+
+    let job = world.submit(glue).await;
+    let fail = "update trial set state = 'failed', failure_kind = 'internal', failure_message = '', finished_at = now(),
+                       ready_at = null
+                where state = 'queued'";
+    world.database.execute(fail).await;
+    for moved in [1000, 1000, 400, 0] {
+        assert_eq!(world.control.unblock().await.unwrap(), moved);
+    }
+    let events = world.store.events(job, 0, 5000).await.unwrap();
+    assert!(events.iter().map(|event| event.id).eq(1..=2400), "an event for each change, numbered without gaps");
+    assert!(events.iter().all(|event| event.data == json!({"from": "blocked", "state": "cancelled"})));
+}
