@@ -11,6 +11,7 @@ use protocol::error_chain;
 use recipe::Problem;
 use scheduler::artifact::ArtifactError;
 use scheduler::dataset::DatasetError;
+use scheduler::node::NodeRefused;
 use scheduler::store::StoreError;
 use scheduler::submit::PlanError;
 use scheduler::token::Scope;
@@ -79,6 +80,12 @@ pub(crate) enum Error {
     Forbidden(&'static [Scope]),
     #[error("{0}")]
     Conflict(String),
+    #[error(transparent)]
+    NodeRefused(NodeRefused),
+    #[error("{0}")]
+    NodeInUse(String),
+    #[error("{0}")]
+    LastAdmin(String),
     #[error("this Idempotency-Key was used with another body before; use a new key for a new request")]
     IdempotencyKeyReused,
     #[error("{0}")]
@@ -139,6 +146,14 @@ impl Error {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::NodeRefused(NodeRefused::OtherToken { .. }) => {
+                (StatusCode::CONFLICT, "node_of_another_token", "Node of another token")
+            }
+            Self::NodeRefused(NodeRefused::OtherInstance { .. }) => {
+                (StatusCode::CONFLICT, "node_name_taken", "Node name taken")
+            }
+            Self::NodeInUse(_) => (StatusCode::CONFLICT, "node_in_use", "Node in use"),
+            Self::LastAdmin(_) => (StatusCode::CONFLICT, "last_admin_token", "Last admin token"),
             Self::IdempotencyKeyReused => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused")
             }
@@ -196,6 +211,9 @@ impl From<StoreError> for Error {
             StoreError::NotFound { what, id } => Self::NotFound(format!("{what} {id}")),
             StoreError::Conflict(message) => Self::Conflict(message),
             StoreError::Refused(refused) => Self::Conflict(refused.to_string()),
+            StoreError::Node(refused) => Self::NodeRefused(refused),
+            StoreError::NodeInUse { .. } => Self::NodeInUse(error.to_string()),
+            StoreError::LastAdmin => Self::LastAdmin(error.to_string()),
             other => Self::internal(other),
         }
     }

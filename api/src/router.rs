@@ -97,6 +97,9 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
     let store = OpenApiRouter::new().routes(routes!(artifacts::put)).layer(DefaultBodyLimit::disable());
     let sync = OpenApiRouter::new().routes(routes!(agents::sync)).layer(DefaultBodyLimit::max(SYNC_LIMIT));
     let admin = OpenApiRouter::new()
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::resume))
+        .routes(routes!(nodes::delete))
         .routes(routes!(tokens::list))
         .routes(routes!(tokens::create))
         .routes(routes!(tokens::revoke));

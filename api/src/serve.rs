@@ -53,7 +53,10 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         [(Scope::Admin, "admin", &config.token_file), (Scope::Agent, "local agent", &config.agent_token_file)]
     {
         let secret = token(file).with_context(|| format!("cannot use the token file {}", file.display()))?;
-        store.ensure_token(name, scope, &secret).await.with_context(|| format!("cannot register the {name} token"))?;
+        store
+            .ensure_token(name, scope, &secret)
+            .await
+            .with_context(|| format!("cannot use the {name} token in {}", file.display()))?;
     }
     let place = config.artifacts.unwrap_or_else(|| config.home.path().join("artifacts").display().to_string());
     let environment =

@@ -433,7 +433,9 @@ export function nodesAt(now, jobs) {
     {
       id: uuid('node', 1),
       name: 'gpu-01',
+      instance: uuid('instance', 1),
       live: true,
+      draining: false,
       last_seen: at(now - 1200),
       labels: { pool: 'training', rack: 'b2' },
       slots: [
@@ -444,7 +446,9 @@ export function nodesAt(now, jobs) {
     {
       id: uuid('node', 2),
       name: 'old-workstation',
+      instance: uuid('instance', 2),
       live: false,
+      draining: false,
       last_seen: at(now - 3 * 3600e3),
       labels: {},
       slots: [{ ...slot(99, 'AMD EPYC 7B13', 'cpu', 33_285_996_544), index: 0 }],

@@ -51,7 +51,7 @@ async function answer(request, response, world, cancelled) {
   const query = url.searchParams;
   const [kind, id, part] = parts;
 
-  if (kind === 'nodes') return json(response, page(token === 'demo' ? nodesAt(Date.now(), jobs) : [], query));
+  if (kind === 'nodes') return nodes(request, response, token === 'demo' ? nodesAt(Date.now(), jobs) : [], id, part);
   if (kind === 'jobs' && id === undefined) {
     return request.method === 'POST'
       ? submit(request, response, query, jobs)
@@ -145,6 +145,26 @@ async function submit(request, response, query, jobs) {
 }
 
 /** Sends the job's progress each second, in pieces that end inside lines, as a network may do. */
+/** The ids of the nodes that a visitor has drained or deleted. */
+const [drained, deleted] = [new Set(), new Set()];
+
+function nodes(request, response, all, id, action) {
+  const present = all.filter((node) => !deleted.has(node.id));
+  if (id === undefined) {
+    const query = new URL(request.url, 'http://mock').searchParams;
+    return json(response, page(present.map((node) => ({ ...node, draining: drained.has(node.id) })), query));
+  }
+  const node = present.find((one) => one.id === id);
+  if (!node) return missing(response);
+  if (action === 'drain') drained.add(id);
+  else if (action === 'resume') drained.delete(id);
+  else if (node.live) {
+    const detail = `the node "${node.name}" is live: stop its agent first`;
+    return problem(response, 409, 'node_in_use', 'Node in use', detail);
+  } else deleted.add(id);
+  response.writeHead(204).end();
+}
+
 function events(request, response, look) {
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
   let id = Number(request.headers['last-event-id'] ?? 0);

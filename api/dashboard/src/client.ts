@@ -67,6 +67,9 @@ export const api = {
     } while (cursor !== null);
     return nodes;
   },
+  drainNode: async (id: string) => void (await send('/nodes/{id}/drain', { method: 'POST', values: { id } })),
+  resumeNode: async (id: string) => void (await send('/nodes/{id}/resume', { method: 'POST', values: { id } })),
+  deleteNode: async (id: string) => void (await send('/nodes/{id}', { method: 'DELETE', values: { id } })),
   plan: (body: string) => post('/jobs', 200, { values: { dry_run: true }, body }),
   submit: (body: string, key: string) => post('/jobs', 201, { body, headers: { 'Idempotency-Key': key } }),
   /** Resolves when the server accepts the token. */

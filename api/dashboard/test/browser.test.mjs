@@ -347,6 +347,22 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     });
   }
 
+  it('drains and resumes a node, and deletes one that is lost', { skip: mockOnly }, async () => {
+    const view = await open('#/nodes', { token: TOKEN });
+    const { page } = view;
+    const live = page.getByRole('region', { name: 'gpu-01', exact: true });
+    await live.getByRole('button', { name: 'Drain' }).click();
+    await live.getByText('live, takes no new trials').waitFor();
+    await live.getByRole('button', { name: 'Resume' }).click();
+    await live.getByRole('button', { name: 'Drain' }).waitFor();
+    assert.equal(await live.getByRole('button', { name: 'Delete' }).count(), 0, 'a live node cannot be deleted');
+    const lost = page.getByRole('region', { name: 'old-workstation', exact: true });
+    await lost.getByRole('button', { name: 'Delete' }).click();
+    await lost.waitFor({ state: 'detached' });
+    await isSound(view);
+    await view.close();
+  });
+
   it('shows the problem code of a job that does not exist', async () => {
     const view = await open('#/jobs/0199c0de-0000-7000-8000-000000000000', { token: TOKEN });
     await view.page.getByRole('alert').getByText('not_found').first().waitFor();

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Cancel(jobs::CancelArguments),
     /// List nodes with the trials on their slots
     Nodes(Connection),
+    /// Drain, resume and delete a node
+    Node(nodes::Arguments),
     /// List registered data sets
     Datasets(Connection),
     /// Create, list and revoke access tokens
@@ -67,7 +69,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Trials(arguments) => trials::run(arguments).await,
         Command::Logs(arguments) => logs::run(arguments).await,
         Command::Cancel(arguments) => jobs::cancel(arguments).await,
-        Command::Nodes(connection) => nodes::run(&connection).await,
+        Command::Nodes(connection) => nodes::list(&connection).await,
+        Command::Node(arguments) => nodes::run(arguments).await,
         Command::Datasets(connection) => datasets::run(&connection).await,
         Command::Token(arguments) => token::run(arguments).await,
     }?;

@@ -1,6 +1,7 @@
 //! `lamina token`.
 
 use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use scheduler::token::{Scope as TokenScope, TokenView};
@@ -29,6 +30,9 @@ enum Command {
         /// What the token allows
         #[arg(long, value_enum, default_value = "write")]
         scope: Scope,
+        /// Number of days after which the token is refused [default: it lasts until it is revoked]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_in: Option<u32>,
     },
     /// Show all tokens, without their secrets
     List,
@@ -81,8 +85,9 @@ struct CreatedToken {
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     match arguments.command {
-        Command::Create { name, scope } => {
-            let body = json!({"name": name, "scope": TokenScope::from(scope)});
+        Command::Create { name, scope, expires_in } => {
+            let expires_at = expires_in.map(|days| Utc::now() + TimeDelta::days(days.into()));
+            let body = json!({"name": name, "scope": TokenScope::from(scope), "expires_at": expires_at});
             let request = client.request(Method::POST, "/tokens").json(&body);
             let created = client.read::<CreatedToken>(request).await?.body;
             // Standard output has the secret alone, so that `TOKEN=$(lamina token create ci)` works.
@@ -92,11 +97,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::List => {
             let tokens = client.get::<Page<TokenView>>("/tokens").await?.body.items;
             let columns = [whole("token"), left("name"), left("scope"), left("begins with"), left("created"), left("")];
+            let day = |time: DateTime<Utc>| time.format("%Y-%m-%d").to_string();
             let row = |token: TokenView| {
-                let created = token.created_at.format("%Y-%m-%d %H:%M UTC").to_string();
-                let state = if token.revoked_at.is_some() { "revoked" } else { "" };
+                let state = match (token.revoked_at, token.expires_at) {
+                    (Some(_), _) => "revoked".into(),
+                    (None, Some(at)) if at <= Utc::now() => "expired".into(),
+                    (None, Some(at)) => format!("until {}", day(at)),
+                    (None, None) => String::new(),
+                };
                 let scope = scope_name(token.scope).into();
-                vec![token.id.to_string(), token.name, scope, token.prefix, created, state.into()]
+                vec![token.id.to_string(), token.name, scope, token.prefix, day(token.created_at), state]
             };
             println!("{}", lay_out(&columns, &tokens.into_iter().map(row).collect::<Vec<_>>(), terminal_width()));
         }

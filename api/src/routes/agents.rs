@@ -1,20 +1,26 @@
 //! The one call of agents, which is idempotent.
 
+use axum::Extension;
 use axum::extract::State;
 use protocol::{SyncRequest, SyncResponse};
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::Json;
-use crate::error::Error;
+use crate::error::{Error, ProblemDetails};
 
 /// An agent reports its slots, its attempts and their new events. The answer names the attempts that should run there.
 #[utoipa::path(
     post, path = "/agents/sync", tag = "agents", security(("token" = [])), request_body = SyncRequest,
-    responses((status = OK, body = SyncResponse)),
+    responses(
+        (status = OK, body = SyncResponse),
+        (status = CONFLICT, description = "The name belongs to another token (`node_of_another_token`) or to another live agent (`node_name_taken`).", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
 )]
 pub(crate) async fn sync(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<SyncRequest>,
 ) -> Result<Json<SyncResponse>, Error> {
-    Ok(Json(app.store.sync(request, &app.policy).await?))
+    Ok(Json(app.store.sync(request, caller.token, &app.policy).await?))
 }

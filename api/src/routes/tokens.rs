@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
 use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret, TokenView};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub(crate) struct NewToken {
     /// Name of the person or program that will use the token.
     name: String,
     scope: Scope,
+    /// Time from which on the token is refused; absent for a token that lasts until it is revoked.
+    #[serde(default)]
+    expires_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -47,22 +51,26 @@ pub(crate) struct CreatedToken {
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    Json(NewToken { name, scope }): Json<NewToken>,
+    Json(NewToken { name, scope, expires_at }): Json<NewToken>,
 ) -> Result<(StatusCode, Json<CreatedToken>), Error> {
     if name.trim().is_empty() || name.len() > LONGEST_NAME {
         return Err(Error::invalid("/name", format!("a name has 1 to {LONGEST_NAME} bytes and is not blank")));
     }
+    if expires_at.is_some_and(|at| at <= Utc::now()) {
+        return Err(Error::invalid("/expires_at", "the time lies in the past, so the token could never be used"));
+    }
     let secret = Secret::from_random(random::bytes().map_err(Error::internal)?);
-    let view = app.store.create_token(&name, scope, &secret, None).await?;
+    let view = app.store.create_token(&name, scope, &secret, expires_at).await?;
     Ok((StatusCode::CREATED, Json(CreatedToken { view, token: secret.expose().to_owned() })))
 }
 
-/// Revokes a token: the next request with it is refused.
+/// Revokes a token: the next request with it is refused. The last admin token that can be used cannot be revoked.
 #[utoipa::path(
     delete, operation_id = "revoke_token", path = "/tokens/{id}", tag = "tokens", security(("token" = [])), params(("id" = TokenId, Path)),
     responses(
         (status = NO_CONTENT),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "This is the last admin token that can be used (`last_admin_token`).", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn revoke(State(app): State<App>, Path(id): Path<TokenId>) -> Result<StatusCode, Error> {

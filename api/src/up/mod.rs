@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use scheduler::node::NodeView;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, LocalSet};
@@ -28,12 +29,15 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::find_trainer;
-use crate::home::{Home, make_private_folder};
+use crate::home::{self, Home, make_private_folder};
+use crate::page::Page;
 use postgres::Postgres;
 use process::Stop;
 
 /// Time that the server of a killed `lamina up` may still hold the port.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
+/// Time in which the server must accept the agent.
+const AGENT_PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 /// Signals that follow each other within this time count as one.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
@@ -191,8 +195,10 @@ impl Service {
             trainer,
             log: self.log("agent"),
         };
-        let child = agent.start()?;
+        let mut child = agent.start()?;
+        let known = agent.until_known(&mut child).await;
         parts.push(keep("agent", self.log("agent"), child, async move || agent.start(), AGENT_STOP, hurry));
+        known.with_context(|| format!("the agent did not start; its log is {}", self.log("agent").display()))?;
         fs::write(self.home.url_file(), format!("{}\n", url(self.address)))?;
         Ok(())
     }
@@ -288,6 +294,34 @@ impl Agent {
             command.arg("--slots").arg(slots.to_string());
         }
         command.spawn().context("cannot start the agent")
+    }
+
+    /// Waits until the server lists the agent's process as a live node.
+    ///
+    /// # Errors
+    /// If the agent ends before, or the server still refuses it after [`AGENT_PATIENCE`].
+    async fn until_known(&self, child: &mut Child) -> Result<()> {
+        let token = home::read_secret(&self.home.token_file())?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
+        let nodes = format!("{}/nodes?limit=1000", self.server);
+        let deadline = Instant::now() + AGENT_PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                bail!("it {}:{}", process::describe(status), process::log_tail(&self.log));
+            }
+            let instance = agent::instance_in(&self.home.agent_folder())?;
+            let answer = client.get(&nodes).bearer_auth(token.trim()).send().await;
+            if let Ok(answer) = answer
+                && let Ok(page) = answer.json::<Page<NodeView>>().await
+                && page.items.iter().any(|node| node.live && Some(node.instance) == instance)
+            {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the server does not list it as a node:{}", process::log_tail(&self.log));
+            }
+            sleep(POLL).await;
+        }
     }
 }
 

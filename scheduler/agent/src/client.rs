@@ -51,6 +51,14 @@ impl ClientError {
         }
     }
 
+    /// The code of the server's problem.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            Self::Away(_) | Self::File { .. } => None,
+        }
+    }
+
     pub(crate) fn is_about_the_token(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. })
     }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("the server refuses this agent's token: {0}")]
     Token(String),
+    #[error("the server refuses this agent's node: {0}")]
+    Node(String),
     #[error("cannot use the server {server:?}")]
     Server { server: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("there is no trainer at {path}")]

@@ -6,7 +6,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `config`, `error`, `run` | [`Config`], [`Error`] and [`run()`]: everything that other crates use. |
+//! | `config`, `error`, `run` | [`Config`], [`Error`] and [`run()`]: what other crates use to run an agent. |
 //! | `sync` | The agent's loop makes one call to the server and carries out the answer. |
 //! | `plan`, `lease`, `outcome` | These decide without I/O: what starts and stops, how long it may run, how it ended. |
 //! | `attempt` | One attempt is carried out here, from its assignment to its outcome. |
@@ -15,6 +15,7 @@
 //! | `journal`, `spool` | Events and log lines wait on disk until the server has them. |
 //! | `upload` | Checkpoints and predictions are sent to the artifact store before the events that name them. |
 //! | `client` | The HTTP client makes the calls to the server. |
+//! | `identity` | An agent process draws its id here, and learns that of the process before it. |
 //! | `facts` | The name and the hardware of this node are read here. |
 //! | `name` | File names from elsewhere are checked before they become paths. |
 
@@ -26,6 +27,7 @@ mod error;
 mod facts;
 #[cfg(test)]
 mod fixture;
+mod identity;
 mod inputs;
 mod journal;
 mod lease;
@@ -41,4 +43,5 @@ mod upload;
 
 pub use config::Config;
 pub use error::Error;
+pub use identity::instance_in;
 pub use run::run;

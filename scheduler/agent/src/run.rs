@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts;
+use crate::identity::Identity;
 use crate::lease::Lease;
 use crate::process::Starter;
 use crate::sync::Agent;
@@ -52,7 +53,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         lease: extended,
         urgent: Arc::new(Notify::new()),
     });
-    let mut agent = Agent::new(site, node, lease);
+    let identity = Identity::new(&home).map_err(in_home)?;
+    let mut agent = Agent::new(site, node, identity, lease);
     agent.recover().map_err(in_home)?;
     agent.run(shutdown, config.shutdown_grace).await
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use recipe::FailureKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::attempt::{Attempt, Site};
 use crate::client::ClientError;
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::inputs::disk_failure;
 use crate::journal::Share;
 use crate::lease::{Instruction, Lease};
@@ -38,7 +38,7 @@ const FINAL_SYNC_LIMIT: Duration = Duration::from_secs(3);
 pub(crate) struct Agent {
     site: Arc<Site>,
     node: NodeFacts,
-    instance: Uuid,
+    identity: Identity,
     lease: watch::Sender<Lease>,
     attempts: BTreeMap<AttemptId, Attempt>,
     /// The outcomes of attempts whose journal cannot be written or read. They stay here until the server has closed
@@ -55,10 +55,9 @@ enum NextSync {
 }
 
 impl Agent {
-    pub(crate) fn new(site: Arc<Site>, node: NodeFacts, lease: watch::Sender<Lease>) -> Self {
-        let instance = Uuid::now_v7();
+    pub(crate) fn new(site: Arc<Site>, node: NodeFacts, identity: Identity, lease: watch::Sender<Lease>) -> Self {
         let (attempts, without_journal) = Default::default();
-        Self { site, node, instance, lease, attempts, without_journal, leaving: false }
+        Self { site, node, identity, lease, attempts, without_journal, leaving: false }
     }
 
     /// Reads the attempts that an earlier agent left on this disk.
@@ -107,6 +106,9 @@ impl Agent {
                 }
                 Err(error) if error.is_about_the_token() && !known_to_server => {
                     return Err(Error::Token(error.to_string()));
+                }
+                Err(error) if error.code() == Some("node_of_another_token") && !known_to_server => {
+                    return Err(Error::Node(error.to_string()));
                 }
                 Err(error) => after_failure(&error),
             };
@@ -184,8 +186,9 @@ impl Agent {
             events: Vec::new(),
             log: Vec::new(),
         }));
-        let (node, instance, leaving) = (self.node.clone(), self.instance, self.leaving);
-        (SyncRequest { node, instance, attempts: reports, leaving }, more)
+        let Identity { instance, predecessor } = self.identity;
+        let (node, leaving) = (self.node.clone(), self.leaving);
+        (SyncRequest { node, instance, predecessor, attempts: reports, leaving }, more)
     }
 
     fn apply(&mut self, answer: SyncResponse) {

@@ -19,6 +19,10 @@ pub struct SyncRequest {
     /// A new random id at each start of the agent. Open attempts of an earlier instance that this request does not list
     /// are lost.
     pub instance: uuid::Uuid,
+    /// The instance of the agent that used this agent's home before it. It has ended, so its node may be taken over at
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<uuid::Uuid>,
     /// The attempts that run, and those that have ended but are not acknowledged yet.
     pub attempts: Vec<AttemptReport>,
     /// True if the agent is shutting down; the server then places nothing new there.
@@ -29,7 +33,8 @@ pub struct SyncRequest {
 /// The name and the hardware of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeFacts {
-    /// A name that no other node has; the host name by default.
+    /// A name that no other node has; the host name by default. It belongs to the token that first synced it, for as long
+    /// as that token can be used.
     pub name: String,
     /// Labels that are shown with the node. They do not affect placement.
     pub labels: BTreeMap<String, String>,

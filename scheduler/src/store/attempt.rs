@@ -56,7 +56,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let instance = sqlx::query_scalar!(
             "select n.instance from node n join slot s on s.node_id = n.id and s.index = $2
-             where n.id = $1 and not n.leaving for update of n",
+             where n.id = $1 and not n.leaving and not n.draining and n.deleted_at is null for no key update of n",
             placement.node.0,
             placement.slot
         )

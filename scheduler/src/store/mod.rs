@@ -13,6 +13,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use crate::node::NodeRefused;
 use crate::trial::Refused;
 use protocol::id::JobId;
 
@@ -62,6 +63,12 @@ pub enum StoreError {
     Conflict(String),
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    Node(#[from] NodeRefused),
+    #[error("the node {name:?} {}", if *live { "is live: stop its agent first" } else { "has trials that have not ended: their leases run out soon" })]
+    NodeInUse { name: String, live: bool },
+    #[error("this is the last admin token that can be used: create another one first, or nobody could manage tokens")]
+    LastAdmin,
     /// A fault of this program.
     #[error("{0}")]
     Internal(String),

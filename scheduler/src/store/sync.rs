@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use protocol::id::{JobId, NodeId, TrialId};
+use protocol::id::{JobId, NodeId, TokenId, TrialId};
 use protocol::{Acknowledgement, AttemptReport, SyncRequest, SyncResponse};
 use recipe::{Failure, FailureKind, Stage};
 use uuid::Uuid;
@@ -14,9 +14,12 @@ use crate::policy::Policy;
 use crate::summary::{EventSummary, following, outcome_of};
 
 impl Store {
-    /// One round of the protocol. Repeating a request changes nothing.
-    pub async fn sync(&self, request: SyncRequest, policy: &Policy) -> Result<SyncResponse, StoreError> {
-        let node = self.register_node(&request.node, request.instance, request.leaving).await?;
+    /// One round of the protocol, for the agent that has this token. Repeating a request changes nothing.
+    ///
+    /// # Errors
+    /// `Node` if the agent may not sync as this node; nothing of the request is stored then.
+    pub async fn sync(&self, request: SyncRequest, token: TokenId, policy: &Policy) -> Result<SyncResponse, StoreError> {
+        let node = self.register_node(&request, token, policy.lease).await?;
         let mut acknowledged = Vec::with_capacity(request.attempts.len());
         for report in &request.attempts {
             let answer = match self.apply_report(node, request.instance, report, policy).await {

@@ -30,6 +30,9 @@ impl Store {
     }
 
     /// Stores the token that a file on this machine holds, unless it is stored already.
+    ///
+    /// # Errors
+    /// `Conflict` if it was revoked or has expired.
     pub async fn ensure_token(&self, name: &str, scope: Scope, secret: &Secret) -> Result<(), StoreError> {
         sqlx::query!(
             "insert into token (id, name, scope, prefix, sha256) values ($1, $2, $3, $4, $5) on conflict do nothing",
@@ -41,6 +44,11 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        let known = self.token_by_prefix(secret.prefix()).await?;
+        if known.is_none_or(|known| known.sha256 != secret.sha256()) {
+            let message = "it was revoked or has expired: remove the file, and the next start makes a new token";
+            return Err(StoreError::Conflict(message.into()));
+        }
         Ok(())
     }
 
@@ -76,13 +84,29 @@ impl Store {
     }
 
     /// Revokes the token. Revoking it again changes nothing.
+    ///
+    /// # Errors
+    /// `LastAdmin` if no other admin token could be used afterwards.
     pub async fn revoke_token(&self, id: TokenId) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // Two administrators who revoke each other's token at the same time are one after the other here.
+        let admins = sqlx::query_scalar!(
+            r#"select id as "id: TokenId" from token
+               where scope = 'admin' and revoked_at is null and coalesce(expires_at > now(), true)
+               order by id for update"#
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        if admins == [id] {
+            return Err(StoreError::LastAdmin);
+        }
         let found = sqlx::query!("update token set revoked_at = coalesce(revoked_at, now()) where id = $1", id.0)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await?;
         if found.rows_affected() == 0 {
             return Err(StoreError::NotFound { what: "token", id: id.to_string() });
         }
+        transaction.commit().await?;
         Ok(())
     }
 }

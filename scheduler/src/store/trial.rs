@@ -97,7 +97,8 @@ impl Store {
                       case when t.state = 'queued' and t.ready_at > now() then t.ready_at end as retry_at,
                       a.outcome as "last_outcome?: OutcomeName", a.failure_kind as "last_failure?: FailureKind",
                       exists (
-                          select from node where last_seen_at > now() - make_interval(secs => $8) and not leaving
+                          select from node where last_seen_at > now() - make_interval(secs => $8) and not leaving and not draining
+                            and deleted_at is null
                       ) as "node_connected!"
                from page t
                left join lateral (select * from attempt where trial_id = t.id order by number desc limit 1) a on true

@@ -142,7 +142,7 @@ async fn a_new_instance_of_an_agent_keeps_the_attempts_that_it_reports_and_loses
     before.sync(&world.store, vec![]).await;
     world.control.round().await.unwrap();
     let run = before.sync(&world.store, vec![]).await.run;
-    let after = Agent::new(&world, "a", 2, "cpu");
+    let after = before.restarted();
     let spoken = ends(run[0].attempt, 1, vec![started(None), finished(&run[0])], AttemptEnd::Succeeded);
     let answer = after.sync(&world.store, vec![spoken]).await;
     assert!(answer.run.is_empty());
@@ -268,7 +268,7 @@ async fn nothing_is_placed_on_a_node_that_shuts_down_or_is_gone() {
     let agent = Agent::new(&world, "a", 1, "cpu");
     world.submit(|_| ()).await;
     let leaving = SyncRequest { leaving: true, ..agent.request(vec![]) };
-    world.store.sync(leaving, &world.policy).await.unwrap();
+    world.store.sync(leaving, world.token, &world.policy).await.unwrap();
     assert_eq!(world.control.place().await.unwrap(), 0);
     agent.sync(&world.store, vec![]).await;
     world.database.execute("update node set last_seen_at = now() - interval '16 seconds'").await;

@@ -18,8 +18,9 @@ use crate::policy::Policy;
 use crate::store::{Store, Submitted};
 use crate::submit::plan;
 use crate::testing::TestDatabase;
+use crate::token::{Scope, Secret};
 use crate::trial::{TrialFilter, TrialState};
-use protocol::id::{AttemptId, JobId, TrialId};
+use protocol::id::{AttemptId, JobId, TokenId, TrialId};
 use protocol::{
     Assignment, AttemptEnd, AttemptReport, AttemptState, NodeFacts, SequencedEvent, SequencedLine, SlotFacts,
     SyncRequest, SyncResponse,
@@ -28,6 +29,7 @@ use protocol::{
 mod artifacts;
 mod attempts;
 mod jobs;
+mod nodes;
 mod races;
 mod reads;
 
@@ -36,6 +38,8 @@ struct World {
     artifacts: Artifacts,
     control: Control,
     policy: Policy,
+    /// The token of the agents.
+    token: TokenId,
     data: tempfile::TempDir,
     database: TestDatabase,
 }
@@ -69,7 +73,9 @@ impl World {
         }
         let artifacts = Artifacts::open(path_text(&data.path().join("artifacts")), [], store.clone()).unwrap();
         let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
-        Self { store, artifacts, control, policy, data, database }
+        let secret = Secret::from_random([7; 32]);
+        let token = store.create_token("agents", Scope::Agent, &secret, None).await.unwrap().id;
+        Self { store, artifacts, control, policy, token, data, database }
     }
 
     /// Submits a job of one arm without timing or fine-tuning, changed by `change`.
@@ -122,7 +128,9 @@ impl World {
 
 struct Agent {
     name: &'static str,
+    token: TokenId,
     instance: Uuid,
+    predecessor: Option<Uuid>,
     slots: u32,
     device: &'static str,
     policy: Policy,
@@ -130,7 +138,14 @@ struct Agent {
 
 impl Agent {
     fn new(world: &World, name: &'static str, slots: u32, device: &'static str) -> Self {
-        Self { name, instance: Uuid::now_v7(), slots, device, policy: world.policy.clone() }
+        let (token, policy) = (world.token, world.policy.clone());
+        Self { name, token, instance: Uuid::now_v7(), predecessor: None, slots, device, policy }
+    }
+
+    /// The agent that is started in the home of this one.
+    fn restarted(&self) -> Self {
+        let policy = self.policy.clone();
+        Self { instance: Uuid::now_v7(), predecessor: Some(self.instance), policy, ..*self }
     }
 
     fn request(&self, attempts: Vec<AttemptReport>) -> SyncRequest {
@@ -142,11 +157,11 @@ impl Agent {
             memory_bytes: 1 << 30,
         });
         let node = NodeFacts { name: self.name.into(), labels: Default::default(), slots: slots.collect() };
-        SyncRequest { node, instance: self.instance, leaving: false, attempts }
+        SyncRequest { node, instance: self.instance, predecessor: self.predecessor, leaving: false, attempts }
     }
 
     async fn sync(&self, store: &Store, attempts: Vec<AttemptReport>) -> SyncResponse {
-        store.sync(self.request(attempts), &self.policy).await.unwrap()
+        store.sync(self.request(attempts), self.token, &self.policy).await.unwrap()
     }
 }
 
