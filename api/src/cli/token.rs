@@ -50,7 +50,7 @@ enum Scope {
     Read,
     /// Also submit and cancel jobs, and register data
     Write,
-    /// Also manage tokens
+    /// Also manage tokens and nodes
     Admin,
     /// Run trials: what an agent needs, and nothing else
     Agent,
