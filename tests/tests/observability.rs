@@ -87,20 +87,33 @@ async fn every_panel_and_rule_has_data_after_a_job() {
     }
     let service = Service::start().await;
     let prometheus = Prometheus::start(&service).await;
-    run_a_job(&service).await;
+    // The arms of both jobs have the same names.
+    let jobs = [run_a_job(&service).await, run_a_job(&service).await];
 
     let dashboard = dashboard();
+    let mut tells_jobs_apart = 0;
     for panel in panels(&dashboard) {
         let title = panel["title"].as_str().unwrap();
         for target in panel["targets"].as_array().unwrap() {
-            let expr = target["expr"].as_str().unwrap().replace("$__rate_interval", RATE_INTERVAL);
-            if EMPTY_WHEN_WELL.contains(&title) {
+            let expr = target["expr"].as_str().unwrap();
+            let expr = expr.replace("$__rate_interval", RATE_INTERVAL).replace("$job", ".*");
+            if expr.contains("job_id") {
+                tells_jobs_apart += 1;
+                for job in &jobs {
+                    let one = expr.replace(".*", job);
+                    let samples = prometheus.numbers(title, &one).await;
+                    assert!(samples.iter().all(|sample| sample["metric"]["job_id"] == **job), "{title} mixes jobs");
+                }
+            } else if arm_metric(&expr) {
+                panic!("{title} shows numbers of a job without saying of which: {expr}");
+            } else if EMPTY_WHEN_WELL.contains(&title) {
                 prometheus.query(&expr).await;
             } else {
                 prometheus.numbers(title, &expr).await;
             }
         }
     }
+    assert!(tells_jobs_apart > 10, "{tells_jobs_apart} expressions tell jobs apart");
     let rules = prometheus.rules().await;
     let (records, alerts): (Vec<&Value>, Vec<&Value>) = rules.iter().partition(|rule| rule["type"] == "recording");
     assert!(!records.is_empty() && !alerts.is_empty());
@@ -117,8 +130,14 @@ async fn every_panel_and_rule_has_data_after_a_job() {
     }
 }
 
+/// True for an expression over a metric that has a value for each arm of a job.
+fn arm_metric(expr: &str) -> bool {
+    let names = ["loss", "theta", "open_blocks", "step_seconds", "speedup", "finetune"];
+    names.iter().any(|name| expr.contains(name) && expr.contains("lamina_"))
+}
+
 /// Runs a small job with the stages timing, pretrain and finetune and an arm that closes blocks.
-async fn run_a_job(service: &Service) {
+async fn run_a_job(service: &Service) -> String {
     service.register_generated_data().await;
     let job = service
         .submit(&json!({
@@ -131,6 +150,7 @@ async fn run_a_job(service: &Service) {
         }))
         .await;
     service.succeeded(&job, Duration::from_secs(300)).await;
+    job
 }
 
 /// A Prometheus with the configuration of deploy/prometheus, except for the addresses and shorter intervals.
@@ -192,12 +212,12 @@ impl Prometheus {
         self.get("/api/v1/query", &[("query", expr)]).await["result"].as_array().unwrap().clone()
     }
 
-    /// Waits until `expr` has a sample.
-    async fn numbers(&self, whose: &str, expr: &str) {
+    /// Waits until `expr` has a sample, and returns all that it has.
+    async fn numbers(&self, whose: &str, expr: &str) -> Vec<Value> {
         until(&format!("{whose} has a number: {expr}"), Duration::from_secs(60), || async {
-            (!self.query(expr).await.is_empty()).then_some(())
+            Some(self.query(expr).await).filter(|samples| !samples.is_empty())
         })
-        .await;
+        .await
     }
 
     /// Waits until all rules have been evaluated, and returns them.

@@ -2,11 +2,12 @@
 //! must take their maximum, not their sum.
 
 use prometheus::proto::MetricFamily;
-use recipe::report::{ArmTiming, TimingReport};
+use recipe::report::ArmTiming;
 use recipe::{FailureKind, Stage};
 use report::speed_up;
 use scheduler::attempt::OutcomeName;
-use scheduler::store::{Latency, MetricFacts, NewestPoint, ScoreSpread, Work};
+use report::statistics::{mean, standard_deviation, t_interval};
+use scheduler::store::{Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, WatchedJob, Work};
 use scheduler::trial::TrialState;
 
 use super::family::{Buckets, Sample, counter, gauge, histogram};
@@ -47,6 +48,17 @@ pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
     ));
     families.push(single("lamina_slots", "Slots of live nodes.", capacity.slots as f64));
     families.push(single("lamina_slots_busy", "Slots with an open attempt.", capacity.slots_busy as f64));
+    families.push(gauge(
+        "lamina_slot_busy",
+        "1 if an attempt is open on the slot, 0 otherwise; for each slot of live nodes.",
+        &["node", "slot", "device", "model"],
+        facts.slots.iter().map(slot).collect(),
+    ));
+    families.push(single(
+        "lamina_oldest_queued_seconds",
+        "Time for which the oldest queued trial has been ready, 0 if none is queued.",
+        facts.oldest_queued,
+    ));
     families.push(histogram(
         "lamina_placement_latency_seconds",
         "Time from the moment at which a trial could start to its placement on a slot.",
@@ -73,8 +85,8 @@ pub(super) fn families(facts: &MetricFacts) -> Vec<MetricFamily> {
         work(|work| work.tokens),
     ));
     families.extend(POINTS.map(|(point, metric, what)| newest(&facts.points, point, metric, what)));
-    families.extend(facts.timing.iter().flat_map(|(report, baseline)| timing(report, baseline)));
-    families.extend(scores(facts));
+    families.extend(timings(&facts.timings));
+    families.extend(scores(&facts.scores));
     families
 }
 
@@ -114,37 +126,50 @@ fn failures(facts: &MetricFacts) -> MetricFamily {
     counter("lamina_failures_total", "Failed attempts by kind of failure.", &["kind"], samples.collect())
 }
 
+fn slot(slot: &SlotUse) -> Sample {
+    let SlotUse { node, index, device, model, busy } = slot;
+    (vec![node.clone(), index.to_string(), device.clone(), model.clone()], if *busy { 1.0 } else { 0.0 })
+}
+
+/// The values of the labels `job_name` and `job_id`, and the others. The label `job` is Prometheus' own.
+fn labels(job: &WatchedJob, others: &[&str]) -> Vec<String> {
+    [job.name.clone(), job.id.to_string()].into_iter().chain(others.iter().map(|value| (*value).to_owned())).collect()
+}
+
 fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> MetricFamily {
-    let help = format!(
-        "{what}; mean over the arm's trials in the newest job and in all jobs that have not ended. Arms of the same name \
-         in several jobs are taken together."
-    );
+    let help =
+        format!("{what}; mean over the arm's trials, for each of the twenty newest jobs and of the jobs that run.");
     let points = points.iter().filter(|found| found.name == point);
     gauge(
         metric,
         &help,
-        &["stage", "arm"],
-        points.map(|found| (vec![found.stage.clone(), found.arm.clone()], found.value)).collect(),
+        &["job_name", "job_id", "stage", "arm"],
+        points.map(|found| (labels(&found.job, &[&found.stage, &found.arm]), found.value)).collect(),
     )
 }
 
-/// Times of the newest timing trial. Only these may be compared between arms: they ran interleaved on one device.
-fn timing(report: &TimingReport, baseline: &str) -> Vec<MetricFamily> {
-    let timed: Vec<(String, f64)> =
-        report.arms.iter().filter_map(|arm| Some((arm.name.clone(), seconds_per_step(arm)?))).collect();
-    let speed_up = |arm: &ArmTiming| Some((vec![arm.name.clone()], speed_up(report, baseline, &arm.name)?));
-    vec![
+/// Times of timing trials. Only these may be compared between arms: they ran interleaved on one device.
+fn timings(timings: &[Timing]) -> [MetricFamily; 2] {
+    const LABELS: [&str; 3] = ["job_name", "job_id", "arm"];
+    let samples = |number: fn(&Timing, &ArmTiming) -> Option<f64>| -> Vec<Sample> {
+        let of_job = |timing: &Timing| {
+            let arms = timing.report.arms.iter();
+            arms.filter_map(|arm| Some((labels(&timing.job, &[&arm.name]), number(timing, arm)?))).collect::<Vec<_>>()
+        };
+        timings.iter().flat_map(of_job).collect()
+    };
+    [
         gauge(
             "lamina_timed_step_seconds",
-            "Mean seconds per step in the newest timing trial, which runs the arms interleaved on one device.",
-            &["arm"],
-            timed.into_iter().map(|(arm, seconds)| (vec![arm], seconds)).collect(),
+            "Mean seconds per step in the job's timing trial, which runs the arms interleaved on one device.",
+            &LABELS,
+            samples(|_, arm| seconds_per_step(arm)),
         ),
         gauge(
             "lamina_speedup_ratio",
-            "Seconds per step of the baseline divided by those of the arm, in the newest timing trial; above 1 is faster.",
-            &["arm"],
-            report.arms.iter().filter_map(speed_up).collect(),
+            "Seconds per step of the baseline divided by those of the arm, in the job's timing trial; above 1 is faster.",
+            &LABELS,
+            samples(|timing, arm| speed_up(&timing.report, &timing.baseline, &arm.name)),
         ),
     ]
 }
@@ -154,32 +179,33 @@ fn seconds_per_step(arm: &ArmTiming) -> Option<f64> {
     (mean > 0.0).then_some(mean)
 }
 
-fn scores(facts: &MetricFacts) -> [MetricFamily; 3] {
-    const LABELS: [&str; 4] = ["task", "arm", "keep", "learning_rate"];
-    let samples = |number: fn(&ScoreSpread) -> Option<f64>| -> Vec<Sample> {
-        let labels = |score: &ScoreSpread| {
-            vec![score.task.clone(), score.arm.clone(), score.keep.clone(), score.learning_rate.to_string()]
+fn scores(scores: &[Scores]) -> [MetricFamily; 6] {
+    let family = |name: &str, help: &str, number: fn(&Scores) -> Option<f64>| {
+        let sample = |row: &Scores| {
+            let rate = row.learning_rate.to_string();
+            Some((labels(&row.job, &[&row.task, &row.arm, &row.keep, &rate]), number(row)?))
         };
-        facts.scores.iter().filter_map(|score| Some((labels(score), number(score)?))).collect()
+        let names = ["job_name", "job_id", "task", "arm", "keep", "learning_rate"];
+        gauge(name, help, &names, scores.iter().filter_map(sample).collect())
     };
     [
-        gauge(
-            "lamina_finetune_score",
-            "Mean dev score over the seeds, as a fraction, in the newest job that has scores.",
-            &LABELS,
-            samples(|score| Some(score.mean)),
-        ),
-        gauge(
-            "lamina_finetune_score_sd",
-            "Sample standard deviation of the dev score over the seeds, in the newest job that has scores.",
-            &LABELS,
-            samples(|score| score.sd),
-        ),
-        gauge(
-            "lamina_finetune_score_trials",
-            "Number of fine-tune trials in the mean.",
-            &LABELS,
-            samples(|score| Some(score.trials as f64)),
+        family("lamina_finetune_score", "Mean dev score over the seeds, as a fraction.", |row| mean(&row.scores)),
+        family("lamina_finetune_score_low", "Lower end of the 95 % t interval of the mean dev score.", |row| {
+            t_interval(&row.scores).map(|[low, _]| low)
+        }),
+        family("lamina_finetune_score_high", "Upper end of the 95 % t interval of the mean dev score.", |row| {
+            t_interval(&row.scores).map(|[_, high]| high)
+        }),
+        family("lamina_finetune_score_sd", "Sample standard deviation of the dev score over the seeds.", |row| {
+            standard_deviation(&row.scores)
+        }),
+        family("lamina_finetune_score_trials", "Number of fine-tune trials in the mean.", |row| {
+            Some(row.scores.len() as f64)
+        }),
+        family(
+            "lamina_finetune_failed_ratio",
+            "Share of the runs that failed: they diverged, or did no better than the majority guess.",
+            |row| (row.runs > 0).then(|| row.failed as f64 / row.runs as f64),
         ),
     ]
 }

@@ -1,7 +1,7 @@
 //! `/metrics`: measurements of this process (requests, resources), and numbers from the database, read at each scrape.
 //!
-//! Names start with `lamina_`, units are base units, counters end in `_total`. No label holds the id of a job, trial or
-//! attempt, because their number has no bound.
+//! Names start with `lamina_`, units are base units, counters end in `_total`. No label holds the id of a trial or attempt,
+//! because their number has no bound. Jobs have labels, but only fifty of them at most: those of the view `watched_job`.
 
 mod facts;
 mod family;

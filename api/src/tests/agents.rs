@@ -83,14 +83,15 @@ async fn reported_results_appear_in_every_route_and_metric() {
         "lamina_start_latency_seconds_count 3",
         "lamina_steps_total{stage=\"pretrain\"} 4000",
         "lamina_tokens_total{stage=\"pretrain\"} 16384000",
-        "lamina_theta{stage=\"pretrain\",arm=\"pld\"} 0.75",
-        "lamina_open_blocks{stage=\"pretrain\",arm=\"pld\"} 11",
-        "lamina_step_seconds{stage=\"pretrain\",arm=\"pre-ln\"} 0.25",
-        "lamina_validation_loss{stage=\"pretrain\",arm=\"pre-ln\"} 6.5",
-        "lamina_timed_step_seconds{arm=\"pld\"} 0.4",
-        "lamina_speedup_ratio{arm=\"pre-ln\"} 1",
-        "lamina_speedup_ratio{arm=\"pld\"} 1.25",
+        "lamina_theta{JOB,stage=\"pretrain\",arm=\"pld\"} 0.75",
+        "lamina_open_blocks{JOB,stage=\"pretrain\",arm=\"pld\"} 11",
+        "lamina_step_seconds{JOB,stage=\"pretrain\",arm=\"pre-ln\"} 0.25",
+        "lamina_validation_loss{JOB,stage=\"pretrain\",arm=\"pre-ln\"} 6.5",
+        "lamina_timed_step_seconds{JOB,arm=\"pld\"} 0.4",
+        "lamina_speedup_ratio{JOB,arm=\"pre-ln\"} 1",
+        "lamina_speedup_ratio{JOB,arm=\"pld\"} 1.25",
     ] {
+        let line = line.replace("JOB", &format!("job_name=\"n\",job_id=\"{id}\""));
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
 }

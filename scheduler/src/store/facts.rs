@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::id::JobId;
 use recipe::TrialReport;
 use recipe::report::TimingReport;
 use sqlx::types::Json;
@@ -20,9 +21,18 @@ pub struct MetricFacts {
     pub start: Latency,
     pub work: Vec<Work>,
     pub points: Vec<NewestPoint>,
-    pub scores: Vec<ScoreSpread>,
-    /// The newest timing report, and its job's baseline.
-    pub timing: Option<(TimingReport, String)>,
+    pub scores: Vec<Scores>,
+    pub timings: Vec<Timing>,
+    pub slots: Vec<SlotUse>,
+    /// Time in seconds for which the oldest queued trial has been ready; 0 if none is queued.
+    pub oldest_queued: f64,
+}
+
+/// A job whose numbers are shown for themselves (the view `watched_job`). Names of jobs repeat, so the id comes with them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchedJob {
+    pub id: JobId,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -70,27 +80,50 @@ pub struct Work {
     pub tokens: Option<i64>,
 }
 
-/// The newest value of a metric, averaged over the trials of an arm and stage.
+/// The newest value of a metric, averaged over the trials of an arm and stage of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewestPoint {
+    pub job: WatchedJob,
     pub stage: String,
     pub arm: String,
     pub name: String,
     pub value: f64,
 }
 
-/// Fine-tune scores of the newest job that has any, as fractions.
+/// Fine-tune scores of a job as fractions, over the seeds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ScoreSpread {
+pub struct Scores {
+    pub job: WatchedJob,
     pub task: String,
     pub arm: String,
     /// The blocks of the checkpoint that were kept: `all`, `every_other`, `first 6`.
     pub keep: String,
     pub learning_rate: f64,
-    pub trials: i64,
-    pub mean: f64,
-    /// Sample standard deviation; absent for a single trial.
-    pub sd: Option<f64>,
+    /// The scores of the trials that succeeded.
+    pub scores: Vec<f64>,
+    /// Number of runs that failed: they diverged, or their score is not above that of the majority guess.
+    pub failed: i64,
+    /// Number of runs that ended, failed ones included.
+    pub runs: i64,
+}
+
+/// The newest timing report of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timing {
+    pub job: WatchedJob,
+    pub baseline: String,
+    pub report: TimingReport,
+}
+
+/// A slot of a live node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotUse {
+    pub node: String,
+    pub index: i32,
+    pub device: String,
+    pub model: String,
+    /// True if an attempt is open there.
+    pub busy: bool,
 }
 
 impl Store {
@@ -111,8 +144,10 @@ impl Store {
             start,
             work: self.work_done().await?,
             points: self.newest_points(names).await?,
-            scores: self.newest_scores().await?,
-            timing: self.newest_timing().await?,
+            scores: self.scores().await?,
+            timings: self.timings().await?,
+            slots: self.slot_use(lease).await?,
+            oldest_queued: self.oldest_queued().await?,
         })
     }
 
@@ -137,9 +172,9 @@ impl Store {
     async fn capacity(&self, lease: Duration) -> Result<Capacity, StoreError> {
         let row = sqlx::query_as!(
             Capacity,
-            r#"with live as (select id from node where last_seen_at > now() - make_interval(secs => $1))
+            r#"with live as (select id from node where deleted_at is null and last_seen_at > now() - make_interval(secs => $1))
                select (select count(*) from live) as "nodes_live!",
-                      (select count(*) from node) as "nodes!",
+                      (select count(*) from node where deleted_at is null) as "nodes!",
                       (select count(*) from slot where node_id in (select id from live)) as "slots!",
                       (select count(*) from attempt where ended_at is null) as "slots_busy!""#,
             lease.as_secs_f64()
@@ -191,18 +226,13 @@ impl Store {
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    /// The newest points of the trials that run and of every pre-train trial, in jobs that have not ended and in the newest job.
+    /// The newest points of the trials that run and of every pre-train trial, in the watched jobs.
     async fn newest_points(&self, names: &[String]) -> Result<Vec<NewestPoint>, StoreError> {
-        let rows = sqlx::query_as!(
-            NewestPoint,
-            r#"with watched as (
-                   select id from job where ended_at is null
-                   union
-                   (select id from job order by id desc limit 1)
-               )
-               select t.stage::text as "stage!", t.arm as "arm!", newest.name as "name!", avg(newest.value) as "value!"
-               from watched
-               join trial t on t.job_id = watched.id
+        let rows = sqlx::query!(
+            r#"select j.id as "id!: JobId", j.name as "job!", t.stage::text as "stage!", t.arm as "arm!",
+                      newest.name as "name!", avg(newest.value) as "value!"
+               from watched_job j
+               join trial t on t.job_id = j.id
                cross join unnest($1::text[]) as wanted (name)
                cross join lateral (
                    select p.name, p.value from metric_point p
@@ -211,39 +241,82 @@ impl Store {
                ) newest
                where t.arm is not null and t.started_at is not null
                  and (t.stage = 'pretrain' or t.state = 'running')
-               group by t.stage, t.arm, newest.name"#,
+               group by j.id, j.name, t.stage, t.arm, newest.name"#,
             names
         );
-        Ok(rows.fetch_all(&self.pool).await?)
+        let points = rows.fetch_all(&self.pool).await?.into_iter().map(|row| NewestPoint {
+            job: WatchedJob { id: row.id, name: row.job },
+            stage: row.stage,
+            arm: row.arm,
+            name: row.name,
+            value: row.value,
+        });
+        Ok(points.collect())
     }
 
-    async fn newest_scores(&self) -> Result<Vec<ScoreSpread>, StoreError> {
-        let rows = sqlx::query_as!(
-            ScoreSpread,
-            r#"select task as "task!", arm as "arm!", kept as "keep!", learning_rate as "learning_rate!", count(*) as "trials!",
-                      avg((report ->> 'score')::float8) as "mean!", stddev_samp((report ->> 'score')::float8) as sd
-               from trial cross join lateral (
-                   select coalesce('first ' || (spec #>> '{recipe,keep,first}'), spec #>> '{recipe,keep}', 'all') as kept
+    async fn scores(&self) -> Result<Vec<Scores>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select j.id as "id!: JobId", j.name as "job!", t.task as "task!", t.arm as "arm!", k.kept as "keep!",
+                      t.learning_rate as "learning_rate!", count(*) as "runs!",
+                      coalesce(array_agg(r.score) filter (where r.score is not null), '{}') as "scores!",
+                      count(*) filter (where coalesce(r.score <= r.majority, true)) as "failed!"
+               from watched_job j
+               join trial t on t.job_id = j.id
+               cross join lateral (
+                   select coalesce('first ' || (t.spec #>> '{recipe,keep,first}'), t.spec #>> '{recipe,keep}', 'all') as kept
                ) k
-               where stage = 'finetune' and state = 'succeeded' and job_id = (
-                   select job_id from trial where stage = 'finetune' and state = 'succeeded' order by job_id desc limit 1
-               )
-               group by task, arm, kept, learning_rate"#
+               cross join lateral (
+                   select (t.report ->> 'score')::float8 as score, (t.report ->> 'majority_score')::float8 as majority
+               ) r
+               where t.stage = 'finetune' and (t.state = 'succeeded' or t.failure_kind in ('diverged', 'non_finite_loss'))
+               group by j.id, j.name, t.task, t.arm, k.kept, t.learning_rate"#
+        );
+        let scores = rows.fetch_all(&self.pool).await?.into_iter().map(|row| Scores {
+            job: WatchedJob { id: row.id, name: row.job },
+            task: row.task,
+            arm: row.arm,
+            keep: row.keep,
+            learning_rate: row.learning_rate,
+            scores: row.scores,
+            failed: row.failed,
+            runs: row.runs,
+        });
+        Ok(scores.collect())
+    }
+
+    async fn timings(&self) -> Result<Vec<Timing>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select distinct on (j.id) j.id as "id!: JobId", j.name as "job!", t.report as "report!: Json<TrialReport>",
+                      coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}') as "baseline!"
+               from watched_job j join trial t on t.job_id = j.id
+               where t.stage = 'timing' and t.state = 'succeeded'
+               order by j.id, t.finished_at desc"#
+        );
+        let timings = rows.fetch_all(&self.pool).await?.into_iter().filter_map(|row| match row.report.0 {
+            TrialReport::Timing(report) => {
+                Some(Timing { job: WatchedJob { id: row.id, name: row.job }, baseline: row.baseline, report })
+            }
+            TrialReport::Pretrain(_) | TrialReport::Finetune(_) | TrialReport::Probe(_) => None,
+        });
+        Ok(timings.collect())
+    }
+
+    async fn slot_use(&self, lease: Duration) -> Result<Vec<SlotUse>, StoreError> {
+        let rows = sqlx::query_as!(
+            SlotUse,
+            r#"select n.name as node, s.index, s.device, s.model, a.id is not null as "busy!"
+               from slot s join node n on n.id = s.node_id
+               left join attempt a on a.node_id = s.node_id and a.slot = s.index and a.ended_at is null
+               where n.last_seen_at > now() - make_interval(secs => $1) and n.deleted_at is null"#,
+            lease.as_secs_f64()
         );
         Ok(rows.fetch_all(&self.pool).await?)
     }
 
-    async fn newest_timing(&self) -> Result<Option<(TimingReport, String)>, StoreError> {
-        let row = sqlx::query!(
-            r#"select t.report as "report!: Json<TrialReport>",
-                      coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}') as "baseline!"
-               from trial t join job j on j.id = t.job_id
-               where t.stage = 'timing' and t.state = 'succeeded'
-               order by t.finished_at desc limit 1"#
+    async fn oldest_queued(&self) -> Result<f64, StoreError> {
+        let seconds = sqlx::query_scalar!(
+            r#"select greatest(extract(epoch from now() - min(ready_at)), 0)::float8 from trial where state = 'queued'"#
         );
-        Ok(row.fetch_optional(&self.pool).await?.and_then(|row| match row.report.0 {
-            TrialReport::Timing(timing) => Some((timing, row.baseline)),
-            TrialReport::Pretrain(_) | TrialReport::Finetune(_) | TrialReport::Probe(_) => None,
-        }))
+        Ok(seconds.fetch_one(&self.pool).await?.unwrap_or(0.0))
     }
 }
