@@ -10,6 +10,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Instant;
 
+use protocol::id::JobId;
 use scheduler::artifact::Artifacts;
 use scheduler::control::Control;
 use scheduler::dataset::{DatasetKind, scan};
@@ -18,7 +19,6 @@ use scheduler::policy::Policy;
 use scheduler::store::{Store, Submitted};
 use scheduler::submit::plan;
 use scheduler::testing::TestDatabase;
-use protocol::id::JobId;
 use serde_json::json;
 
 /// Events in one answer of the store.
@@ -81,7 +81,10 @@ impl World {
         write("wiki/a.txt", "one paragraph\n");
         write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
         for file in ["train.tsv", "dev.tsv"] {
-            write(&format!("glue/RTE/{file}"), "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\ta\tb\tnot_entailment\n");
+            write(
+                &format!("glue/RTE/{file}"),
+                "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\ta\tb\tnot_entailment\n",
+            );
         }
         for (kind, name, path) in [
             (DatasetKind::Corpus, "wiki", "wiki"),

@@ -5,8 +5,8 @@ use prometheus::proto::MetricFamily;
 use recipe::report::ArmTiming;
 use recipe::{FailureKind, Stage};
 use report::speed_up;
-use scheduler::attempt::OutcomeName;
 use report::statistics::{mean, standard_deviation, t_interval};
+use scheduler::attempt::OutcomeName;
 use scheduler::store::{Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, WatchedJob, Work};
 use scheduler::trial::TrialState;
 

@@ -38,7 +38,9 @@ mod tests;
 
 pub use checkpoint::{CheckpointView, Claim, UnreadCheckpoint};
 pub use event::{EventRow, Progress};
-pub use facts::{Capacity, EndedCount, Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, TrialCount, WatchedJob, Work};
+pub use facts::{
+    Capacity, EndedCount, Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, TrialCount, WatchedJob, Work,
+};
 pub use job::{IdempotencyKey, Submitted};
 pub use measurement::{LogLine, Series, SeriesPoint};
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use recipe::Stage;
 use sqlx::types::Json;
-use uuid::Uuid;
 
 use super::{Store, StoreError, read, signed, unsigned};
 use crate::node::{KnownNode, NodeRefused, NodeView, SlotAttempt, SlotView};
@@ -158,7 +157,8 @@ impl Store {
 
     /// Starts or ends the draining of a node: nothing new is placed on a node that is drained, and its trials go on.
     pub async fn drain_node(&self, id: NodeId, draining: bool) -> Result<(), StoreError> {
-        let changed = sqlx::query!("update node set draining = $2 where id = $1 and deleted_at is null", id.0, draining);
+        let changed =
+            sqlx::query!("update node set draining = $2 where id = $1 and deleted_at is null", id.0, draining);
         match changed.execute(&self.pool).await?.rows_affected() {
             0 => Err(StoreError::NotFound { what: "node", id: id.to_string() }),
             _ => Ok(()),

@@ -18,7 +18,12 @@ impl Store {
     ///
     /// # Errors
     /// `Node` if the agent may not sync as this node; nothing of the request is stored then.
-    pub async fn sync(&self, request: SyncRequest, token: TokenId, policy: &Policy) -> Result<SyncResponse, StoreError> {
+    pub async fn sync(
+        &self,
+        request: SyncRequest,
+        token: TokenId,
+        policy: &Policy,
+    ) -> Result<SyncResponse, StoreError> {
         let node = self.register_node(&request, token, policy.lease).await?;
         let mut acknowledged = Vec::with_capacity(request.attempts.len());
         for report in &request.attempts {

@@ -336,7 +336,8 @@ async fn many_trials_are_cancelled_and_unblocked_in_batches() {
     assert_eq!(world.store.job(job).await.unwrap().summary.trials.cancelled, 2401);
 
     let job = world.submit(glue).await;
-    let fail = "update trial set state = 'failed', failure_kind = 'internal', failure_message = '', finished_at = now(),
+    let fail =
+        "update trial set state = 'failed', failure_kind = 'internal', failure_message = '', finished_at = now(),
                        ready_at = null
                 where state = 'queued'";
     world.database.execute(fail).await;
