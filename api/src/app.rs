@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scheduler::artifact::Artifacts;
+use scheduler::dataset::Roots;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,8 @@ use crate::work::Workers;
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) artifacts: Artifacts,
+    /// The folders whose files may be registered.
+    pub(crate) roots: Roots,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
     /// Reads data sets that are being registered.

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use scheduler::artifact::Artifacts;
+use scheduler::dataset::Roots;
 use scheduler::policy::Policy;
 use scheduler::testing::TestDatabase;
 use scheduler::token::{Scope, Secret};
@@ -42,8 +43,11 @@ impl Server {
         let store = database.store().await;
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
+        let roots = Roots::open([folder.path().to_owned()]).unwrap();
+        let place = folder.path().join("artifacts");
         let app = App {
-            artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), [], store.clone()).unwrap(),
+            artifacts: Artifacts::open(place.to_str().unwrap(), [], store.clone(), roots.clone()).unwrap(),
+            roots,
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
             scans: datasets::scans(shutdown.clone()),
