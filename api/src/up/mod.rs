@@ -126,7 +126,7 @@ impl Service {
         let group = match arguments.database_url {
             // Existing data keep their owner.
             None => binaries::unprivileged_user()?
-                .map(|user| fs::metadata(folder.join("postgres")).map_or(user.gid, |meta| meta.gid())),
+                .map(|user| fs::metadata(folder.join("postgres/data")).map_or(user.gid, |meta| meta.gid())),
             Some(_) => None,
         };
         close_to_others(folder, group)?;
