@@ -16,7 +16,7 @@ folder=${LAMINA_CACHE:-${HOME:?is not set, and neither is LAMINA_CACHE}/.cache/l
 port=${DEMO_PORT:-8650}
 log=$folder/up.log
 # The commands below read these variables. They must not reach another service that the caller's environment names.
-unset LAMINA_URL LAMINA_TOKEN LAMINA_TOKEN_FILE LAMINA_BIND LAMINA_SLOTS LAMINA_TRAINER
+unset LAMINA_URL LAMINA_TOKEN LAMINA_TOKEN_FILE LAMINA_BIND LAMINA_SLOTS LAMINA_TRAINER LAMINA_DATA_ROOT
 export LAMINA_HOME=$folder/home
 PATH=$root/target/release:$PATH
 
@@ -49,6 +49,7 @@ trap 'exit 143' TERM
 for program in lamina lamina-trainer; do
     [[ -x $root/target/release/$program ]] || die "target/release/$program is missing; run make release first"
 done
+[[ -z $data || -d $data ]] || die "$data is no folder"
 mkdir -p "$folder"
 exec 9>"$folder/lock"
 flock --nonblock 9 || die "another demo is running in $folder; wait for it, or name another folder with LAMINA_CACHE"
@@ -62,7 +63,7 @@ else
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then port=0; fi
     # The service runs in a session of its own, so that Ctrl-C reaches only this script, which then stops the service in
     # order.
-    setsid lamina up --bind "127.0.0.1:$port" --slots 2 >"$log" 2>&1 9>&- &
+    setsid lamina up --bind "127.0.0.1:$port" --slots 2 ${data:+--data-root "$data"} >"$log" 2>&1 9>&- &
     service=$!
     until grep -q 'is running' "$log"; do
         kill -0 "$service" 2>/dev/null || die "the service did not start; its log follows"
@@ -73,7 +74,6 @@ url=$(<"$LAMINA_HOME/url")
 printf 'dashboard %s, token in %s\n' "$url" "$LAMINA_HOME/token"
 
 if [[ -n $data ]]; then
-    [[ -d $data ]] || die "$data is not a folder; give a folder with corpus/, vocab/ and glue/"
     say "Registering the data in $data"
     corpora=("$data"/corpus/wiki-00.txt* "$data"/corpus/*.txt*)
     vocabularies=("$data"/vocab/bert-base-uncased-vocab.txt "$data"/vocab/*.txt)
@@ -89,8 +89,8 @@ if [[ -n $data ]]; then
     finetune='"epochs": 1, "batch": 32, "length": 64, "learning_rates": [3e-4]'
 else
     say "Generating data (for real data, use: make demo DATA=folder)"
-    lamina data generate --out "$folder/generated"
-    lamina data import "$folder/generated"
+    lamina data generate
+    lamina data import "$LAMINA_HOME/data/generated"
     what="generated data" text=generated-text words=generated-words glue=generated-glue tasks='"sst-2", "rte"'
     # Generated sentences are short. With longer sequences, a model of this size takes far longer to learn the positions
     # of the words.

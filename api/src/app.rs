@@ -3,19 +3,25 @@
 use std::sync::Arc;
 
 use scheduler::artifact::Artifacts;
+use scheduler::dataset::Roots;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::work::Workers;
 
 /// Cheap to clone: axum gives each handler a copy.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) artifacts: Artifacts,
+    /// The folders whose files may be registered.
+    pub(crate) roots: Roots,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
+    /// Reads data sets that are being registered.
+    pub(crate) scans: Workers,
     /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.
     pub(crate) shutdown: CancellationToken,
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::home::{Home, read_secret};
+use crate::home::{Home, keep_private, read_secret};
 use crate::serve;
 
 #[derive(Args)]
@@ -30,6 +30,9 @@ pub(crate) struct ServeArguments {
     /// Folder or object store (such as s3://bucket/prefix) for checkpoints [default: artifacts/ in the home]
     #[arg(long, env = "LAMINA_ARTIFACTS", value_name = "URL")]
     artifacts: Option<String>,
+    /// Folder whose files may be registered as data sets; repeatable [default: none, and nothing can be registered]
+    #[arg(long = "data-root", env = "LAMINA_DATA_ROOT", value_name = "DIR", value_delimiter = ':')]
+    data_roots: Vec<PathBuf>,
     /// Seconds that a node may be silent before its attempts count as lost
     #[arg(long, env = "LAMINA_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 15.0, value_parser = seconds)]
     lease_seconds: f64,
@@ -89,6 +92,7 @@ pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
         agent_token_file: home.agent_token_file(),
         home,
         artifacts: arguments.artifacts,
+        data_roots: arguments.data_roots,
         lease: Duration::from_secs_f64(arguments.lease_seconds),
     };
     serve::run(config, shutdown()?).await
@@ -98,6 +102,7 @@ pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
 pub(crate) async fn agent(arguments: AgentArguments) -> Result<()> {
     log_to_stderr();
     let home = Home::new(arguments.home)?;
+    keep_private(home.path())?;
     let token_file = arguments.token_file.unwrap_or_else(|| home.agent_token_file());
     let token = read_secret(&token_file).with_context(|| {
         format!(

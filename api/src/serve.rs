@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use scheduler::artifact::Artifacts;
 use scheduler::control::Control;
+use scheduler::dataset::Roots;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::token::{Scope, Secret};
@@ -21,6 +22,7 @@ use crate::home::{self, Home};
 use crate::metrics::Metrics;
 use crate::random;
 use crate::router::router;
+use crate::routes::datasets;
 
 /// Time that open requests have to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) agent_token_file: PathBuf,
     /// Folder or URL (`s3://bucket/prefix`) of the artifacts; by default a folder of the home.
     pub(crate) artifacts: Option<String>,
+    /// Folders whose files may be registered as datasets. Without any, nothing can be registered.
+    pub(crate) data_roots: Vec<PathBuf>,
     /// Time that an attempt stays open without a sync of its agent.
     pub(crate) lease: Duration,
 }
@@ -44,10 +48,13 @@ pub(crate) struct Config {
 /// Serves until `shutdown` is cancelled; open requests then have [`GRACE`] to end.
 ///
 /// # Errors
-/// When the port is taken, the database or the artifact store cannot be opened, or a token file cannot be read.
+/// When the port is taken, the database, the artifact store or a data root cannot be opened, or a token file cannot be
+/// read.
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     // The port comes first: it is the most frequent fault, and a taken port must leave the database untouched.
     let listener = bind(config.bind).await?;
+    home::keep_private(config.home.path())?;
+    let roots = Roots::open(config.data_roots).context("cannot open a data root")?;
     let store = Store::connect(&config.database_url).await?;
     for (scope, name, file) in
         [(Scope::Admin, "admin", &config.token_file), (Scope::Agent, "local agent", &config.agent_token_file)]
@@ -61,11 +68,19 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     let place = config.artifacts.unwrap_or_else(|| config.home.path().join("artifacts").display().to_string());
     let environment =
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
-    let artifacts = Artifacts::open(&place, environment, store.clone())?;
+    let artifacts = Artifacts::open(&place, environment, store.clone(), roots.clone())?;
     let policy = Policy { lease: config.lease, ..Policy::default() };
     let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
     let control = tokio::spawn(control.run(shutdown.clone()));
-    let app = App { store, artifacts, policy, metrics: Arc::new(Metrics::new()?), shutdown: shutdown.clone() };
+    let app = App {
+        store,
+        artifacts,
+        roots,
+        policy,
+        metrics: Arc::new(Metrics::new()?),
+        scans: datasets::scans(shutdown.clone()),
+        shutdown: shutdown.clone(),
+    };
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let served = serve(listener, app, &shutdown).await;
     // If serving failed, the control loop must stop too.

@@ -157,10 +157,15 @@ async fn a_killed_service_restarts_with_its_data_and_later_stops_completely() {
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(shown.contains("http://127.0.0.1:") && shown.contains("home/token"), "{shown}");
     assert!(!shown.contains(token.trim_start_matches("Bearer ")), "the token itself is not shown: {shown}");
-    for secret in ["token", "agent-token"] {
-        let mode = fs::metadata(service.home().join(secret)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for file in ["token", "agent-token", "url", "lock", "log/server.log"] {
+        assert_eq!(mode(service.home().join(file)), 0o600, "{file}");
     }
+    for folder in ["data", "agent", "artifacts", "log"] {
+        assert_eq!(mode(service.home().join(folder)), 0o700, "{folder}");
+    }
+    // Under root, the group is that of the account that Postgres runs under.
+    assert!(matches!(mode(service.home()), 0o700 | 0o710), "{:o}", mode(service.home()));
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -18,11 +19,13 @@ use protocol::{Digest, InvalidDigest};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::dataset::DatasetError;
+use crate::dataset::{DatasetError, Identity, Roots, Verified};
 use crate::store::{Claim, Store, StoreError};
 
 /// Bytes in one part of an upload. S3 requires at least 5 MiB.
 const PART: usize = 8 << 20;
+/// Bytes of a dataset's file that are read at a time.
+const READ: u64 = 1 << 18;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
@@ -42,14 +45,14 @@ pub enum ArtifactError {
     /// The artifact is a file of a dataset, and that file has changed.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    #[error("the check of a dataset's file broke off: {0}")]
-    Check(#[from] tokio::task::JoinError),
     #[error("artifact store {place}: {why}")]
     Place { place: String, why: String },
     #[error("the artifact store failed: {0}")]
     Objects(#[from] object_store::Error),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{} was written to while it was sent", .0.display())]
+    Moving(PathBuf),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -72,18 +75,20 @@ pub struct Found {
 pub struct Artifacts {
     objects: Arc<dyn ObjectStore>,
     store: Store,
+    roots: Roots,
 }
 
 impl Artifacts {
     /// Opens the store in a folder, which is created if it does not exist, or at `s3://bucket/prefix` with the usual `AWS_...`
-    /// variables of `environment`.
+    /// variables of `environment`. The files of datasets are read beneath `roots`.
     pub fn open(
         place: &str,
         environment: impl IntoIterator<Item = (String, String)>,
         store: Store,
+        roots: Roots,
     ) -> Result<Self, ArtifactError> {
         let objects = objects(place, environment).map_err(|why| ArtifactError::Place { place: place.into(), why })?;
-        Ok(Self { objects, store })
+        Ok(Self { objects, store, roots })
     }
 
     /// Stores a stream whose bytes must have the sha256 `digest`. Storing an artifact again changes nothing.
@@ -125,7 +130,7 @@ impl Artifacts {
         if let Claim::Present { bytes } = self.store.claim_artifact(digest.as_str()).await? {
             return Ok(Some(bytes));
         }
-        Ok(self.dataset_file(digest).await?.map(|(_, bytes)| bytes))
+        Ok(self.dataset_file(digest).await?.map(|verified| verified.identity.bytes))
     }
 
     /// Reads an artifact from `start` to `end`, exclusive, or to its last byte.
@@ -138,7 +143,8 @@ impl Artifacts {
             }
         };
         let bytes = match (&stored, &file) {
-            (Claim::Present { bytes }, _) | (_, Some((_, bytes))) => *bytes,
+            (Claim::Present { bytes }, _) => *bytes,
+            (_, Some(verified)) => verified.identity.bytes,
             (Claim::Absent | Claim::Condemned, None) => return Err(ArtifactError::NotFound(digest.clone())),
         };
         let range = start..end.unwrap_or(bytes).min(bytes);
@@ -146,7 +152,7 @@ impl Artifacts {
             return Err(ArtifactError::Range { start, end: end.unwrap_or(bytes), bytes });
         }
         let stream = match file {
-            Some((path, _)) => read_file(path, range.clone()).await?,
+            Some(verified) => read_file(verified, range.clone()).await?,
             None if bytes == 0 => futures::stream::empty().boxed(),
             None => {
                 let options = GetOptions::new().with_range(Some(range.clone()));
@@ -172,21 +178,16 @@ impl Artifacts {
         }
     }
 
-    /// The first registered file that still has this content, and its size.
-    async fn dataset_file(&self, digest: &Digest) -> Result<Option<(PathBuf, u64)>, ArtifactError> {
-        let candidates = self.store.dataset_files_by_sha256(digest.as_str()).await?;
-        // A file whose modification time changed is hashed again, which may take long.
-        tokio::task::spawn_blocking(move || {
-            let mut changed = None;
-            for (folder, scanned) in candidates {
-                match scanned.verify(&folder) {
-                    Ok(()) => return Ok(Some((folder.join(&scanned.file.path), scanned.file.bytes))),
-                    Err(error) => changed = Some(error),
-                }
+    /// The first registered file that still has this content, opened.
+    async fn dataset_file(&self, digest: &Digest) -> Result<Option<Verified>, ArtifactError> {
+        let mut changed = None;
+        for (folder, scanned) in self.store.dataset_files_by_sha256(digest.as_str()).await? {
+            match self.roots.open_registered(folder, scanned).await {
+                Ok(verified) => return Ok(Some(verified)),
+                Err(error) => changed = Some(error),
             }
-            changed.map_or(Ok(None), |error| Err(ArtifactError::Dataset(error)))
-        })
-        .await?
+        }
+        changed.map_or(Ok(None), |error| Err(ArtifactError::Dataset(error)))
     }
 }
 
@@ -233,16 +234,29 @@ where
     Ok((bytes, hex::encode(hasher.finalize())))
 }
 
+/// The bytes in `range` of a file. The stream breaks off if the file is written to in the meantime, because what follows
+/// may not be the registered content.
 async fn read_file(
-    path: PathBuf,
+    verified: Verified,
     range: Range<u64>,
 ) -> Result<BoxStream<'static, Result<Bytes, ArtifactError>>, ArtifactError> {
-    let io = |path: &FilePath| {
-        let path = path.to_path_buf();
-        move |source| ArtifactError::File { path, source }
-    };
-    let mut file = tokio::fs::File::open(&path).await.map_err(io(&path))?;
-    file.seek(io::SeekFrom::Start(range.start)).await.map_err(io(&path))?;
-    let part = tokio_util::io::ReaderStream::with_capacity(file.take(range.end - range.start), 1 << 18);
-    Ok(part.map_err(move |source| ArtifactError::File { path: path.clone(), source }).boxed())
+    let Verified { path, file, identity } = verified;
+    let mut file = tokio::fs::File::from_std(file);
+    let failed = |path: &FilePath, source| ArtifactError::File { path: path.into(), source };
+    file.seek(io::SeekFrom::Start(range.start)).await.map_err(|source| failed(&path, source))?;
+    let state = (file, path, range.end - range.start);
+    Ok(stream::try_unfold(state, move |(mut file, path, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut part = Vec::with_capacity(left.min(READ) as usize);
+        (&mut file).take(left.min(READ)).read_buf(&mut part).await.map_err(|source| failed(&path, source))?;
+        let now = file.metadata().await.map_err(|source| failed(&path, source))?;
+        if part.is_empty() || Identity::of(&now) != identity {
+            return Err(ArtifactError::Moving(path));
+        }
+        let left = left - part.len() as u64;
+        Ok(Some((Bytes::from(part), (file, path, left))))
+    })
+    .boxed())
 }

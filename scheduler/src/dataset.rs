@@ -10,21 +10,26 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use recipe::{ImageShape, Model, Task, named_enum};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use texts::TextError;
 use utoipa::ToSchema;
 
 use protocol::{DatasetFile, DatasetFiles};
 
+mod check;
+mod root;
 mod scan;
-pub use scan::scan;
+pub use check::Verified;
+pub use root::{Identity, Roots};
+pub use scan::{MOST_DEPTH, MOST_FILES, scan};
 
 named_enum! {
     /// The kind of data that a dataset holds.
@@ -60,12 +65,34 @@ impl DatasetKind {
 /// The reason why a folder or file cannot be registered, or can no longer be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
+    /// One sentence for all reasons: a client must not learn which files exist outside the roots, or who may read them.
+    #[error(
+        "{}: no file or folder that this server may read is here: a dataset is a regular file, or a folder of them, \
+         beneath a data root (--data-root), and its links stay beneath that root",
+        .0.display()
+    )]
+    Unreachable(PathBuf),
+    #[error(
+        "this server has no data root, so it registers nothing: start it with --data-root DIR, where DIR holds the data"
+    )]
+    NoRoots,
+    /// Nobody waits for the result any more.
+    #[error("the work was stopped")]
+    Stopped,
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {what}", path.display())]
     Unfit { path: PathBuf, what: String },
     #[error(transparent)]
     Images(#[from] images::ImageError),
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(
+        "{source}; the task {} cannot be trained on as it is: correct the file, or take the folder {} out of the data set",
+        task.name(),
+        task.row().folder
+    )]
+    Task { task: Task, source: TextError },
     #[error("{} has changed since it was registered: {what}", path.display())]
     Changed { path: PathBuf, what: String },
 }
@@ -79,7 +106,7 @@ pub enum DatasetFacts {
         tokens: u64,
     },
     Glue {
-        /// Training examples by task, counted as lines.
+        /// Training examples by task.
         examples: BTreeMap<Task, u64>,
     },
     Checkpoint {
@@ -112,8 +139,8 @@ pub struct Scan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScannedFile {
     pub file: DatasetFile,
-    /// Modification time in nanoseconds since 1970.
-    pub modified_ns: i64,
+    /// The file that had this content.
+    pub identity: Identity,
 }
 
 /// A dataset as the API shows it.
@@ -160,28 +187,20 @@ impl Scan {
             files: self.files.iter().map(|scanned| scanned.file.clone()).collect(),
         }
     }
-
-    /// Fails unless the files still have the registered content. Blocking I/O.
-    pub fn verify(&self) -> Result<(), DatasetError> {
-        self.files.iter().try_for_each(|file| file.verify(&self.folder))
-    }
 }
 
-impl ScannedFile {
-    /// Fails unless the file under `folder` still has the registered content. A file of unchanged size and modification time is
-    /// not read again. Blocking I/O.
-    pub fn verify(&self, folder: &Path) -> Result<(), DatasetError> {
-        let Self { file, modified_ns } = self;
-        let path = folder.join(&file.path);
-        let changed = |what: &str| DatasetError::Changed { path: path.clone(), what: what.into() };
-        let metadata = fs::metadata(&path).map_err(|error| changed(&error.to_string()))?;
-        if metadata.len() != file.bytes {
-            return Err(changed(&format!("it has {} bytes, not {}", metadata.len(), file.bytes)));
-        }
-        if modified(&metadata) != *modified_ns && hash(&path)? != file.sha256 {
-            return Err(changed("its content differs"));
-        }
-        Ok(())
+/// True once nobody waits for the result of a piece of work. Reading looks at it between pieces of bounded size.
+pub type Stopped = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// A file whose reads fail once the work is stopped.
+struct Watched {
+    file: File,
+    stopped: Stopped,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.stopped)() { Err(io::Error::other("the work was stopped")) } else { self.file.read(buffer) }
     }
 }
 
@@ -195,19 +214,12 @@ fn digest<'a>(kind: DatasetKind, files: impl Iterator<Item = &'a DatasetFile>) -
     hex::encode(hasher.finalize())
 }
 
-/// Modification time in nanoseconds since 1970. It is 0 if the file system keeps none, so that the content decides.
-fn modified(metadata: &fs::Metadata) -> i64 {
-    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0)
-}
-
-fn hash(path: &Path) -> Result<String, DatasetError> {
-    let io = |source| DatasetError::Io { path: path.into(), source };
-    let mut file = File::open(path).map_err(io)?;
+/// Hex sha256 of what is left to read; `path` is for messages.
+fn hash(path: &Path, file: &mut impl Read) -> Result<String, DatasetError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; 1 << 18];
     loop {
-        match file.read(&mut buffer).map_err(io)? {
+        match file.read(&mut buffer).map_err(|source| DatasetError::Io { path: path.into(), source })? {
             0 => return Ok(hex::encode(hasher.finalize())),
             read => hasher.update(&buffer[..read]),
         }

@@ -2,7 +2,7 @@
 
 use recipe::Problem;
 
-use crate::dataset::{DatasetError, DatasetKind, Scan};
+use crate::dataset::{DatasetError, DatasetKind, Roots};
 use crate::expand::{self, Datasets, Expansion};
 use crate::job::{JobSpec, VocabularyChoice};
 use crate::store::{Store, StoreError};
@@ -30,8 +30,8 @@ struct Named<'a> {
     pointer: String,
 }
 
-/// Expands a submission whose defaults are filled in.
-pub async fn plan(store: &Store, spec: &JobSpec) -> Result<Expansion, PlanError> {
+/// Expands a submission whose defaults are filled in. The files of its datasets are looked at beneath `roots`.
+pub async fn plan(store: &Store, roots: &Roots, spec: &JobSpec) -> Result<Expansion, PlanError> {
     let vocabulary = spec.vocabulary();
     let mut datasets = Datasets::default();
     let mut found = Vec::new();
@@ -60,7 +60,8 @@ pub async fn plan(store: &Store, spec: &JobSpec) -> Result<Expansion, PlanError>
         Ok(_) if !missing.is_empty() => Err(PlanError::NotRegistered(missing)),
         Ok(expansion) => {
             for (scan, pointer) in found {
-                verify(scan, pointer).await?;
+                let name = scan.name.clone();
+                roots.verify(&scan).await.map_err(|source| PlanError::Changed { name, pointer, source })?;
             }
             Ok(expansion)
         }
@@ -92,16 +93,4 @@ fn named<'a>(spec: &'a JobSpec, vocabulary: Option<&'a VocabularyChoice>) -> Vec
         }
     }
     named
-}
-
-/// Fails unless the files of the dataset are still what was registered.
-async fn verify(scan: Scan, pointer: String) -> Result<(), PlanError> {
-    let name = scan.name.clone();
-    match tokio::task::spawn_blocking(move || scan.verify()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(source)) => Err(PlanError::Changed { name, pointer, source }),
-        Err(stopped) => {
-            Err(StoreError::Internal(format!("the check of the dataset {name:?} stopped: {stopped}")).into())
-        }
-    }
 }

@@ -38,6 +38,12 @@ pub fn real_data(test: &str) -> Option<PathBuf> {
     folder
 }
 
+/// The flag that lets the service read the folder of real data, if there is one.
+fn real_data_roots() -> Vec<std::ffi::OsString> {
+    let folder = std::env::var_os("LAMINA_DATA");
+    folder.into_iter().flat_map(|folder| ["--data-root".into(), folder]).collect()
+}
+
 /// True if the program is on the PATH. If not, prints that `test` is skipped and `how` the program can be installed.
 pub fn installed(program: &str, how: &str, test: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -75,6 +81,8 @@ impl Service {
             .env_remove("DATABASE_URL")
             // The lease is short so that a test of its end does not take long.
             .env("LAMINA_LEASE_SECONDS", "4")
+            .env_remove("LAMINA_DATA_ROOT")
+            .args(real_data_roots())
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
@@ -164,7 +172,7 @@ impl Service {
 
     /// Generates the small datasets of `lamina data generate`, and returns their folder.
     pub async fn generate_data(&self) -> PathBuf {
-        let data = self.home().join("generated");
+        let data = self.home().join("data/generated");
         self.lamina(&["data", "generate", "--out", data.to_str().expect("a path in UTF-8")]).await;
         data
     }

@@ -109,7 +109,14 @@ async fn a_published_checkpoint_is_probed_and_fine_tuned() {
     let text: String = (0..60).map(|document| letters(document).collect::<String>() + "\n\n").collect();
     std::fs::write(data.join("letters.txt"), text).unwrap();
     service.register("corpus", "corpus", &data.join("letters.txt")).await;
-    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/tests/fixtures/published/bert");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/tests/fixtures/published/bert");
+    // The service reads only what lies in its data folder.
+    let saved = data.join("bert");
+    std::fs::create_dir(&saved).unwrap();
+    for entry in std::fs::read_dir(&fixture).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, saved.join(path.file_name().unwrap())).unwrap();
+    }
     service.register("bert", "checkpoint", &saved).await;
     let id = service
         .submit(&json!({

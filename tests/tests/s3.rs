@@ -11,6 +11,7 @@ use protocol::Digest;
 use reqwest::Client;
 use scheduler::artifact::{ArtifactError, Artifacts};
 use scheduler::control::Control;
+use scheduler::dataset::Roots;
 use scheduler::policy::Policy;
 use scheduler::testing::TestDatabase;
 use serde_json::{Value, json};
@@ -151,7 +152,7 @@ async fn an_s3_store_holds_what_was_stored_whole_and_nothing_else() {
     let weed = Weed::start().await;
     let database = TestDatabase::new().await;
     let store = database.store().await;
-    let artifacts = Artifacts::open(PLACE, weed.environment(), store.clone()).unwrap();
+    let artifacts = Artifacts::open(PLACE, weed.environment(), store.clone(), Roots::open([]).unwrap()).unwrap();
 
     // This makes two full parts and a shorter third.
     let large: Vec<u8> = (0..2 * PART as u32 + 99).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

@@ -1,15 +1,17 @@
 //! The checkpoint that a fine-tune starts from or that is probed: written by a pre-train trial, or published in Hugging
 //! Face's layout.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use recipe::published::{self, CONFIG, MODEL, TOKENIZER, VOCABULARY};
+use recipe::published::{self, CONFIG, MODEL, MOST_CONFIG_BYTES, TOKENIZER, VOCABULARY};
 use recipe::{KeptBlocks, Model, Pretrain, Published, Recipe, Source};
+use texts::lines::whole;
 
 use crate::bert::{TextFamily, Weights};
 use crate::checkpoint::{self, Verified};
+use crate::data::DataError;
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
 
@@ -62,10 +64,15 @@ impl Origin {
 
     fn published(published: &Published, folder: &Path) -> Result<Self, TrainerError> {
         let path = folder.join(CONFIG);
-        let text = fs::read(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
-        let tokenizer = match fs::read(folder.join(TOKENIZER)) {
+        let file = File::open(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
+        let text = whole(&path, file, MOST_CONFIG_BYTES).map_err(DataError::from)?;
+        let tokenizer_path = folder.join(TOKENIZER);
+        let tokenizer = match File::open(&tokenizer_path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            tokenizer => Some(tokenizer.map_err(TrainerError::io(folder.join(TOKENIZER)))?),
+            file => {
+                let file = file.map_err(TrainerError::io(&tokenizer_path))?;
+                Some(whole(&tokenizer_path, file, MOST_CONFIG_BYTES).map_err(DataError::from)?)
+            }
         };
         let vocabulary = Vocabulary::read(&folder.join(VOCABULARY))?;
         let config = published::check(&text, tokenizer.as_deref(), vocabulary.size().into())

@@ -53,6 +53,13 @@ export interface paths {
         /**
          * Registers a folder or file under a name. The server reads every byte for the digest. A name that is registered again
          *     stands for the new content.
+         * @description The path leads to a regular file, or a folder, beneath a data root of the server (`--data-root`), and its links stay
+         *     beneath that root. Every other path gets the same answer, whether something is there or not. The files are read as the
+         *     trainer reads them, and what it would refuse is refused here. Bounds: 10000 files and folders, 8 folders inside each
+         *     other; vocabulary 16 MiB and 1 KiB a line; `config.json` and `tokenizer_config.json` 4 MiB; line of a GLUE file 1 MiB;
+         *     line of a corpus 16 MiB, decompressed, of which the first 4 MiB of each file are read; images of a file 4 GiB,
+         *     decompressed, and 67108864 labels. Two data sets are read at a time and eight more wait; a further request is answered
+         *     503 with `Retry-After`. Reading ends when the client leaves and after 10 minutes (503, code `timed_out`).
          */
         post: operations["register_dataset"];
         delete?: never;
@@ -790,7 +797,7 @@ export interface components {
             /** Format: int64 */
             tokens: number;
         } | {
-            /** @description Training examples by task, counted as lines. */
+            /** @description Training examples by task. */
             examples: {
                 [key: string]: number;
             };
@@ -1389,14 +1396,6 @@ export interface components {
             status: components["schemas"]["JobStatus"];
             trials: components["schemas"]["TrialCounts"];
         };
-        /** @description The blocks of a checkpoint that are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2). */
-        KeptBlocks: "all" | "every_other" | {
-            /**
-             * Format: int32
-             * @description Blocks 1 to this number.
-             */
-            first: number;
-        };
         /** @description One choice of the blocks to keep, or several, which show the score against the depth. */
         KeepChoice: components["schemas"]["KeptBlocks"] | components["schemas"]["KeptBlocks"][];
         /** @description An attempt that continues. */
@@ -1404,6 +1403,14 @@ export interface components {
             attempt: components["schemas"]["AttemptId"];
             /** @description True if its trainer should write a checkpoint and leave. */
             interrupt: boolean;
+        };
+        /** @description The blocks of a checkpoint that are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2). */
+        KeptBlocks: "all" | "every_other" | {
+            /**
+             * Format: int32
+             * @description Blocks 1 to this number.
+             */
+            first: number;
         };
         /** @description A search for the largest batch, by bisection: each candidate makes one step on the device. */
         LargestBatch: {
@@ -2139,7 +2146,7 @@ export interface components {
             kind: components["schemas"]["DatasetKind"];
             /** @description 1 to 100 letters, digits, dots, dashes and underscores. */
             name: string;
-            /** @description Absolute path on the server's disk. */
+            /** @description Absolute path on the server's disk, beneath one of its data roots. */
             path: string;
         };
         /**
@@ -2612,9 +2619,9 @@ export type JobId = components['schemas']['JobId'];
 export type JobSpec = components['schemas']['JobSpec'];
 export type JobStatus = components['schemas']['JobStatus'];
 export type JobSummary = components['schemas']['JobSummary'];
-export type KeptBlocks = components['schemas']['KeptBlocks'];
 export type KeepChoice = components['schemas']['KeepChoice'];
 export type KeptAttempt = components['schemas']['KeptAttempt'];
+export type KeptBlocks = components['schemas']['KeptBlocks'];
 export type LargestBatch = components['schemas']['LargestBatch'];
 export type LayerDrop = components['schemas']['LayerDrop'];
 export type LearningRate = components['schemas']['LearningRate'];
@@ -2875,6 +2882,15 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The server is busy, stops, or has read for too long */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

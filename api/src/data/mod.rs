@@ -23,7 +23,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Import(arguments) => import::run(arguments).await,
         Command::Fetch(arguments) => fetch::run(arguments).await,
-        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Generate(arguments) => generate::run(arguments),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -57,7 +57,7 @@ pub(crate) async fn submit(
     let key = idempotency::key(caller.token, &headers, &body)?;
     let spec = body::parse::<JobSpec>(&headers, &body).map_err(Error::into_invalid_job)?.filled_in();
     if query.dry_run {
-        return Ok(Json(plan(&app.store, &spec).await?.plan).into_response());
+        return Ok(Json(plan(&app.store, &app.roots, &spec).await?.plan).into_response());
     }
     // A repeated request is answered before any check: its job was accepted, even if the corpus has changed since.
     if let Some(key) = &key
@@ -65,7 +65,7 @@ pub(crate) async fn submit(
     {
         return answer(&app, earlier).await;
     }
-    let expansion = plan(&app.store, &spec).await?;
+    let expansion = plan(&app.store, &app.roots, &spec).await?;
     let submitted = app.store.submit(&spec, &expansion, key.as_ref()).await?;
     answer(&app, submitted).await
 }

@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 use axum::body::Body;
 use axum::http::{Method, header};
 use recipe::Task;
-use recipe::task::{ANSWERS_HEADER, Target, TestSet};
+use recipe::task::{ANSWERS_HEADER, Column, Target, TestSet};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
@@ -50,16 +50,36 @@ async fn ended(tasks: &[&str], glue: Value, report: impl Fn(&Trial) -> Value, ro
     }
 }
 
+/// A file with two examples of a task.
+fn examples(task: Task) -> String {
+    let row = task.row();
+    let labels = match row.target {
+        Target::Classes(classes) => [classes[0], classes[1]],
+        Target::Score { .. } => ["1.0", "2.5"],
+    };
+    if !row.header {
+        return labels.map(|label| format!("x\t{label}\t\ta\n")).concat();
+    }
+    let name = |column| match column {
+        Column::Named(name) => name,
+        Column::At(_) => unreachable!("a file with a header has names"),
+    };
+    let second = row.second.map_or("unused", name);
+    let header = format!("{}\t{second}\t{}\n", name(row.first), name(row.label));
+    header + &labels.map(|label| format!("a\tb\t{label}\n")).concat()
+}
+
 async fn submitted(tasks: &[&str], mut glue: Value) -> (Server, String) {
     let server = Server::with_data().await;
     let mut files = Vec::new();
     for task in Task::ALL {
         let row = task.row();
-        files.extend(["train.tsv", row.dev].map(|file| (format!("{}/{file}", row.folder), "a\nb\nc\n")));
+        files.extend(["train.tsv", row.dev].map(|file| (format!("{}/{file}", row.folder), examples(task))));
     }
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let folder = server.write("whole", &files);
-    server.post("/datasets", &json!({"name": "glue", "kind": "glue", "path": folder})).await;
+    let registered = server.post("/datasets", &json!({"name": "glue", "kind": "glue", "path": folder})).await;
+    assert_eq!(registered.status, 201, "{}", registered.text());
     glue["tasks"] = json!(tasks);
     let job = json!({"name": "n", "arms": [{"name": "pre-ln & co"}], "timing": null, "glue": glue});
     let answer = server.post("/jobs", &job).await;

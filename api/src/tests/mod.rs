@@ -6,6 +6,7 @@ mod answers;
 mod artifacts;
 mod checkpoints;
 mod dashboard;
+mod datasets;
 mod events;
 mod jobs;
 mod lists;

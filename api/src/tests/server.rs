@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use scheduler::artifact::Artifacts;
+use scheduler::dataset::Roots;
 use scheduler::policy::Policy;
 use scheduler::testing::TestDatabase;
 use scheduler::token::{Scope, Secret};
@@ -20,6 +21,7 @@ use super::openapi::check_answer;
 use crate::app::App;
 use crate::metrics::Metrics;
 use crate::router::router;
+use crate::routes::datasets;
 
 pub(super) struct Server {
     pub(super) app: App,
@@ -40,11 +42,16 @@ impl Server {
         let database = TestDatabase::new().await;
         let store = database.store().await;
         let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
+        let roots = Roots::open([folder.path().to_owned()]).unwrap();
+        let place = folder.path().join("artifacts");
         let app = App {
-            artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), [], store.clone()).unwrap(),
+            artifacts: Artifacts::open(place.to_str().unwrap(), [], store.clone(), roots.clone()).unwrap(),
+            roots,
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
-            shutdown: CancellationToken::new(),
+            scans: datasets::scans(shutdown.clone()),
+            shutdown,
             store,
         };
         let mut server =

@@ -14,7 +14,7 @@ mod process;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::find_trainer;
-use crate::home::{self, Home, make_private_folder};
+use crate::home::{self, Home, close_to_others, write_secret};
 use crate::page::Page;
 use postgres::Postgres;
 use process::Stop;
@@ -59,6 +59,9 @@ pub(crate) struct Arguments {
     /// URL of a Postgres database to use instead of a private one
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// Folder besides data/ in the home whose files may be registered as data sets; repeatable
+    #[arg(long = "data-root", env = "LAMINA_DATA_ROOT", value_name = "DIR", value_delimiter = ':')]
+    data_roots: Vec<PathBuf>,
     /// Number of trials that may run here at the same time [default: one per GPU, or one on the CPU]
     #[arg(long, env = "LAMINA_SLOTS", value_name = "N")]
     slots: Option<u32>,
@@ -123,16 +126,18 @@ impl Service {
     fn new(arguments: Arguments) -> Result<Self> {
         let home = Home::new(arguments.home.clone())?;
         let folder = home.path();
-        make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for name in ["artifacts", "agent", "log"] {
-            let path = folder.join(name);
-            make_private_folder(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        // Under root, Postgres runs under another account, which must pass through the home to reach its own folder.
+        let group = match arguments.database_url {
+            // Existing data keep their owner.
+            None => binaries::unprivileged_user()?
+                .map(|user| fs::metadata(folder.join("postgres/data")).map_or(user.gid, |meta| meta.gid())),
+            Some(_) => None,
+        };
+        close_to_others(folder, group)?;
+        for name in ["artifacts", "agent", "data", "log"] {
+            close_to_others(&folder.join(name), None)?;
         }
         let lock = lock(folder)?;
-        // Under root, Postgres runs under another account, which must pass through the home to reach its own folder.
-        if binaries::effective_uid()? == 0 && fs::metadata(folder)?.mode() & 0o777 == 0o700 {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?;
-        }
         Ok(Self { address: arguments.bind, home, _lock: lock, arguments })
     }
 
@@ -181,7 +186,9 @@ impl Service {
             }
         };
 
-        let server = Server { home: self.home.clone(), address: self.address, database_url, log: self.log("server") };
+        let data_roots = [self.home.data_folder()].into_iter().chain(self.arguments.data_roots.clone()).collect();
+        let log = self.log("server");
+        let server = Server { home: self.home.clone(), address: self.address, database_url, data_roots, log };
         let mut child = server.start()?;
         let ready = server.until_ready(&mut child).await;
         let log = server.log.clone();
@@ -199,7 +206,7 @@ impl Service {
         let known = agent.until_known(&mut child).await;
         parts.push(keep("agent", self.log("agent"), child, async move || agent.start(), AGENT_STOP, hurry));
         known.with_context(|| format!("the agent did not start; its log is {}", self.log("agent").display()))?;
-        fs::write(self.home.url_file(), format!("{}\n", url(self.address)))?;
+        write_secret(&self.home.url_file(), &url(self.address))?;
         Ok(())
     }
 
@@ -243,6 +250,7 @@ struct Server {
     home: Home,
     address: SocketAddr,
     database_url: String,
+    data_roots: Vec<PathBuf>,
     log: PathBuf,
 }
 
@@ -253,6 +261,11 @@ impl Server {
         command.env("DATABASE_URL", &self.database_url);
         command.arg("--bind").arg(self.address.to_string()).arg("--home").arg(self.home.path());
         command.arg("--token-file").arg(self.home.token_file());
+        // The flag, which names these folders already, would otherwise be joined by the variable.
+        command.env_remove("LAMINA_DATA_ROOT");
+        for root in &self.data_roots {
+            command.arg("--data-root").arg(root);
+        }
         command.spawn().context("cannot start the server")
     }
 
@@ -341,6 +354,7 @@ fn lock(folder: &Path) -> Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {

@@ -1,4 +1,23 @@
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::*;
+
+fn never() -> Stopped {
+    Arc::new(|| false)
+}
+
+/// Reads a path, with the folder that it lies in as the only root.
+fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetError> {
+    let root = if path.is_dir() { path } else { path.parent().unwrap() };
+    super::scan(&Roots::open([root.to_owned()]).unwrap(), kind, name, path, &never())
+}
+
+async fn verify(scan: &Scan) -> Result<(), DatasetError> {
+    Roots::open([scan.folder.clone()]).unwrap().verify(scan).await
+}
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -20,10 +39,12 @@ fn the_digest_depends_on_contents_and_paths_but_not_on_name_or_folder() {
         let folder = folder(files);
         scan(DatasetKind::Corpus, "n", folder.path()).unwrap().digest
     };
-    let one = digest(&[("a.txt", "x\n"), ("deep/b.txt", "y\n")]);
-    assert_eq!(one, digest(&[("deep/b.txt", "y\n"), ("a.txt", "x\n"), ("README", "not text"), (".hidden.txt", "z")]));
-    assert_ne!(one, digest(&[("a.txt", "x\n"), ("deep/b.txt", "z\n")]));
-    assert_ne!(one, digest(&[("a.txt", "x\n"), ("deep/c.txt", "y\n")]));
+    let one = digest(&[("a.txt", "x\n"), ("b.txt", "y\n")]);
+    // The trainer reads no files of further folders either.
+    let others = [("README", "not text"), (".hidden.txt", "z"), ("deep/c.txt", "z"), ("d.xz", "z")];
+    assert_eq!(one, digest(&[&[("b.txt", "y\n"), ("a.txt", "x\n")], &others[..]].concat()));
+    assert_ne!(one, digest(&[("a.txt", "x\n"), ("b.txt", "z\n")]));
+    assert_ne!(one, digest(&[("a.txt", "x\n"), ("c.txt", "y\n")]));
 }
 
 #[test]
@@ -39,21 +60,183 @@ fn the_text_of_the_manifest_does_not_change() {
 fn an_empty_corpus_is_refused() {
     assert!(refusal(DatasetKind::Corpus, folder(&[]).path()).contains("no text here"));
     assert!(refusal(DatasetKind::Corpus, folder(&[("a.txt", "")]).path()).contains("no text here"));
-    assert!(refusal(DatasetKind::Corpus, Path::new("/nowhere")).contains("/nowhere"));
+    assert!(refusal(DatasetKind::Corpus, folder(&[("a.txt", " \n\n")]).path()).contains("no text here"));
+    assert!(refusal(DatasetKind::Corpus, folder(&[("a.xz", "x")]).path()).contains("no text here"));
 }
 
-#[cfg(unix)]
 #[test]
-fn a_link_out_of_the_folder_is_refused_and_one_inside_is_read() {
+fn a_link_out_of_the_root_is_refused_and_one_inside_is_read() {
     let outside = folder(&[("secret.txt", "s\n")]);
-    let inside = folder(&[("a.txt", "x\n")]);
-    std::os::unix::fs::symlink(inside.path().join("a.txt"), inside.path().join("b.txt")).unwrap();
-    assert_eq!(scan(DatasetKind::Corpus, "n", inside.path()).unwrap().files.len(), 2);
-    std::os::unix::fs::symlink(outside.path().join("secret.txt"), inside.path().join("c.txt")).unwrap();
-    assert!(refusal(DatasetKind::Corpus, inside.path()).contains("not a file inside"));
+    let root = folder(&[("data/a.txt", "x\n"), ("blobs/b", "y\n")]);
+    let data = root.path().join("data");
+    let scan =
+        || super::scan(&Roots::open([root.path().to_owned()]).unwrap(), DatasetKind::Corpus, "n", &data, &never());
+    // As in the cache of Hugging Face's hub, where names are links to blobs.
+    symlink("../blobs/b", data.join("b.txt")).unwrap();
+    assert_eq!(scan().unwrap().files.len(), 2);
+    for target in [outside.path().join("secret.txt"), outside.path().join("nothing"), "/dev/zero".into()] {
+        symlink(&target, data.join("c.txt")).unwrap();
+        assert_one_sentence(scan());
+        fs::remove_file(data.join("c.txt")).unwrap();
+    }
+    symlink("../../../../../../../../etc", root.path().join("etc")).unwrap();
+    let etc = root.path().join("etc/passwd");
+    assert_one_sentence(super::scan(
+        &Roots::open([root.path().to_owned()]).unwrap(),
+        DatasetKind::Corpus,
+        "n",
+        &etc,
+        &never(),
+    ));
 }
 
-#[cfg(unix)]
+/// The sentence that every path gets that does not lead to a file or folder beneath a root.
+#[track_caller]
+fn assert_one_sentence(scanned: Result<Scan, DatasetError>) {
+    let message = scanned.unwrap_err().to_string();
+    let (_, sentence) = message.split_once(": ").unwrap();
+    assert_eq!(
+        sentence,
+        "no file or folder that this server may read is here: a dataset is a regular file, or a folder of them, beneath \
+         a data root (--data-root), and its links stay beneath that root"
+    );
+}
+
+/// Whether a file exists outside the roots, what it is and who may read it is told to nobody.
+#[test]
+fn all_paths_that_are_refused_get_the_same_sentence() {
+    let root = folder(&[("closed.txt", "s\n"), ("closed/vocab.txt", "s\n"), ("open.txt", "x\n")]);
+    let elsewhere = folder(&[("secret.txt", "s\n")]);
+    let path = |name: &str| root.path().join(name);
+    for closed in ["closed.txt", "closed"] {
+        fs::set_permissions(path(closed), fs::Permissions::from_mode(0)).unwrap();
+    }
+    let pipe = path("pipe.txt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket.txt")).unwrap();
+    for (link, target) in [("zero.txt", "/dev/zero"), ("ptmx.txt", "/dev/ptmx"), ("loop.txt", "loop.txt")] {
+        symlink(target, path(link)).unwrap();
+    }
+    let mut refused = vec![
+        path("missing.txt"),
+        path("missing/further"),
+        pipe,
+        path("socket.txt"),
+        path("zero.txt"),
+        path("ptmx.txt"),
+        path("loop.txt"),
+        path("open.txt/further"),
+        path("../open.txt"),
+        path("x/../open.txt"),
+        path("\0"),
+        elsewhere.path().join("secret.txt"),
+        elsewhere.path().join("missing.txt"),
+        "/dev/zero".into(),
+        "/dev/ptmx".into(),
+        "/proc/self/environ".into(),
+        "/root".into(),
+        "/".into(),
+        "relative".into(),
+        "".into(),
+    ];
+    // Root may read everything.
+    if File::open(path("closed.txt")).is_err() {
+        refused.extend([path("closed.txt"), path("closed/vocab.txt")]);
+    }
+    let roots = Roots::open([root.path().to_owned()]).unwrap();
+    for path in refused {
+        for kind in DatasetKind::ALL {
+            assert_one_sentence(super::scan(&roots, kind, "n", &path, &never()));
+        }
+    }
+    super::scan(&roots, DatasetKind::Corpus, "n", &path("open.txt"), &never()).unwrap();
+}
+
+#[test]
+fn a_server_without_roots_registers_nothing_and_says_how_to_give_one() {
+    let data = folder(&[("a.txt", "x\n")]);
+    let none = Roots::open([]).unwrap();
+    let error = super::scan(&none, DatasetKind::Corpus, "n", data.path(), &never()).unwrap_err();
+    assert!(error.to_string().contains("--data-root DIR"), "{error}");
+    assert!(Roots::open([data.path().join("missing")]).unwrap_err().to_string().contains("missing"));
+}
+
+#[test]
+fn a_root_may_be_given_by_a_link_and_several_roots_are_several_places() {
+    let (one, two) = (folder(&[("a.txt", "x\n")]), folder(&[("b/c.txt", "x\n")]));
+    let links = tempfile::tempdir().unwrap();
+    symlink(one.path(), links.path().join("one")).unwrap();
+    let roots = Roots::open([links.path().join("one"), two.path().to_owned()]).unwrap();
+    let scan = |path: PathBuf| super::scan(&roots, DatasetKind::Corpus, "n", &path, &never()).unwrap();
+    let folder = one.path().canonicalize().unwrap();
+    assert_eq!(scan(links.path().join("one")).folder, folder);
+    // A link outside that leads to a root.
+    symlink(one.path(), links.path().join("other")).unwrap();
+    assert_eq!(scan(links.path().join("other/a.txt")).folder, folder);
+    assert_eq!(scan(one.path().join("a.txt")).folder, folder);
+    assert_eq!(scan(two.path().join("b")).files.len(), 1);
+}
+
+#[test]
+fn a_folder_has_bounds() {
+    let deep = folder(&[("1/2/3/4/5/6/7/8/9/a.txt", "x\n")]);
+    assert!(refusal(DatasetKind::Corpus, deep.path()).contains("more than 8 folders inside each other"));
+    let many = tempfile::tempdir().unwrap();
+    for index in 0..=MOST_FILES {
+        File::create(many.path().join(format!("{index}.txt"))).unwrap();
+    }
+    assert!(refusal(DatasetKind::Corpus, many.path()).contains("more than 10000 files and folders"));
+}
+
+#[test]
+fn nothing_is_read_without_a_bound_and_the_error_names_file_and_bound() {
+    let gz = |bytes: &[u8], times: usize| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        (0..times).for_each(|_| encoder.write_all(bytes).unwrap());
+        encoder.finish().unwrap()
+    };
+    let zeros = vec![0; 1 << 20];
+    let root = tempfile::tempdir().unwrap();
+    let refused = |kind, name: &str, bytes: &[u8]| {
+        fs::write(root.path().join(name), bytes).unwrap();
+        refusal(kind, &root.path().join(name))
+    };
+    let bomb = refused(DatasetKind::Corpus, "bomb.txt.gz", &gz(&[b'x'; 1 << 20], 64));
+    assert!(bomb.contains("bomb.txt.gz, line 1: the line is longer than 16777216 bytes"), "{bomb}");
+    let long = refused(DatasetKind::Vocabulary, "long.txt", &[b'x'; 2000]);
+    assert!(long.contains("long.txt, line 1: the line is longer than 1024 bytes"), "{long}");
+    let large = refused(DatasetKind::Vocabulary, "large.txt", &b"x\n".repeat(9 << 20));
+    assert!(large.contains("large.txt: the file is longer than 16777216 bytes"), "{large}");
+
+    // A gigabyte of images in a megabyte is read, but not held: the header says how many there are.
+    let images = tempfile::tempdir().unwrap();
+    let header = |sizes: &[u32]| {
+        let sizes = sizes.iter().flat_map(|size| size.to_be_bytes());
+        [0, 0, 8, sizes.clone().count() as u8 / 4].into_iter().chain(sizes).collect::<Vec<u8>>()
+    };
+    let mut packed = gz(&header(&[1 << 10, 512, 512]), 1);
+    packed.extend(gz(&zeros, 256));
+    fs::write(images.path().join("train-images-idx3-ubyte.gz"), packed).unwrap();
+    let labels = [header(&[1 << 10]), vec![0; 1 << 10]].concat();
+    fs::write(images.path().join("train-labels-idx1-ubyte"), labels).unwrap();
+    assert!(scan(DatasetKind::Images, "n", images.path()).is_ok());
+    fs::write(images.path().join("train-images-idx3-ubyte.gz"), gz(&header(&[u32::MAX, 512, 512]), 1)).unwrap();
+    let claimed = refusal(DatasetKind::Images, images.path());
+    assert!(
+        claimed.contains("train-images-idx3-ubyte.gz: its header claims") && claimed.contains("at most 4294967296")
+    );
+}
+
+#[test]
+fn reading_ends_when_nobody_waits_for_it() {
+    let data = folder(&[("a.txt", "x\n"), ("b.txt", "y\n")]);
+    let roots = Roots::open([data.path().to_owned()]).unwrap();
+    let looked = std::sync::atomic::AtomicU32::new(0);
+    let soon: Stopped = Arc::new(move || looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 3);
+    let stopped = super::scan(&roots, DatasetKind::Corpus, "n", data.path(), &soon);
+    assert!(matches!(stopped, Err(DatasetError::Stopped)), "{stopped:?}");
+}
+
 #[test]
 fn a_name_that_is_not_utf8_is_refused() {
     use std::os::unix::ffi::OsStrExt;
@@ -68,14 +251,15 @@ fn a_vocabulary_without_its_special_tokens_is_refused() {
     let scanned = scan(DatasetKind::Vocabulary, "v", good.path()).unwrap();
     assert_eq!(scanned.facts, DatasetFacts::Vocabulary { tokens: 6 });
     let bad = folder(&[("vocab.txt", "[PAD]\n[CLS]\n[SEP]\nthe\n")]);
-    assert!(refusal(DatasetKind::Vocabulary, bad.path()).contains("lacks [UNK], [MASK]"));
+    assert!(refusal(DatasetKind::Vocabulary, bad.path()).contains("vocab.txt: the vocabulary has no [UNK], no [MASK]"));
 }
 
 #[test]
 fn a_glue_dataset_has_the_files_of_its_complete_tasks() {
     let header = "index\tsentence1\tsentence2\tlabel\n";
     let train = format!("{header}0\ta\tb\tentailment\n1\ta\tb\tentailment\n");
-    let good = folder(&[("RTE/train.tsv", &train), ("RTE/dev.tsv", &train), ("RTE/test.tsv", header), ("x", "y")]);
+    let test = "index\tsentence1\tsentence2\n0\ta\tb\n";
+    let good = folder(&[("RTE/train.tsv", &train), ("RTE/dev.tsv", &train), ("RTE/test.tsv", test), ("x", "y")]);
     let scanned = scan(DatasetKind::Glue, "g", good.path()).unwrap();
     assert_eq!(
         scanned.files.iter().map(|f| f.file.path.as_str()).collect::<Vec<_>>(),
@@ -84,15 +268,54 @@ fn a_glue_dataset_has_the_files_of_its_complete_tasks() {
     assert_eq!(scanned.facts, DatasetFacts::Glue { examples: [(Task::Rte, 2)].into() });
     assert!(refusal(DatasetKind::Glue, folder(&[("RTE/train.tsv", &train)]).path()).contains("rte lacks RTE/dev.tsv"));
     assert!(refusal(DatasetKind::Glue, folder(&[("other/train.tsv", "x")]).path()).contains("no GLUE task"));
-    let broken = folder(&[("RTE/dev.tsv", header)]);
-    fs::write(broken.path().join("RTE/train.tsv"), b"a\n\xff\n").unwrap();
-    assert!(refusal(DatasetKind::Glue, broken.path()).contains("line 2 is not UTF-8"));
+}
+
+/// Published files with a defect are refused before anything is trained, not after the pre-training.
+#[test]
+fn a_task_that_cannot_be_trained_on_is_refused_with_file_line_and_what_to_do() {
+    let header = "index\tsentence1\tsentence2\tlabel\n";
+    let good = format!("{header}0\ta\tb\tentailment\n1\ta\tb\tnot_entailment\n");
+    let with = |train: &str, dev: &str| {
+        refusal(DatasetKind::Glue, folder(&[("RTE/train.tsv", train), ("RTE/dev.tsv", dev)]).path())
+    };
+    let one = &good[..good.find("1\ta").unwrap()];
+    for (train, why) in [
+        (one, "train.tsv, line 2: it ends after 1 example, but training needs at least 2"),
+        (header, "train.tsv: there are no examples in it"),
+        ("", "train.tsv: there are no examples in it"),
+        (&format!("\n{good}"), "train.tsv, line 1: no column \"sentence1\"; the header has \"\""),
+        (&format!("{good}\n"), "train.tsv, line 4: 1 columns, but 4 are expected"),
+        (&format!("{good}2\ta\tb\tyes\n"), "train.tsv, line 4: unknown label \"yes\""),
+        (&"x".repeat(1 << 21), "train.tsv, line 1: the line is longer than 1048576 bytes"),
+    ] {
+        let message = with(train, &good);
+        assert!(message.contains(why), "{message}");
+        assert!(message.contains("the task rte cannot be") && message.contains("take the folder RTE out"), "{message}");
+    }
+    assert!(with(&good, header).contains("dev.tsv: there are no examples"));
+    assert!(!with(&good, "").is_empty());
+    let broken = folder(&[("RTE/dev.tsv", &good)]);
+    fs::write(
+        broken.path().join("RTE/train.tsv"),
+        format!("{header}\u{ff}")
+            .replace('\u{ff}', "")
+            .into_bytes()
+            .into_iter()
+            .chain([0xff, b'\n'])
+            .collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    assert!(refusal(DatasetKind::Glue, broken.path()).contains("line 2: not UTF-8"));
 }
 
 #[test]
 fn a_complete_task_brings_its_second_dev_file_and_its_test_files() {
     let files = |paths: &[&str]| {
-        let folder = folder(&paths.iter().map(|path| (*path, "x\n")).collect::<Vec<_>>());
+        let labelled =
+            "sentence1\tsentence2\tgold_label\tlabel\na\tb\tneutral\tentailment\na\tb\tneutral\tentailment\n";
+        let test = "index\tsentence1\tsentence2\n0\ta\tb\n";
+        let text = |path: &str| if path.contains("test") || path.contains("diagnostic") { test } else { labelled };
+        let folder = folder(&paths.iter().map(|path| (*path, text(path))).collect::<Vec<_>>());
         let scanned = scan(DatasetKind::Glue, "g", folder.path()).unwrap();
         scanned.files.into_iter().map(|scanned| scanned.file.path).collect::<Vec<_>>()
     };
@@ -145,30 +368,62 @@ fn a_checkpoint_must_be_a_model_of_the_bert_family_with_a_fitting_vocabulary() {
     assert!(refusal(DatasetKind::Checkpoint, folder(&files[..2]).path()).contains("it lacks vocab.txt"));
 }
 
-#[test]
-fn a_changed_file_is_noticed_and_a_touched_one_is_accepted() {
+#[tokio::test]
+async fn a_changed_file_is_noticed_and_a_touched_one_is_accepted() {
     let folder = folder(&[("a.txt", "old\n")]);
     let path = folder.path().join("a.txt");
     let scanned = scan(DatasetKind::Corpus, "n", folder.path()).unwrap();
-    scanned.verify().unwrap();
+    verify(&scanned).await.unwrap();
     // Same content, another time.
     let touched = |seconds| {
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(UNIX_EPOCH + std::time::Duration::from_secs(seconds))
-            .unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
     };
     touched(1);
-    scanned.verify().unwrap();
+    verify(&scanned).await.unwrap();
     fs::write(&path, "new\n").unwrap();
-    touched(2);
-    assert!(scanned.verify().unwrap_err().to_string().contains("content differs"));
+    // A program can set the time of the last write, but not that of the last change.
+    touched(1);
+    assert!(verify(&scanned).await.unwrap_err().to_string().contains("content differs"));
     fs::write(&path, "longer\n").unwrap();
-    assert!(scanned.verify().unwrap_err().to_string().contains("7 bytes, not 4"));
+    assert!(verify(&scanned).await.unwrap_err().to_string().contains("7 bytes, not 4"));
     fs::remove_file(&path).unwrap();
-    assert!(matches!(scanned.verify(), Err(DatasetError::Changed { .. })));
+    assert!(matches!(verify(&scanned).await, Err(DatasetError::Changed { .. })));
+}
+
+/// Whatever happens to the path, it is the file that was opened and looked at that is read.
+#[tokio::test]
+async fn a_file_that_is_exchanged_for_a_link_is_not_followed_out_of_the_root() {
+    let outside = folder(&[("secret.txt", "old\n")]);
+    let root = folder(&[("data/a.txt", "old\n")]);
+    let roots = Roots::open([root.path().to_owned()]).unwrap();
+    let data = root.path().join("data");
+    let scanned = super::scan(&roots, DatasetKind::Corpus, "n", &data, &never()).unwrap();
+    let open = || roots.open_registered(scanned.folder.clone(), scanned.files[0].clone());
+
+    let mut verified = open().await.unwrap();
+    fs::remove_file(data.join("a.txt")).unwrap();
+    symlink(outside.path().join("secret.txt"), data.join("a.txt")).unwrap();
+    let mut text = String::new();
+    verified.file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "old\n");
+    // The content outside is the same, but it is outside.
+    assert!(matches!(open().await, Err(DatasetError::Changed { .. })));
+
+    // A folder of the path becomes a link.
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(outside.path().join("secret.txt"), outside.path().join("a.txt")).unwrap();
+    symlink(outside.path(), &data).unwrap();
+    assert!(matches!(open().await, Err(DatasetError::Changed { .. })));
+
+    // A pipe does not block.
+    fs::remove_file(&data).unwrap();
+    fs::create_dir(&data).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(data.join("a.txt")).status().unwrap().success());
+    assert!(matches!(open().await, Err(DatasetError::Changed { .. })));
+
+    let none = Roots::open([]).unwrap().verify(&scanned).await;
+    assert!(matches!(none, Err(DatasetError::Changed { .. })), "the root is no longer one: {none:?}");
 }
 
 #[test]

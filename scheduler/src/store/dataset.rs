@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sqlx::types::Json;
 
 use super::{Store, StoreError, read, signed, unsigned};
-use crate::dataset::{DatasetKind, DatasetView, Scan, ScannedFile};
+use crate::dataset::{DatasetKind, DatasetView, Identity, Scan, ScannedFile};
 use protocol::DatasetFile;
 
 impl Store {
@@ -30,14 +30,19 @@ impl Store {
         .await?;
         let files = || scan.files.iter();
         sqlx::query!(
-            "insert into dataset_file (dataset_id, path, sha256, bytes, modified_ns)
-             select $1, * from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[])
-             on conflict (dataset_id, path) do update set modified_ns = excluded.modified_ns",
+            "insert into dataset_file (dataset_id, path, sha256, bytes, device, inode, modified_ns, changed_ns)
+             select $1, * from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                                      $8::bigint[])
+             on conflict (dataset_id, path) do update set device = excluded.device, inode = excluded.inode,
+                 modified_ns = excluded.modified_ns, changed_ns = excluded.changed_ns",
             row.id,
             &files().map(|scanned| scanned.file.path.clone()).collect::<Vec<_>>(),
             &files().map(|scanned| scanned.file.sha256.clone()).collect::<Vec<_>>(),
             &files().map(|scanned| signed(scanned.file.bytes)).collect::<Vec<_>>(),
-            &files().map(|scanned| scanned.modified_ns).collect::<Vec<_>>()
+            &files().map(|scanned| scanned.identity.device).collect::<Vec<_>>(),
+            &files().map(|scanned| scanned.identity.inode).collect::<Vec<_>>(),
+            &files().map(|scanned| scanned.identity.modified_ns).collect::<Vec<_>>(),
+            &files().map(|scanned| scanned.identity.changed_ns).collect::<Vec<_>>()
         )
         .execute(&mut *transaction)
         .await?;
@@ -108,7 +113,8 @@ impl Store {
             .fetch_one(&self.pool)
             .await?;
         let files = sqlx::query!(
-            r#"select path, sha256, bytes, modified_ns from dataset_file where dataset_id = $1 order by path collate "C""#,
+            r#"select path, sha256, bytes, device, inode, modified_ns, changed_ns
+               from dataset_file where dataset_id = $1 order by path collate "C""#,
             id
         )
         .fetch_all(&self.pool)
@@ -120,9 +126,14 @@ impl Store {
             facts: read("dataset", "facts", id, row.facts)?,
             files: files
                 .into_iter()
-                .map(|file| ScannedFile {
-                    file: DatasetFile { path: file.path, sha256: file.sha256, bytes: unsigned(file.bytes) },
-                    modified_ns: file.modified_ns,
+                .map(|file| {
+                    let bytes = unsigned(file.bytes);
+                    let (device, inode, modified_ns, changed_ns) =
+                        (file.device, file.inode, file.modified_ns, file.changed_ns);
+                    ScannedFile {
+                        file: DatasetFile { path: file.path, sha256: file.sha256, bytes },
+                        identity: Identity { device, inode, bytes, modified_ns, changed_ns },
+                    }
                 })
                 .collect(),
         })
@@ -131,16 +142,19 @@ impl Store {
     /// Files of registered datasets with this content, the newest first, each with the folder from which its path starts.
     pub async fn dataset_files_by_sha256(&self, sha256: &str) -> Result<Vec<(PathBuf, ScannedFile)>, StoreError> {
         let rows = sqlx::query!(
-            "select d.folder, f.path, f.sha256, f.bytes, f.modified_ns
+            "select d.folder, f.path, f.sha256, f.bytes, f.device, f.inode, f.modified_ns, f.changed_ns
              from dataset_file f join dataset d on d.id = f.dataset_id
              where f.sha256 = $1 order by d.registered_at desc limit 10",
             sha256
         );
-        let rows = rows.fetch_all(&self.pool).await?.into_iter();
-        let file = |path, sha256, bytes| DatasetFile { path, sha256, bytes: unsigned(bytes) };
-        let rows = rows.map(|row| {
-            let file = file(row.path, row.sha256, row.bytes);
-            (PathBuf::from(row.folder), ScannedFile { file, modified_ns: row.modified_ns })
+        let rows = rows.fetch_all(&self.pool).await?.into_iter().map(|row| {
+            let bytes = unsigned(row.bytes);
+            let (device, inode, modified_ns, changed_ns) = (row.device, row.inode, row.modified_ns, row.changed_ns);
+            let scanned = ScannedFile {
+                file: DatasetFile { path: row.path, sha256: row.sha256, bytes },
+                identity: Identity { device, inode, bytes, modified_ns, changed_ns },
+            };
+            (PathBuf::from(row.folder), scanned)
         });
         Ok(rows.collect())
     }

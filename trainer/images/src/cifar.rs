@@ -1,12 +1,12 @@
 //! The binary format of CIFAR (Krizhevsky 2009). A record is one or two labels, and the red, the green and the blue
 //! plane of an image of 32 x 32 pixels.
 
-use std::fs;
-use std::path::Path;
+use std::io::{BufReader, Read};
 
 use recipe::ImageShape;
 
-use crate::{Content, ImageError, ImageSet};
+use crate::idx::MOST_BYTES;
+use crate::{Content, Folder, ImageError, ImageSet};
 
 const SHAPE: ImageShape = ImageShape { height: 32, width: 32, channels: 3 };
 
@@ -34,28 +34,39 @@ impl Variant {
     }
 }
 
-pub(super) fn read(path: &Path, variant: Variant) -> Result<Content, ImageError> {
-    let bytes = fs::read(path).map_err(ImageError::io(path))?;
-    if bytes.is_empty() {
-        return Err(ImageError::Empty { path: path.into() });
-    }
+pub(super) fn read(folder: &Folder, name: &str, variant: Variant) -> Result<Content, ImageError> {
+    let path = &folder.path.join(name);
+    let mut file = BufReader::with_capacity(1 << 18, (folder.open)(name).map_err(ImageError::io(path))?);
     let (image, labels) = (SHAPE.values() as usize, variant.labels());
     let record = image + labels;
-    if !bytes.len().is_multiple_of(record) {
-        return Err(ImageError::Records { path: path.into(), bytes: bytes.len() as u64, record: record as u64 });
-    }
-    let mut set = ImageSet { values: Vec::with_capacity(bytes.len()), labels: Vec::new() };
-    for record in bytes.chunks_exact(record) {
-        let (record_labels, planes) = record.split_at(labels);
+    let (mut set, mut bytes, mut buffer) = (ImageSet::default(), 0, Vec::with_capacity(record));
+    loop {
+        buffer.clear();
+        let found = file.by_ref().take(record as u64).read_to_end(&mut buffer).map_err(ImageError::io(path))?;
+        bytes += found as u64;
+        if bytes > MOST_BYTES {
+            return Err(ImageError::TooLong { path: path.into(), most: MOST_BYTES });
+        }
+        if found < record {
+            break;
+        }
+        let (record_labels, planes) = buffer.split_at(labels);
         let label = record_labels[labels - 1];
         if u32::from(label) >= variant.classes() {
             return Err(ImageError::Label { path: path.into(), found: label, classes: variant.classes() });
         }
         set.labels.push(label);
-        // The planes [channels, pixels] become [pixels, channels].
-        let pixels = image / SHAPE.channels as usize;
-        set.values
-            .extend((0..image).map(|at| planes[at % SHAPE.channels as usize * pixels + at / SHAPE.channels as usize]));
+        if folder.keep {
+            // The planes [channels, pixels] become [pixels, channels].
+            let (channels, pixels) = (SHAPE.channels as usize, image / SHAPE.channels as usize);
+            set.values.extend((0..image).map(|at| planes[at % channels * pixels + at / channels]));
+        }
+    }
+    if bytes == 0 {
+        return Err(ImageError::Empty { path: path.into() });
+    }
+    if !bytes.is_multiple_of(record as u64) {
+        return Err(ImageError::Records { path: path.into(), bytes, record: record as u64 });
     }
     Ok(Content { shape: SHAPE, set, classes: Some(variant.classes()), files: vec![path.into()] })
 }

@@ -36,6 +36,8 @@ pub enum ImageError {
     Bytes { path: PathBuf, found: u64, expected: u64 },
     #[error("{}: its header claims {claimed} bytes of data: at most {most} are allowed", path.display())]
     TooLarge { path: PathBuf, claimed: u64, most: u64 },
+    #[error("{}: the file is longer than {most} bytes, the most that is read", path.display())]
+    TooLong { path: PathBuf, most: u64 },
     #[error("{}: {bytes} bytes are not a whole number of records of {record} bytes", path.display())]
     Records { path: PathBuf, bytes: u64, record: u64 },
     #[error("{}: the file has no images", path.display())]

@@ -1,14 +1,12 @@
 //! IDX, the format of MNIST (LeCun et al. 1998). A file holds two zero bytes, the type of the elements, the number of
 //! dimensions, the size of each dimension as a big-endian 32-bit number, and the elements.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 use recipe::ImageShape;
 
-use crate::{Content, ImageError, ImageSet};
+use crate::{Content, Folder, ImageError, ImageSet};
 
 /// Endings of the names of image files, without `.gz`.
 pub(super) const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
@@ -16,40 +14,49 @@ pub(super) const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
 const LABELS: [&str; 2] = ["labels-idx1-ubyte", "labels.idx1-ubyte"];
 /// The code of the element type, unsigned bytes.
 const BYTES: u8 = 0x08;
-/// Upper bound on the data of a file. Images are held in memory, and a small compressed file can unpack to any size.
-const MOST_BYTES: u64 = 4 << 30;
+/// Upper bound on the images of a file in bytes, decompressed. The trainer holds them in memory, and a small compressed
+/// file can unpack to any size.
+pub(super) const MOST_BYTES: u64 = 4 << 30;
+/// Upper bound on the labels of a file, and so on its images. Labels are held in memory by the server too.
+const MOST_LABELS: u64 = 1 << 26;
 
 /// Reads a file of images and the file of labels beside it.
-pub(super) fn read(path: &Path) -> Result<Content, ImageError> {
-    let ([images, height, width], values) = array(path)?;
-    let labels_path = labels_of(path)?;
-    let ([count], labels) = array(&labels_path)?;
+pub(super) fn read(folder: &Folder, name: &str) -> Result<Content, ImageError> {
+    let ([images, height, width], values) = array(folder, name, MOST_BYTES, folder.keep)?;
+    let labels_name = labels_of(folder, name)?;
+    let ([count], labels) = array(folder, &labels_name, MOST_LABELS, true)?;
+    let [path, labels_path] = [name, &labels_name].map(|name| folder.path.join(name));
     if count != images {
-        return Err(ImageError::Count { path: path.into(), images: images.into(), labels_path, labels: count.into() });
+        return Err(ImageError::Count { path, images: images.into(), labels_path, labels: count.into() });
     }
     let shape = ImageShape { height, width, channels: 1 };
-    Ok(Content { shape, set: ImageSet { values, labels }, classes: None, files: vec![path.into(), labels_path] })
+    Ok(Content { shape, set: ImageSet { values, labels }, classes: None, files: vec![path, labels_path] })
 }
 
 /// The file with the labels of a file of images, compressed or not.
-fn labels_of(images: &Path) -> Result<PathBuf, ImageError> {
-    let name = images.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let unpacked = name.strip_suffix(".gz").unwrap_or(name);
+fn labels_of(folder: &Folder, images: &str) -> Result<String, ImageError> {
+    let unpacked = images.strip_suffix(".gz").unwrap_or(images);
     let ends = IMAGES.iter().zip(LABELS);
     let named = ends.filter_map(|(image, label)| Some(format!("{}{label}", unpacked.strip_suffix(image)?)));
-    let candidates: Vec<PathBuf> =
-        named.flat_map(|name| [images.with_file_name(format!("{name}.gz")), images.with_file_name(name)]).collect();
+    let candidates: Vec<String> = named.flat_map(|name| [format!("{name}.gz"), name]).collect();
     // If both are present, the file without compression is used.
-    candidates.iter().rev().find(|path| path.is_file()).cloned().ok_or_else(|| ImageError::NoLabels {
-        path: images.into(),
-        labels: candidates.last().cloned().unwrap_or_default(),
+    candidates.iter().rev().find(|name| folder.has(name)).cloned().ok_or_else(|| ImageError::NoLabels {
+        path: folder.path.join(images),
+        labels: folder.path.join(candidates.last().map_or("", String::as_str)),
     })
 }
 
-/// The sizes of the `N` dimensions of a file, all above 0, and its elements.
-fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), ImageError> {
-    let file = BufReader::new(File::open(path).map_err(ImageError::io(path))?);
-    let compressed = path.extension().is_some_and(|extension| extension == "gz");
+/// The sizes of the `N` dimensions of a file, all above 0, and its elements if they are to be kept. There may be `most`
+/// elements.
+fn array<const N: usize>(
+    folder: &Folder,
+    name: &str,
+    most: u64,
+    keep: bool,
+) -> Result<([u32; N], Vec<u8>), ImageError> {
+    let path = &folder.path.join(name);
+    let file = BufReader::with_capacity(1 << 18, (folder.open)(name).map_err(ImageError::io(path))?);
+    let compressed = name.ends_with(".gz");
     let mut reader: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof if compressed => {
@@ -84,12 +91,15 @@ fn array<const N: usize>(path: &Path) -> Result<([u32; N], Vec<u8>), ImageError>
     // Reading one byte more than the header claims is enough to see that there are too many. No memory is reserved in
     // advance, because the header may be damaged.
     let claimed = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size.into())).unwrap_or(u64::MAX);
-    if claimed > MOST_BYTES {
-        return Err(ImageError::TooLarge { path: path.into(), claimed, most: MOST_BYTES });
+    if claimed > most {
+        return Err(ImageError::TooLarge { path: path.into(), claimed, most });
     }
     let mut elements = Vec::new();
-    reader.take(claimed.saturating_add(1)).read_to_end(&mut elements).map_err(failed)?;
-    let found = elements.len() as u64;
+    let mut reader = reader.take(claimed.saturating_add(1));
+    let found = match keep {
+        true => reader.read_to_end(&mut elements).map_err(failed)? as u64,
+        false => io::copy(&mut reader, &mut io::sink()).map_err(failed)?,
+    };
     if found != claimed {
         return Err(ImageError::Bytes { path: path.into(), found, expected: claimed });
     }

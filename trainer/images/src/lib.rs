@@ -13,7 +13,8 @@ mod cifar;
 mod error;
 mod idx;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use recipe::ImageShape;
@@ -32,6 +33,34 @@ pub struct PublishedImages {
     pub test: ImageSet,
     /// All files that were read, including the files of labels.
     pub files: Vec<PathBuf>,
+}
+
+/// What a folder of images has. The images themselves are not held in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    pub shape: ImageShape,
+    /// Number of classes; every label is smaller.
+    pub classes: u32,
+    /// Images in the training part.
+    pub train: u64,
+    /// Images in the test part; 0 if the folder has none.
+    pub test: u64,
+    /// All files that were read, including the files of labels.
+    pub files: Vec<PathBuf>,
+}
+
+/// Opens the file of this name in a folder.
+pub type Open<'a> = &'a dyn Fn(&str) -> io::Result<Box<dyn Read>>;
+
+/// A folder that is being read.
+struct Folder<'a> {
+    /// For messages, and the start of the paths in `files`.
+    path: &'a Path,
+    /// Names of the files in it.
+    names: &'a [String],
+    open: Open<'a>,
+    /// Whether images are held in memory, or only counted. Labels are always held.
+    keep: bool,
 }
 
 /// The images of a folder, divided into a training part and a validation part.
@@ -64,7 +93,7 @@ enum Format {
 /// A file of images that a folder holds.
 #[derive(Debug)]
 struct ImageFile {
-    path: PathBuf,
+    name: String,
     format: Format,
     is_test: bool,
 }
@@ -85,25 +114,45 @@ impl PublishedImages {
     /// # Errors
     /// A file is missing, damaged, or does not match the others; the error names it.
     pub fn read(folder: &Path) -> Result<Self, ImageError> {
+        let open = |name: &str| Ok(Box::new(File::open(folder.join(name))?) as Box<dyn Read>);
+        Self::read_files(&Folder { path: folder, names: &file_names(folder)?, open: &open, keep: true })
+    }
+
+    /// Reads and checks all files of `folder`, whose files have these `names`, without holding the images in memory.
+    /// `folder` is for messages; a file is read through `open`.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn survey(folder: &Path, names: &[String], open: Open) -> Result<Survey, ImageError> {
+        let Self { shape, classes, train, test, files } =
+            Self::read_files(&Folder { path: folder, names, open, keep: false })?;
+        Ok(Survey { shape, classes, train: train.len() as u64, test: test.len() as u64, files })
+    }
+
+    fn read_files(folder: &Folder) -> Result<Self, ImageError> {
         let (mut train, mut test) = (None::<Content>, None::<Content>);
         for file in image_files(folder)? {
-            let content = file.read()?;
+            let content = file.read(folder)?;
             let shape = train.as_ref().or(test.as_ref()).map_or(content.shape, |first| first.shape);
             if content.shape != shape {
-                return Err(ImageError::Shape { path: file.path, found: content.shape, expected: shape });
+                return Err(ImageError::Shape {
+                    path: folder.path.join(file.name),
+                    found: content.shape,
+                    expected: shape,
+                });
             }
             match if file.is_test { &mut test } else { &mut train } {
                 // A part has one IDX file: a second one is the same images under another name, or another data set.
                 Some(read) if file.format == Format::Idx => {
                     let one = read.files[0].clone();
-                    return Err(ImageError::Sets { path: folder.into(), one, other: file.path });
+                    return Err(ImageError::Sets { path: folder.path.into(), one, other: folder.path.join(file.name) });
                 }
                 Some(read) => read.append(content),
                 none => *none = Some(content),
             }
         }
         let Some(Content { shape, set: train, classes, mut files }) = train else {
-            return Err(ImageError::NoFiles { path: folder.into() });
+            return Err(ImageError::NoFiles { path: folder.path.into() });
         };
         let classes = classes.unwrap_or_else(|| 1 + u32::from(train.labels.iter().copied().max().unwrap_or(0)));
         let mut published = Self { shape, classes, train, test: ImageSet::default(), files: Vec::new() };
@@ -196,35 +245,53 @@ impl ImageSet {
 }
 
 impl ImageFile {
-    fn read(&self) -> Result<Content, ImageError> {
+    fn read(&self, folder: &Folder) -> Result<Content, ImageError> {
         match self.format {
-            Format::Idx => idx::read(&self.path),
-            Format::Cifar(variant) => cifar::read(&self.path, variant),
+            Format::Idx => idx::read(folder, &self.name),
+            Format::Cifar(variant) => cifar::read(folder, &self.name, variant),
         }
     }
 }
 
-/// The files of images in a folder, sorted by name. All have the same format.
-fn image_files(folder: &Path) -> Result<Vec<ImageFile>, ImageError> {
-    let mut files: Vec<ImageFile> = Vec::new();
+impl Folder<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|found| found == name)
+    }
+}
+
+/// The names of the files in a folder. One that is not UTF-8 holds no images.
+fn file_names(folder: &Path) -> Result<Vec<String>, ImageError> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(ImageError::io(folder))? {
         let path = entry.map_err(ImageError::io(folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && path.is_file()
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The files of images in a folder, sorted by name. All have the same format.
+fn image_files(folder: &Folder) -> Result<Vec<ImageFile>, ImageError> {
+    let mut files: Vec<ImageFile> = Vec::new();
+    for name in folder.names {
         // If a file is also present without compression, only that one is read.
-        let is_twin = name.strip_suffix(".gz").is_some_and(|unpacked| folder.join(unpacked).is_file());
+        let is_twin = name.strip_suffix(".gz").is_some_and(|unpacked| folder.has(unpacked));
         // Archivers leave hidden files of the same name (`._train-images-idx3-ubyte`) that hold no images.
         if let Some((format, is_test)) = recognised(name)
             && !(is_twin || name.starts_with('.'))
-            && path.is_file()
         {
-            files.push(ImageFile { path, format, is_test });
+            files.push(ImageFile { name: name.clone(), format, is_test });
         }
     }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(first) = files.first()
         && let Some(other) = files.iter().find(|file| file.format != first.format)
     {
-        return Err(ImageError::Formats { path: folder.into(), one: first.path.clone(), other: other.path.clone() });
+        let [one, other] = [first, other].map(|file| folder.path.join(&file.name));
+        return Err(ImageError::Formats { path: folder.path.into(), one, other });
     }
     Ok(files)
 }

@@ -76,8 +76,12 @@ pub enum KeptBlocks {
 }
 
 /// Number of `examples` that are set apart for selection: their share, rounded, such that both sides have at least one.
+/// Fewer than two examples have no two sides, and none is set apart.
 pub fn selection_size(examples: u64, share: f64) -> u64 {
-    ((examples as f64 * share).round() as u64).clamp(1.min(examples), examples.saturating_sub(1))
+    match examples.checked_sub(1) {
+        None | Some(0) => 0,
+        Some(most) => ((examples as f64 * share).round() as u64).clamp(1, most),
+    }
 }
 
 impl Finetune {
@@ -293,6 +297,12 @@ mod tests {
             prop_assert_eq!(KeptBlocks::All.kept(blocks).count() as u32, blocks);
             prop_assert_eq!(KeptBlocks::EveryOther.kept(blocks).count() as u32, blocks.div_ceil(2));
             prop_assert_eq!(KeptBlocks::First(first).kept(blocks).count() as u32, first.min(blocks));
+        }
+
+        #[test]
+        fn any_number_of_examples_and_any_share_has_a_selection(examples: u64, share: f64) {
+            prop_assert!(selection_size(examples, share) <= examples.saturating_sub(1));
+            prop_assert_eq!((selection_size(0, share), selection_size(1, share)), (0, 0));
         }
 
         #[test]

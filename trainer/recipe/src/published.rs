@@ -16,6 +16,9 @@ pub const MODEL: &str = "model.safetensors";
 pub const VOCABULARY: &str = "vocab.txt";
 /// The settings of the tokenizer. Without this file the tokenizer lowercases.
 pub const TOKENIZER: &str = "tokenizer_config.json";
+/// Largest [`CONFIG`] and largest [`TOKENIZER`] in bytes. Published ones have some kilobytes, and a tokenizer with a
+/// template and a thousand added tokens some hundred.
+pub const MOST_CONFIG_BYTES: u64 = 4 << 20;
 
 /// The reason why a published checkpoint cannot be trained here.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,22 +1,21 @@
-//! Text files as a stream of documents: one paragraph per line, a blank line between documents.
+//! Text files as a stream of documents: one paragraph per line, a blank line between documents. The lines are read by
+//! [`texts::corpus`].
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
 use recipe::seeds::is_held_out;
 use sha2::{Digest, Sha256};
-use xz2::bufread::XzDecoder;
+use texts::TextError;
+use texts::corpus::{CorpusLines, MOST_DOCUMENT_BYTES, is_text};
 
 use super::DataError;
 
-const EXTENSIONS: [&str; 4] = [".txt", ".txt.xz", ".txt.gz", ".txt.zst"];
 const BUFFER_BYTES: usize = 1 << 18;
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The files of a corpus, in the order in which they are read.
 #[derive(Debug, Clone)]
@@ -106,14 +105,10 @@ impl Corpus {
     }
 }
 
-fn is_text(name: &str) -> bool {
-    EXTENSIONS.iter().any(|extension| name.strip_suffix(extension).is_some_and(|stem| !stem.is_empty()))
-}
-
 /// Iterator over the documents of a corpus. It ends at the first error.
 pub struct Documents {
     files: std::vec::IntoIter<PathBuf>,
-    open: Option<Lines>,
+    open: Option<CorpusLines>,
     index: u64,
     stored_bytes_read: Arc<AtomicU64>,
     failed: bool,
@@ -131,7 +126,9 @@ impl Documents {
         loop {
             let Some(lines) = &mut self.open else {
                 let Some(path) = self.files.next() else { return Ok(None) };
-                self.open = Some(Lines::open(path, Arc::clone(&self.stored_bytes_read))?);
+                let file = File::open(&path).map_err(DataError::io(&path))?;
+                let read = Arc::clone(&self.stored_bytes_read);
+                self.open = Some(CorpusLines::new(path, Counted { file, read })?);
                 continue;
             };
             let line = lines.next()?;
@@ -144,9 +141,12 @@ impl Documents {
                 if !text.is_empty() {
                     return Ok(Some(text));
                 }
-            } else {
+            } else if text.len() + line.len() < MOST_DOCUMENT_BYTES {
                 text.push_str(line);
                 text.push('\n');
+            } else {
+                let (path, line) = (lines.path().to_owned(), lines.number());
+                return Err(TextError::LongDocument { path, line, most: MOST_DOCUMENT_BYTES }.into());
             }
         }
     }
@@ -165,53 +165,6 @@ impl Iterator for Documents {
         let index = self.index;
         self.index += 1;
         Some(text.map(|text| Document { index, text }))
-    }
-}
-
-/// The lines of one file, decompressed and checked.
-struct Lines {
-    path: PathBuf,
-    reader: Box<dyn BufRead + Send>,
-    compressed: bool,
-    line: u64,
-    buffer: Vec<u8>,
-}
-
-impl Lines {
-    fn open(path: PathBuf, stored_bytes_read: Arc<AtomicU64>) -> Result<Self, DataError> {
-        let file = File::open(&path).map_err(DataError::io(&path))?;
-        let mut stored = BufReader::with_capacity(BUFFER_BYTES, Counted { file, read: stored_bytes_read });
-        // The format is taken from the content, so that a renamed or unpacked file can still be read.
-        let magic = stored.fill_buf().map_err(DataError::io(&path))?;
-        let decoder: Box<dyn Read + Send> = if magic.starts_with(b"\xfd7zXZ\0") {
-            Box::new(XzDecoder::new_multi_decoder(stored))
-        } else if magic.starts_with(b"\x1f\x8b") {
-            Box::new(MultiGzDecoder::new(stored))
-        } else if magic.starts_with(b"\x28\xb5\x2f\xfd") {
-            Box::new(zstd::Decoder::with_buffer(stored).map_err(DataError::io(&path))?)
-        } else {
-            return Ok(Self { path, reader: Box::new(stored), compressed: false, line: 0, buffer: Vec::new() });
-        };
-        let reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder));
-        Ok(Self { path, reader, compressed: true, line: 0, buffer: Vec::new() })
-    }
-
-    /// The next line without white space around it, empty for a blank line; None at the end of the file.
-    fn next(&mut self) -> Result<Option<&str>, DataError> {
-        self.buffer.clear();
-        let (path, line) = (&self.path, self.line + 1);
-        let count = self.reader.read_until(b'\n', &mut self.buffer).map_err(|source| match self.compressed {
-            true => DataError::Damaged { path: path.clone(), line, source },
-            false => DataError::Io { path: path.clone(), source },
-        })?;
-        if count == 0 {
-            return Ok(None);
-        }
-        self.line = line;
-        let mark = if line == 1 { BYTE_ORDER_MARK } else { b"" };
-        let bytes = self.buffer.strip_prefix(mark).unwrap_or(&self.buffer);
-        let text = str::from_utf8(bytes).map_err(|_| DataError::NotUtf8 { path: path.clone(), line })?;
-        Ok(Some(text.trim()))
     }
 }
 
@@ -234,6 +187,7 @@ mod tests {
 
     use proptest::prelude::*;
     use tempfile::TempDir;
+    use texts::corpus::MOST_LINE_BYTES;
 
     use super::*;
 
@@ -314,16 +268,29 @@ mod tests {
             let damage = |bytes: &[u8]| texts_of(bytes).map(|texts| texts.concat().len()).unwrap_err();
             for cut in [packed.len() / 2, packed.len() - 1] {
                 let error = damage(&packed[..cut]);
-                assert!(matches!(&error, DataError::Damaged { path, .. } if path.ends_with("a.txt")), "{error}");
+                assert!(
+                    matches!(&error, DataError::Text(TextError::Damaged { path, .. }) if path.ends_with("a.txt")),
+                    "{error}"
+                );
             }
             let mut flipped = packed.clone();
             flipped[packed.len() / 2] ^= 0x10;
-            assert!(matches!(damage(&flipped), DataError::Damaged { .. } | DataError::NotUtf8 { .. }));
+            assert!(matches!(damage(&flipped), DataError::Text(TextError::Damaged { .. } | TextError::NotUtf8 { .. })));
         }
         let error = texts_of(b"good\n\nbad \xff\n").unwrap_err();
-        assert!(matches!(error, DataError::NotUtf8 { line: 3, .. }), "{error}");
+        assert!(matches!(error, DataError::Text(TextError::NotUtf8 { line: 3, .. })), "{error}");
         assert!(matches!(texts(Path::new("/no/such/corpus")).unwrap_err(), DataError::Io { .. }));
         assert!(matches!(texts(folder(&[("a.md", b"text")]).path()).unwrap_err(), DataError::NoFiles { .. }));
+    }
+
+    #[test]
+    fn a_line_longer_than_the_bound_is_bad_data_with_file_and_line() {
+        let long = [&b"short\n"[..], &[b'x'; MOST_LINE_BYTES + 1]].concat();
+        for bytes in [gz(&long), long] {
+            let failure = recipe::Failure::from(texts_of(&bytes).unwrap_err());
+            assert_eq!(failure.kind, recipe::FailureKind::BadData);
+            assert!(failure.message.contains("a.txt, line 2: the line is longer than 16777216 bytes"), "{failure:?}");
+        }
     }
 
     #[test]

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 
 use images::ImageError;
 use recipe::{Failure, FailureKind};
+use texts::TextError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// `line` counts from 1.
-    #[error("{}, line {line}: not UTF-8", path.display())]
-    NotUtf8 { path: PathBuf, line: u64 },
-    #[error("{}, line {line}: the compressed file is damaged: {source}", path.display())]
-    Damaged { path: PathBuf, line: u64, source: io::Error },
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("{}: no .txt, .txt.xz, .txt.gz or .txt.zst file in this folder", path.display())]
     NoFiles { path: PathBuf },
     #[error("{}: there is no text in it", path.display())]
@@ -34,27 +32,8 @@ pub enum DataError {
     #[error("{}: the {part} part contains no word of the vocabulary", path.display())]
     AllUnknown { path: PathBuf, part: &'static str },
 
-    #[error("{}: the vocabulary has no {token}", path.display())]
-    MissingToken { path: PathBuf, token: &'static str },
-    #[error("{}, line {line}: the token {token:?} is already on line {first}", path.display())]
-    DuplicateToken { path: PathBuf, line: u64, token: String, first: u64 },
-    #[error("{}, line {line}: an empty token", path.display())]
-    EmptyToken { path: PathBuf, line: u64 },
     #[error("the tokenizer failed: {0}")]
     Tokenizer(Box<dyn std::error::Error + Send + Sync>),
-
-    #[error("{}: no column {column:?}; the header has {}", path.display(), quoted(found))]
-    MissingColumn { path: PathBuf, column: &'static str, found: Vec<String> },
-    #[error("{}, line {line}: {found} columns, but {expected} are expected", path.display())]
-    ColumnCount { path: PathBuf, line: u64, found: usize, expected: usize },
-    #[error("{}, line {line}: unknown label {found:?}; allowed are {}", path.display(), quoted(allowed))]
-    Label { path: PathBuf, line: u64, found: String, allowed: &'static [&'static str] },
-    #[error("{}, line {line}: the score {found:?} is not a number from {low} to {high}", path.display())]
-    Score { path: PathBuf, line: u64, found: String, low: u8, high: u8 },
-    #[error("{}, line {line}: its number is {found:?}, but {expected} is expected", path.display())]
-    Index { path: PathBuf, line: u64, found: String, expected: usize },
-    #[error("{}: there are no examples in it", path.display())]
-    NoExamples { path: PathBuf },
 
     #[error(transparent)]
     Images(#[from] ImageError),
@@ -74,7 +53,9 @@ impl DataError {
     /// The kind of failure that is reported.
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
-            DataError::Io { source, .. } | DataError::Images(ImageError::Io { source, .. }) => match source.kind() {
+            DataError::Io { source, .. }
+            | DataError::Images(ImageError::Io { source, .. })
+            | DataError::Text(TextError::Io { source, .. }) => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
                 io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
                 _ => FailureKind::BadData,
@@ -89,10 +70,6 @@ impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         Failure { kind: error.kind(), message: error.to_string() }
     }
-}
-
-fn quoted(names: &[impl AsRef<str>]) -> String {
-    names.iter().map(|name| format!("{:?}", name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -110,12 +87,12 @@ mod tests {
 
     #[test]
     fn a_message_names_the_file_the_line_and_the_allowed_labels() {
-        let failure = Failure::from(DataError::Label {
+        let failure = Failure::from(DataError::from(TextError::Label {
             path: "RTE/dev.tsv".into(),
             line: 7,
             found: "maybe".into(),
             allowed: &["entailment", "not_entailment"],
-        });
+        }));
         assert_eq!(failure.kind, FailureKind::BadData);
         assert_eq!(
             failure.message,

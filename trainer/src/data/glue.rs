@@ -1,13 +1,11 @@
-//! Reads GLUE in its official layout: one folder per task, with `train.tsv`, a dev file and test files without labels.
-//!
-//! Only TAB separates fields: a quote is a character like any other. MRPC starts with a byte-order mark, CoLA has no
-//! header, and the columns of MNLI's train and dev files differ, so columns are found by name.
+//! The examples of a GLUE task as ids. The files are read by [`texts::glue`].
 
-use std::fs;
+use std::fs::File;
 use std::path::Path;
 
 use recipe::Task;
-use recipe::task::{Column, Row, Target, TestSet};
+use recipe::task::TestSet;
+use texts::glue::{Record, read_labelled, read_test};
 
 use super::DataError;
 use super::vocabulary::{Encoder, Vocabulary};
@@ -47,11 +45,14 @@ impl Glue {
         let mut encoder = vocabulary.encoder();
         let mut skipped = 0;
         let mut read = |file: &str| {
-            let file = ParsedFile::read(&folder.join(file), &Columns::labelled(row), |first, second, label| {
-                example(&mut encoder, first, second, length as usize, label)
+            let (path, mut examples) = (folder.join(file), Vec::new());
+            let file = File::open(&path).map_err(DataError::io(&path))?;
+            let counts = read_labelled(&path, file, row, |record| {
+                examples.push(example(&mut encoder, record, length as usize)?);
+                Ok::<_, DataError>(())
             })?;
-            skipped += file.skipped;
-            Ok::<_, DataError>(file.examples)
+            skipped += counts.skipped as usize;
+            Ok::<_, DataError>(examples)
         };
         let (train, dev) = (read("train.tsv")?, read(row.dev)?);
         let mismatched = row.mismatched.filter(|file| folder.join(file).exists());
@@ -78,188 +79,20 @@ impl Glue {
         let existing = row.tests.iter().filter(|set| dir.join(set.path).exists());
         existing
             .map(|set| {
-                let file = ParsedFile::read(&dir.join(set.path), &Columns::test(row, set), |first, second, label| {
-                    example(&mut encoder, first, second, length as usize, label)
+                let (path, mut examples) = (dir.join(set.path), Vec::new());
+                let file = File::open(&path).map_err(DataError::io(&path))?;
+                read_test(&path, file, row, set, |record| {
+                    examples.push(example(&mut encoder, record, length as usize)?);
+                    Ok::<_, DataError>(())
                 })?;
-                Ok((set, file.examples))
+                Ok((set, examples))
             })
             .collect()
     }
 }
 
-/// The columns that are read from a file.
-struct Columns {
-    header: bool,
-    first: Column,
-    second: Option<Column>,
-    answer: Answer,
-    /// True if truncated lines are left out instead of being an error.
-    skips_truncated: bool,
-}
-
-/// The column that a line has besides its texts.
-#[derive(Clone, Copy)]
-enum Answer {
-    Label(Column, Target),
-    /// The number of the line, from 0, in a test file.
-    Index(Column),
-}
-
-impl Columns {
-    const fn labelled(row: &Row) -> Self {
-        Self {
-            header: row.header,
-            first: row.first,
-            second: row.second,
-            answer: Answer::Label(row.label, row.target),
-            skips_truncated: row.has_truncated_lines,
-        }
-    }
-
-    /// The columns of the texts have the same names as in the training file. CoLA's training file has no names; in its
-    /// test file the column is called `sentence`.
-    const fn test(row: &Row, set: &TestSet) -> Self {
-        let first = match row.first {
-            Column::At(_) => Column::Named("sentence"),
-            named => named,
-        };
-        let answer = Answer::Index(Column::Named(set.index));
-        Self { header: true, first, second: row.second, answer, skips_truncated: false }
-    }
-}
-
-/// The content of one file.
-struct ParsedFile {
-    examples: Vec<Example>,
-    skipped: usize,
-}
-
-impl ParsedFile {
-    fn read(
-        path: &Path,
-        columns: &Columns,
-        mut example: impl FnMut(&str, Option<&str>, f32) -> Result<Example, DataError>,
-    ) -> Result<Self, DataError> {
-        let bytes = fs::read(path).map_err(DataError::io(path))?;
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        if bytes.is_empty() {
-            return Err(DataError::NoExamples { path: path.into() });
-        }
-        let mut lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n').zip(1u64..);
-        let indexes = match columns.header {
-            true => {
-                let header = lines.next().map_or(Ok(""), |(line, number)| text(path, line, number))?;
-                ColumnIndexes::of_header(path, columns, header)?
-            }
-            false => ColumnIndexes::without_header(path, columns)?,
-        };
-        let mut file = ParsedFile { examples: Vec::new(), skipped: 0 };
-        for (line, number) in lines {
-            let fields: Vec<&str> = text(path, line, number)?.split('\t').collect();
-            if fields.len() != indexes.count {
-                if columns.skips_truncated && fields.len() < indexes.count {
-                    file.skipped += 1;
-                    continue;
-                }
-                return Err(DataError::ColumnCount {
-                    path: path.into(),
-                    line: number,
-                    found: fields.len(),
-                    expected: indexes.count,
-                });
-            }
-            let label = match columns.answer {
-                Answer::Label(_, target) => label(path, number, target, fields[indexes.answer])?,
-                Answer::Index(_) => {
-                    let index = file.examples.len();
-                    if fields[indexes.answer].parse() != Ok(index) {
-                        let found = fields[indexes.answer].to_owned();
-                        return Err(DataError::Index { path: path.into(), line: number, found, expected: index });
-                    }
-                    0.0
-                }
-            };
-            file.examples.push(example(fields[indexes.first], indexes.second.map(|at| fields[at]), label)?);
-        }
-        match file.examples.is_empty() {
-            true => Err(DataError::NoExamples { path: path.into() }),
-            false => Ok(file),
-        }
-    }
-}
-
-/// The indexes of these columns in the lines of one file.
-struct ColumnIndexes {
-    /// Number of columns in a line.
-    count: usize,
-    first: usize,
-    second: Option<usize>,
-    answer: usize,
-}
-
-impl ColumnIndexes {
-    fn of_header(path: &Path, columns: &Columns, header: &str) -> Result<Self, DataError> {
-        let names: Vec<&str> = header.split('\t').collect();
-        Self::new(columns, names.len(), |column| match column {
-            Column::At(at) => Ok(at),
-            Column::Named(name) => names.iter().position(|found| *found == name).ok_or_else(|| {
-                let found = names.iter().map(|name| (*name).to_owned()).collect();
-                DataError::MissingColumn { path: path.into(), column: name, found }
-            }),
-        })
-    }
-
-    /// The indexes of a file without header. It ends with the last column that is read.
-    fn without_header(path: &Path, columns: &Columns) -> Result<Self, DataError> {
-        let index = |column| match column {
-            Column::At(at) => Ok(at),
-            Column::Named(name) => Err(DataError::MissingColumn { path: path.into(), column: name, found: Vec::new() }),
-        };
-        let mut indexes = Self::new(columns, 0, index)?;
-        indexes.count = 1 + indexes.first.max(indexes.answer).max(indexes.second.unwrap_or(0));
-        Ok(indexes)
-    }
-
-    fn new(
-        columns: &Columns,
-        count: usize,
-        index: impl Fn(Column) -> Result<usize, DataError>,
-    ) -> Result<Self, DataError> {
-        let (Answer::Label(answer, _) | Answer::Index(answer)) = columns.answer;
-        Ok(Self {
-            count,
-            first: index(columns.first)?,
-            second: columns.second.map(&index).transpose()?,
-            answer: index(answer)?,
-        })
-    }
-}
-
-fn text<'a>(path: &Path, line: &'a [u8], number: u64) -> Result<&'a str, DataError> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    str::from_utf8(line).map_err(|_| DataError::NotUtf8 { path: path.into(), line: number })
-}
-
-fn label(path: &Path, line: u64, target: Target, found: &str) -> Result<f32, DataError> {
-    match target {
-        Target::Classes(allowed) => match allowed.iter().position(|name| *name == found) {
-            Some(class) => Ok(class as f32),
-            None => Err(DataError::Label { path: path.into(), line, found: found.into(), allowed }),
-        },
-        Target::Score { low, high } => match found.trim().parse::<f32>() {
-            Ok(score) if (f32::from(low)..=f32::from(high)).contains(&score) => Ok(score),
-            _ => Err(DataError::Score { path: path.into(), line, found: found.into(), low, high }),
-        },
-    }
-}
-
-fn example(
-    encoder: &mut Encoder,
-    first: &str,
-    second: Option<&str>,
-    length: usize,
-    label: f32,
-) -> Result<Example, DataError> {
+fn example(encoder: &mut Encoder, record: Record, length: usize) -> Result<Example, DataError> {
+    let Record { first, second, label } = record;
     let (cls, sep) = (encoder.vocabulary().cls(), encoder.vocabulary().sep());
     let mut ids = vec![cls];
     encoder.encode_into(first, &mut ids)?;
@@ -297,6 +130,7 @@ fn truncated(first: usize, second: usize, room: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
 
     use proptest::prelude::*;
     use recipe::FailureKind;
@@ -385,7 +219,7 @@ mod tests {
     fn every_error_names_its_file_and_line() {
         assert_eq!(
             message(Task::Rte, b"index\tsentence1\tlabel\n"),
-            r#"/train.tsv: no column "sentence2"; the header has "index", "sentence1", "label""#
+            r#"/train.tsv, line 1: no column "sentence2"; the header has "index", "sentence1", "label""#
         );
         let rte = |lines: &[u8]| message(Task::Rte, &[b"index\tsentence1\tsentence2\tlabel\n", lines].concat());
         assert_eq!(

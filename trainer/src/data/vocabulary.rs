@@ -6,7 +6,8 @@
 
 mod train;
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use ahash::AHashMap;
@@ -21,10 +22,9 @@ use tokenizers::{
 };
 
 use super::DataError;
+pub use texts::vocabulary::SPECIAL_TOKENS;
+use texts::vocabulary::VocabularyText;
 pub(super) use train::{WordCounts, count_words, train};
-
-/// The tokens that every vocabulary must have. They are never masked and never drawn as a replacement.
-pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// Number of words that an encoder caches, about 100 MB. Ordinary text has few others.
 const CACHED_WORDS: usize = 1 << 20;
@@ -42,45 +42,27 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads and checks a `vocab.txt`: one token per line, whose id is the line number from 0.
+    /// Reads and checks a `vocab.txt`, by the rules of [`texts::vocabulary`].
+    ///
+    /// # Errors
+    /// The file cannot be read, is too large, is not UTF-8, or lacks a special token.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let bytes = fs::read(path).map_err(DataError::io(path))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            DataError::NotUtf8 {
-                path: path.into(),
-                line: 1 + valid.iter().filter(|&&byte| byte == b'\n').count() as u64,
-            }
-        })?;
-        Self::of_text(path, text)
+        Self::of_text(path, File::open(path).map_err(DataError::io(path))?)
     }
 
     /// Checks the content of a `vocab.txt`; `path` is for error messages only.
-    pub(super) fn of_text(path: &Path, text: String) -> Result<Self, DataError> {
-        let mut ids: AHashMap<String, u32> = AHashMap::new();
-        for (token, id) in text.lines().zip(0u32..) {
-            let line = u64::from(id) + 1;
-            if token.trim().is_empty() {
-                return Err(DataError::EmptyToken { path: path.into(), line });
-            }
-            if let Some(first) = ids.insert(token.to_owned(), id) {
-                let first = u64::from(first) + 1;
-                return Err(DataError::DuplicateToken { path: path.into(), line, token: token.into(), first });
-            }
-        }
-        let mut special = [0; 5];
-        for (id, token) in special.iter_mut().zip(SPECIAL_TOKENS) {
-            *id = *ids.get(token).ok_or_else(|| DataError::MissingToken { path: path.into(), token })?;
-        }
+    pub(super) fn of_text(path: &Path, text: impl Read) -> Result<Self, DataError> {
+        let read = VocabularyText::read(path, text)?;
+        let ids: AHashMap<String, u32> = read.ids().map(|(token, id)| (token.to_owned(), id)).collect();
+        let VocabularyText { text, tokens: size, special } = read;
         let mut special_sorted = special;
         special_sorted.sort_unstable();
-        let size = ids.len() as u32;
         let model = WordPiece::builder().vocab(ids).build().map_err(DataError::Tokenizer)?;
         let digest = hex::encode(Sha256::digest(text.as_bytes()));
         Ok(Self { text, digest, model, special, special_sorted, size })
     }
 
-    /// Number of tokens; every id is smaller.
+    /// Number of lines of the vocabulary; every id is smaller.
     pub fn size(&self) -> u32 {
         self.size
     }

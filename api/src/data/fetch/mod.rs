@@ -23,15 +23,20 @@ use clap::Args;
 use recipe::Task;
 use serde::{Deserialize, Serialize};
 
+use crate::home::Home;
 use download::{Downloader, Pin};
 
 const DEFAULT_BASE: &str = "https://dl.fbaipublicfiles.com";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folder that gets glue/ (and .download/ during the download)
+    /// Folder that gets glue/ (and .download/ during the download) [default: data/ in the home, where `lamina up` may
+    /// read]
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: Option<PathBuf>,
+    /// Home of a local `lamina up`
+    #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
     /// Tasks to fetch [default: all nine]
     #[arg(long, value_name = "TASK,...", value_delimiter = ',', value_parser = task)]
     tasks: Vec<Task>,
@@ -97,7 +102,11 @@ impl Lock {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let (cache, glue) = (arguments.out.join(".download"), arguments.out.join("glue"));
+    let out = match arguments.out {
+        Some(out) => out,
+        None => Home::new(arguments.home)?.data_folder(),
+    };
+    let (cache, glue) = (out.join(".download"), out.join("glue"));
     for folder in [&cache, &glue] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
@@ -128,7 +137,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         );
     }
     println!();
-    println!("Register the tasks with: lamina data import {}", arguments.out.display());
+    println!("Register the tasks with: lamina data import {}", out.display());
     Ok(())
 }
 

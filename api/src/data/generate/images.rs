@@ -61,7 +61,9 @@ fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use scheduler::dataset::{DatasetFacts, DatasetKind, scan};
+    use std::sync::Arc;
+
+    use scheduler::dataset::{DatasetFacts, DatasetKind, Roots, Stopped, scan};
 
     use super::*;
 
@@ -71,7 +73,9 @@ mod tests {
         for (name, bytes) in files(0) {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         }
-        let scanned = scan(DatasetKind::Images, "shapes", folder.path()).unwrap();
+        let roots = Roots::open([folder.path().to_owned()]).unwrap();
+        let never: Stopped = Arc::new(|| false);
+        let scanned = scan(&roots, DatasetKind::Images, "shapes", folder.path(), &never).unwrap();
         let shape = recipe::ImageShape { height: 16, width: 16, channels: 1 };
         assert_eq!(scanned.facts, DatasetFacts::Images { shape, classes: 4, train: 3000, test: 500 });
         let bright = |shape| {

@@ -25,6 +25,8 @@ use recipe::Task;
 use grammar::{Draw, Scene};
 use words::TOPICS;
 
+use crate::home::Home;
+
 /// The file that marks a folder of generated data.
 pub(super) const MARK: &str = "GENERATED.md";
 /// The prefix of the names of generated data sets.
@@ -34,16 +36,23 @@ const CORPUS_BYTES: usize = 2_000_000;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folder to make, with corpus/, vocab/, glue/, images/ and GENERATED.md
+    /// Folder to make, with corpus/, vocab/, glue/, images/ and GENERATED.md [default: data/generated in the home, where
+    /// `lamina up` may read]
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: Option<PathBuf>,
+    /// Home of a local `lamina up`
+    #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
     /// Seed of the random draws; equal seeds give equal files
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let out = &arguments.out;
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let out = &match arguments.out {
+        Some(out) => out,
+        None => Home::new(arguments.home)?.data_folder().join("generated"),
+    };
     let taken = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) && !out.join(MARK).exists();
     ensure!(!taken, "{} contains files that were not generated; name another folder with --out", out.display());
     write(out, arguments.seed).with_context(|| format!("cannot write to {}", out.display()))?;
@@ -146,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [one, two, other] = ["one", "two", "other"].map(|name| folder.path().join(name));
         for (out, seed) in [(&one, 1), (&two, 1), (&other, 2)] {
-            run(&Arguments { out: out.clone(), seed }).unwrap();
+            run(Arguments { out: Some(out.clone()), home: None, seed }).unwrap();
         }
         for name in [
             "corpus/generated-text.txt",
@@ -190,7 +199,8 @@ mod tests {
     fn real_data_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mine.txt"), "").unwrap();
-        let error = run(&Arguments { out: folder.path().to_owned(), seed: 0 }).unwrap_err().to_string();
+        let error =
+            run(Arguments { out: Some(folder.path().to_owned()), home: None, seed: 0 }).unwrap_err().to_string();
         assert!(error.contains("not generated"), "{error}");
     }
 }

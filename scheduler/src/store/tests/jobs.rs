@@ -279,7 +279,7 @@ async fn an_idempotency_key_makes_one_job_and_refuses_another_body() {
     let secret = Secret::from_random([7; 32]);
     let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
     let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}]})).unwrap();
-    let expansion = plan(&world.store, &spec).await.unwrap();
+    let expansion = plan(&world.store, &world.roots, &spec).await.unwrap();
     let key = |body| IdempotencyKey { token, key: "k".into(), body_sha256: [body; 32] };
     let submit = async |body| world.store.submit(&spec, &expansion, Some(&key(body))).await.unwrap();
     let Submitted::Created(job) = submit(1).await else { panic!("the first one makes a job") };
@@ -293,7 +293,7 @@ async fn a_dataset_that_is_missing_or_changed_is_named() {
     let world = World::new().await;
     let plan = async |corpus: &str| {
         let spec = json!({"name": "n", "arms": [{"name": "a"}], "corpus": corpus});
-        super::plan(&world.store, &serde_json::from_value(spec).unwrap()).await
+        super::plan(&world.store, &world.roots, &serde_json::from_value(spec).unwrap()).await
     };
     assert!(matches!(plan("books").await, Err(PlanError::NotRegistered(missing)) if missing[0].pointer == "/corpus"));
     assert!(
@@ -302,7 +302,7 @@ async fn a_dataset_that_is_missing_or_changed_is_named() {
     assert!(plan("wiki").await.is_ok());
     fs::write(world.data.path().join("wiki/a.txt"), "another text\n").unwrap();
     assert!(matches!(plan("wiki").await, Err(PlanError::Changed { pointer, .. }) if pointer == "/corpus"));
-    let again = scan(DatasetKind::Corpus, "wiki", &world.data.path().join("wiki")).unwrap();
+    let again = scan(&world.roots, DatasetKind::Corpus, "wiki", &world.data.path().join("wiki"));
     world.store.register_dataset(&again).await.unwrap();
     assert!(plan("wiki").await.is_ok());
     assert_eq!(world.store.datasets().await.unwrap().len(), 3, "a name is listed once");

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::artifact::Artifacts;
 use crate::control::Control;
-use crate::dataset::{DatasetKind, scan};
+use crate::dataset::{DatasetKind, Roots, Scan};
 use crate::job::JobSpec;
 use crate::policy::Policy;
 use crate::store::{Store, Submitted};
@@ -40,8 +40,14 @@ struct World {
     policy: Policy,
     /// The token of the agents.
     token: TokenId,
+    roots: Roots,
     data: tempfile::TempDir,
     database: TestDatabase,
+}
+
+fn scan(roots: &Roots, kind: DatasetKind, name: &str, path: &Path) -> Scan {
+    let never: crate::dataset::Stopped = std::sync::Arc::new(|| false);
+    crate::dataset::scan(roots, kind, name, path, &never).unwrap()
 }
 
 impl World {
@@ -61,21 +67,27 @@ impl World {
         };
         write("wiki/a.txt", "one paragraph\n");
         write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
-        for file in ["RTE/train.tsv", "RTE/dev.tsv", "CoLA/train.tsv", "CoLA/dev.tsv"] {
-            write(&format!("glue/{file}"), "header\n1\ta\tb\t1\n2\ta\tb\t0\n");
+        let rte = "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\ta\tb\tnot_entailment\n";
+        let cola = "x\t1\t\ta\nx\t0\t*\tb\nx\t1\t\tc\n";
+        for (task, text) in [("RTE", rte), ("CoLA", cola)] {
+            for file in ["train", "dev"] {
+                write(&format!("glue/{task}/{file}.tsv"), text);
+            }
         }
+        let roots = Roots::open([data.path().to_owned()]).unwrap();
         for (kind, name, path) in [
             (DatasetKind::Corpus, "wiki", "wiki"),
             (DatasetKind::Vocabulary, "bert-base-uncased", "vocab.txt"),
             (DatasetKind::Glue, "glue", "glue"),
         ] {
-            store.register_dataset(&scan(kind, name, &data.path().join(path)).unwrap()).await.unwrap();
+            store.register_dataset(&scan(&roots, kind, name, &data.path().join(path))).await.unwrap();
         }
-        let artifacts = Artifacts::open(path_text(&data.path().join("artifacts")), [], store.clone()).unwrap();
+        let artifacts = Artifacts::open(path_text(&data.path().join("artifacts")), [], store.clone(), roots.clone());
+        let artifacts = artifacts.unwrap();
         let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
         let secret = Secret::from_random([7; 32]);
         let token = store.create_token("agents", Scope::Agent, &secret, None).await.unwrap().id;
-        Self { store, artifacts, control, policy, token, data, database }
+        Self { store, artifacts, control, policy, token, roots, data, database }
     }
 
     /// Submits a job of one arm without timing or fine-tuning, changed by `change`.
@@ -83,7 +95,7 @@ impl World {
         let mut spec = json!({"name": "job", "arms": [{"name": "pre-ln"}], "timing": null});
         change(&mut spec);
         let spec: JobSpec = serde_json::from_value(spec).unwrap();
-        let expansion = plan(&self.store, &spec).await.unwrap();
+        let expansion = plan(&self.store, &self.roots, &spec).await.unwrap();
         match self.store.submit(&spec, &expansion, None).await.unwrap() {
             Submitted::Created(job) => job,
             other => panic!("{other:?}"),

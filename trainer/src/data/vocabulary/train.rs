@@ -16,6 +16,10 @@ const ALPHABET: usize = 1000;
 /// Least number of times that a pair of pieces has to occur to be merged.
 const LEAST_FREQUENCY: u64 = 2;
 
+/// Largest number of characters of a token. A word of more than 100 is unknown, so a longer token would never be used, and
+/// a line of a vocabulary has a bound ([`texts::vocabulary::MOST_LINE_BYTES`]).
+const MOST_CHARACTERS: usize = 200;
+
 pub(in crate::data) type WordCounts = AHashMap<CompactString, u64>;
 
 /// Adds to `counts` how often each normalised word occurs in `text`.
@@ -50,14 +54,15 @@ pub(in crate::data) fn train(path: &Path, mut counts: WordCounts, size: u32) -> 
         .special_tokens(named.map(|token| AddedToken::from(token, true)).collect())
         .vocab_size(size as usize)
         .min_frequency(LEAST_FREQUENCY)
+        .max_token_length(Some(MOST_CHARACTERS))
         .show_progress(false)
         .build();
     let mut model = BPE::default();
     trainer.do_train(&counts, &mut model).map_err(DataError::Tokenizer)?;
     let by_id: BTreeMap<u32, String> =
         tokenizers::Model::get_vocab(&model).into_iter().map(|(token, id)| (id, token)).collect();
-    let text = by_id.into_values().map(|token| token + "\n").collect();
-    Vocabulary::of_text(path, text)
+    let text: String = by_id.into_values().map(|token| token + "\n").collect();
+    Vocabulary::of_text(path, text.as_bytes())
 }
 
 /// The most frequent characters, sorted by code point. Each needs two pieces, one for the start of a word and one for
