@@ -7,15 +7,19 @@ use scheduler::policy::Policy;
 use scheduler::store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 
 /// Cheap to clone: axum gives each handler a copy.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Store,
+    /// The same store on the connections that are kept for agents and the control loop.
+    pub(crate) agents: Store,
     pub(crate) artifacts: Artifacts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
+    pub(crate) guesses: Guesses,
     /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.
     pub(crate) shutdown: CancellationToken,
 }

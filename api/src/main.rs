@@ -8,6 +8,8 @@
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
 //! | [`serve`] | the server: HTTP and the control loop |
+//! | [`connections`], [`limits`] | how many connections there are, how long each may be silent; the limits of everything |
+//! | [`admission`], [`guesses`] | what every request has to pass; the limit of wrong tokens |
 //! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
@@ -15,18 +17,22 @@
 //! | [`auth`], [`random`] | check and creation of tokens |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
+mod admission;
 mod app;
 mod auth;
 mod body;
 mod cli;
+mod connections;
 mod daemon;
 mod dashboard;
 mod data;
 mod error;
 mod etag;
 mod extract;
+mod guesses;
 mod home;
 mod idempotency;
+mod limits;
 mod metrics;
 mod openapi;
 mod page;

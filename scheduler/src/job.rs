@@ -9,6 +9,7 @@ use protocol::id::JobId;
 use crate::trial::TrialState;
 use report::{Facts, TrialFacts};
 
+pub mod limits;
 mod spec;
 pub(crate) use spec::default_length;
 pub use spec::{

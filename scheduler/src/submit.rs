@@ -32,6 +32,7 @@ struct Named<'a> {
 
 /// Expands a submission whose defaults are filled in.
 pub async fn plan(store: &Store, spec: &JobSpec) -> Result<Expansion, PlanError> {
+    expand::check_before_lookup(spec).map_err(PlanError::Invalid)?;
     let vocabulary = spec.vocabulary();
     let mut datasets = Datasets::default();
     let mut found = Vec::new();

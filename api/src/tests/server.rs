@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use super::openapi::check_answer;
 use crate::app::App;
+use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::router::router;
 
@@ -45,6 +46,8 @@ impl Server {
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
             shutdown: CancellationToken::new(),
+            guesses: Guesses::default(),
+            agents: store.reserved(),
             store,
         };
         let mut server =

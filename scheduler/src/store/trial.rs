@@ -90,8 +90,13 @@ impl Store {
                       coalesce(a.number, 0)::bigint as "attempts!", a.step as "step?",
                       a.trained_seconds as "trained_seconds?", d.name as "node?", a.slot as "slot?",
                       case when t.state = 'running' and a.step > coalesce(a.resumed_from, 0) and t.total_steps >= a.step
-                           then now() + (now() - a.started_at) * (t.total_steps - a.step)
-                                        / (a.step - coalesce(a.resumed_from, 0))
+                           -- An end in more than a century is none, and might be more than an interval can hold.
+                           then (
+                               select now() + make_interval(secs => remaining) from (
+                                   select extract(epoch from now() - a.started_at)::float8 * (t.total_steps - a.step)
+                                          / (a.step - coalesce(a.resumed_from, 0)) as remaining
+                               ) r where remaining < 3.2e9
+                           )
                       end as estimated_end,
                       w.stage as "awaited_stage?: Stage", w.state as "awaited_state?: TrialState",
                       case when t.state = 'queued' and t.ready_at > now() then t.ready_at end as retry_at,
