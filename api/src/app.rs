@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
+use crate::work::Workers;
 
 /// Cheap to clone: axum gives each handler a copy.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
     pub(crate) guesses: Guesses,
+    /// Reads data sets that are being registered.
+    pub(crate) scans: Workers,
     /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.
     pub(crate) shutdown: CancellationToken,
 }

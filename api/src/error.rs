@@ -21,6 +21,7 @@ use tower_http::timeout::TimeoutError;
 use utoipa::ToSchema;
 
 use crate::limits;
+use crate::work::WorkError;
 
 /// The answer to a refused request (`application/problem+json`, RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
@@ -97,6 +98,12 @@ pub(crate) enum Error {
     /// A handler panicked. The panic is in the log already.
     #[error("an internal error occurred; the server's log has the cause under this answer's x-request-id")]
     Panicked,
+    /// As much work of this sort as the server takes is running and waiting.
+    #[error("{0}")]
+    Busy(String),
+    /// The work took longer than its time limit. The same request would take as long again.
+    #[error("{0}")]
+    TimedOut(String),
     /// A fault of the server. The client does not see the cause; the log does.
     #[error("an internal error occurred; the server's log has the cause under this answer's x-request-id")]
     Internal(#[source] Box<dyn StdError + Send + Sync>),
@@ -172,6 +179,8 @@ impl Error {
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
             Self::BodyTimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timed_out", "Body timed out"),
             Self::TooManyGuesses { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests"),
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
+            Self::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
             Self::Panicked | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
     }
@@ -246,6 +255,18 @@ impl From<StoreError> for Error {
                 Self::Busy("the database has too much to do; try again later".into())
             }
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<WorkError> for Error {
+    fn from(error: WorkError) -> Self {
+        let message = error.to_string();
+        match error {
+            WorkError::Busy(_) => Self::Busy(message),
+            WorkError::TimedOut { .. } => Self::TimedOut(message),
+            WorkError::Stopping => Self::NotReady(message),
+            WorkError::Panicked(_) | WorkError::Thread(_) => Self::internal(error),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::random;
 use crate::router::router;
+use crate::routes::datasets;
 
 /// Time that open requests have to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -73,6 +74,7 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         artifacts,
         policy,
         metrics: Arc::new(Metrics::new()?),
+        scans: datasets::scans(shutdown.clone()),
         guesses: Guesses::default(),
         shutdown: shutdown.clone(),
     };

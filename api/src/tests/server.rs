@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::router::router;
+use crate::routes::datasets;
 
 pub(super) struct Server {
     pub(super) app: App,
@@ -41,11 +42,13 @@ impl Server {
         let database = TestDatabase::new().await;
         let store = database.store().await;
         let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
         let app = App {
             artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), [], store.clone()).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
-            shutdown: CancellationToken::new(),
+            scans: datasets::scans(shutdown.clone()),
+            shutdown,
             guesses: Guesses::default(),
             agents: store.reserved(),
             store,
