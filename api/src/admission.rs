@@ -118,10 +118,13 @@ pub(crate) async fn check_query(
 mod tests {
     use super::*;
     use axum::Router;
-    use axum::body::Body;
+    use axum::body::{Body, Bytes};
+    use axum::extract::rejection::BytesRejection;
     use axum::middleware::from_fn_with_state;
-    use axum::routing::get;
+    use axum::routing::{get, post};
     use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+    use tower_http::timeout::RequestBodyTimeoutLayer;
 
     #[tokio::test]
     async fn a_request_without_an_answer_is_ended_and_its_handler_dropped() {
@@ -140,6 +143,34 @@ mod tests {
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
         assert!(was_dropped.try_recv().is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_handler_is_a_problem_and_no_broken_connection() {
+        async fn handler() {
+            panic!("on purpose")
+        }
+        let router = Router::new().route("/", get(handler)).layer(CatchPanicLayer::custom(after_panic));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], "internal");
+        assert!(!problem.to_string().contains("purpose"), "the client does not see the cause");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_to_arrive_is_told_so() {
+        async fn handler(body: Result<Bytes, BytesRejection>) -> Result<(), Error> {
+            body?;
+            Ok(())
+        }
+        let layer = RequestBodyTimeoutLayer::new(Duration::from_millis(1));
+        let router = Router::new().route("/", post(handler)).layer(layer);
+        let silent = Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+        let response = router.oneshot(Request::post("/").body(silent).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 408);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
+use crate::reports::Reports;
+use crate::streams::Streams;
 use crate::work::Workers;
 
 /// Cheap to clone: axum gives each handler a copy.
@@ -21,6 +23,13 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
     pub(crate) guesses: Guesses,
+    pub(crate) reports: Reports,
+    /// The streams of events that are open.
+    pub(crate) streams: Streams,
+    /// Plans jobs, reads long bodies and packs submissions.
+    pub(crate) workers: Workers,
+    /// Reads long reports of agents, which must not wait for people.
+    pub(crate) agent_workers: Workers,
     /// Reads data sets that are being registered.
     pub(crate) scans: Workers,
     /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.

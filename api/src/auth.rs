@@ -66,9 +66,7 @@ fn bearer(headers: &HeaderMap) -> Result<Secret, Refusal> {
         return Err(Refusal::Missing);
     };
     match value.split_once(' ') {
-        Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => {
-            Secret::parse(text).ok_or(Refusal::Unknown)
-        }
+        Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => Secret::parse(text).ok_or(Refusal::Unknown),
         _ => Err(Refusal::Missing),
     }
 }

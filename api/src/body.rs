@@ -8,36 +8,55 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
 use recipe::problem::pointer_token;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
 
+use crate::app::App;
 use crate::error::Error;
+use crate::limits;
+use crate::work::Workers;
 
 /// A JSON body. A handler that returns it serialises it; a handler that takes it reads it with [`parse`].
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        let (headers, body) = read(request, state).await?;
-        parse(&headers, &body).map(Json)
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        let (headers, body) = read(request, app).await?;
+        parse_long(&app.workers, headers, body).await.map(Json)
     }
+}
+
+/// Reads a JSON object as [`parse`] does; a long one on a thread of `workers`.
+pub(crate) async fn parse_long<T: DeserializeOwned + Send + 'static>(
+    workers: &Workers,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<T, Error> {
+    if body.len() <= limits::SHORT_BODY {
+        return parse(&headers, &body);
+    }
+    workers.run(limits::WORK_TIME, move |_| parse(&headers, &body)).await?
 }
 
 /// The JSON body of an agent. Unlike [`Json`], it may be long and its texts may contain anything, because it holds what
 /// trainers wrote.
 pub(crate) struct AgentJson<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for AgentJson<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for AgentJson<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        let (headers, body) = read(request, state).await?;
-        require_json(&headers)?;
-        serde_json::from_slice::<IgnoredAny>(&body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-        object(&body).map(Self)
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        let (headers, body) = read(request, app).await?;
+        let is_short = body.len() <= limits::SHORT_BODY;
+        let parse = move || {
+            require_json(&headers)?;
+            serde_json::from_slice::<IgnoredAny>(&body).map_err(|error| Error::MalformedJson(error.to_string()))?;
+            object(&body).map(Self)
+        };
+        if is_short { parse() } else { app.agent_workers.run(limits::WORK_TIME, move |_| parse()).await? }
     }
 }
 
@@ -47,9 +66,9 @@ impl<T: serde::Serialize> IntoResponse for Json<T> {
     }
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap, Bytes), Error> {
+async fn read(request: Request, app: &App) -> Result<(HeaderMap, Bytes), Error> {
     let headers = request.headers().clone();
-    Ok((headers, Bytes::from_request(request, state).await?))
+    Ok((headers, Bytes::from_request(request, app).await?))
 }
 
 /// Reads a JSON object from the bytes of a body.
@@ -61,10 +80,11 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
     require_json(headers)?;
     // The body is checked as JSON first, so that a syntax error after an invalid field is still `malformed_json`.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let Storable = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error.inner().is_data() {
-        true => refusal(&pointer(error.path()), error.inner()),
-        false => Error::MalformedJson(error.inner().to_string()),
-    })?;
+    let Storable =
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error.inner().is_data() {
+            true => refusal(&pointer(error.path()), error.inner()),
+            false => Error::MalformedJson(error.inner().to_string()),
+        })?;
     deserializer.end().map_err(|error| Error::MalformedJson(error.to_string()))?;
     object(body)
 }

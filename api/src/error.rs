@@ -150,7 +150,9 @@ impl Error {
         match self {
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
             Self::UnknownField(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown field"),
-            Self::InvalidBody(_) | Self::InvalidReport(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
+            Self::InvalidBody(_) | Self::InvalidReport(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body")
+            }
             Self::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", "Invalid job"),
             Self::DatasetNotRegistered(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "dataset_not_registered", "Dataset not registered")

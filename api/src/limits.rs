@@ -4,6 +4,9 @@
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+use crate::work::Workers;
 
 /// Files that are no connections of clients: those of Postgres (two pools and a listener), logs, the runtime's own, and
 /// files of datasets that are read for a registration.
@@ -34,6 +37,26 @@ pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(60);
 pub(crate) const HEADER_BYTES: usize = 32 << 10;
 /// Most streams of events at a time. Each holds a connection for as long as its job runs.
 pub(crate) const MOST_STREAMS: usize = 2000;
+
+/// Pieces of work of a size that a client chose which run at a time: plans of jobs, long bodies, archives.
+const WORK_AT_ONCE: usize = 4;
+/// A long report of an agent may have 64 MB, and a few times that while it is read.
+const AGENT_WORK_AT_ONCE: usize = 2;
+const WORK_WAITING: usize = 64;
+/// Time for one piece of such work, below [`REQUEST_TIME`].
+pub(crate) const WORK_TIME: Duration = Duration::from_secs(30);
+/// A body of at most this many bytes is read within a millisecond, where the request is handled.
+pub(crate) const SHORT_BODY: usize = 64 << 10;
+
+/// The workers for what requests ask for, apart from data sets and reports.
+pub(crate) fn workers(shutdown: CancellationToken) -> Workers {
+    Workers::new("working on requests", WORK_AT_ONCE, WORK_WAITING, shutdown)
+}
+
+/// The workers for long reports of agents, such as those of one that was cut off for hours.
+pub(crate) fn agent_workers(shutdown: CancellationToken) -> Workers {
+    Workers::new("reading reports of agents", AGENT_WORK_AT_ONCE, WORK_WAITING, shutdown)
+}
 
 /// Most connections of clients at a time for a process that may open `files` files.
 pub(crate) fn connections(files: u64) -> usize {

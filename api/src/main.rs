@@ -13,6 +13,7 @@
 //! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
+//! | [`reports`], [`streams`] | reports and event streams, each computed and read once for all who ask |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
 //! | [`work`] | blocking work of requests, with limits on number and time |
@@ -39,9 +40,11 @@ mod openapi;
 mod page;
 mod random;
 mod range;
+mod reports;
 mod router;
 mod routes;
 mod serve;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod up;

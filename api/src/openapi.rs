@@ -118,7 +118,8 @@ fn bound_texts(document: &mut Value, requests: &BTreeSet<String>) {
         let properties = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
         for (_, property) in properties {
             let Some(property) = property.as_object_mut() else { continue };
-            let is_text = |kind: &Value| kind == "string" || kind.as_array().is_some_and(|all| all.contains(&"string".into()));
+            let is_text =
+                |kind: &Value| kind == "string" || kind.as_array().is_some_and(|all| all.contains(&"string".into()));
             if property.get("type").is_some_and(is_text) && !property.contains_key("format") {
                 property.entry("maxLength").or_insert(LONGEST_TEXT.into());
             }

@@ -83,7 +83,7 @@ fn open_routes() -> OpenApiRouter<App> {
 
 /// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller
 /// ones.
-fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
+fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
     let read = OpenApiRouter::new()
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get))
@@ -96,10 +96,8 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
         .routes(routes!(trials::logs))
         .routes(routes!(nodes::list))
         .routes(routes!(datasets::list));
-    let write = OpenApiRouter::new()
-        .routes(routes!(jobs::submit))
-        .routes(routes!(jobs::cancel))
-        .routes(routes!(datasets::register));
+    let write = OpenApiRouter::new().routes(routes!(jobs::submit)).routes(routes!(jobs::cancel));
+    let scan = OpenApiRouter::new().routes(routes!(datasets::register));
     let fetch = OpenApiRouter::new().routes(routes!(artifacts::get, artifacts::head));
     let store = OpenApiRouter::new().routes(routes!(artifacts::put)).layer(DefaultBodyLimit::disable());
     let sync = OpenApiRouter::new().routes(routes!(agents::sync)).layer(DefaultBodyLimit::max(SYNC_LIMIT));
@@ -111,6 +109,8 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
     [
         (&[Scope::Read], timed(read)),
         (&[Scope::Write], timed(write)),
+        // A registration may read for long; its workers limit it.
+        (&[Scope::Write], scan),
         (&[Scope::Read, Scope::Agent], timed(fetch)),
         // An upload may be long; the pauses within its body are limited.
         (&[Scope::Write, Scope::Agent], store),

@@ -22,8 +22,10 @@ use crate::home::{self, Home};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::random;
+use crate::reports::Reports;
 use crate::router::router;
 use crate::routes::datasets;
+use crate::streams::Streams;
 
 /// Time that open requests have to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -76,6 +78,10 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         metrics: Arc::new(Metrics::new()?),
         scans: datasets::scans(shutdown.clone()),
         guesses: Guesses::default(),
+        reports: Reports::new(shutdown.clone()),
+        streams: Streams::new(limits::streams(connections)),
+        workers: limits::workers(shutdown.clone()),
+        agent_workers: limits::agent_workers(shutdown.clone()),
         shutdown: shutdown.clone(),
     };
     let version = env!("CARGO_PKG_VERSION");

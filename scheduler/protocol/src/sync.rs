@@ -111,9 +111,8 @@ impl SlotFacts {
         check_text(problems, "device", &self.device, 1);
         check_text(problems, "model", &self.model, 0);
         for (field, number) in [("index", self.index), ("threads", self.threads)] {
-            problems.require(number <= LARGEST_NUMBER, field, || {
-                format!("{number}: at most {LARGEST_NUMBER} is allowed")
-            });
+            problems
+                .require(number <= LARGEST_NUMBER, field, || format!("{number}: at most {LARGEST_NUMBER} is allowed"));
         }
     }
 }
@@ -270,13 +269,7 @@ mod tests {
     use super::*;
 
     fn problems(change: impl FnOnce(&mut NodeFacts)) -> Vec<String> {
-        let slot = |index| SlotFacts {
-            index,
-            device: "cpu".into(),
-            model: "m".into(),
-            threads: 1,
-            memory_bytes: 1,
-        };
+        let slot = |index| SlotFacts { index, device: "cpu".into(), model: "m".into(), threads: 1, memory_bytes: 1 };
         let mut node =
             NodeFacts { name: "n".into(), labels: [("rack".into(), "3".into())].into(), slots: vec![slot(0), slot(1)] };
         change(&mut node);

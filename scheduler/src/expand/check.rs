@@ -178,7 +178,9 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
 }
 
 fn check_seeds(problems: &mut Problems, seeds: u32) {
-    problems.require((1..=MOST_SEEDS).contains(&seeds), "seeds", || format!("{seeds} seeds: 1 to {MOST_SEEDS} are allowed"));
+    problems.require((1..=MOST_SEEDS).contains(&seeds), "seeds", || {
+        format!("{seeds} seeds: 1 to {MOST_SEEDS} are allowed")
+    });
 }
 
 fn check_glue(problems: &mut Problems, glue: &GlueSpec, datasets: &Datasets) {

@@ -93,7 +93,9 @@ fn options(limits: PoolLimits) -> PgPoolOptions {
 }
 
 /// Runs `work` to its end even if the caller stops to wait for it.
-async fn unhurried<T: Send + 'static>(work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Result<T, Error> {
+async fn unhurried<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
     // The task is only ever cancelled with its runtime.
     tokio::spawn(work).await.unwrap_or(Err(Error::WorkerCrashed))
 }
@@ -127,11 +129,7 @@ impl<'p> Executor<'p> for &Pool {
         Box::pin(async move { pool.acquire().await?.fetch_optional(query).await })
     }
 
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, Result<PgStatement, Error>>
     where
         'p: 'e,
     {

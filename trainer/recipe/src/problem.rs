@@ -225,7 +225,8 @@ mod tests {
         }
         let found = problems.into_vec();
         assert_eq!(found.len(), MOST_PROBLEMS + 1);
-        let last = Problem { pointer: String::new(), message: "there are 7 more problems, which are not listed".into() };
+        let last =
+            Problem { pointer: String::new(), message: "there are 7 more problems, which are not listed".into() };
         assert_eq!(found.last(), Some(&last));
         assert_eq!(first(found.clone()), found);
         assert_eq!(first([found.clone(), found.clone()].concat()).len(), MOST_PROBLEMS + 1);

@@ -52,9 +52,8 @@ impl Timing {
             ("steps_per_turn", self.steps_per_turn, 1, Self::MOST_STEPS_PER_TURN),
             ("warmup_steps", self.warmup_steps, 0, Self::MOST_STEPS_PER_TURN),
         ] {
-            problems.require((least..=most).contains(&count), field, || {
-                format!("{count}: {least} to {most} are allowed")
-            });
+            problems
+                .require((least..=most).contains(&count), field, || format!("{count}: {least} to {most} are allowed"));
         }
         problems.within("largest_batch", |problems| {
             let limit = self.largest_batch.and_then(|search| search.limit_bytes);
