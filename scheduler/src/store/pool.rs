@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::StreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, PgPool, Postgres, SqlStr, Transaction};
@@ -108,17 +108,17 @@ impl<'p> Executor<'p> for &Pool {
         E: 'q + Execute<'q, Postgres>,
     {
         let pool = self.clone();
-        // The stream holds its connection until it ends or is dropped.
-        let acquired = async move {
-            let mut connection = pool.acquire().await?;
-            Ok(async_stream::stream! {
-                let mut rows = connection.fetch_many(query);
-                while let Some(row) = rows.next().await {
-                    yield row;
+        Box::pin(async_stream::stream! {
+            match pool.acquire().await {
+                Ok(mut connection) => {
+                    let mut rows = connection.fetch_many(query);
+                    while let Some(row) = rows.next().await {
+                        yield row;
+                    }
                 }
-            })
-        };
-        acquired.into_stream().try_flatten().boxed()
+                Err(error) => yield Err(error),
+            }
+        })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
