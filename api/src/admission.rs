@@ -58,8 +58,8 @@ pub(crate) async fn limit_time(State(limit): State<Duration>, request: Request, 
     })
 }
 
-/// The names of the query parameters of each route, from the OpenAPI document: a route refuses every other name, so that
-/// a mistyped filter is not taken for no filter.
+/// The names of the query parameters of each route, from the OpenAPI document: a route refuses every other name, so
+/// that a mistyped filter is not taken for no filter.
 pub(crate) struct Parameters(BTreeMap<String, BTreeMap<String, Vec<String>>>);
 
 impl Parameters {

@@ -74,8 +74,8 @@ async fn read(request: Request, app: &App) -> Result<(HeaderMap, Bytes), Error> 
 /// Reads a JSON object from the bytes of a body.
 ///
 /// # Errors
-/// `unsupported_media_type`; `malformed_json` with line and column; `unknown_field` and `invalid_body` with a pointer, the
-/// latter also for a text that no field may have.
+/// `unsupported_media_type`; `malformed_json` with line and column; `unknown_field` and `invalid_body` with a pointer,
+/// the latter also for a text that no field may have.
 pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
     require_json(headers)?;
     // The body is checked as JSON first, so that a syntax error after an invalid field is still `malformed_json`.
@@ -102,8 +102,8 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 /// Longest text of a body in bytes: the longest path of Linux.
 pub(crate) const LONGEST_TEXT: usize = 4096;
 
-/// Any JSON whose texts can be stored: they are not longer than [`LONGEST_TEXT`], and contain no NUL, which Postgres does
-/// not store.
+/// Any JSON whose texts can be stored: they are not longer than [`LONGEST_TEXT`], and contain no NUL, which Postgres
+/// does not store.
 struct Storable;
 
 impl<'de> Deserialize<'de> for Storable {

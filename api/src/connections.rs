@@ -1,8 +1,9 @@
 //! The connections of clients: how many there are at a time, and how long each may be silent.
 //!
 //! A connection beyond the limit is accepted as long as a few places are left for such connections: `/healthz` is
-//! answered on it, and any other request with 503 and `Retry-After`; then it is closed. Once those places are taken too,
-//! new connections wait in the kernel's queue, for a few seconds at most, because such connections have little time.
+//! answered on it, and any other request with 503 and `Retry-After`; then it is closed. Once those places are taken
+//! too, new connections wait in the kernel's queue, for a few seconds at most, because such connections have little
+//! time.
 //!
 //! Only HTTP/1.1 is spoken. A proxy that speaks HTTP/2 to clients speaks HTTP/1.1 to this server.
 
@@ -105,11 +106,14 @@ async fn next(
     overflow: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, Place) {
     // A place comes first, so that a connection without one is not taken out of the kernel's queue.
-    let place = tokio::select! {
-        biased;
-        Ok(permit) = places.clone().acquire_owned(), if places.available_permits() > 0 => Place::Regular { _permit: permit },
-        Ok(permit) = overflow.clone().acquire_owned() => Place::Overflow { _permit: permit },
-        Ok(permit) = places.clone().acquire_owned() => Place::Regular { _permit: permit },
+    let place = match places.clone().try_acquire_owned() {
+        Ok(permit) => Place::Regular { _permit: permit },
+        Err(_) => tokio::select! {
+            Ok(permit) = places.clone().acquire_owned() => Place::Regular { _permit: permit },
+            Ok(permit) = overflow.clone().acquire_owned() => Place::Overflow { _permit: permit },
+            // Neither semaphore is ever closed.
+            else => std::future::pending().await,
+        },
     };
     loop {
         match listener.accept().await {

@@ -114,7 +114,8 @@ pub(crate) enum Error {
 pub(crate) enum Refusal {
     #[error("a token is needed: `Authorization: Bearer TOKEN`")]
     Missing,
-    /// The same answer for a token of the wrong form and for one that is not registered, so that a guess learns nothing.
+    /// The same answer for a token of the wrong form and for one that is not registered, so that a guess learns
+    /// nothing.
     #[error("this token is unknown, has expired or was revoked")]
     Unknown,
 }

@@ -1,9 +1,9 @@
 //! Wrong tokens, counted by the address of the client.
 //!
 //! A right token is never refused because of others behind the same address, such as those of a proxy: the token is
-//! looked up first, and only a wrong one is counted and, past the limit, answered with 429. What guesses cost is bounded
-//! as well: the tokens from an address past its limit are looked up a few at a time, which delays right ones from there a
-//! little.
+//! looked up first, and only a wrong one is counted and, past the limit, answered with 429. What guesses cost is
+//! bounded as well: the tokens from an address past its limit are looked up a few at a time, which delays right ones
+//! from there a little.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -19,7 +19,8 @@ const MOST_GUESSES: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Most addresses that are remembered; the least used ones are forgotten first. An entry has about 100 bytes.
 const MOST_ADDRESSES: u64 = 20_000;
-/// Tokens from addresses past their limit that are looked up at a time, which leaves most of the database's connections.
+/// Tokens from addresses past their limit that are looked up at a time, which leaves most of the database's
+/// connections.
 const LOOKUPS: usize = 2;
 
 #[derive(Clone)]

@@ -8,7 +8,7 @@
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
 //! | [`serve`] | the server: HTTP and the control loop |
-//! | [`connections`], [`limits`] | how many connections there are, how long each may be silent; the limits of everything |
+//! | [`connections`], [`limits`] | the connections of clients; how much of everything the server holds |
 //! | [`admission`], [`guesses`] | what every request has to pass; the limit of wrong tokens |
 //! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |

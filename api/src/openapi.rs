@@ -42,8 +42,8 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> 
     Ok(document)
 }
 
-/// The bounds of what a body may contain, each from the constant that the check of it reads. Counts and lengths that are
-/// not here have no bound of their own but the size of the body.
+/// The bounds of what a body may contain, each from the constant that the check of it reads. Counts and lengths that
+/// are not here have no bound of their own but the size of the body.
 fn bounds() -> Vec<(&'static str, &'static str, u64)> {
     let steps = u64::from(Timing::MOST_STEPS_PER_TURN);
     let batch = u64::from(recipe::MOST_SEQUENCES_OF_A_BATCH);

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::work::Workers;
+use crate::work::{Stop, Workers};
 
 /// Reports that are computed at a time. Each holds the facts of its job in memory.
 const AT_ONCE: usize = 2;
@@ -116,8 +116,12 @@ impl Reports {
         let events = store.event_count(id).await?;
         let job = store.job(id).await?;
         let trials = store.facts(id).await?;
-        let compute = move |_: &_| {
+        let compute = move |stop: &Stop| {
             let report = report::report(&job.facts(trials));
+            if stop.is_set() {
+                // Nobody reads the formats of a report that nobody waits for.
+                return Ok((Bytes::new(), Bytes::new()));
+            }
             let json = serde_json::to_vec(&report)?;
             Ok::<_, serde_json::Error>((Bytes::from(json), Bytes::from(report.to_markdown())))
         };

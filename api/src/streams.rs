@@ -1,7 +1,7 @@
 //! The streams of a job's events: however many clients follow a job, one task looks at it.
 //!
-//! A follower reads older events from the database, and new ones from the looks of that task, which all followers of the
-//! job share. The task ends with the job, with its last follower, or with the server.
+//! A follower reads older events from the database, and new ones from the looks of that task, which all followers of
+//! the job share. The task ends with the job, with its last follower, or with the server.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

@@ -42,7 +42,9 @@ pub struct Inputs {
 pub async fn plan(store: &Store, spec: &JobSpec) -> Result<Expansion, PlanError> {
     let inputs = look_up(store, spec).await?;
     let expansion = inputs.expand(spec)?;
-    spawn_blocking(move || inputs.verify()).await.map_err(|error| StoreError::Internal(error.to_string()))??;
+    spawn_blocking(move || inputs.verify(|| false))
+        .await
+        .map_err(|error| StoreError::Internal(error.to_string()))??;
     Ok(expansion)
 }
 
@@ -88,9 +90,10 @@ impl Inputs {
         }
     }
 
-    /// Fails unless the files of the datasets are still what was registered. Blocking I/O.
-    pub fn verify(&self) -> Result<(), PlanError> {
-        self.found.iter().try_for_each(|(scan, pointer)| {
+    /// Fails unless the files of the datasets are still what was registered. Blocking I/O. It ends early, with no
+    /// result that counts, once `is_stopped` is true.
+    pub fn verify(&self, is_stopped: impl Fn() -> bool) -> Result<(), PlanError> {
+        self.found.iter().take_while(|_| !is_stopped()).try_for_each(|(scan, pointer)| {
             let changed = |source| PlanError::Changed { name: scan.name.clone(), pointer: pointer.clone(), source };
             scan.verify().map_err(changed)
         })

@@ -74,12 +74,13 @@ pub(crate) async fn submit(
     answer(&app, submitted).await
 }
 
-/// Expands a submission and verifies its datasets, off the threads that answer requests: both take long for a large job.
+/// Expands a submission and verifies its datasets, off the threads that answer requests: both take long for a large
+/// job.
 async fn plan(app: &App, spec: &Arc<JobSpec>) -> Result<Arc<Expansion>, Error> {
     let inputs = Arc::new(submit::look_up(&app.store, spec).await?);
     let (inputs_to_expand, spec) = (inputs.clone(), spec.clone());
     let expansion = app.workers.run(limits::WORK_TIME, move |_| inputs_to_expand.expand(&spec)).await??;
-    app.scans.run(limits::REQUEST_TIME, move |_| inputs.verify()).await??;
+    app.scans.run(limits::REQUEST_TIME, move |stop| inputs.verify(|| stop.is_set())).await??;
     Ok(Arc::new(expansion))
 }
 

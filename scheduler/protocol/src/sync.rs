@@ -65,8 +65,8 @@ pub const MOST_EVENTS: usize = 1_000_000;
 pub const LARGEST_NUMBER: u32 = i32::MAX as u32;
 
 impl SyncRequest {
-    /// Notes what no agent may report. The events and lines of its attempts come from trainers, and are made fit for the
-    /// database instead of refused.
+    /// Notes what no agent may report. The events and lines of its attempts come from trainers, and are made fit for
+    /// the database instead of refused.
     pub fn check(&self, problems: &mut Problems) {
         problems.within("node", |problems| self.node.check(problems));
         check_count(problems, "attempts", self.attempts.len(), MOST_ATTEMPTS);

@@ -10,8 +10,8 @@ use crate::dataset::DatasetFacts;
 use crate::job::limits::{LONGEST_NAME, MOST_ARMS, MOST_KEEPS, MOST_LEARNING_RATES, MOST_SEEDS, MOST_TRIALS};
 use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, VocabularyChoice};
 
-/// Notes what there is too much of. This comes before every other check, because those compare items with each other and
-/// build their recipes.
+/// Notes what there is too much of. This comes before every other check, because those compare items with each other
+/// and build their recipes.
 pub(super) fn check_size(problems: &mut Problems, spec: &JobSpec) {
     check_count(problems, "arms", spec.arms.len(), MOST_ARMS);
     if let Some(glue) = &spec.glue {

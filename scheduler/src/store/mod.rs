@@ -92,8 +92,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
         match code.as_deref() {
-            // `character_not_in_repertoire` and `untranslatable_character`, which a NUL in text and in JSON causes. Every
-            // other character that a Rust string can have is one that the database stores.
+            // `character_not_in_repertoire` and `untranslatable_character`, which a NUL in text and in JSON causes.
+            // Every other character that a Rust string can have is one that the database stores.
             Some("22021" | "22P05") => Self::Nul,
             // `query_canceled` and `lock_not_available`: the statement or its wait for a lock was too long.
             Some("57014" | "55P03") => Self::Busy(error),
@@ -120,8 +120,8 @@ impl Store {
         Ok(Self { pool, reserved, notices, _listener: Arc::new(listener) })
     }
 
-    /// The same store on the connections that are kept for agents and the control loop, so that they never wait for what
-    /// people ask for.
+    /// The same store on the connections that are kept for agents and the control loop, so that they never wait for
+    /// what people ask for.
     pub fn reserved(&self) -> Self {
         Self { pool: self.reserved.clone(), ..self.clone() }
     }

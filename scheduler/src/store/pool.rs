@@ -1,15 +1,15 @@
 //! The connections to Postgres, with their limits of time.
 //!
 //! A caller may be dropped while it waits, because its client has left. sqlx then closes a connection that is being
-//! checked, and leaves one that is just opening a transaction with that transaction open (sqlx 0.9). So both run in tasks
-//! of their own here, which end whatever becomes of the caller.
+//! checked, and leaves one that is just opening a transaction with that transaction open (sqlx 0.9). So both run in
+//! tasks of their own here, which end whatever becomes of the caller.
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::StreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, PgPool, Postgres, SqlStr, Transaction};

@@ -130,7 +130,8 @@ impl Store {
         // Both queries see the same trials: a budget that is settled between them changes recipes.
         let mut transaction = self.pool.begin().await?;
         sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
-        // Recipes are large, and all trials that differ in their seeds alone share one. A fingerprint does not cover names.
+        // Recipes are large, and all trials that differ in their seeds alone share one. A fingerprint does not cover
+        // names.
         let rows = sqlx::query!(
             r#"select t.id as "id: TrialId", t.arm, t.fingerprint, t.spec -> 'recipe' as "recipe!"
                from trial t join (

@@ -88,8 +88,8 @@ impl Problems {
         self.found.is_empty()
     }
 
-    /// The problems in the order in which they were found. If there are more than [`MOST_PROBLEMS`], one more at the end
-    /// tells how many.
+    /// The problems in the order in which they were found. If there are more than [`MOST_PROBLEMS`], one more at the
+    /// end tells how many.
     pub fn into_vec(self) -> Vec<Problem> {
         let Self { path: _, mut found, more } = self;
         if more > 0 {
