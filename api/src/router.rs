@@ -44,7 +44,7 @@ pub(crate) fn router(app: App) -> Result<Router> {
     let guarded = |(scopes, group): (&'static [Scope], OpenApiRouter<App>)| {
         checked(group).route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
     };
-    let open = checked(open_routes());
+    let open = checked(timed(open_routes()));
     let (router, _) = guarded_routes().map(guarded).into_iter().fold(open, OpenApiRouter::merge).split_for_parts();
     let router = router
         .fallback(dashboard::fallback)
@@ -105,7 +105,6 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
         .routes(routes!(tokens::list))
         .routes(routes!(tokens::create))
         .routes(routes!(tokens::revoke));
-    let timed = |group: OpenApiRouter<App>| group.route_layer(from_fn_with_state(limits::REQUEST_TIME, limit_time));
     [
         (&[Scope::Read], timed(read)),
         (&[Scope::Write], timed(write)),
@@ -117,6 +116,11 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
         (&[Scope::Agent], timed(sync)),
         (&[Scope::Admin], timed(admin)),
     ]
+}
+
+/// A group whose requests have a limit of time.
+fn timed(group: OpenApiRouter<App>) -> OpenApiRouter<App> {
+    group.route_layer(from_fn_with_state(limits::REQUEST_TIME, limit_time))
 }
 
 async fn method_not_allowed(method: Method) -> Error {

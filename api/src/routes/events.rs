@@ -64,13 +64,10 @@ fn last_event_id(headers: &HeaderMap) -> Result<i64, Error> {
 
 /// The stream of events. It ends when the job has ended and every event was sent, when the server stops, or when the
 /// database fails; the client then connects again with the last id.
-fn follow(
-    app: App,
-    job: JobId,
-    mut seen: i64,
-    mut follower: Follower,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+fn follow(app: App, job: JobId, mut seen: i64, follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
     stream! {
+        // The whole value moves into the stream. Otherwise only its field `looks` would, and its place be free at once.
+        let mut follower = follower;
         let mut progress = LastProgress::default();
         loop {
             let look = follower.looks.borrow_and_update().clone();
