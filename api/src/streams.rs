@@ -32,8 +32,11 @@ const HELD_EVENTS: usize = 1000;
 #[derive(Clone)]
 pub(crate) struct Streams {
     places: Arc<Semaphore>,
-    jobs: Arc<Mutex<HashMap<JobId, watch::Sender<Option<Arc<Look>>>>>>,
+    jobs: Arc<Mutex<HashMap<JobId, Looks>>>,
 }
+
+/// What the followers of a job get: the newest look at it, once there is one.
+type Looks = watch::Sender<Option<Arc<Look>>>;
 
 /// A job as it was at one moment.
 pub(crate) struct Look {
@@ -91,13 +94,7 @@ impl Streams {
     }
 
     /// Looks at a job for its followers.
-    async fn watch(
-        self,
-        store: Store,
-        job: JobId,
-        looks: watch::Sender<Option<Arc<Look>>>,
-        shutdown: CancellationToken,
-    ) {
+    async fn watch(self, store: Store, job: JobId, looks: Looks, shutdown: CancellationToken) {
         let watched = self.look_again_and_again(&store, job, &looks, &shutdown).await;
         if let Err(error) = watched {
             tracing::warn!(%job, error = error_chain(&error), "the event streams of a job end early");
@@ -110,7 +107,7 @@ impl Streams {
         &self,
         store: &Store,
         job: JobId,
-        looks: &watch::Sender<Option<Arc<Look>>>,
+        looks: &Looks,
         shutdown: &CancellationToken,
     ) -> Result<(), StoreError> {
         // The subscription starts before the first query, so that no announcement is missed.
@@ -146,7 +143,13 @@ impl Streams {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<Option<Arc<Look>>>>> {
+    /// The number of jobs that are looked at.
+    #[cfg(test)]
+    pub(crate) fn watched(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Looks>> {
         // A panic while the lock is held leaves the map in order.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }

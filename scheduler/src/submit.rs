@@ -18,7 +18,7 @@ pub enum PlanError {
     #[error("the job names datasets that are not registered")]
     NotRegistered(Vec<Problem>),
     #[error("the dataset {name:?} has changed since it was registered: {source}")]
-    Changed { name: String, pointer: String, source: DatasetError },
+    Changed { name: String, pointer: String, source: Box<DatasetError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -94,7 +94,11 @@ impl Inputs {
     /// result that counts, once `is_stopped` is true.
     pub fn verify(&self, is_stopped: impl Fn() -> bool) -> Result<(), PlanError> {
         self.found.iter().take_while(|_| !is_stopped()).try_for_each(|(scan, pointer)| {
-            let changed = |source| PlanError::Changed { name: scan.name.clone(), pointer: pointer.clone(), source };
+            let changed = |source| PlanError::Changed {
+                name: scan.name.clone(),
+                pointer: pointer.clone(),
+                source: Box::new(source),
+            };
             scan.verify().map_err(changed)
         })
     }

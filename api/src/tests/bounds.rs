@@ -1,6 +1,8 @@
 //! The limits of what a client may send, ask for and hold open.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -8,11 +10,13 @@ use axum::http::{Method, Request, header};
 use futures::future::join_all;
 use scheduler::token::Scope;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use super::server::{Answer, Server, job};
 use crate::streams::Streams;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn pointers(problem: &Value) -> Vec<&str> {
     problem["problems"].as_array().unwrap().iter().map(|p| p["pointer"].as_str().unwrap()).collect()
@@ -209,6 +213,29 @@ async fn more_streams_than_the_server_holds_are_told_to_come_back() {
     drop(open);
     let again = server.router.clone().oneshot(request()).await.unwrap();
     assert_eq!(again.status(), 200);
+}
+
+#[tokio::test]
+async fn all_streams_of_a_job_share_one_look_at_it() {
+    let server = Server::with_data().await;
+    let id = server.submit("n").await.parse().unwrap();
+    let app = &server.app;
+    let follow = || app.streams.follow(&app.store, id, &app.shutdown).unwrap();
+    let (mut one, mut other) = (follow(), follow());
+    assert_eq!(app.streams.watched(), 1);
+    let looks = async {
+        let one = one.looks.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        let other = other.looks.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert!(Arc::ptr_eq(&one, &other));
+    };
+    timeout(PATIENCE, looks).await.expect("nobody looks at the job");
+    drop((one, other));
+    let unwatched = async {
+        while app.streams.watched() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, unwatched).await.expect("the job is still looked at");
 }
 
 #[test]

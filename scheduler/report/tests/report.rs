@@ -12,7 +12,7 @@ use recipe::report::{
 };
 use recipe::{
     Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer,
-    Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, Vocabulary,
 };
 use report::{Comparison, Facts, GlueArm, Report, TrialFacts, TrialStatus, report};
 use serde_json::json;
