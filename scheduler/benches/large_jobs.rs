@@ -8,12 +8,13 @@
 use std::fs;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::id::JobId;
 use scheduler::artifact::Artifacts;
 use scheduler::control::Control;
-use scheduler::dataset::{DatasetKind, scan};
+use scheduler::dataset::{DatasetKind, Roots, Stopped, scan};
 use scheduler::job::JobSpec;
 use scheduler::policy::Policy;
 use scheduler::store::{Store, Submitted};
@@ -64,6 +65,7 @@ async fn main() {
 struct World {
     store: Store,
     control: Control,
+    roots: Roots,
     database: TestDatabase,
     _data: tempfile::TempDir,
 }
@@ -86,18 +88,20 @@ impl World {
                 "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\ta\tb\tnot_entailment\n",
             );
         }
+        let roots = Roots::open([data.path().to_owned()]).expect("a data root");
+        let never: Stopped = Arc::new(|| false);
         for (kind, name, path) in [
             (DatasetKind::Corpus, "wiki", "wiki"),
             (DatasetKind::Vocabulary, "bert-base-uncased", "vocab.txt"),
             (DatasetKind::Glue, "glue", "glue"),
         ] {
-            let scan = scan(kind, name, &data.path().join(path)).expect("a dataset");
+            let scan = scan(&roots, kind, name, &data.path().join(path), &never).expect("a dataset");
             store.register_dataset(&scan).await.expect("a registration");
         }
         let artifacts = text(&data.path().join("artifacts"));
-        let artifacts = Artifacts::open(&artifacts, [], store.clone()).expect("a folder for artifacts");
+        let artifacts = Artifacts::open(&artifacts, [], store.clone(), roots.clone()).expect("a folder for artifacts");
         let control = Control::new(store.clone(), artifacts, Policy::default());
-        Self { store, control, database, _data: data }
+        Self { store, control, roots, database, _data: data }
     }
 
     /// Submits a job of this number of trials.
@@ -108,7 +112,7 @@ impl World {
             "glue": {"tasks": ["rte"], "seeds": seeds, "learning_rates": [1e-5]},
         });
         let spec: JobSpec = serde_json::from_value(spec).expect("a job");
-        let plan = plan(&self.store, &spec).await.expect("a job that can be planned");
+        let plan = Arc::new(plan(&self.store, &self.roots, &spec).await.expect("a job that can be planned"));
         assert_eq!(plan.trials.len() as u64, trials);
         match self.store.submit(&spec, &plan, None).await.expect("a job that can be stored") {
             Submitted::Created(job) => job,

@@ -9,6 +9,7 @@ use crate::trial::TrialState;
 use protocol::id::JobId;
 use report::{Facts, TrialFacts};
 
+pub mod limits;
 mod spec;
 pub(crate) use spec::default_length;
 pub use spec::{

@@ -2,7 +2,7 @@
 
 use recipe::Problem;
 
-use crate::dataset::{DatasetError, DatasetKind, Roots};
+use crate::dataset::{DatasetError, DatasetKind, Roots, Scan};
 use crate::expand::{self, Datasets, Expansion};
 use crate::job::{JobSpec, VocabularyChoice};
 use crate::store::{Store, StoreError};
@@ -17,7 +17,7 @@ pub enum PlanError {
     #[error("the job names datasets that are not registered")]
     NotRegistered(Vec<Problem>),
     #[error("the dataset {name:?} has changed since it was registered: {source}")]
-    Changed { name: String, pointer: String, source: DatasetError },
+    Changed { name: String, pointer: String, source: Box<DatasetError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -30,8 +30,27 @@ struct Named<'a> {
     pointer: String,
 }
 
+/// The datasets that a job names, looked up.
+pub struct Inputs {
+    datasets: Datasets,
+    found: Vec<(Scan, String)>,
+    missing: Vec<Problem>,
+}
+
 /// Expands a submission whose defaults are filled in. The files of its datasets are looked at beneath `roots`.
 pub async fn plan(store: &Store, roots: &Roots, spec: &JobSpec) -> Result<Expansion, PlanError> {
+    let inputs = look_up(store, spec).await?;
+    let expansion = inputs.expand(spec)?;
+    inputs.verify(roots).await?;
+    Ok(expansion)
+}
+
+/// Looks the datasets up that a submission names.
+///
+/// # Errors
+/// If the job is too large, whatever its datasets are.
+pub async fn look_up(store: &Store, spec: &JobSpec) -> Result<Inputs, PlanError> {
+    expand::check_before_lookup(spec).map_err(PlanError::Invalid)?;
     let vocabulary = spec.vocabulary();
     let mut datasets = Datasets::default();
     let mut found = Vec::new();
@@ -55,16 +74,29 @@ pub async fn plan(store: &Store, roots: &Roots, spec: &JobSpec) -> Result<Expans
             }
         }
     }
-    match expand::expand(spec, &datasets) {
-        Err(problems) => Err(PlanError::Invalid(problems.into_iter().chain(missing).collect())),
-        Ok(_) if !missing.is_empty() => Err(PlanError::NotRegistered(missing)),
-        Ok(expansion) => {
-            for (scan, pointer) in found {
-                let name = scan.name.clone();
-                roots.verify(&scan).await.map_err(|source| PlanError::Changed { name, pointer, source })?;
-            }
-            Ok(expansion)
+    Ok(Inputs { datasets, found, missing })
+}
+
+impl Inputs {
+    /// Expands the submission. This may take seconds of a processor.
+    pub fn expand(&self, spec: &JobSpec) -> Result<Expansion, PlanError> {
+        match expand::expand(spec, &self.datasets) {
+            Err(problems) => Err(PlanError::Invalid(problems.into_iter().chain(self.missing.clone()).collect())),
+            Ok(_) if !self.missing.is_empty() => Err(PlanError::NotRegistered(self.missing.clone())),
+            Ok(expansion) => Ok(expansion),
         }
+    }
+
+    /// Fails unless the files of the datasets are still what was registered.
+    pub async fn verify(&self, roots: &Roots) -> Result<(), PlanError> {
+        for (scan, pointer) in &self.found {
+            roots.verify(scan).await.map_err(|source| PlanError::Changed {
+                name: scan.name.clone(),
+                pointer: pointer.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -3,10 +3,11 @@
 use axum::Extension;
 use axum::extract::State;
 use protocol::{SyncRequest, SyncResponse};
+use recipe::problem::Problems;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::Json;
+use crate::body::{AgentJson, Json};
 use crate::error::{Error, ProblemDetails};
 
 /// An agent reports its slots, its attempts and their new events. The answer names the attempts that should run there.
@@ -15,12 +16,18 @@ use crate::error::{Error, ProblemDetails};
     responses(
         (status = OK, body = SyncResponse),
         (status = CONFLICT, description = "The name belongs to another token (`node_of_another_token`) or to another live agent (`node_name_taken`).", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn sync(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Json(request): Json<SyncRequest>,
+    AgentJson(request): AgentJson<SyncRequest>,
 ) -> Result<Json<SyncResponse>, Error> {
-    Ok(Json(app.store.sync(request, caller.token, &app.policy).await?))
+    let mut problems = Problems::default();
+    request.check(&mut problems);
+    if !problems.is_empty() {
+        return Err(Error::InvalidReport(problems.into_vec()));
+    }
+    Ok(Json(app.agents.sync(request, caller.token, &app.policy).await?))
 }
