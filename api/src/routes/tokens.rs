@@ -1,9 +1,10 @@
 //! Access tokens.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret, TokenView};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::extract::Path;
 use crate::page::Page;
 use crate::random;
 
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
 pub(crate) const LONGEST_NAME: usize = 200;
 
 /// Lists all tokens, without their secrets.
@@ -32,9 +35,10 @@ pub(crate) struct NewToken {
     /// Name of the person or program that will use the token.
     name: String,
     scope: Scope,
-    /// Time from which on the token is refused; absent for a token that lasts until it is revoked.
+    /// Number of days after which the token is refused; absent for a token that lasts until it is revoked.
     #[serde(default)]
-    expires_at: Option<DateTime<Utc>>,
+    #[schema(minimum = 1, maximum = 36_500)]
+    expires_in_days: Option<u32>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -52,16 +56,17 @@ pub(crate) struct CreatedToken {
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    Json(NewToken { name, scope, expires_at }): Json<NewToken>,
+    Json(NewToken { name, scope, expires_in_days }): Json<NewToken>,
 ) -> Result<Response, Error> {
     if name.trim().is_empty() || name.len() > LONGEST_NAME {
         return Err(Error::invalid("/name", format!("a name has 1 to {LONGEST_NAME} bytes and is not blank")));
     }
-    if expires_at.is_some_and(|at| at <= Utc::now()) {
-        return Err(Error::invalid("/expires_at", "the time lies in the past, so the token could never be used"));
+    if expires_in_days.is_some_and(|days| !(1..=MOST_DAYS).contains(&days)) {
+        return Err(Error::invalid("/expires_in_days", format!("a token lasts from 1 to {MOST_DAYS} days")));
     }
+    let lifetime = expires_in_days.map(|days| Duration::from_hours(24) * days);
     let secret = Secret::from_random(random::bytes().map_err(Error::internal)?);
-    let view = app.store.create_token(&name, scope, &secret, expires_at).await?;
+    let view = app.store.create_token(&name, scope, &secret, lifetime).await?;
     let created = Json(CreatedToken { view, token: secret.expose().to_owned() });
     // No cache on the way may keep a secret.
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], created).into_response())

@@ -1,30 +1,31 @@
 //! Tokens.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
 
 use super::{Store, StoreError};
 use crate::token::{KnownToken, Scope, Secret, TokenView};
 use protocol::id::TokenId;
 
 impl Store {
-    /// Stores a new token's hash.
+    /// Stores a new token's hash. The token is refused once `lifetime` has passed; without one, it lasts until it is revoked.
     pub async fn create_token(
         &self,
         name: &str,
         scope: Scope,
         secret: &Secret,
-        expires_at: Option<DateTime<Utc>>,
+        lifetime: Option<Duration>,
     ) -> Result<TokenView, StoreError> {
         let row = sqlx::query_as!(
             TokenView,
-            r#"insert into token (id, name, scope, prefix, sha256, expires_at) values ($1, $2, $3, $4, $5, $6)
+            r#"insert into token (id, name, scope, prefix, sha256, expires_at)
+               values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
                returning id as "id: TokenId", name, scope as "scope: Scope", prefix, created_at, expires_at, revoked_at"#,
             TokenId::new().0,
             name,
             scope as Scope,
             secret.prefix(),
             &secret.sha256()[..],
-            expires_at
+            lifetime.map(|lifetime| lifetime.as_secs_f64())
         );
         Ok(row.fetch_one(&self.pool).await?)
     }
