@@ -8,6 +8,7 @@ use scheduler::store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::work::Workers;
 
 /// Cheap to clone: axum gives each handler a copy.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub(crate) struct App {
     pub(crate) artifacts: Artifacts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
+    /// Reads data sets that are being registered.
+    pub(crate) scans: Workers,
     /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.
     pub(crate) shutdown: CancellationToken,
 }

@@ -18,6 +18,8 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use crate::work::WorkError;
+
 /// The answer to a refused request (`application/problem+json`, RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProblemDetails {
@@ -83,6 +85,12 @@ pub(crate) enum Error {
     IdempotencyKeyReused,
     #[error("{0}")]
     NotReady(String),
+    /// As much work of this sort as the server takes is running and waiting.
+    #[error("{0}")]
+    Busy(String),
+    /// The work took longer than its time limit. The same request would take as long again.
+    #[error("{0}")]
+    TimedOut(String),
     /// A fault of the server. The client does not see the cause; the log does.
     #[error("an internal error occurred; the server's log has the cause under this answer's x-request-id")]
     Internal(#[source] Box<dyn StdError + Send + Sync>),
@@ -143,6 +151,8 @@ impl Error {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused")
             }
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
+            Self::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
     }
@@ -172,6 +182,7 @@ impl IntoResponse for Error {
                 HeaderValue::try_from(format!("bytes */{length}")).ok().map(|value| (header::CONTENT_RANGE, value))
             }
             Self::NotReady(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Busy(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("10"))),
             _ => None,
         };
         let details = ProblemDetails {
@@ -197,6 +208,18 @@ impl From<StoreError> for Error {
             StoreError::Conflict(message) => Self::Conflict(message),
             StoreError::Refused(refused) => Self::Conflict(refused.to_string()),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<WorkError> for Error {
+    fn from(error: WorkError) -> Self {
+        let message = error.to_string();
+        match error {
+            WorkError::Busy(_) => Self::Busy(message),
+            WorkError::TimedOut { .. } => Self::TimedOut(message),
+            WorkError::Stopping => Self::NotReady(message),
+            WorkError::Panicked(_) | WorkError::Thread(_) => Self::internal(error),
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
+//! | [`work`] | blocking work of requests, with limits on number and time |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
 mod app;
@@ -38,6 +39,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod up;
+mod work;
 
 use std::process::ExitCode;
 

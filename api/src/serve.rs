@@ -21,6 +21,7 @@ use crate::home::{self, Home};
 use crate::metrics::Metrics;
 use crate::random;
 use crate::router::router;
+use crate::routes::datasets;
 
 /// Time that open requests have to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -62,7 +63,14 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     let policy = Policy { lease: config.lease, ..Policy::default() };
     let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
     let control = tokio::spawn(control.run(shutdown.clone()));
-    let app = App { store, artifacts, policy, metrics: Arc::new(Metrics::new()?), shutdown: shutdown.clone() };
+    let app = App {
+        store,
+        artifacts,
+        policy,
+        metrics: Arc::new(Metrics::new()?),
+        scans: datasets::scans(shutdown.clone()),
+        shutdown: shutdown.clone(),
+    };
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let served = serve(listener, app, &shutdown).await;
     // If serving failed, the control loop must stop too.

@@ -20,6 +20,7 @@ use super::openapi::check_answer;
 use crate::app::App;
 use crate::metrics::Metrics;
 use crate::router::router;
+use crate::routes::datasets;
 
 pub(super) struct Server {
     pub(super) app: App,
@@ -40,11 +41,13 @@ impl Server {
         let database = TestDatabase::new().await;
         let store = database.store().await;
         let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
         let app = App {
             artifacts: Artifacts::open(folder.path().join("artifacts").to_str().unwrap(), [], store.clone()).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
-            shutdown: CancellationToken::new(),
+            scans: datasets::scans(shutdown.clone()),
+            shutdown,
             store,
         };
         let mut server =
