@@ -31,15 +31,28 @@ use cost::{outputs, plan, pretrain_cost};
 use finetune::Origin;
 use recipes::{budget, match_flops, probe_trial, published, published_probe, settings, timing_trial};
 
+/// The reasons to refuse `spec` for its size and its names alone, before any of its datasets is looked up.
+///
+/// # Errors
+/// With pointers into the submission.
+pub fn check_before_lookup(spec: &JobSpec) -> Result<(), Vec<Problem>> {
+    let mut problems = Problems::default();
+    check::check_size(&mut problems, spec);
+    if problems.is_empty() { Ok(()) } else { Err(problems.into_vec()) }
+}
+
 /// The trials of `spec` on these datasets, and their cost.
 ///
 /// # Errors
 /// Every reason to refuse the job, with pointers into the submission.
 pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Problem>> {
     let mut problems = Problems::default();
+    check::check_size(&mut problems, spec);
+    if !problems.is_empty() {
+        return Err(problems.into_vec());
+    }
     check::check(&mut problems, spec, datasets);
-    // A job that is too large is not made, only refused.
-    let Some(size) = spec.model.size().filter(|_| check::is_bounded(spec)) else { return Err(problems.into_vec()) };
+    let Some(size) = spec.model.size() else { return Err(problems.into_vec()) };
     let outputs = outputs(spec, datasets);
     let arms: Vec<ArmRecipes<'_>> = spec
         .arms

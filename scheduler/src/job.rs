@@ -5,10 +5,11 @@ use recipe::named_enum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use protocol::id::JobId;
 use crate::trial::TrialState;
+use protocol::id::JobId;
 use report::{Facts, TrialFacts};
 
+pub mod limits;
 mod spec;
 pub(crate) use spec::default_length;
 pub use spec::{

@@ -12,7 +12,7 @@
 mod digest;
 mod error;
 pub mod id;
-mod sync;
+pub mod sync;
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::error_chain;

@@ -4,8 +4,9 @@
 //! run there. Each answer is complete, so a lost one costs one round trip and nothing else. Every event carries its
 //! attempt and a sequence number, so sending it again changes nothing; every write requires that the attempt is open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use recipe::problem::Problems;
 use recipe::{Event, TrialSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -49,6 +50,83 @@ pub struct SlotFacts {
     pub threads: u32,
     /// The memory of the accelerator, or this slot's share of the machine's memory.
     pub memory_bytes: u64,
+}
+
+/// Longest name of a node, a device or its model, and longest label with its value, in bytes.
+pub const LONGEST_TEXT: usize = 200;
+/// A machine has fewer accelerators; a slot of processor cores has at least one core.
+pub const MOST_SLOTS: usize = 1024;
+pub const MOST_LABELS: usize = 64;
+/// Attempts of a node: those on its slots, and ended ones that are not acknowledged yet.
+pub const MOST_ATTEMPTS: usize = 10_000;
+/// Events, and lines of the log, that one report of an attempt may have; the size of a body allows fewer.
+pub const MOST_EVENTS: usize = 1_000_000;
+/// The largest number of a slot and of threads, which the database stores with a sign.
+pub const LARGEST_NUMBER: u32 = i32::MAX as u32;
+
+impl SyncRequest {
+    /// Notes what no agent may report. The events and lines of its attempts come from trainers, and are made fit for
+    /// the database instead of refused.
+    pub fn check(&self, problems: &mut Problems) {
+        problems.within("node", |problems| self.node.check(problems));
+        check_count(problems, "attempts", self.attempts.len(), MOST_ATTEMPTS);
+        problems.within("attempts", |problems| {
+            for (index, report) in self.attempts.iter().enumerate() {
+                problems.within(index, |problems| {
+                    check_count(problems, "events", report.events.len(), MOST_EVENTS);
+                    check_count(problems, "log", report.log.len(), MOST_EVENTS);
+                });
+            }
+        });
+    }
+}
+
+impl NodeFacts {
+    fn check(&self, problems: &mut Problems) {
+        check_text(problems, "name", &self.name, 1);
+        check_count(problems, "labels", self.labels.len(), MOST_LABELS);
+        problems.within("labels", |problems| {
+            for (label, value) in self.labels.iter().take(MOST_LABELS) {
+                check_text(problems, label, label, 1);
+                check_text(problems, label, value, 0);
+            }
+        });
+        check_count(problems, "slots", self.slots.len(), MOST_SLOTS);
+        let mut indices = BTreeSet::new();
+        problems.within("slots", |problems| {
+            for (place, slot) in self.slots.iter().take(MOST_SLOTS).enumerate() {
+                problems.within(place, |problems| {
+                    slot.check(problems);
+                    problems.require(indices.insert(slot.index), "index", || {
+                        format!("two slots have the index {}: each slot has one of its own", slot.index)
+                    });
+                });
+            }
+        });
+    }
+}
+
+impl SlotFacts {
+    fn check(&self, problems: &mut Problems) {
+        check_text(problems, "device", &self.device, 1);
+        check_text(problems, "model", &self.model, 0);
+        for (field, number) in [("index", self.index), ("threads", self.threads)] {
+            problems
+                .require(number <= LARGEST_NUMBER, field, || format!("{number}: at most {LARGEST_NUMBER} is allowed"));
+        }
+    }
+}
+
+fn check_count(problems: &mut Problems, field: &str, count: usize, most: usize) {
+    problems.require(count <= most, field, || format!("{count} items: at most {most} are allowed"));
+}
+
+/// A text that is stored, and shown in terminals and pages.
+fn check_text(problems: &mut Problems, field: &str, text: &str, shortest: usize) {
+    let fits = (shortest..=LONGEST_TEXT).contains(&text.len()) && !text.chars().any(char::is_control);
+    problems.require(fits, field, || {
+        format!("a text of {shortest} to {LONGEST_TEXT} bytes without control characters is needed")
+    });
 }
 
 /// The state of one attempt, with its events and log lines that the server has not acknowledged.
@@ -184,4 +262,41 @@ pub struct DatasetFile {
     /// The sha256 of the file as 64 lower-case hexadecimal digits.
     pub sha256: String,
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(change: impl FnOnce(&mut NodeFacts)) -> Vec<String> {
+        let slot = |index| SlotFacts { index, device: "cpu".into(), model: "m".into(), threads: 1, memory_bytes: 1 };
+        let mut node =
+            NodeFacts { name: "n".into(), labels: [("rack".into(), "3".into())].into(), slots: vec![slot(0), slot(1)] };
+        change(&mut node);
+        let request = SyncRequest { node, instance: uuid::Uuid::nil(), attempts: Vec::new(), leaving: false };
+        let mut problems = Problems::default();
+        request.check(&mut problems);
+        problems.into_vec().into_iter().map(|problem| problem.pointer).collect()
+    }
+
+    #[test]
+    fn what_no_node_can_have_is_refused_where_it_stands() {
+        assert!(problems(|_| ()).is_empty());
+        for name in ["", "a\0b", &"n".repeat(LONGEST_TEXT + 1)] {
+            assert_eq!(problems(|node| node.name = name.into()), ["/node/name"], "{name:?}");
+        }
+        assert_eq!(problems(|node| node.slots[1].index = 0), ["/node/slots/1/index"]);
+        assert_eq!(problems(|node| node.slots[0].index = 1 << 31), ["/node/slots/0/index"]);
+        assert_eq!(problems(|node| node.slots[0].threads = 1 << 31), ["/node/slots/0/threads"]);
+        assert_eq!(problems(|node| node.slots[0].device = "\0".into()), ["/node/slots/0/device"]);
+        assert_eq!(problems(|node| node.slots[0].model = "\u{1b}[2J".into()), ["/node/slots/0/model"]);
+        assert_eq!(problems(|node| drop(node.labels.insert("rack".into(), "\0".into()))), ["/node/labels/rack"]);
+        let labels = (0..=MOST_LABELS).map(|label| (label.to_string(), String::new())).collect();
+        assert_eq!(problems(|node| node.labels = labels), ["/node/labels"]);
+        let many = |node: &mut NodeFacts| {
+            let slot = node.slots[0].clone();
+            node.slots = (0..=MOST_SLOTS as u32).map(|index| SlotFacts { index, ..slot.clone() }).collect();
+        };
+        assert_eq!(problems(many), ["/node/slots"]);
+    }
 }

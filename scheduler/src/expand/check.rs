@@ -7,15 +7,34 @@ use recipe::{ImageObjective, Size, Task};
 use super::plan::{Datasets, PlannedTrials};
 use super::recipes::length;
 use crate::dataset::DatasetFacts;
-use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec};
+use crate::job::limits::{LONGEST_NAME, MOST_ARMS, MOST_KEEPS, MOST_LEARNING_RATES, MOST_SEEDS, MOST_TRIALS};
+use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, VocabularyChoice};
 
-/// A larger number of trials is a mistake in the submission.
-const MOST_TRIALS: u64 = 100_000;
-const LONGEST_NAME: usize = 200;
+/// Notes what there is too much of. This comes before every other check, because those compare items with each other
+/// and build their recipes.
+pub(super) fn check_size(problems: &mut Problems, spec: &JobSpec) {
+    check_count(problems, "arms", spec.arms.len(), MOST_ARMS);
+    if let Some(glue) = &spec.glue {
+        problems.within("glue", |problems| {
+            check_count(problems, "tasks", glue.tasks.len(), Task::ALL.len());
+            check_count(problems, "keep", glue.keep.all().len(), MOST_KEEPS);
+            check_count(problems, "learning_rates", glue.learning_rates.len(), MOST_LEARNING_RATES);
+        });
+    }
+    let trials = at_most(spec);
+    problems.require(trials <= MOST_TRIALS, "", || {
+        format!("the job has {trials} trials: at most {MOST_TRIALS} are allowed in one job")
+    });
+}
+
+fn check_count(problems: &mut Problems, field: &str, count: usize, most: usize) {
+    problems.require(count <= most, field, || format!("{count} items: at most {most} are allowed"));
+}
 
 /// Notes the reasons to refuse `spec` that need none of its recipes.
 pub(super) fn check(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets) {
-    check_name(problems, &spec.name);
+    check_name(problems, "name", &spec.name);
+    check_dataset_names(problems, spec);
     if let ModelChoice::Named(name) = &spec.model
         && Size::named(name).is_none()
     {
@@ -33,15 +52,23 @@ pub(super) fn check(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets
     problems.require(spec.images.is_none() || spec.glue.is_none(), "glue", || {
         "a GLUE task reads text: leave `glue` out of a job with `images`".into()
     });
-    problems.require(is_bounded(spec), "", || {
-        format!("the job has {} trials: at most {MOST_TRIALS} are allowed in one job", planned(spec).total())
-    });
     check_images(problems, spec, datasets);
 }
 
-fn check_name(problems: &mut Problems, name: &str) {
+/// Refuses what cannot be the name of a dataset, before it is looked up.
+fn check_dataset_names(problems: &mut Problems, spec: &JobSpec) {
+    check_name(problems, "corpus", &spec.corpus);
+    if let Some(VocabularyChoice::Named(name)) = &spec.vocabulary {
+        check_name(problems, "vocabulary", name);
+    }
+    if let Some(glue) = &spec.glue {
+        problems.within("glue", |problems| check_name(problems, "dataset", &glue.dataset));
+    }
+}
+
+fn check_name(problems: &mut Problems, field: &str, name: &str) {
     let fits = !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
-    problems.require(fits, "name", || format!("a name has 1 to {LONGEST_NAME} bytes and no control characters"));
+    problems.require(fits, field, || format!("a name has 1 to {LONGEST_NAME} bytes and no control characters"));
 }
 
 fn check_arms(problems: &mut Problems, spec: &JobSpec) {
@@ -49,7 +76,7 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
     problems.within("arms", |problems| {
         for (index, arm) in spec.arms.iter().enumerate() {
             problems.within(index, |problems| {
-                check_name(problems, &arm.name);
+                check_name(problems, "name", &arm.name);
                 let first = spec.arms.iter().position(|other| other.name == arm.name);
                 problems.require(first == Some(index), "name", || format!("two arms are called {:?}", arm.name));
                 match &arm.matched {
@@ -98,6 +125,7 @@ fn check_images(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets) {
 }
 
 fn check_checkpoint(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec) {
+    check_name(problems, "checkpoint", arm.checkpoint.as_deref().unwrap_or_default());
     problems.require(spec.glue.is_some() || spec.probe.is_some(), "checkpoint", || {
         "a checkpoint needs `glue` or `probe` in the job: without them there is nothing to do with it".into()
     });
@@ -150,7 +178,9 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
 }
 
 fn check_seeds(problems: &mut Problems, seeds: u32) {
-    problems.require((1..=10_000).contains(&seeds), "seeds", || format!("{seeds} seeds: 1 to 10000 are allowed"));
+    problems.require((1..=MOST_SEEDS).contains(&seeds), "seeds", || {
+        format!("{seeds} seeds: 1 to {MOST_SEEDS} are allowed")
+    });
 }
 
 fn check_glue(problems: &mut Problems, glue: &GlueSpec, datasets: &Datasets) {
@@ -187,9 +217,15 @@ fn distinct<T: PartialEq + std::fmt::Display>(problems: &mut Problems, field: &s
     });
 }
 
-/// True if the number of trials is allowed.
-pub(super) fn is_bounded(spec: &JobSpec) -> bool {
-    planned(spec).total() <= MOST_TRIALS
+/// A bound on the number of trials that also holds for the recipes, which are built even if there are no seeds to run
+/// them with.
+fn at_most(spec: &JobSpec) -> u64 {
+    let mut seeded = spec.clone();
+    seeded.pretrain.seeds = seeded.pretrain.seeds.max(1);
+    if let Some(glue) = &mut seeded.glue {
+        glue.seeds = glue.seeds.max(1);
+    }
+    planned(&seeded).total()
 }
 
 /// The number of trials of each stage, computed without making them.

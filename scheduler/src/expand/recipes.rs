@@ -119,7 +119,7 @@ pub(super) fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: &Dat
 }
 
 pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], outputs: u64) -> NewTrial {
-    let turns = u64::from(timing.rounds) * u64::from(timing.steps_per_turn + timing.warmup_steps);
+    let turns = u64::from(timing.rounds) * (u64::from(timing.steps_per_turn) + u64::from(timing.warmup_steps));
     let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, outputs));
     let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
     let recipe = Timing {
@@ -139,7 +139,7 @@ pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], 
         spec: TrialSpec { recipe: Recipe::Timing(recipe), seeds: Seeds::all(0) },
         waits_for: None,
         work: turns as f64 * per_step,
-        total_steps: turns * arms.len() as u64,
+        total_steps: turns.saturating_mul(arms.len() as u64),
     }
 }
 

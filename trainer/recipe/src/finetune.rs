@@ -81,6 +81,9 @@ pub fn selection_size(examples: u64, share: f64) -> u64 {
 }
 
 impl Finetune {
+    /// Three epochs are usual.
+    pub const MOST_EPOCHS: u32 = 1000;
+
     /// The model that is trained: that of the checkpoint, with the blocks that are kept.
     pub fn model(&self) -> Model {
         let model = self.from.model();
@@ -113,8 +116,8 @@ impl Finetune {
         }
         problems.within("learning_rate", |p| self.learning_rate.check(p));
         problems.within("optimizer", |p| self.optimizer.check(p));
-        problems.require((1..=1000).contains(&self.epochs), "epochs", || {
-            format!("{} epochs: 1 to 1000 are allowed", self.epochs)
+        problems.require((1..=Self::MOST_EPOCHS).contains(&self.epochs), "epochs", || {
+            format!("{} epochs: 1 to {} are allowed", self.epochs, Self::MOST_EPOCHS)
         });
         check_batch(problems, self.batch);
         check_text_length(problems, self.length, self.from.model());

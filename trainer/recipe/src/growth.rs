@@ -52,7 +52,12 @@ pub struct Growth {
 }
 
 impl Growth {
+    /// Each stage has at least one block more than the one before.
+    pub const MOST_STAGES: usize = 1024;
+
     pub fn check(&self, model: &Model, problems: &mut Problems) {
+        let most = Self::MOST_STAGES;
+        problems.require(self.stages.len() <= most, "stages", || format!("at most {most} stages are allowed"));
         problems.require(!self.stages.is_empty(), "stages", || {
             "there is no stage: name at least one, or leave `growth` out".into()
         });

@@ -65,7 +65,7 @@ pub use learning_rate::{Decay, LearningRate};
 pub use model::{Model, Norm, Size, Sublayer};
 pub use objective::{Electra, Mlm};
 pub use optimizer::{Algorithm, ClosedBlocks, DecayOn, Optimizer};
-pub use pretrain::{MOST_STEPS, Precision, Pretrain};
+pub use pretrain::{MOST_SEQUENCES_OF_A_BATCH, MOST_STEPS, Precision, Pretrain};
 pub use probe::Probe;
 pub use problem::Problem;
 pub use report::TrialReport;

@@ -89,6 +89,9 @@ pub enum Precision {
 /// The most steps that a recipe may ask for; more are a mistake.
 pub const MOST_STEPS: u64 = 1_000_000_000;
 
+/// The most sequences of a batch, more than any machine holds.
+pub const MOST_SEQUENCES_OF_A_BATCH: u32 = 1 << 20;
+
 /// `[CLS]`, `[SEP]` and a few words: shorter sequences of text are a mistake.
 const SHORTEST_TEXT: u32 = 8;
 /// A token to predict and one before it.
@@ -111,6 +114,8 @@ impl Pretrain {
     /// The paper splits 300:1; small corpora need more than that to have a validation part at all.
     pub const DEFAULT_HELD_OUT: f64 = 0.02;
     pub const DEFAULT_VALIDATION_SEQUENCES: u32 = 256;
+    /// More sequences make a loss no more certain.
+    pub const MOST_VALIDATION_SEQUENCES: u32 = 1_000_000;
 
     pub fn check(&self, problems: &mut Problems) {
         problems.within("model", |p| self.model.check(p));
@@ -145,11 +150,12 @@ impl Pretrain {
         problems.require(self.held_out > 0.0 && self.held_out < 1.0, "held_out", || {
             format!("a held-out share of {}: choose one above 0 and below 1", self.held_out)
         });
-        problems.require(self.validate_every > 0, "validate_every", || {
-            "a validation every 0 steps: choose at least 1".into()
+        problems.require((1..=MOST_STEPS).contains(&self.validate_every), "validate_every", || {
+            format!("a validation every {} steps: 1 to {MOST_STEPS} are allowed", self.validate_every)
         });
-        problems.require(self.validation_sequences > 0, "validation_sequences", || {
-            "0 sequences: at least 1 is needed".into()
+        let sequences = self.validation_sequences;
+        problems.require((1..=Self::MOST_VALIDATION_SEQUENCES).contains(&sequences), "validation_sequences", || {
+            format!("{sequences} sequences: 1 to {} are allowed", Self::MOST_VALIDATION_SEQUENCES)
         });
     }
 
@@ -235,8 +241,9 @@ impl Pretrain {
 
 /// Notes a batch of no sequences, or of more than any machine holds.
 pub(crate) fn check_batch(problems: &mut Problems, batch: u32) {
-    problems
-        .require((1..=1_048_576).contains(&batch), "batch", || format!("{batch} sequences: 1 to 1048576 are allowed"));
+    problems.require((1..=MOST_SEQUENCES_OF_A_BATCH).contains(&batch), "batch", || {
+        format!("{batch} sequences: 1 to {MOST_SEQUENCES_OF_A_BATCH} are allowed")
+    });
 }
 
 /// Notes a length of text that the model cannot read.

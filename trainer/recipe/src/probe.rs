@@ -33,6 +33,9 @@ pub struct Probe {
 impl Probe {
     pub const DEFAULT_SEQUENCES: u32 = 64;
     pub const DEFAULT_SHUFFLES: u32 = 8;
+    /// The whole validation part of a large corpus.
+    pub const MOST_SEQUENCES: u32 = 1_000_000;
+    pub const MOST_SHUFFLES: u32 = 1000;
 
     pub fn check(&self, problems: &mut Problems) {
         problems.within("from", |p| self.from.check(p));
@@ -49,9 +52,11 @@ impl Probe {
                 "a published checkpoint has a vocabulary already: name its file instead of training one".into()
             });
         }
-        problems.require(self.sequences > 0, "sequences", || "0 sequences: at least 1 is needed".into());
-        problems.require(self.shuffles <= 1000, "shuffles", || {
-            format!("{} shuffles: at most 1000 are allowed", self.shuffles)
+        problems.require((1..=Self::MOST_SEQUENCES).contains(&self.sequences), "sequences", || {
+            format!("{} sequences: 1 to {} are allowed", self.sequences, Self::MOST_SEQUENCES)
+        });
+        problems.require(self.shuffles <= Self::MOST_SHUFFLES, "shuffles", || {
+            format!("{} shuffles: at most {} are allowed", self.shuffles, Self::MOST_SHUFFLES)
         });
     }
 }

@@ -14,18 +14,38 @@ pub struct Problem {
     pub message: String,
 }
 
+/// The most problems that are collected. A longer list tells a person nothing more, and each one quotes the input.
+pub const MOST_PROBLEMS: usize = 100;
+
+/// The first [`MOST_PROBLEMS`] problems, and after them one that tells how many there are besides.
+pub fn first(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let more = problems.len().saturating_sub(MOST_PROBLEMS);
+    // A list that was shortened before ends in such a problem, and is not shortened again.
+    if more > 1 {
+        problems.truncate(MOST_PROBLEMS);
+        problems.push(Problem { pointer: String::new(), message: more_problems(more) });
+    }
+    problems
+}
+
+fn more_problems(more: usize) -> String {
+    format!("there are {more} more problems, which are not listed")
+}
+
 /// Collects problems under a path, so that a check never has to know where its object sits. The same problem at the
 /// same place is noted once.
 #[derive(Debug, Default)]
 pub struct Problems {
     path: String,
     found: Vec<Problem>,
+    /// Problems beyond [`MOST_PROBLEMS`], which are counted only.
+    more: usize,
 }
 
 impl Problems {
     /// Collects the problems of an object that stands at `pointer` of its document.
     pub fn at(pointer: impl Into<String>) -> Self {
-        Self { path: pointer.into(), found: Vec::new() }
+        Self { path: pointer.into(), ..Self::default() }
     }
 
     /// Notes a problem at `field` of the current object; an empty `field` means the object itself.
@@ -56,6 +76,7 @@ impl Problems {
     pub fn assembled(&mut self, places: &Places, check: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         check(&mut inner);
+        self.more += inner.more;
         for Problem { pointer, message } in inner.found {
             if let Some(pointer) = places.of(&pointer) {
                 self.note(&pointer, message);
@@ -67,12 +88,21 @@ impl Problems {
         self.found.is_empty()
     }
 
-    /// All problems, in the order in which they were found.
+    /// The problems in the order in which they were found. If there are more than [`MOST_PROBLEMS`], one more at the
+    /// end tells how many.
     pub fn into_vec(self) -> Vec<Problem> {
-        self.found
+        let Self { path: _, mut found, more } = self;
+        if more > 0 {
+            found.push(Problem { pointer: String::new(), message: more_problems(more) });
+        }
+        found
     }
 
     fn note(&mut self, inner: &str, message: String) {
+        if self.found.len() >= MOST_PROBLEMS {
+            self.more += 1;
+            return;
+        }
         let problem = Problem { pointer: format!("{}{inner}", self.path), message };
         if !self.found.contains(&problem) {
             self.found.push(problem);
@@ -185,6 +215,21 @@ mod tests {
         }
         problems.add("steps", "and another reason");
         assert_eq!(pointers(problems), ["/steps", "/batch", "/steps"]);
+    }
+
+    #[test]
+    fn past_the_first_problems_only_their_number_is_kept() {
+        let mut problems = Problems::default();
+        for index in 0..MOST_PROBLEMS + 7 {
+            problems.add(index, "wrong");
+        }
+        let found = problems.into_vec();
+        assert_eq!(found.len(), MOST_PROBLEMS + 1);
+        let last =
+            Problem { pointer: String::new(), message: "there are 7 more problems, which are not listed".into() };
+        assert_eq!(found.last(), Some(&last));
+        assert_eq!(first(found.clone()), found);
+        assert_eq!(first([found.clone(), found.clone()].concat()).len(), MOST_PROBLEMS + 1);
     }
 
     #[test]

@@ -40,10 +40,21 @@ pub struct TimingArm {
 }
 
 impl Timing {
+    /// Turns of each arm: with more, a mean is no more certain than the machine is steady.
+    pub const MOST_ROUNDS: u32 = 10_000;
+    /// Timed steps of a turn, and untimed ones.
+    pub const MOST_STEPS_PER_TURN: u32 = 100_000;
+
     pub fn check(&self, problems: &mut Problems) {
         problems.require(!self.arms.is_empty(), "arms", || "there is no arm to time: name at least one".into());
-        problems.require(self.rounds > 0, "rounds", || "0 rounds: at least 1 is needed".into());
-        problems.require(self.steps_per_turn > 0, "steps_per_turn", || "0 steps: at least 1 is needed".into());
+        for (field, count, least, most) in [
+            ("rounds", self.rounds, 1, Self::MOST_ROUNDS),
+            ("steps_per_turn", self.steps_per_turn, 1, Self::MOST_STEPS_PER_TURN),
+            ("warmup_steps", self.warmup_steps, 0, Self::MOST_STEPS_PER_TURN),
+        ] {
+            problems
+                .require((least..=most).contains(&count), field, || format!("{count}: {least} to {most} are allowed"));
+        }
         problems.within("largest_batch", |problems| {
             let limit = self.largest_batch.and_then(|search| search.limit_bytes);
             problems.require(limit != Some(0), "limit_bytes", || {
