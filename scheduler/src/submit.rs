@@ -1,6 +1,7 @@
 //! From a submission to its trials: looks the datasets up, expands the job, verifies that the datasets are unchanged.
 
 use recipe::Problem;
+use tokio::task::spawn_blocking;
 
 use crate::dataset::{DatasetError, DatasetKind, Scan};
 use crate::expand::{self, Datasets, Expansion};
@@ -17,7 +18,7 @@ pub enum PlanError {
     #[error("the job names datasets that are not registered")]
     NotRegistered(Vec<Problem>),
     #[error("the dataset {name:?} has changed since it was registered: {source}")]
-    Changed { name: String, pointer: String, source: DatasetError },
+    Changed { name: String, pointer: String, source: Box<DatasetError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -30,8 +31,29 @@ struct Named<'a> {
     pointer: String,
 }
 
+/// The datasets that a job names, looked up.
+pub struct Inputs {
+    datasets: Datasets,
+    found: Vec<(Scan, String)>,
+    missing: Vec<Problem>,
+}
+
 /// Expands a submission whose defaults are filled in.
 pub async fn plan(store: &Store, spec: &JobSpec) -> Result<Expansion, PlanError> {
+    let inputs = look_up(store, spec).await?;
+    let expansion = inputs.expand(spec)?;
+    spawn_blocking(move || inputs.verify(|| false))
+        .await
+        .map_err(|error| StoreError::Internal(error.to_string()))??;
+    Ok(expansion)
+}
+
+/// Looks the datasets up that a submission names.
+///
+/// # Errors
+/// If the job is too large, whatever its datasets are.
+pub async fn look_up(store: &Store, spec: &JobSpec) -> Result<Inputs, PlanError> {
+    expand::check_before_lookup(spec).map_err(PlanError::Invalid)?;
     let vocabulary = spec.vocabulary();
     let mut datasets = Datasets::default();
     let mut found = Vec::new();
@@ -55,15 +77,30 @@ pub async fn plan(store: &Store, spec: &JobSpec) -> Result<Expansion, PlanError>
             }
         }
     }
-    match expand::expand(spec, &datasets) {
-        Err(problems) => Err(PlanError::Invalid(problems.into_iter().chain(missing).collect())),
-        Ok(_) if !missing.is_empty() => Err(PlanError::NotRegistered(missing)),
-        Ok(expansion) => {
-            for (scan, pointer) in found {
-                verify(scan, pointer).await?;
-            }
-            Ok(expansion)
+    Ok(Inputs { datasets, found, missing })
+}
+
+impl Inputs {
+    /// Expands the submission. This may take seconds of a processor.
+    pub fn expand(&self, spec: &JobSpec) -> Result<Expansion, PlanError> {
+        match expand::expand(spec, &self.datasets) {
+            Err(problems) => Err(PlanError::Invalid(problems.into_iter().chain(self.missing.clone()).collect())),
+            Ok(_) if !self.missing.is_empty() => Err(PlanError::NotRegistered(self.missing.clone())),
+            Ok(expansion) => Ok(expansion),
         }
+    }
+
+    /// Fails unless the files of the datasets are still what was registered. Blocking I/O. It ends early, with no
+    /// result that counts, once `is_stopped` is true.
+    pub fn verify(&self, is_stopped: impl Fn() -> bool) -> Result<(), PlanError> {
+        self.found.iter().take_while(|_| !is_stopped()).try_for_each(|(scan, pointer)| {
+            let changed = |source| PlanError::Changed {
+                name: scan.name.clone(),
+                pointer: pointer.clone(),
+                source: Box::new(source),
+            };
+            scan.verify().map_err(changed)
+        })
     }
 }
 
@@ -92,16 +129,4 @@ fn named<'a>(spec: &'a JobSpec, vocabulary: Option<&'a VocabularyChoice>) -> Vec
         }
     }
     named
-}
-
-/// Fails unless the files of the dataset are still what was registered.
-async fn verify(scan: Scan, pointer: String) -> Result<(), PlanError> {
-    let name = scan.name.clone();
-    match tokio::task::spawn_blocking(move || scan.verify()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(source)) => Err(PlanError::Changed { name, pointer, source }),
-        Err(stopped) => {
-            Err(StoreError::Internal(format!("the check of the dataset {name:?} stopped: {stopped}")).into())
-        }
-    }
 }

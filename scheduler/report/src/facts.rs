@@ -1,10 +1,11 @@
 //! The facts of a job: everything that its report is computed from.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use protocol::id::{JobId, TrialId};
 use recipe::event::Device;
-use recipe::{Failure, Pretrain, Recipe, TrialSpec};
+use recipe::{Failure, Pretrain, Recipe, Seeds};
 
 /// The facts of a job. Its report depends on nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,9 @@ pub struct TrialFacts {
     pub waits_for: Option<TrialId>,
     /// Absent for a timing trial, which runs all arms.
     pub arm: Option<String>,
-    pub spec: TrialSpec,
+    /// Shared by the trials that differ in their seeds alone, of which a job may have many thousands.
+    pub recipe: Arc<Recipe>,
+    pub seeds: Seeds,
     /// The device of the last attempt. Absent if the trainer of that attempt never started.
     pub device: Option<Device>,
     pub status: TrialStatus,
@@ -56,7 +59,7 @@ impl Facts {
 
     /// The recipe that the pre-train trials of `arm` share. Absent until one of them has succeeded or failed.
     pub(crate) fn pretrain_recipe(&self, arm: &str) -> Option<&Pretrain> {
-        self.trials_of(arm).find_map(|trial| match (&trial.spec.recipe, &trial.status) {
+        self.trials_of(arm).find_map(|trial| match (&*trial.recipe, &trial.status) {
             (Recipe::Pretrain(recipe), TrialStatus::Succeeded(_) | TrialStatus::Failed(_)) => Some(recipe),
             _ => None,
         })

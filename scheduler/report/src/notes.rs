@@ -234,7 +234,7 @@ fn published_arms(facts: &Facts, rows: &[&GlueArm]) -> Option<String> {
 }
 
 fn stage(trial: &TrialFacts) -> Stage {
-    trial.spec.recipe.stage()
+    trial.recipe.stage()
 }
 
 fn arm_name(trial: &TrialFacts) -> &str {

@@ -133,7 +133,7 @@ impl PretrainSeed {
 /// The seeds of an arm that have ended, in rising order. `step_seconds` is the arm's mean step time in the timing
 /// trial.
 fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSeed> {
-    let trials = facts.trials_of(arm).filter(|trial| matches!(trial.spec.recipe, Recipe::Pretrain(_)));
+    let trials = facts.trials_of(arm).filter(|trial| matches!(*trial.recipe, Recipe::Pretrain(_)));
     let mut seeds: Vec<PretrainSeed> = trials
         .filter_map(|trial| {
             let (report, failure) = match &trial.status {
@@ -143,7 +143,7 @@ fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSee
                 TrialStatus::Succeeded(_) | TrialStatus::Unfinished | TrialStatus::Cancelled => return None,
             };
             Some(PretrainSeed {
-                seed: trial.spec.seeds.init,
+                seed: trial.seeds.init,
                 steps: report.map(|report| report.steps),
                 validation_loss: report.map(|report| report.validation_loss).filter(|loss| loss.is_finite()),
                 validation_accuracy: report.and_then(|report| report.validation_accuracy),

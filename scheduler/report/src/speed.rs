@@ -86,7 +86,7 @@ impl Speed {
 
 /// The speed section, from the job's only timing trial. `None` until that trial has succeeded.
 pub(crate) fn speed(facts: &Facts) -> Option<Speed> {
-    let (timing, report, device) = facts.trials.iter().find_map(|trial| match (&trial.spec.recipe, &trial.status) {
+    let (timing, report, device) = facts.trials.iter().find_map(|trial| match (&*trial.recipe, &trial.status) {
         (Recipe::Timing(timing), TrialStatus::Succeeded(recipe::TrialReport::Timing(report))) => {
             Some((timing, report, &trial.device))
         }

@@ -125,7 +125,7 @@ fn best_trial<'a>(
     let name = task.name();
     let trials: Vec<(&TrialFacts, &Finetune)> = facts
         .trials_of(arm)
-        .filter_map(|trial| match &trial.spec.recipe {
+        .filter_map(|trial| match &*trial.recipe {
             Recipe::Finetune(recipe) if recipe.task == task => Some((trial, recipe)),
             _ => None,
         })
@@ -152,7 +152,7 @@ fn best_trial<'a>(
     let selection = selection.ok_or(FileErrorKind::NoSelection { task: name })?;
     let selected = scored.into_iter().filter(|(_, recipe, _)| selection.includes(recipe));
     let best = selected.max_by(|(trial_a, recipe_a, a), (trial_b, recipe_b, b)| {
-        let seeds = |trial: &TrialFacts, recipe: &Finetune| (recipe.from_seeds.init, trial.spec.seeds.head);
+        let seeds = |trial: &TrialFacts, recipe: &Finetune| (recipe.from_seeds.init, trial.seeds.head);
         let by_score = selection_score(a).total_cmp(&selection_score(b));
         by_score.then_with(|| seeds(trial_b, recipe_b).cmp(&seeds(trial_a, recipe_a)))
     });

@@ -1,6 +1,7 @@
 //! The report of a job, computed from made-up facts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use protocol::id::{JobId, TrialId};
@@ -10,8 +11,8 @@ use recipe::report::{
     TimingReport,
 };
 use recipe::{
-    Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
-    Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer,
+    Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, Vocabulary,
 };
 use report::{Comparison, Facts, GlueArm, Report, TrialFacts, TrialStatus, report};
 use serde_json::json;
@@ -48,8 +49,8 @@ fn pretrain_recipe(arm: &str) -> Pretrain {
 }
 
 fn trial(arm: Option<&str>, recipe: Recipe, seeds: Seeds, status: TrialStatus) -> TrialFacts {
-    let spec = TrialSpec { recipe, seeds };
-    TrialFacts { id: TrialId::new(), waits_for: None, arm: arm.map(String::from), spec, device: None, status }
+    let (arm, recipe) = (arm.map(String::from), Arc::new(recipe));
+    TrialFacts { id: TrialId::new(), waits_for: None, arm, recipe, seeds, device: None, status }
 }
 
 fn failed(kind: FailureKind) -> TrialStatus {
@@ -94,7 +95,7 @@ fn finetune(arm: &str, task: Task, seeds: (u64, u64), status: TrialStatus) -> Tr
 
 /// The same fine-tune trial at another learning rate and depth, with another selection score.
 fn varied(mut trial: TrialFacts, rate: f64, keep: KeptBlocks, selection: Option<f64>) -> TrialFacts {
-    let Recipe::Finetune(recipe) = &mut trial.spec.recipe else { panic!("a fine-tune trial") };
+    let Recipe::Finetune(recipe) = Arc::make_mut(&mut trial.recipe) else { panic!("a fine-tune trial") };
     recipe.learning_rate.peak = rate;
     recipe.keep = keep;
     if let TrialStatus::Succeeded(recipe::TrialReport::Finetune(report)) = &mut trial.status {
@@ -105,7 +106,7 @@ fn varied(mut trial: TrialFacts, rate: f64, keep: KeptBlocks, selection: Option<
 
 /// The same pre-train trial as one of the arm `name`, with its recipe changed.
 fn changed(mut trial: TrialFacts, name: &str, change: impl FnOnce(&mut Pretrain)) -> TrialFacts {
-    let Recipe::Pretrain(recipe) = &mut trial.spec.recipe else { panic!("a pre-train trial") };
+    let Recipe::Pretrain(recipe) = Arc::make_mut(&mut trial.recipe) else { panic!("a pre-train trial") };
     change(recipe);
     TrialFacts { arm: Some(name.into()), ..trial }
 }
@@ -387,7 +388,7 @@ fn arms_are_compared_only_with_the_same_choice_of_kept_blocks() {
 fn an_arm_from_a_published_checkpoint_has_scores_and_neither_speed_nor_loss() {
     let mut facts = full();
     let published = |mut trial: TrialFacts| {
-        let Recipe::Finetune(recipe) = &mut trial.spec.recipe else { panic!("a fine-tune trial") };
+        let Recipe::Finetune(recipe) = Arc::make_mut(&mut trial.recipe) else { panic!("a fine-tune trial") };
         let checkpoint = Dataset { name: "bert-base".into(), digest: None };
         let model = Model::of_size(Size::named("base").unwrap(), Norm::Post);
         recipe.from = Source::Published(Box::new(Published { model, checkpoint }));

@@ -1,11 +1,14 @@
 //! Jobs: submitted, listed, cancelled, and announced when their derived status changes.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use recipe::{Stage, Task, TrialSpec};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::{Store, StoreError, read};
@@ -36,7 +39,7 @@ impl Store {
     pub async fn submit(
         &self,
         spec: &JobSpec,
-        expansion: &Expansion,
+        expansion: &Arc<Expansion>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Submitted, StoreError> {
         let id = JobId::new();
@@ -51,7 +54,7 @@ impl Store {
             let earlier = self.replay(key).await?;
             return earlier.ok_or_else(|| StoreError::Conflict("the job under this key has just been removed".into()));
         }
-        insert_trials(&mut transaction, id, &expansion.trials).await?;
+        insert_trials(&mut transaction, id, expansion).await?;
         let announced = serde_json::json!({ "status": JobStatus::Queued });
         sqlx::query!("select append_event($1, null, null, null, 'job', $2)", id.0, announced)
             .fetch_one(&mut *transaction)
@@ -280,14 +283,23 @@ impl<'a> TrialRow<'a> {
     }
 }
 
-async fn insert_trials(connection: &mut PgConnection, job: JobId, trials: &[NewTrial]) -> Result<(), StoreError> {
-    let ids: Vec<TrialId> = trials.iter().map(|_| TrialId::new()).collect();
-    let mut rows = trials.iter().enumerate().map(|(ordinal, trial)| TrialRow::new(ordinal, trial, &ids));
-    loop {
-        let chunk: Vec<TrialRow<'_>> = rows.by_ref().take(CHUNK).collect();
-        if chunk.is_empty() {
-            return Ok(());
-        }
+async fn insert_trials(
+    connection: &mut PgConnection,
+    job: JobId,
+    expansion: &Arc<Expansion>,
+) -> Result<(), StoreError> {
+    let ids: Arc<[TrialId]> = expansion.trials.iter().map(|_| TrialId::new()).collect();
+    for start in (0..ids.len()).step_by(CHUNK) {
+        let (expansion, ids) = (expansion.clone(), ids.clone());
+        // Fingerprints and JSON of many recipes take long, and this thread has other requests to serve.
+        let chunk = spawn_blocking(move || {
+            let trials = expansion.trials.iter().enumerate().skip(start).take(CHUNK);
+            let rows: Vec<TrialRow<'_>> = trials.map(|(ordinal, trial)| TrialRow::new(ordinal, trial, &ids)).collect();
+            serde_json::value::to_raw_value(&rows)
+        });
+        let failed = |why: String| StoreError::Internal(format!("the trials of job {job} cannot be written: {why}"));
+        let chunk =
+            chunk.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
         sqlx::query!(
             "insert into trial (id, job_id, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work,
                                 total_steps, state, ready_at)
@@ -303,4 +315,5 @@ async fn insert_trials(connection: &mut PgConnection, job: JobId, trials: &[NewT
         .execute(&mut *connection)
         .await?;
     }
+    Ok(())
 }

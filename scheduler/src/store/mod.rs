@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use recipe::{Failure, FailureKind};
 use serde::de::DeserializeOwned;
-use sqlx::PgPool;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::PgListener;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use self::pool::Pool;
 use crate::trial::Refused;
 use protocol::id::JobId;
 
@@ -26,6 +26,7 @@ mod facts;
 mod job;
 mod measurement;
 mod node;
+mod pool;
 mod sync;
 mod text;
 mod token;
@@ -46,10 +47,13 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// The channel on which Postgres announces new events; the payload is the job's id.
 const CHANNEL: &str = "lamina_event";
 
-/// A connection to the database. Cloning is cheap: clones share one pool.
+/// A connection to the database. Cloning is cheap: clones share their pools.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    /// The connections that the statements of this handle borrow.
+    pool: Pool,
+    /// The connections that are kept for agents and the control loop.
+    reserved: Pool,
     notices: broadcast::Sender<JobId>,
     _listener: Arc<Listener>,
 }
@@ -69,13 +73,34 @@ pub enum StoreError {
     #[error("{table} {id}: column {column} cannot be read: {why}")]
     Row { table: &'static str, column: &'static str, id: String, why: String },
     #[error("the database refused: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+    /// Every connection is in use, or a statement took longer than it may.
+    #[error("the database has too much to do: {0}")]
+    Busy(sqlx::Error),
+    /// A text that Postgres does not store.
+    #[error("a text contains the character NUL, which cannot be stored")]
+    Nul,
     #[error("cannot connect to the database: {0}")]
     Connect(sqlx::Error),
     #[error("the database's schema cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the database's schema is at version {found}, this program needs {needed}")]
     Schema { found: i64, needed: i64 },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        match code.as_deref() {
+            // `character_not_in_repertoire` and `untranslatable_character`, which a NUL in text and in JSON causes.
+            // Every other character that a Rust string can have is one that the database stores.
+            Some("22021" | "22P05") => Self::Nul,
+            // `query_canceled` and `lock_not_available`: the statement or its wait for a lock was too long.
+            Some("57014" | "55P03") => Self::Busy(error),
+            None if matches!(error, sqlx::Error::PoolTimedOut) => Self::Busy(error),
+            _ => Self::Database(error),
+        }
+    }
 }
 
 impl Store {
@@ -85,12 +110,20 @@ impl Store {
     /// `Connect` when the server cannot be reached within ten seconds; `Migrate` when the database is not Lamina's, or
     /// was made by a newer Lamina.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options = PgPoolOptions::new().max_connections(20).acquire_timeout(Duration::from_secs(10));
-        let pool = options.connect(url).await.map_err(StoreError::Connect)?;
-        MIGRATIONS.run(&pool).await?;
+        let migrations = pool::for_migrations(url).await.map_err(StoreError::Connect)?;
+        MIGRATIONS.run(&migrations).await?;
+        migrations.close().await;
+        let new = |limits| Pool::new(url, limits).map_err(StoreError::Connect);
+        let (pool, reserved) = (new(pool::PEOPLE)?, new(pool::RESERVED)?);
         let (notices, _) = broadcast::channel(1024);
-        let listener = Listener(tokio::spawn(listen(pool.clone(), notices.clone())));
-        Ok(Self { pool, notices, _listener: Arc::new(listener) })
+        let listener = Listener(tokio::spawn(listen(reserved.clone(), notices.clone())));
+        Ok(Self { pool, reserved, notices, _listener: Arc::new(listener) })
+    }
+
+    /// The same store on the connections that are kept for agents and the control loop, so that they never wait for
+    /// what people ask for.
+    pub fn reserved(&self) -> Self {
+        Self { pool: self.reserved.clone(), ..self.clone() }
     }
 
     /// Fails unless the database answers and has the schema of this program.
@@ -118,7 +151,7 @@ impl Drop for Listener {
 
 /// Forwards the announcements of Postgres. The listener restores a lost connection by itself; announcements during that time
 /// are lost.
-async fn listen(pool: PgPool, notices: broadcast::Sender<JobId>) {
+async fn listen(pool: Pool, notices: broadcast::Sender<JobId>) {
     loop {
         match forward(&pool, &notices).await {
             Ok(()) => return,
@@ -129,8 +162,8 @@ async fn listen(pool: PgPool, notices: broadcast::Sender<JobId>) {
     }
 }
 
-async fn forward(pool: &PgPool, notices: &broadcast::Sender<JobId>) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
+async fn forward(pool: &Pool, notices: &broadcast::Sender<JobId>) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool.inner()).await?;
     listener.listen(CHANNEL).await?;
     loop {
         let notice = listener.recv().await?;

@@ -108,7 +108,11 @@ impl Store {
 
 /// True if the database refused the data themselves, so that sending them again would not help. Any other error passes.
 fn is_refusal(error: &StoreError) -> bool {
-    let StoreError::Database(sqlx::Error::Database(error)) = error else { return false };
+    let error = match error {
+        StoreError::Nul => return true,
+        StoreError::Database(sqlx::Error::Database(error)) => error,
+        _ => return false,
+    };
     // Data exception, integrity constraint violation, program limit exceeded (a text too long for an index).
     let code = error.code().unwrap_or_default();
     ["22", "23", "54"].iter().any(|class| code.starts_with(class))

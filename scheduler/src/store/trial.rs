@@ -1,6 +1,10 @@
 //! Trials as clients and the report read them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use recipe::{FailureKind, Recipe, Stage, TrialSpec};
 use report::{TrialFacts, TrialStatus};
 
@@ -90,8 +94,13 @@ impl Store {
                       coalesce(a.number, 0)::bigint as "attempts!", a.step as "step?",
                       a.trained_seconds as "trained_seconds?", d.name as "node?", a.slot as "slot?",
                       case when t.state = 'running' and a.step > coalesce(a.resumed_from, 0) and t.total_steps >= a.step
-                           then now() + (now() - a.started_at) * (t.total_steps - a.step)
-                                        / (a.step - coalesce(a.resumed_from, 0))
+                           -- An end in more than a century is none, and might be more than an interval can hold.
+                           then (
+                               select now() + make_interval(secs => remaining) from (
+                                   select extract(epoch from now() - a.started_at)::float8 * (t.total_steps - a.step)
+                                          / (a.step - coalesce(a.resumed_from, 0)) as remaining
+                               ) r where remaining < 3.2e9
+                           )
                       end as estimated_end,
                       w.stage as "awaited_stage?: Stage", w.state as "awaited_state?: TrialState",
                       case when t.state = 'queued' and t.ready_at > now() then t.ready_at end as retry_at,
@@ -118,16 +127,36 @@ impl Store {
 
     /// The facts of all trials of a job, from which its report is computed.
     pub async fn facts(&self, job: JobId) -> Result<Vec<TrialFacts>, StoreError> {
+        // Both queries see the same trials: a budget that is settled between them changes recipes.
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
+        // Recipes are large, and all trials that differ in their seeds alone share one. A fingerprint does not cover
+        // names.
         let rows = sqlx::query!(
-            r#"select t.id as "id: TrialId", t.waits_for as "waits_for: TrialId", t.arm, t.spec,
+            r#"select t.id as "id: TrialId", t.arm, t.fingerprint, t.spec -> 'recipe' as "recipe!"
+               from trial t join (
+                   select distinct on (arm, fingerprint) id from trial where job_id = $1
+                   order by arm, fingerprint, ordinal
+               ) first on first.id = t.id"#,
+            job.0
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut recipes: HashMap<(Option<String>, String), Arc<Recipe>> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            recipes.insert((row.arm, row.fingerprint), Arc::new(read("trial", "spec", row.id, row.recipe)?));
+        }
+        let mut rows = sqlx::query!(
+            r#"select t.id as "id: TrialId", t.waits_for as "waits_for: TrialId", t.arm, t.fingerprint,
+                      t.spec -> 'seeds' as "seeds!",
                       t.state as "state: TrialState", t.failure_kind as "failure_kind: FailureKind", t.failure_message, t.report,
                       (select device from attempt where trial_id = t.id order by number desc limit 1) as device
                from trial t where t.job_id = $1 order by t.ordinal"#,
             job.0
         )
-        .fetch_all(&self.pool)
-        .await?;
-        let facts = rows.into_iter().map(|row| {
+        .fetch(&mut *transaction);
+        let mut facts = Vec::new();
+        while let Some(row) = rows.try_next().await? {
             let status = match (row.state, row.report, failure(row.failure_kind, row.failure_message)) {
                 (TrialState::Succeeded, Some(report), _) => {
                     TrialStatus::Succeeded(read("trial", "report", row.id, report)?)
@@ -137,16 +166,27 @@ impl Store {
                 // The database ties a report to success and a failure to failing, so every other trial has not ended.
                 _ => TrialStatus::Unfinished,
             };
-            Ok(TrialFacts {
+            let key = (row.arm, row.fingerprint);
+            let missing = || StoreError::Internal(format!("the recipe of trial {} was not read", row.id));
+            let recipe = recipes.get(&key).ok_or_else(missing)?.clone();
+            facts.push(TrialFacts {
                 id: row.id,
                 waits_for: row.waits_for,
-                arm: row.arm,
-                spec: read("trial", "spec", row.id, row.spec)?,
+                arm: key.0,
+                recipe,
+                seeds: read("trial", "spec", row.id, row.seeds)?,
                 device: row.device.map(|device| read("attempt", "device", row.id, device)).transpose()?,
                 status,
-            })
-        });
-        facts.collect()
+            });
+        }
+        Ok(facts)
+    }
+
+    /// The number of the job's newest event. Whatever a report is computed from changes with an event.
+    pub async fn event_count(&self, job: JobId) -> Result<i64, StoreError> {
+        let count =
+            sqlx::query_scalar!("select events from job where id = $1", job.0).fetch_optional(&self.pool).await?;
+        count.ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })
     }
 }
 

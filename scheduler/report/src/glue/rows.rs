@@ -104,7 +104,7 @@ pub(super) type RunsByRow<'a> = BTreeMap<RowKey<'a>, Vec<GlueScore>>;
 pub(super) fn runs_by_row(facts: &Facts) -> RunsByRow<'_> {
     let mut rows = RunsByRow::new();
     for trial in &facts.trials {
-        let (Recipe::Finetune(recipe), Some(arm)) = (&trial.spec.recipe, trial.arm.as_deref()) else { continue };
+        let (Recipe::Finetune(recipe), Some(arm)) = (&*trial.recipe, trial.arm.as_deref()) else { continue };
         let report = match &trial.status {
             TrialStatus::Succeeded(recipe::TrialReport::Finetune(report)) => Some(report),
             status if status.is_diverged() => None,
@@ -114,7 +114,7 @@ pub(super) fn runs_by_row(facts: &Facts) -> RunsByRow<'_> {
         // A run with a score that is not finite counts as diverged.
         let score = report.map(|report| report.score).filter(|score| score.is_finite());
         let run = GlueScore {
-            seed: trial.spec.seeds.head,
+            seed: trial.seeds.head,
             pretrain_seed: recipe.from_seeds.init,
             score,
             selection: report.and_then(|report| report.selection_score).filter(|score| score.is_finite()),

@@ -80,7 +80,7 @@ impl GlueArm {
 
 /// Score of the majority class on the dev set of `task`, which is the same in every report of that task.
 fn majority_score(facts: &Facts, task: Task) -> Option<f64> {
-    facts.trials.iter().find_map(|trial| match (&trial.spec.recipe, &trial.status) {
+    facts.trials.iter().find_map(|trial| match (&*trial.recipe, &trial.status) {
         (Recipe::Finetune(recipe), TrialStatus::Succeeded(TrialReport::Finetune(report))) if recipe.task == task => {
             Some(report.majority_score)
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::job::JobStatus;
-use crate::store::{IdempotencyKey, StoreError};
+use crate::store::IdempotencyKey;
 use crate::submit::PlanError;
 use crate::token::{Scope, Secret};
 use crate::trial::WaitReason;
@@ -159,7 +159,7 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
     assert!(after[1..].iter().zip(&before[1..]).all(|(after, before)| after.fingerprint != before.fingerprint));
     for trial in world.store.facts(job).await.unwrap() {
         let steps = if trial.arm.as_deref() == Some("two") { 150 } else { 300 };
-        let recipe = match &trial.spec.recipe {
+        let recipe = match &*trial.recipe {
             Recipe::Pretrain(recipe) => recipe,
             Recipe::Finetune(finetune) => match &finetune.from {
                 recipe::Source::Pretrained(recipe) => recipe,
@@ -168,7 +168,7 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
             Recipe::Probe(probe) => &probe.from,
             Recipe::Timing(_) => continue,
         };
-        assert_eq!((recipe.steps, recipe.validate_every), (steps, steps / 10), "{:?}", trial.spec.recipe.stage());
+        assert_eq!((recipe.steps, recipe.validate_every), (steps, steps / 10), "{:?}", trial.recipe.stage());
     }
     let first = world.placed(&agent).await;
     assert_eq!((first.spec.recipe.stage(), first.from), (Stage::Pretrain, None));
@@ -279,7 +279,7 @@ async fn an_idempotency_key_makes_one_job_and_refuses_another_body() {
     let secret = Secret::from_random([7; 32]);
     let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
     let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}]})).unwrap();
-    let expansion = plan(&world.store, &spec).await.unwrap();
+    let expansion = Arc::new(plan(&world.store, &spec).await.unwrap());
     let key = |body| IdempotencyKey { token, key: "k".into(), body_sha256: [body; 32] };
     let submit = async |body| world.store.submit(&spec, &expansion, Some(&key(body))).await.unwrap();
     let Submitted::Created(job) = submit(1).await else { panic!("the first one makes a job") };

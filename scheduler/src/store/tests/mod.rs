@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recipe::event::{Device, Point};
@@ -15,7 +16,7 @@ use crate::control::Control;
 use crate::dataset::{DatasetKind, scan};
 use crate::job::JobSpec;
 use crate::policy::Policy;
-use crate::store::{Store, Submitted};
+use crate::store::{Store, StoreError, Submitted};
 use crate::submit::plan;
 use crate::testing::TestDatabase;
 use crate::trial::{TrialFilter, TrialState};
@@ -28,6 +29,7 @@ use protocol::{
 mod artifacts;
 mod attempts;
 mod jobs;
+mod pools;
 mod races;
 mod reads;
 
@@ -77,7 +79,7 @@ impl World {
         let mut spec = json!({"name": "job", "arms": [{"name": "pre-ln"}], "timing": null});
         change(&mut spec);
         let spec: JobSpec = serde_json::from_value(spec).unwrap();
-        let expansion = plan(&self.store, &spec).await.unwrap();
+        let expansion = Arc::new(plan(&self.store, &spec).await.unwrap());
         match self.store.submit(&spec, &expansion, None).await.unwrap() {
             Submitted::Created(job) => job,
             other => panic!("{other:?}"),

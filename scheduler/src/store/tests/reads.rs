@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::*;
 use crate::attempt::OutcomeName;
-use crate::store::StoreError;
 use crate::token::{Scope, Secret};
 use recipe::{FailureKind, Stage};
 
