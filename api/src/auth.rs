@@ -1,18 +1,17 @@
 //! Bearer tokens: who calls, and whether they may.
 
-use axum::extract::{Request, State};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use protocol::id::TokenId;
-use scheduler::token::{Scope, Secret};
+use scheduler::token::{KnownToken, Scope, Secret};
 use subtle::ConstantTimeEq;
 
 use crate::app::App;
-use crate::error::Error;
-
-/// The same answer for a token of the wrong form and for one that is not registered, so that a guess learns nothing.
-const UNKNOWN: &str = "this token is unknown, has expired or was revoked";
+use crate::error::{Error, Refusal};
 
 /// The owner of the request's token. [`require`] puts it into the request's extensions for the handlers.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +25,17 @@ pub(crate) async fn require(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let secret = bearer(request.headers())?;
-    // The database finds the token by its prefix, which is not secret; the comparison of digests takes constant time.
-    let known = app.store.token_by_prefix(secret.prefix()).await?;
-    let known = known.filter(|known| bool::from(known.sha256.ct_eq(&secret.sha256())));
-    let known = known.ok_or(Error::Unauthenticated(UNKNOWN))?;
+    // A test's requests come from no address.
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let known = match bearer(request.headers()) {
+        Ok(secret) => known(&app, scopes, &secret, address).await?,
+        Err(Refusal::Missing) => return Err(Error::Unauthenticated(Refusal::Missing)),
+        Err(Refusal::Unknown) => None,
+    };
+    let Some(known) = known else {
+        let wait = address.and_then(|address| app.guesses.count(address));
+        return Err(wait.map_or(Error::Unauthenticated(Refusal::Unknown), |wait| Error::TooManyGuesses { wait }));
+    };
     if !scopes.iter().any(|scope| known.scope.allows(*scope)) {
         return Err(Error::Forbidden(scopes));
     }
@@ -38,16 +43,31 @@ pub(crate) async fn require(
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Secret, Error> {
-    let missing = Error::Unauthenticated("a token is needed: `Authorization: Bearer TOKEN`");
+/// The registered token that `secret` is.
+async fn known(
+    app: &App,
+    scopes: &[Scope],
+    secret: &Secret,
+    address: Option<IpAddr>,
+) -> Result<Option<KnownToken>, Error> {
+    let _admitted = match address {
+        Some(address) => app.guesses.admit(address).await,
+        None => None,
+    };
+    // Agents must not wait for people, so their tokens are looked up on the connections of agents.
+    let store = if scopes.contains(&Scope::Agent) { &app.agents } else { &app.store };
+    // The database finds the token by its prefix, which is not secret; the comparison of digests takes constant time.
+    let known = store.token_by_prefix(secret.prefix()).await?;
+    Ok(known.filter(|known| bool::from(known.sha256.ct_eq(&secret.sha256()))))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Secret, Refusal> {
     let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
-        return Err(missing);
+        return Err(Refusal::Missing);
     };
     match value.split_once(' ') {
-        Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => {
-            Secret::parse(text).ok_or(Error::Unauthenticated(UNKNOWN))
-        }
-        _ => Err(missing),
+        Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => Secret::parse(text).ok_or(Refusal::Unknown),
+        _ => Err(Refusal::Missing),
     }
 }
 

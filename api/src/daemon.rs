@@ -139,6 +139,12 @@ fn log_to_stderr() {
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).init();
     }
+    // A panic is one line of the log, in its format and with the id of the request, wherever it happens.
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, message, "panic");
+    }));
 }
 
 /// A token that the first SIGINT or SIGTERM cancels. The second signal ends the process at once.

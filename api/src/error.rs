@@ -3,9 +3,10 @@
 //! The client gets an RFC 9457 problem with a stable `code`. The cause of an internal error goes to the log alone.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::error_chain;
 use recipe::Problem;
@@ -16,8 +17,10 @@ use scheduler::submit::PlanError;
 use scheduler::token::Scope;
 use serde::Serialize;
 use thiserror::Error;
+use tower_http::timeout::TimeoutError;
 use utoipa::ToSchema;
 
+use crate::limits;
 use crate::work::WorkError;
 
 /// The answer to a refused request (`application/problem+json`, RFC 9457).
@@ -47,9 +50,12 @@ pub(crate) enum Error {
     /// The JSON is well-formed but does not fit this request.
     #[error("{} at {}", .0.message, .0.pointer)]
     InvalidBody(Problem),
-    #[error("{}", count(.0))]
+    #[error("{}", count("job", .0))]
     InvalidJob(Vec<Problem>),
-    #[error("{}", count(.0))]
+    /// The sync of an agent.
+    #[error("{}", count("report", .0))]
+    InvalidReport(Vec<Problem>),
+    #[error("{}", count("job", .0))]
     DatasetNotRegistered(Vec<Problem>),
     #[error("{}", .0.message)]
     DatasetChanged(Problem),
@@ -76,8 +82,8 @@ pub(crate) enum Error {
     #[error("the range starts past the end; there are {length} bytes")]
     RangeNotSatisfiable { length: u64 },
     #[error("{0}")]
-    Unauthenticated(&'static str),
-    #[error("this request needs a token of scope {}", names(.0))]
+    Unauthenticated(Refusal),
+    #[error("this request needs a token of scope {}", names(.0, " or "))]
     Forbidden(&'static [Scope]),
     #[error("{0}")]
     Conflict(String),
@@ -85,6 +91,13 @@ pub(crate) enum Error {
     IdempotencyKeyReused,
     #[error("{0}")]
     NotReady(String),
+    #[error("no part of the body arrived for {} s", limits::IDLE_TIME.as_secs())]
+    BodyTimedOut,
+    #[error("too many wrong tokens came from this address; a right one is still accepted")]
+    TooManyGuesses { wait: Duration },
+    /// A handler panicked. The panic is in the log already.
+    #[error("an internal error occurred; the server's log has the cause under this answer's x-request-id")]
+    Panicked,
     /// As much work of this sort as the server takes is running and waiting.
     #[error("{0}")]
     Busy(String),
@@ -95,6 +108,20 @@ pub(crate) enum Error {
     #[error("an internal error occurred; the server's log has the cause under this answer's x-request-id")]
     Internal(#[source] Box<dyn StdError + Send + Sync>),
 }
+
+/// Why a request has no caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Refusal {
+    #[error("a token is needed: `Authorization: Bearer TOKEN`")]
+    Missing,
+    /// The same answer for a token of the wrong form and for one that is not registered, so that a guess learns
+    /// nothing.
+    #[error("this token is unknown, has expired or was revoked")]
+    Unknown,
+}
+
+/// The start of each `WWW-Authenticate`.
+const BEARER: &str = "Bearer realm=\"lamina\"";
 
 impl Error {
     /// A body with one problem, at `pointer`.
@@ -124,7 +151,9 @@ impl Error {
         match self {
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
             Self::UnknownField(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown field"),
-            Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
+            Self::InvalidBody(_) | Self::InvalidReport(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body")
+            }
             Self::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", "Invalid job"),
             Self::DatasetNotRegistered(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "dataset_not_registered", "Dataset not registered")
@@ -151,15 +180,41 @@ impl Error {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused")
             }
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::BodyTimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timed_out", "Body timed out"),
+            Self::TooManyGuesses { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests"),
             Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+            Self::Panicked | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        }
+    }
+
+    /// The header by which a client may act on the error.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let header = |name, value: String| Some((name, HeaderValue::try_from(value).ok()?));
+        match self {
+            // RFC 6750, section 3.1: a request without a token gets no error code.
+            Self::Unauthenticated(Refusal::Missing) => header(header::WWW_AUTHENTICATE, BEARER.into()),
+            Self::Unauthenticated(Refusal::Unknown) => {
+                let description = format!("error=\"invalid_token\", error_description=\"{}\"", Refusal::Unknown);
+                header(header::WWW_AUTHENTICATE, format!("{BEARER}, {description}"))
+            }
+            Self::Forbidden(scopes) => {
+                let scopes = names(scopes, " ");
+                let challenge = format!("{BEARER}, error=\"insufficient_scope\", scope=\"{scopes}\"");
+                header(header::WWW_AUTHENTICATE, challenge)
+            }
+            Self::RangeNotSatisfiable { length } => header(header::CONTENT_RANGE, format!("bytes */{length}")),
+            Self::NotReady(_) => header(header::RETRY_AFTER, "1".into()),
+            Self::Busy(_) | Self::TimedOut(_) => header(header::RETRY_AFTER, "10".into()),
+            Self::TooManyGuesses { wait } => header(header::RETRY_AFTER, (wait.as_secs() + 1).to_string()),
+            _ => None,
         }
     }
 
     fn problems(self) -> Vec<Problem> {
         match self {
             Self::InvalidJob(problems)
+            | Self::InvalidReport(problems)
             | Self::DatasetNotRegistered(problems)
             | Self::IncompleteSubmission(problems) => problems,
             Self::UnknownField(problem) | Self::InvalidBody(problem) | Self::DatasetChanged(problem) => vec![problem],
@@ -174,24 +229,14 @@ impl IntoResponse for Error {
             tracing::error!(error = error_chain(cause.as_ref()), "request failed");
         }
         let (status, code, title) = self.answer();
-        let header = match &self {
-            Self::Unauthenticated(_) => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lamina\"")))
-            }
-            Self::RangeNotSatisfiable { length } => {
-                HeaderValue::try_from(format!("bytes */{length}")).ok().map(|value| (header::CONTENT_RANGE, value))
-            }
-            Self::NotReady(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::Busy(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("10"))),
-            _ => None,
-        };
+        let header = self.header();
         let details = ProblemDetails {
             kind: format!("urn:lamina:problem:{code}"),
             title,
             status: status.as_u16(),
-            detail: self.to_string(),
+            detail: clipped(self.to_string()),
             code,
-            problems: self.problems(),
+            problems: shortened(self.problems()),
         };
         // A struct of strings and numbers always serialises.
         let body = serde_json::to_vec(&details).unwrap_or_default();
@@ -207,6 +252,11 @@ impl From<StoreError> for Error {
             StoreError::NotFound { what, id } => Self::NotFound(format!("{what} {id}")),
             StoreError::Conflict(message) => Self::Conflict(message),
             StoreError::Refused(refused) => Self::Conflict(refused.to_string()),
+            error @ StoreError::Nul => Self::invalid("", error.to_string()),
+            error @ StoreError::Busy(_) => {
+                tracing::warn!(error = error_chain(&error), "a request is answered by 503");
+                Self::Busy("the database has too much to do; try again later".into())
+            }
             other => Self::internal(other),
         }
     }
@@ -259,6 +309,7 @@ impl From<PlanError> for Error {
 impl From<BytesRejection> for Error {
     fn from(rejection: BytesRejection) -> Self {
         match rejection.status() {
+            _ if is_timeout(&rejection) => Self::BodyTimedOut,
             StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
             _ => Self::BrokenBody(rejection.body_text()),
         }
@@ -278,14 +329,36 @@ impl From<PathRejection> for Error {
     }
 }
 
-fn names(scopes: &[Scope]) -> String {
-    scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect::<Vec<_>>().join(" or ")
+/// True if the body ended because nothing arrived for too long.
+fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<TimeoutError>() || error.source().is_some_and(is_timeout)
 }
 
-fn count(problems: &[Problem]) -> String {
+fn names(scopes: &[Scope], separator: &str) -> String {
+    scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect::<Vec<_>>().join(separator)
+}
+
+/// Longest message of an answer in characters: messages quote what the client wrote, which may be long.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// The first problems, each with a message of bounded length; the last one tells how many are left out.
+fn shortened(problems: Vec<Problem>) -> Vec<Problem> {
+    let problems = recipe::problem::first(problems);
+    problems.into_iter().map(|problem| Problem { message: clipped(problem.message), ..problem }).collect()
+}
+
+fn clipped(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+        message.truncate(end);
+        message.push_str(" ...");
+    }
+    message
+}
+
+fn count(what: &str, problems: &[Problem]) -> String {
     match problems {
         [problem] => format!("{} at {}", problem.message, problem.pointer),
-        _ => format!("this job has {} problems", problems.len()),
+        _ => format!("this {what} has {} problems", problems.len()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `ETag` and `If-None-Match`: a client that polls gets a body only if something changed.
 
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 /// Answers with `body` and a tag made from its bytes, or with 304 if the client already has them.
-pub(crate) fn answer(headers: &HeaderMap, media_type: &'static str, body: Vec<u8>) -> Response {
+pub(crate) fn answer(headers: &HeaderMap, media_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let body = body.into();
     let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
     let caching = [(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "accept")];
     let mut response = if is_known(headers, &tag) {

@@ -8,34 +8,43 @@
 //! | [`data`] | data sets: import, fetch, generate |
 //! | [`home`] | where a service keeps its files |
 //! | [`serve`] | the server: HTTP and the control loop |
+//! | [`connections`], [`limits`] | the connections of clients; how much of everything the server holds |
+//! | [`admission`], [`guesses`] | what every request has to pass; the limit of wrong tokens |
 //! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
+//! | [`reports`], [`streams`] | reports and event streams, each computed and read once for all who ask |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
 //! | [`work`] | blocking work of requests, with limits on number and time |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
+mod admission;
 mod app;
 mod auth;
 mod body;
 mod cli;
+mod connections;
 mod daemon;
 mod dashboard;
 mod data;
 mod error;
 mod etag;
 mod extract;
+mod guesses;
 mod home;
 mod idempotency;
+mod limits;
 mod metrics;
 mod openapi;
 mod page;
 mod random;
 mod range;
+mod reports;
 mod router;
 mod routes;
 mod serve;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod up;

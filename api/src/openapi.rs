@@ -3,9 +3,18 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value};
+use axum::http::StatusCode;
+use protocol::sync;
+use recipe::{Finetune, Growth, Pretrain, Probe, Task, Timing};
+use scheduler::job::limits::{LONGEST_NAME, MOST_ARMS, MOST_KEEPS, MOST_LEARNING_RATES, MOST_SEEDS};
+use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+use crate::admission::LONGEST_PARAMETER;
+use crate::body::LONGEST_TEXT;
+use crate::page;
+use crate::routes::{tokens, trials};
 
 /// The part of the document that does not follow from the routes.
 #[derive(OpenApi)]
@@ -21,7 +30,153 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> 
     let requests = schemas_of_requests(&document);
     let schemas = document.pointer_mut(SCHEMAS).and_then(Value::as_object_mut).into_iter().flatten();
     schemas.filter(|(name, _)| !requests.contains(*name)).for_each(|(_, schema)| require_written_fields(schema));
+    for (property, keyword, bound) in bounds() {
+        let property = document.pointer_mut(&format!("{SCHEMAS}/{property}")).and_then(Value::as_object_mut);
+        property.context("a bound of a property that the document does not have")?.insert(keyword.into(), bound.into());
+    }
+    bound_texts(&mut document, &requests);
+    operations(&mut document).for_each(|operation| {
+        bound_parameters(operation);
+        describe_responses(operation);
+    });
     Ok(document)
+}
+
+/// The bounds of what a body may contain, each from the constant that the check of it reads. Counts and lengths that
+/// are not here have no bound of their own but the size of the body.
+fn bounds() -> Vec<(&'static str, &'static str, u64)> {
+    let steps = u64::from(Timing::MOST_STEPS_PER_TURN);
+    let batch = u64::from(recipe::MOST_SEQUENCES_OF_A_BATCH);
+    vec![
+        ("JobSpec/properties/name", "maxLength", LONGEST_NAME as u64),
+        ("JobSpec/properties/corpus", "maxLength", LONGEST_NAME as u64),
+        ("JobSpec/properties/baseline", "maxLength", LONGEST_NAME as u64),
+        ("JobSpec/properties/arms", "minItems", 1),
+        ("JobSpec/properties/arms", "maxItems", MOST_ARMS as u64),
+        ("ArmSpec/properties/name", "maxLength", LONGEST_NAME as u64),
+        ("ArmSpec/properties/checkpoint", "maxLength", LONGEST_NAME as u64),
+        ("Match/properties/arm", "maxLength", LONGEST_NAME as u64),
+        ("VocabularyChoice/oneOf/0", "maxLength", LONGEST_NAME as u64),
+        ("Growth/properties/stages", "maxItems", Growth::MOST_STAGES as u64),
+        ("PretrainSpec/properties/seeds", "minimum", 1),
+        ("PretrainSpec/properties/seeds", "maximum", MOST_SEEDS.into()),
+        ("PretrainSpec/properties/steps", "minimum", 1),
+        ("PretrainSpec/properties/steps", "maximum", recipe::MOST_STEPS),
+        ("PretrainSpec/properties/validate_every", "minimum", 1),
+        ("PretrainSpec/properties/validate_every", "maximum", recipe::MOST_STEPS),
+        ("PretrainSpec/properties/validation_sequences", "minimum", 1),
+        ("PretrainSpec/properties/validation_sequences", "maximum", Pretrain::MOST_VALIDATION_SEQUENCES.into()),
+        ("PretrainSpec/properties/batch", "minimum", 1),
+        ("PretrainSpec/properties/batch", "maximum", batch),
+        ("GlueSpec/properties/dataset", "maxLength", LONGEST_NAME as u64),
+        ("GlueSpec/properties/tasks", "minItems", 1),
+        ("GlueSpec/properties/tasks", "maxItems", Task::ALL.len() as u64),
+        ("GlueSpec/properties/learning_rates", "minItems", 1),
+        ("GlueSpec/properties/learning_rates", "maxItems", MOST_LEARNING_RATES as u64),
+        ("KeepChoice/oneOf/1", "minItems", 1),
+        ("KeepChoice/oneOf/1", "maxItems", MOST_KEEPS as u64),
+        ("GlueSpec/properties/seeds", "minimum", 1),
+        ("GlueSpec/properties/seeds", "maximum", MOST_SEEDS.into()),
+        ("GlueSpec/properties/epochs", "minimum", 1),
+        ("GlueSpec/properties/epochs", "maximum", Finetune::MOST_EPOCHS.into()),
+        ("GlueSpec/properties/batch", "minimum", 1),
+        ("GlueSpec/properties/batch", "maximum", batch),
+        ("TimingSpec/properties/rounds", "minimum", 1),
+        ("TimingSpec/properties/rounds", "maximum", Timing::MOST_ROUNDS.into()),
+        ("TimingSpec/properties/steps_per_turn", "minimum", 1),
+        ("TimingSpec/properties/steps_per_turn", "maximum", steps),
+        ("TimingSpec/properties/warmup_steps", "maximum", steps),
+        ("ProbeSpec/properties/sequences", "minimum", 1),
+        ("ProbeSpec/properties/sequences", "maximum", Probe::MOST_SEQUENCES.into()),
+        ("ProbeSpec/properties/shuffles", "maximum", Probe::MOST_SHUFFLES.into()),
+        ("NewToken/properties/name", "minLength", 1),
+        ("NewToken/properties/name", "maxLength", tokens::LONGEST_NAME as u64),
+        ("SyncRequest/properties/attempts", "maxItems", sync::MOST_ATTEMPTS as u64),
+        ("AttemptReport/properties/events", "maxItems", sync::MOST_EVENTS as u64),
+        ("AttemptReport/properties/log", "maxItems", sync::MOST_EVENTS as u64),
+        ("NodeFacts/properties/name", "minLength", 1),
+        ("NodeFacts/properties/name", "maxLength", sync::LONGEST_TEXT as u64),
+        ("NodeFacts/properties/labels", "maxProperties", sync::MOST_LABELS as u64),
+        ("NodeFacts/properties/labels/additionalProperties", "maxLength", sync::LONGEST_TEXT as u64),
+        ("NodeFacts/properties/slots", "maxItems", sync::MOST_SLOTS as u64),
+        ("SlotFacts/properties/index", "maximum", sync::LARGEST_NUMBER.into()),
+        ("SlotFacts/properties/threads", "maximum", sync::LARGEST_NUMBER.into()),
+        ("SlotFacts/properties/device", "minLength", 1),
+        ("SlotFacts/properties/device", "maxLength", sync::LONGEST_TEXT as u64),
+        ("SlotFacts/properties/model", "maxLength", sync::LONGEST_TEXT as u64),
+    ]
+}
+
+/// The schemas that only agents send, whose texts are those of trainers.
+const OF_AGENTS: &str = "SyncRequest";
+
+/// States the general bound of a text on the properties that have none of their own.
+fn bound_texts(document: &mut Value, requests: &BTreeSet<String>) {
+    let of_agents = reached(document, vec![OF_AGENTS.to_owned()]);
+    let schemas = document.pointer_mut(SCHEMAS).and_then(Value::as_object_mut).into_iter().flatten();
+    for (_, schema) in schemas.filter(|(name, _)| requests.contains(*name) && !of_agents.contains(*name)) {
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
+        for (_, property) in properties {
+            let Some(property) = property.as_object_mut() else { continue };
+            let is_text =
+                |kind: &Value| kind == "string" || kind.as_array().is_some_and(|all| all.contains(&"string".into()));
+            if property.get("type").is_some_and(is_text) && !property.contains_key("format") {
+                property.entry("maxLength").or_insert(LONGEST_TEXT.into());
+            }
+        }
+    }
+}
+
+fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let items = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    items.filter_map(Value::as_object_mut).flat_map(Map::values_mut).filter_map(Value::as_object_mut)
+}
+
+/// States the bounds of the parameters, which have the same meaning on every route.
+fn bound_parameters(operation: &mut Map<String, Value>) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten();
+    for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
+        let bounds: &[(&str, i64)] = match (parameter["name"].as_str(), &parameter["schema"]["type"]) {
+            (Some("limit"), _) => &[("minimum", 1), ("maximum", page::LARGEST_LIMIT)],
+            (Some("points"), _) => &[("minimum", 1), ("maximum", trials::MOST_POINTS)],
+            (_, kind) if kind == "string" && parameter["schema"]["enum"].is_null() => {
+                &[("maxLength", LONGEST_PARAMETER as i64)]
+            }
+            _ => &[],
+        };
+        for (keyword, bound) in bounds {
+            parameter["schema"][*keyword] = (*bound).into();
+        }
+    }
+}
+
+/// Adds the refusals that any operation may give, and the description that every response must have.
+fn describe_responses(operation: &mut Map<String, Value>) {
+    let needs_token = operation.contains_key("security");
+    let has_body = operation.contains_key("requestBody");
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, description) in [
+        ("400", true.then_some("A parameter or the body cannot be read, or the route has no such parameter")),
+        ("401", needs_token.then_some("There is no token, or it is unknown, has expired or was revoked")),
+        ("403", needs_token.then_some("The token's scope does not allow this")),
+        ("408", has_body.then_some("The body did not arrive in time")),
+        ("413", has_body.then_some("The body is longer than this route allows")),
+        ("415", has_body.then_some("The body has another media type")),
+        ("429", needs_token.then_some("Too many wrong tokens came from this address")),
+        ("500", Some("A fault of the server, whose log has the cause")),
+        ("503", Some("The server has as much to do as it can; try again after `Retry-After`")),
+    ] {
+        let Some(description) = description else { continue };
+        let problem = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}});
+        responses.entry(status).or_insert_with(|| json!({"description": description, "content": problem}));
+    }
+    for (status, response) in responses {
+        let is_described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+        let reason = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
+        if let (false, Some(reason)) = (is_described, reason) {
+            response["description"] = reason.into();
+        }
+    }
 }
 
 const SCHEMAS: &str = "/components/schemas";
@@ -29,8 +184,12 @@ const SCHEMAS: &str = "/components/schemas";
 /// Names of the schemas that the body of a request can contain.
 fn schemas_of_requests(document: &Value) -> BTreeSet<String> {
     let operations = document["paths"].as_object().into_iter().flat_map(Map::values).filter_map(Value::as_object);
-    let mut waiting: Vec<String> =
-        operations.flat_map(Map::values).flat_map(|operation| references(&operation["requestBody"])).collect();
+    let bodies = operations.flat_map(Map::values).flat_map(|operation| references(&operation["requestBody"]));
+    reached(document, bodies.collect())
+}
+
+/// Names of the schemas that `waiting` and what they refer to lead to.
+fn reached(document: &Value, mut waiting: Vec<String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     while let Some(name) = waiting.pop() {
         if found.insert(name.clone()) {

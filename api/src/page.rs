@@ -21,7 +21,7 @@ pub(crate) struct ListQuery {
 }
 
 const DEFAULT_LIMIT: i64 = 50;
-const LARGEST_LIMIT: i64 = 1000;
+pub(crate) const LARGEST_LIMIT: i64 = 1000;
 
 /// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

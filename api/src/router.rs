@@ -6,50 +6,57 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, Method};
+use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::{Extension, Router};
 use scheduler::token::Scope;
 use serde_json::Value;
 use tower::ServiceBuilder;
-use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
+use crate::admission::{
+    NewRequestId, Parameters, REQUEST_ID, after_panic, check_query, limit_time, without_strange_id,
+};
 use crate::app::App;
 use crate::error::Error;
 use crate::openapi::{self, Preamble};
 use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, submission, tokens, trials};
-use crate::{auth, dashboard, metrics};
+use crate::{auth, dashboard, limits, metrics};
 
 /// Largest size of a body in bytes, unless its route sets another limit.
 const BODY_LIMIT: usize = 1 << 20;
 /// Largest size of the body of a sync in bytes: an agent that was cut off for hours reports many events at once.
 const SYNC_LIMIT: usize = 64 << 20;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The whole service.
 pub(crate) fn router(app: App) -> Result<Router> {
     let document = document()?;
+    let parameters = Arc::new(Parameters::of(&document));
+    let checked = |group: OpenApiRouter<App>| group.route_layer(from_fn_with_state(parameters.clone(), check_query));
     let guarded = |(scopes, group): (&'static [Scope], OpenApiRouter<App>)| {
-        group.route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
+        checked(group).route_layer(from_fn_with_state((app.clone(), scopes), auth::require))
     };
-    let (router, _) =
-        guarded_routes().map(guarded).into_iter().fold(open_routes(), OpenApiRouter::merge).split_for_parts();
+    let open = checked(timed(open_routes()));
+    let (router, _) = guarded_routes().map(guarded).into_iter().fold(open, OpenApiRouter::merge).split_for_parts();
     let router = router
         .fallback(dashboard::fallback)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(after_panic))
         .route_layer(from_fn_with_state(app.metrics.clone(), metrics::measure))
         .layer(Extension(Arc::new(document)))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(RequestBodyTimeoutLayer::new(limits::IDLE_TIME))
         .layer(
             ServiceBuilder::new()
+                .map_request(without_strange_id)
                 .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
                 .layer(TraceLayer::new_for_http().make_span_with(span).on_response(log_response).on_failure(()))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID)),
@@ -76,7 +83,7 @@ fn open_routes() -> OpenApiRouter<App> {
 
 /// One group for each set of scopes, one of which its caller's token must have. A larger scope includes the smaller
 /// ones.
-fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
+fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
     let read = OpenApiRouter::new()
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get))
@@ -89,10 +96,8 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
         .routes(routes!(trials::logs))
         .routes(routes!(nodes::list))
         .routes(routes!(datasets::list));
-    let write = OpenApiRouter::new()
-        .routes(routes!(jobs::submit))
-        .routes(routes!(jobs::cancel))
-        .routes(routes!(datasets::register));
+    let write = OpenApiRouter::new().routes(routes!(jobs::submit)).routes(routes!(jobs::cancel));
+    let scan = OpenApiRouter::new().routes(routes!(datasets::register));
     let fetch = OpenApiRouter::new().routes(routes!(artifacts::get, artifacts::head));
     let store = OpenApiRouter::new().routes(routes!(artifacts::put)).layer(DefaultBodyLimit::disable());
     let sync = OpenApiRouter::new().routes(routes!(agents::sync)).layer(DefaultBodyLimit::max(SYNC_LIMIT));
@@ -101,26 +106,25 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 6] {
         .routes(routes!(tokens::create))
         .routes(routes!(tokens::revoke));
     [
-        (&[Scope::Read], read),
-        (&[Scope::Write], write),
-        (&[Scope::Read, Scope::Agent], fetch),
+        (&[Scope::Read], timed(read)),
+        (&[Scope::Write], timed(write)),
+        // A registration may read for long; its workers limit it.
+        (&[Scope::Write], scan),
+        (&[Scope::Read, Scope::Agent], timed(fetch)),
+        // An upload may be long; the pauses within its body are limited.
         (&[Scope::Write, Scope::Agent], store),
-        (&[Scope::Agent], sync),
-        (&[Scope::Admin], admin),
+        (&[Scope::Agent], timed(sync)),
+        (&[Scope::Admin], timed(admin)),
     ]
+}
+
+/// A group whose requests have a limit of time.
+fn timed(group: OpenApiRouter<App>) -> OpenApiRouter<App> {
+    group.route_layer(from_fn_with_state(limits::REQUEST_TIME, limit_time))
 }
 
 async fn method_not_allowed(method: Method) -> Error {
     Error::MethodNotAllowed(method)
-}
-
-#[derive(Clone)]
-struct NewRequestId;
-
-impl MakeRequestId for NewRequestId {
-    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
-        Uuid::now_v7().to_string().parse().ok().map(RequestId::new)
-    }
 }
 
 fn span(request: &Request) -> Span {

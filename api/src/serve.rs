@@ -1,6 +1,6 @@
 //! `lamina serve`: the HTTP server and the control loop.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,16 +12,20 @@ use scheduler::control::Control;
 use scheduler::policy::Policy;
 use scheduler::store::Store;
 use scheduler::token::{Scope, Secret};
-use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::connections::{self, ConnectionLimits};
+use crate::guesses::Guesses;
 use crate::home::{self, Home};
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::random;
+use crate::reports::Reports;
 use crate::router::router;
 use crate::routes::datasets;
+use crate::streams::Streams;
 
 /// Time that open requests have to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -48,7 +52,7 @@ pub(crate) struct Config {
 /// When the port is taken, the database or the artifact store cannot be opened, or a token file cannot be read.
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     // The port comes first: it is the most frequent fault, and a taken port must leave the database untouched.
-    let listener = bind(config.bind).await?;
+    let listener = bind(config.bind)?;
     let store = Store::connect(&config.database_url).await?;
     for (scope, name, file) in
         [(Scope::Admin, "admin", &config.token_file), (Scope::Agent, "local agent", &config.agent_token_file)]
@@ -61,27 +65,36 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     let artifacts = Artifacts::open(&place, environment, store.clone())?;
     let policy = Policy { lease: config.lease, ..Policy::default() };
-    let control = Control::new(store.clone(), artifacts.clone(), policy.clone());
+    // Nothing that people ask for may hold up the control loop or the agents.
+    let agents = store.reserved();
+    let control = Control::new(agents.clone(), artifacts.clone(), policy.clone());
     let control = tokio::spawn(control.run(shutdown.clone()));
+    let connections = limits::connections(limits::raise_open_files());
     let app = App {
         store,
+        agents,
         artifacts,
         policy,
         metrics: Arc::new(Metrics::new()?),
         scans: datasets::scans(shutdown.clone()),
+        guesses: Guesses::default(),
+        reports: Reports::new(shutdown.clone()),
+        streams: Streams::new(limits::streams(connections)),
+        workers: limits::workers(shutdown.clone()),
+        agent_workers: limits::agent_workers(shutdown.clone()),
         shutdown: shutdown.clone(),
     };
-    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
-    let served = serve(listener, app, &shutdown).await;
-    // If serving failed, the control loop must stop too.
-    shutdown.cancel();
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(address = %listener.local_addr()?, connections, version, "serving");
+    let limits = ConnectionLimits::new(connections, GRACE);
+    connections::serve(listener, router(app)?, limits, &shutdown).await;
     control.await.context("the control loop panicked")?;
     tracing::info!("stopped");
-    served
+    Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    match TcpListener::bind(address).await {
+fn bind(address: SocketAddr) -> Result<TcpListener> {
+    match listen(address) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
             "port {} of {} is in use; stop what listens there, or choose another address with --bind",
@@ -92,21 +105,12 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
     }
 }
 
-async fn serve(listener: TcpListener, app: App, shutdown: &CancellationToken) -> Result<()> {
-    let served = axum::serve(listener, router(app)?).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let mut served = tokio::spawn(served.into_future());
-    tokio::select! {
-        ended = &mut served => return Ok(ended??),
-        () = shutdown.cancelled() => {}
-    }
-    match timeout(GRACE, &mut served).await {
-        Ok(ended) => Ok(ended??),
-        Err(_) => {
-            tracing::warn!(seconds = GRACE.as_secs(), "requests that are still open are cut off");
-            served.abort();
-            Ok(())
-        }
-    }
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again takes the port although connections of the last one are not forgotten yet.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::BACKLOG)
 }
 
 /// The token in `file`. If the file does not exist, it is made with a new token.
@@ -132,7 +136,7 @@ mod tests {
     async fn the_error_of_a_taken_port_names_the_port() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let message = format!("{:#}", bind(address).await.unwrap_err());
+        let message = format!("{:#}", bind(address).unwrap_err());
         assert!(message.contains(&format!("port {}", address.port())) && message.contains("in use"), "{message}");
     }
 

@@ -12,20 +12,15 @@ use futures::Stream;
 use protocol::error_chain;
 use protocol::id::JobId;
 use scheduler::job::JobSummary;
-use scheduler::store::{EventRow, Progress, StoreError};
+use scheduler::store::{EventRow, Progress};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::extract::Path;
+use crate::streams::{BATCH, Follower, Message, PERIOD};
 
-/// Largest number of events that one query reads.
-const BATCH: i64 = 200;
-/// Time between two `progress` events; also the delay of an event whose announcement was lost.
-const PERIOD: Duration = Duration::from_secs(1);
 /// After this silence a comment is sent, so that proxies do not close the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -50,8 +45,9 @@ pub(crate) async fn stream(
 ) -> Result<Response, Error> {
     let seen = last_event_id(&headers)?;
     // A job that does not exist is a 404, not an empty stream.
-    app.store.job(job).await?;
-    let events = Sse::new(follow(app, job, seen)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    app.store.event_count(job).await?;
+    let follower = app.streams.follow(&app.store, job, &app.shutdown)?;
+    let events = Sse::new(follow(app, job, seen, follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Without the second header nginx would hold events back in a buffer.
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -68,63 +64,50 @@ fn last_event_id(headers: &HeaderMap) -> Result<i64, Error> {
 
 /// The stream of events. It ends when the job has ended and every event was sent, when the server stops, or when the
 /// database fails; the client then connects again with the last id.
-fn follow(app: App, job: JobId, mut seen: i64) -> impl Stream<Item = Result<Event, Infallible>> {
+fn follow(app: App, job: JobId, mut seen: i64, follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
     stream! {
-        // The subscription starts before the first query, so that no announcement is missed.
-        let mut announcements = app.store.subscribe();
+        // The whole value moves into the stream. Otherwise only its field `looks` would, and its place be free at once.
+        let mut follower = follower;
         let mut progress = LastProgress::default();
         loop {
-            let (summary, running, events) = match read(&app, job, seen).await {
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::warn!(%job, error = error_chain(&error), "an event stream ends early");
+            let look = follower.looks.borrow_and_update().clone();
+            if let Some(look) = look {
+                // The events before those that all followers share.
+                while seen < look.before {
+                    let older = match app.store.events(job, seen, BATCH.min(look.before - seen)).await {
+                        Ok(older) if !older.is_empty() => older,
+                        Ok(_) => break,
+                        Err(error) => {
+                            tracing::warn!(%job, error = error_chain(&error), "an event stream ends early");
+                            return;
+                        }
+                    };
+                    for event in older {
+                        seen = event.id;
+                        yield Ok(message(&event.into()));
+                    }
+                }
+                for event in look.events.iter().filter(|event| event.number > seen) {
+                    yield Ok(message(event));
+                }
+                seen = look.events.last().map_or(seen, |event| seen.max(event.number));
+                if let Some(event) = progress.update(&look.summary, &look.running) {
+                    yield Ok(event);
+                }
+                if look.summary.status.is_ended() {
                     return;
                 }
-            };
-            let more = events.len() == BATCH as usize;
-            for event in events {
-                seen = event.id;
-                yield Ok(message(&event));
-            }
-            if more {
-                continue;
-            }
-            if let Some(event) = progress.update(&summary, &running) {
-                yield Ok(event);
-            }
-            if summary.status.is_ended() {
-                return;
             }
             tokio::select! {
                 () = app.shutdown.cancelled() => return,
-                () = announced(&mut announcements, job) => {}
-                () = sleep(PERIOD) => {}
+                changed = follower.looks.changed() => if changed.is_err() { return },
             }
         }
     }
 }
 
-/// The job, its running trials and its next events. The job is read first: once it has ended, all its events are
-/// stored.
-async fn read(app: &App, job: JobId, seen: i64) -> Result<(JobSummary, Vec<Progress>, Vec<EventRow>), StoreError> {
-    let summary = app.store.job(job).await?.summary;
-    Ok((summary, app.store.progress(job).await?, app.store.events(job, seen, BATCH).await?))
-}
-
-/// Waits until something happened to the job, or until announcements were missed.
-async fn announced(announcements: &mut Receiver<JobId>, job: JobId) {
-    loop {
-        match announcements.recv().await {
-            Ok(other) if other != job => {}
-            Ok(_) | Err(RecvError::Lagged(_)) => return,
-            // No more announcements will come, so the caller's timer alone sets the pace.
-            Err(RecvError::Closed) => return std::future::pending().await,
-        }
-    }
-}
-
-fn message(event: &EventRow) -> Event {
-    Event::default().id(event.id.to_string()).event(&event.kind).data(json!(event).to_string())
+fn message(event: &Message) -> Event {
+    Event::default().id(event.number.to_string()).event(&event.kind).data(&event.data)
 }
 
 /// The data of the last `progress` event, and when it was sent.

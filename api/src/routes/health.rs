@@ -13,6 +13,9 @@ use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::metrics;
 
+/// The address of [`live`], which is answered even if the server has no place for another connection.
+pub(crate) const LIVE: &str = "/healthz";
+
 /// Answers as long as the process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = OK, body = String)))]
 pub(crate) async fn live() -> &'static str {

@@ -1,5 +1,7 @@
 //! Jobs: submit, list, read, cancel.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -7,10 +9,10 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::id::JobId;
-use scheduler::expand::Plan;
+use scheduler::expand::{Expansion, Plan};
 use scheduler::job::{Job, JobSpec, JobSummary};
 use scheduler::store::Submitted;
-use scheduler::submit::plan;
+use scheduler::submit;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -21,6 +23,7 @@ use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
 use crate::idempotency;
+use crate::limits;
 use crate::page::{self, Cursor, ListQuery, Page};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -55,9 +58,10 @@ pub(crate) async fn submit(
 ) -> Result<Response, Error> {
     let body = body?;
     let key = idempotency::key(caller.token, &headers, &body)?;
-    let spec = body::parse::<JobSpec>(&headers, &body).map_err(Error::into_invalid_job)?.filled_in();
+    let spec = body::parse_long::<JobSpec>(&app.workers, headers, body).await.map_err(Error::into_invalid_job)?;
+    let spec = Arc::new(spec.filled_in());
     if query.dry_run {
-        return Ok(Json(plan(&app.store, &spec).await?.plan).into_response());
+        return Ok(Json(plan(&app, &spec).await?.plan.clone()).into_response());
     }
     // A repeated request is answered before any check: its job was accepted, even if the corpus has changed since.
     if let Some(key) = &key
@@ -65,9 +69,19 @@ pub(crate) async fn submit(
     {
         return answer(&app, earlier).await;
     }
-    let expansion = plan(&app.store, &spec).await?;
+    let expansion = plan(&app, &spec).await?;
     let submitted = app.store.submit(&spec, &expansion, key.as_ref()).await?;
     answer(&app, submitted).await
+}
+
+/// Expands a submission and verifies its datasets, off the threads that answer requests: both take long for a large
+/// job.
+async fn plan(app: &App, spec: &Arc<JobSpec>) -> Result<Arc<Expansion>, Error> {
+    let inputs = Arc::new(submit::look_up(&app.store, spec).await?);
+    let (inputs_to_expand, spec) = (inputs.clone(), spec.clone());
+    let expansion = app.workers.run(limits::WORK_TIME, move |_| inputs_to_expand.expand(&spec)).await??;
+    app.scans.run(limits::REQUEST_TIME, move |stop| inputs.verify(|| stop.is_set())).await??;
+    Ok(Arc::new(expansion))
 }
 
 /// The job as it is now; the same answer for a new job and for a repeated request.

@@ -44,20 +44,12 @@ pub(crate) async fn get(
     Query(query): Query<ReportQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let job = app.store.job(id).await?;
-    let trials = app.store.facts(id).await?;
-    // Exact tests over many seeds take long, so they do not run on a thread that answers other requests.
-    let report =
-        tokio::task::spawn_blocking(move || report::report(&job.facts(trials))).await.map_err(Error::internal)?;
-    match query.format.unwrap_or_else(|| accepted(&headers)) {
-        Format::Json => {
-            let body = serde_json::to_vec(&report).map_err(Error::internal)?;
-            Ok(etag::answer(&headers, "application/json", body))
-        }
-        Format::Markdown => {
-            Ok(etag::answer(&headers, "text/markdown; charset=utf-8", report.to_markdown().into_bytes()))
-        }
-    }
+    let report = app.reports.get(&app.store, id).await?;
+    let (media_type, body) = match query.format.unwrap_or_else(|| accepted(&headers)) {
+        Format::Json => ("application/json", &report.json),
+        Format::Markdown => ("text/markdown; charset=utf-8", &report.markdown),
+    };
+    Ok(etag::answer(&headers, media_type, body.clone()))
 }
 
 /// The first format in `Accept` that this route can write. Quality values are ignored.

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
+use crate::limits;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -63,8 +64,12 @@ pub(crate) async fn get(
         let known = job.summary.arms.join(", ");
         return Err(Error::NotFound(format!("arm {:?} in this job; its arms are {known}", query.arm)));
     }
+    let admitted = app.reports.admit().await?;
     let facts = job.facts(app.store.facts(id).await?);
-    let files = submission::files(&facts, &query.arm, query.fill.is_some()).map_err(incomplete)?;
+    let files =
+        app.workers.run(limits::WORK_TIME, move |_| submission::files(&facts, &query.arm, query.fill.is_some()));
+    let files = files.await?.map_err(incomplete)?;
+    drop(admitted);
     let (mut contents, mut errors) = (Vec::with_capacity(files.len()), Vec::new());
     for file in files {
         match content(&file, &app.artifacts).await? {
@@ -75,7 +80,7 @@ pub(crate) async fn get(
     if !errors.is_empty() {
         return Err(incomplete(errors));
     }
-    let archive = tokio::task::spawn_blocking(move || archive(&contents)).await.map_err(Error::internal)?;
+    let archive = app.workers.run(limits::WORK_TIME, move |_| archive(&contents)).await?;
     let mut response = etag::answer(&headers, "application/zip", archive.map_err(Error::internal)?);
     let disposition = HeaderValue::from_static("attachment; filename=\"submission.zip\"");
     response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);

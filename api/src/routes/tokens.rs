@@ -1,7 +1,8 @@
 //! Access tokens.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use protocol::id::TokenId;
 use scheduler::token::{Scope, Secret, TokenView};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::extract::Path;
 use crate::page::Page;
 use crate::random;
 
-const LONGEST_NAME: usize = 200;
+pub(crate) const LONGEST_NAME: usize = 200;
 
 /// Lists all tokens, without their secrets.
 #[utoipa::path(
@@ -43,18 +44,20 @@ pub(crate) struct CreatedToken {
 /// Creates a token. This answer is the only one that contains its secret.
 #[utoipa::path(
     post, operation_id = "create_token", path = "/tokens", tag = "tokens", security(("token" = [])), request_body = NewToken,
-    responses((status = CREATED, body = CreatedToken)),
+    responses((status = CREATED, body = CreatedToken, headers(("Cache-Control" = String)))),
 )]
 pub(crate) async fn create(
     State(app): State<App>,
     Json(NewToken { name, scope }): Json<NewToken>,
-) -> Result<(StatusCode, Json<CreatedToken>), Error> {
+) -> Result<Response, Error> {
     if name.trim().is_empty() || name.len() > LONGEST_NAME {
         return Err(Error::invalid("/name", format!("a name has 1 to {LONGEST_NAME} bytes and is not blank")));
     }
     let secret = Secret::from_random(random::bytes().map_err(Error::internal)?);
     let view = app.store.create_token(&name, scope, &secret, None).await?;
-    Ok((StatusCode::CREATED, Json(CreatedToken { view, token: secret.expose().to_owned() })))
+    let created = Json(CreatedToken { view, token: secret.expose().to_owned() });
+    // No cache on the way may keep a secret.
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], created).into_response())
 }
 
 /// Revokes a token: the next request with it is refused.

@@ -20,7 +20,7 @@ use crate::page::{self, Cursor, Page};
 /// Default number of points of each metric.
 const DEFAULT_POINTS: i64 = 500;
 const DEFAULT_CURVE_POINTS: i64 = 400;
-const MOST_POINTS: i64 = 10_000;
+pub(crate) const MOST_POINTS: i64 = 10_000;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@ mod agent;
 mod agents;
 mod answers;
 mod artifacts;
+mod bounds;
 mod checkpoints;
 mod dashboard;
 mod events;

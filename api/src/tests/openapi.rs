@@ -141,6 +141,21 @@ fn each_operation_has_a_name_of_its_own_and_each_report_its_schema() {
 }
 
 #[test]
+fn every_response_is_described_and_every_operation_names_its_refusals() {
+    let items = DOCUMENT["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    for operation in items {
+        let responses = operation["responses"].as_object().unwrap();
+        let undescribed =
+            responses.iter().find(|(_, response)| response["description"].as_str().unwrap_or("").is_empty());
+        assert_eq!(undescribed, None, "{}", operation["operationId"]);
+        let guarded = operation["security"].is_array();
+        for (status, expected) in [("400", true), ("401", guarded), ("403", guarded), ("500", true), ("503", true)] {
+            assert_eq!(responses.contains_key(status), expected, "{} {status}", operation["operationId"]);
+        }
+    }
+}
+
+#[test]
 fn every_reference_in_the_document_leads_somewhere() {
     let mut references = BTreeSet::new();
     collect(&DOCUMENT, &mut references);

@@ -18,9 +18,13 @@ use tower::ServiceExt;
 
 use super::openapi::check_answer;
 use crate::app::App;
+use crate::guesses::Guesses;
+use crate::limits;
 use crate::metrics::Metrics;
+use crate::reports::Reports;
 use crate::router::router;
 use crate::routes::datasets;
+use crate::streams::Streams;
 
 pub(super) struct Server {
     pub(super) app: App,
@@ -47,6 +51,12 @@ impl Server {
             metrics: Arc::new(Metrics::new().unwrap()),
             policy: Policy::default(),
             scans: datasets::scans(shutdown.clone()),
+            guesses: Guesses::default(),
+            reports: Reports::new(shutdown.clone()),
+            streams: Streams::new(limits::MOST_STREAMS),
+            workers: limits::workers(shutdown.clone()),
+            agent_workers: limits::agent_workers(shutdown.clone()),
+            agents: store.reserved(),
             shutdown,
             store,
         };

@@ -35,7 +35,11 @@ async fn a_request_without_a_valid_token_is_refused() {
         {
             let refused = call(&server, authorization, method, uri).await;
             refused.problem(401, "unauthenticated");
-            assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"lamina\"");
+            let challenge = refused.header("www-authenticate");
+            assert!(challenge.starts_with("Bearer realm=\"lamina\""), "{challenge}");
+            // RFC 6750: an error is told only to those who brought a token.
+            let brought = authorization.is_some_and(|value| value.starts_with("Bearer ") && value.is_ascii());
+            assert_eq!(challenge.contains("error=\"invalid_token\""), brought, "{authorization:?}: {challenge}");
         }
     }
     assert_eq!(server.count_jobs().await, 0);
