@@ -109,7 +109,7 @@ fn all_paths_that_are_refused_get_the_same_sentence() {
     let elsewhere = folder(&[("secret.txt", "s\n")]);
     let path = |name: &str| root.path().join(name);
     for closed in ["closed.txt", "closed"] {
-        fs::set_permissions(path(closed), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path(closed), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let pipe = path("pipe.txt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
