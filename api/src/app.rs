@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Cheap to clone: axum gives each handler a copy.
+/// What the handlers share. The type is cheap to clone, because axum gives each handler a copy.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) artifacts: Artifacts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Policy,
-    /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.
+    /// The server cancels this token when it stops. That ends the event streams, which would otherwise delay the stop.
     pub(crate) shutdown: CancellationToken,
 }
