@@ -14,7 +14,7 @@ use crate::reports::Reports;
 use crate::streams::Streams;
 use crate::work::Workers;
 
-/// Cheap to clone: axum gives each handler a copy.
+/// What the handlers share. The type is cheap to clone, because axum gives each handler a copy.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Store,
@@ -29,12 +29,12 @@ pub(crate) struct App {
     pub(crate) reports: Reports,
     /// The streams of events that are open.
     pub(crate) streams: Streams,
-    /// Plans jobs, reads long bodies and packs submissions.
+    /// These workers plan jobs, read long bodies and pack submissions.
     pub(crate) workers: Workers,
-    /// Reads long reports of agents, which must not wait for people.
+    /// These workers read long reports of agents, which must not wait for people.
     pub(crate) agent_workers: Workers,
-    /// Reads data sets that are being registered.
+    /// These workers read data sets that are being registered.
     pub(crate) scans: Workers,
-    /// Cancelled when the server stops; ends the event streams, which would otherwise delay the stop.
+    /// The server cancels this token when it stops. That ends the event streams, which would otherwise delay the stop.
     pub(crate) shutdown: CancellationToken,
 }

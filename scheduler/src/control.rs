@@ -1,7 +1,7 @@
 //! The control loop: it ends expired attempts, unblocks and places trials, and announces the status of jobs.
 //!
-//! Each step takes no input but the database, may be repeated, and may run on several servers at once. The same code serves
-//! normal operation and recovery. Announcements only shorten the wait between two rounds; the period bounds it.
+//! Each step takes no input but the database, may be repeated, and may run on several servers at once. The same code
+//! serves normal operation and recovery. Announcements only shorten the wait between two rounds; the period bounds it.
 
 use std::time::Duration;
 
@@ -43,23 +43,26 @@ impl Control {
         Self { store, artifacts, policy }
     }
 
-    /// Runs rounds until `stop` is cancelled. An error ends a round but not the loop: the next round starts from the database.
+    /// Runs rounds until `stop` is cancelled. An error ends a round but not the loop: the next round starts from the
+    /// database.
     pub async fn run(self, stop: CancellationToken) {
         let mut collect_at = Instant::now();
         loop {
             // Subscribing comes before the queries of the round, so that no announcement is missed.
             let mut notices = self.store.subscribe();
             match self.round().await {
-                Ok(changes) if changes != RoundChanges::default() => tracing::debug!(?changes, "control round"),
+                Ok(changes) if changes != RoundChanges::default() => {
+                    tracing::debug!(?changes, "a control round made changes")
+                }
                 Ok(_) => (),
-                Err(error) => tracing::error!(%error, "control round"),
+                Err(error) => tracing::error!(%error, "a control round failed"),
             }
             if Instant::now() >= collect_at {
                 collect_at = Instant::now() + COLLECT_PERIOD;
                 match self.collect().await {
                     Ok(0) => (),
                     Ok(gone) => tracing::info!(gone, "artifacts deleted"),
-                    Err(error) => tracing::error!(%error, "collecting artifacts"),
+                    Err(error) => tracing::error!(%error, "unused artifacts could not be deleted"),
                 }
             }
             tokio::select! {
@@ -94,7 +97,8 @@ impl Control {
         self.store.cancel_leftovers().await
     }
 
-    /// Queues or cancels the trials that waited for a trial that has ended.
+    /// Sets the budgets that depend on a timing trial that has succeeded, and then queues or cancels the trials that
+    /// waited for a trial that has ended.
     pub async fn unblock(&self) -> Result<usize, StoreError> {
         self.store.settle_budgets().await?;
         self.store.unblock_trials().await
@@ -124,7 +128,10 @@ impl Control {
                     Ok(manifest) => manifest.files.into_iter().map(|file| file.sha256).collect(),
                     // The files of a manifest that cannot be read are not kept.
                     Err(error) => {
-                        tracing::warn!(manifest = %digest, %error, "an artifact that a checkpoint names as its manifest is not one");
+                        tracing::warn!(
+                            manifest = %digest, %error,
+                            "an artifact that a checkpoint names as its manifest is not one"
+                        );
                         Vec::new()
                     }
                 },

@@ -1,5 +1,6 @@
-//! A job becomes trials: one timing trial; arms x pre-train seeds; and, from each of their checkpoints and each published
-//! one, tasks x kept blocks x learning rates x fine-tune seeds, and a probe.
+//! Expansion turns a job into trials, as far as the job asks for them. There is one timing trial, and one pre-train
+//! trial per arm and pre-train seed. From each of their checkpoints, and from each published one, there is one
+//! fine-tune trial per task, choice of kept blocks, learning rate and fine-tune seed, and one probe.
 //!
 //! Seed n means the same draws in every arm, so that arms can be compared seed by seed.
 //!
@@ -8,7 +9,7 @@
 //! | `plan` | The result: trials and their cost. |
 //! | `check` | Problems of the submission as it is written. |
 //! | `recipes`, `finetune` | The recipes, each made and checked once. |
-//! | `places` | Where the problems of a recipe stand in the submission. |
+//! | `pointers` | The pointers into the submission for the problems of a recipe. |
 //! | `cost` | FLOPs. |
 
 use recipe::MOST_STEPS;
@@ -20,18 +21,18 @@ use crate::job::{ArmSpec, JobSpec};
 mod check;
 mod cost;
 mod finetune;
-mod places;
 mod plan;
+mod pointers;
 mod recipes;
 
 pub use plan::{ArmPlan, Datasets, Expansion, NewTrial, Plan, PlannedTrials};
 pub use recipes::{reference_steps, settle};
 
-use cost::{outputs, plan, pretrain_cost};
+use cost::{head_outputs, plan, pretrain_cost};
 use finetune::Origin;
 use recipes::{budget, match_flops, probe_trial, published, published_probe, settings, timing_trial};
 
-/// The reasons to refuse `spec` for its size and its names alone, before any of its datasets is looked up.
+/// Returns the reasons to refuse `spec` for its size and its names alone, before any of its datasets is looked up.
 ///
 /// # Errors
 /// With pointers into the submission.
@@ -41,7 +42,7 @@ pub fn check_before_lookup(spec: &JobSpec) -> Result<(), Vec<Problem>> {
     if problems.is_empty() { Ok(()) } else { Err(problems.into_vec()) }
 }
 
-/// The trials of `spec` on these datasets, and their cost.
+/// Returns the trials of `spec` on these datasets, and their cost.
 ///
 /// # Errors
 /// Every reason to refuse the job, with pointers into the submission.
@@ -52,8 +53,9 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         return Err(problems.into_vec());
     }
     check::check(&mut problems, spec, datasets);
+    // The recipes of a job need the size of its model.
     let Some(size) = spec.model.size() else { return Err(problems.into_vec()) };
-    let outputs = outputs(spec, datasets);
+    let head_outputs = head_outputs(spec, datasets);
     let arms: Vec<ArmRecipes<'_>> = spec
         .arms
         .iter()
@@ -66,16 +68,17 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
             }
         })
         .collect();
-    let timed: Vec<(&ArmSpec, &Pretrain)> = arms.iter().filter_map(|arm| Some((arm.arm, arm.pretrain()?))).collect();
-    let timing = spec.timing.as_ref().map(|timing| timing_trial(timing, &timed, outputs));
+    let timed: Vec<(&ArmSpec, &Pretrain)> =
+        arms.iter().filter_map(|recipes| Some((recipes.arm, recipes.pretrain()?))).collect();
+    let timing = spec.timing.as_ref().map(|timing| timing_trial(timing, &timed, head_outputs));
     if let Some(timing) = &timing {
-        problems.assembled(&places::of_timing(), |p| timing.spec.recipe.check(p));
+        problems.assembled(&pointers::of_timing(), |p| timing.spec.recipe.check(p));
     }
     if !problems.is_empty() {
         return Err(problems.into_vec());
     }
-    let trials = trials(spec, datasets, &arms, timing.filter(|_| !timed.is_empty()), outputs);
-    let plan = plan(spec, &trials, &timed, outputs);
+    let trials = trials(spec, datasets, &arms, timing.filter(|_| !timed.is_empty()), head_outputs);
+    let plan = plan(spec, &trials, &timed, head_outputs);
     Ok(Expansion { trials, plan })
 }
 
@@ -99,30 +102,36 @@ impl<'a> ArmRecipes<'a> {
         problems: &mut Problems,
     ) -> Self {
         let mut recipe = settings(spec, arm, size, datasets);
-        // The share of a step that each sublayer takes depends on the length, which only known images determine.
-        let length_is_known = spec.images.is_none() || spec.pretrain.length.is_some() || datasets.corpus.is_some();
-        if let Some(matched) = &arm.matched
-            && !match_flops(spec, arm, &mut recipe, size, datasets)
-            && length_is_known
-        {
-            let message = format!("no theta limit of this arm saves as many FLOPs as {:?} does", matched.arm);
-            problems.within("arms", |problems| problems.within(index, |problems| problems.add("match", message)));
+        if let Some(matched) = &arm.matched {
+            let is_matched = match_flops(spec, arm, &mut recipe, size, datasets);
+            // Without the length, a failed match says nothing: the share of a step that each sublayer takes depends on
+            // it. The length of images is unknown until they are registered.
+            let length_is_known = spec.images.is_none() || spec.pretrain.length.is_some() || datasets.corpus.is_some();
+            if !is_matched && length_is_known {
+                let message = format!(
+                    "this arm cannot save as many FLOPs as {:?} does, at any theta limit; match an arm that saves \
+                     fewer, or leave out \"match\"",
+                    matched.arm
+                );
+                problems.within("arms", |problems| problems.within(index, |problems| problems.add("match", message)));
+            }
         }
-        problems.assembled(&places::of_pretrain(index, arm, spec.images.is_some()), |p| recipe.check(p));
+        problems.assembled(&pointers::of_pretrain(index, arm, spec.images.is_some()), |p| recipe.check(p));
         if let Some(seconds) = spec.pretrain.reference_seconds {
             // The number of steps is a guess until the timing trial has ended.
             let open_ended = Pretrain { seconds: Some(seconds), steps: MOST_STEPS, ..recipe.clone() };
-            budget(&mut recipe, &spec.pretrain, pretrain_cost(&open_ended, outputs(spec, datasets)).steps);
+            budget(&mut recipe, &spec.pretrain, pretrain_cost(&open_ended, head_outputs(spec, datasets)).steps);
         }
         if let Some(probe) = spec.probe {
+            // Only the recipe of this trial is used, so its seeds and the trial that it waits for do not matter.
             let trial = probe_trial(probe, &arm.name, &recipe, Seeds::default(), 0);
-            problems.assembled(&places::of_probe(), |p| trial.spec.recipe.check(p));
+            problems.assembled(&pointers::of_probe(), |p| trial.spec.recipe.check(p));
         }
         let source = Source::Pretrained(Box::new(recipe));
         Self { arm, finetunes: finetunes(spec, datasets, &source, problems), source, probe: None }
     }
 
-    /// `None` if the arm's checkpoint is not registered, for which the job is refused.
+    /// Returns `None` if the arm's checkpoint is not registered, for which the job is refused.
     fn published(
         spec: &JobSpec,
         index: usize,
@@ -136,7 +145,7 @@ impl<'a> ArmRecipes<'a> {
         let source = Source::Published(Box::new(published));
         let finetunes = finetunes(spec, datasets, &source, problems);
         if let Some(probe) = &probe {
-            problems.assembled(&places::of_published_probe(index), |p| probe.spec.recipe.check(p));
+            problems.assembled(&pointers::of_published_probe(index), |p| probe.spec.recipe.check(p));
         }
         Some(Self { arm, source, finetunes, probe })
     }
@@ -156,31 +165,34 @@ fn finetunes(spec: &JobSpec, datasets: &Datasets, source: &Source, problems: &mu
     recipes
 }
 
-/// The trials in the order in which they are to be served.
+/// Returns the trials in the order in which they are to be served.
 fn trials(
     spec: &JobSpec,
     datasets: &Datasets,
     arms: &[ArmRecipes<'_>],
     timing: Option<NewTrial>,
-    outputs: u64,
+    head_outputs: u64,
 ) -> Vec<NewTrial> {
     let mut trials: Vec<NewTrial> = timing.into_iter().collect();
     let mut origins = Vec::new();
     let mut probes = Vec::new();
-    for arm in arms {
-        let Some(recipe) = arm.pretrain() else { continue };
+    for recipes in arms {
+        let Some(pretrain) = recipes.pretrain() else { continue };
+        let name = &recipes.arm.name;
         for seed in 0..spec.pretrain.seeds {
-            let cost = pretrain_cost(recipe, outputs);
+            let cost = pretrain_cost(pretrain, head_outputs);
             let seeds = Seeds::all(seed.into());
-            origins.push((arm, Origin { arm: arm.arm.name.clone(), seeds, waits_for: Some(trials.len()) }));
+            // The pre-train trial is pushed below, so this will be its index.
+            let index = trials.len();
+            origins.push((recipes, Origin { arm: name.clone(), seeds, waits_for: Some(index) }));
             if let Some(probe) = spec.probe {
-                probes.push(probe_trial(probe, &arm.arm.name, recipe, seeds, trials.len()));
+                probes.push(probe_trial(probe, name, pretrain, seeds, index));
             }
             trials.push(NewTrial {
-                arm: Some(arm.arm.name.clone()),
+                arm: Some(name.clone()),
                 task: None,
                 learning_rate: None,
-                spec: TrialSpec { recipe: Recipe::Pretrain(recipe.clone()), seeds },
+                spec: TrialSpec { recipe: Recipe::Pretrain(pretrain.clone()), seeds },
                 // The timing trial is the first one.
                 waits_for: spec.pretrain.reference_seconds.map(|_| 0),
                 work: cost.flops,
@@ -188,13 +200,14 @@ fn trials(
             });
         }
     }
-    for arm in arms.iter().filter(|arm| arm.pretrain().is_none()) {
-        origins.push((arm, Origin { arm: arm.arm.name.clone(), seeds: Seeds::default(), waits_for: None }));
-        probes.extend(arm.probe.clone());
+    for recipes in arms.iter().filter(|recipes| recipes.pretrain().is_none()) {
+        let arm = recipes.arm.name.clone();
+        origins.push((recipes, Origin { arm, seeds: Seeds::default(), waits_for: None }));
+        probes.extend(recipes.probe.clone());
     }
     if let (Some(glue), Some(data)) = (&spec.glue, &datasets.glue) {
-        for (arm, origin) in &origins {
-            trials.extend(finetune::trials(glue, data, &arm.finetunes, origin));
+        for (recipes, origin) in &origins {
+            trials.extend(finetune::trials(glue, data, &recipes.finetunes, origin));
         }
     }
     trials.extend(probes);

@@ -1,10 +1,11 @@
-//! Placement: which trial runs on which slot. It is a pure function from a snapshot of queue and nodes to placements.
+//! Placement decides which trial runs on which slot. It is a pure function from a snapshot of queue and nodes to
+//! placements.
 //!
-//! Trials are served in the order of the queue (jobs by creation; within a job timing, pretrain, finetune, probe), each on the
-//! first suitable slot. Two rules change that order:
+//! Trials are served in the order of the queue: jobs by creation, and within a job timing, pretrain, finetune and
+//! probe. Each runs on the first suitable slot. Two rules change that order:
 //!
-//! - On a node with processor slots a timing trial needs every slot idle, and keeps them idle while it runs: its
-//!   neighbours would share its cores. A node is held back for it until it has drained.
+//! - On a node with processor slots a timing trial needs every slot idle, and keeps them idle while it runs, because
+//!   its neighbours would share its cores. A node is held back for it until it has drained.
 //! - A trial avoids nodes on which its device failed, as long as there is another one.
 
 use std::collections::HashSet;
@@ -13,16 +14,18 @@ use recipe::Stage;
 
 use protocol::id::{NodeId, TrialId};
 
+/// The state of the cluster from which placements are decided.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
-    /// In the order in which they are to be served.
-    pub queue: Vec<Waiting>,
-    /// Live nodes.
+    /// The trials that are ready to run, in the order in which they are to be served.
+    pub queue: Vec<WaitingTrial>,
+    /// The nodes that are connected.
     pub nodes: Vec<Node>,
 }
 
+/// A trial that waits for a slot.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Waiting {
+pub struct WaitingTrial {
     pub trial: TrialId,
     pub stage: Stage,
     /// Nodes on which an attempt of this trial met a device fault.
@@ -40,8 +43,8 @@ pub struct Slot {
     pub index: i32,
     /// True for a share of the processor, false for an accelerator.
     pub is_cpu: bool,
-    /// Stage of the trial that runs here.
-    pub busy: Option<Stage>,
+    /// Stage of the trial that runs here, None if the slot is free.
+    pub running: Option<Stage>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,46 +54,52 @@ pub struct Placement {
     pub slot: i32,
 }
 
-/// The placements to make now.
+/// Returns the placements to make now.
 pub fn place(snapshot: &Snapshot) -> Vec<Placement> {
     let mut nodes = snapshot.nodes.clone();
-    let mut held: HashSet<NodeId> = nodes.iter().filter(|node| node.times_alone()).map(|node| node.id).collect();
+    // The nodes that take no further trial now.
+    let mut held_back: HashSet<NodeId> =
+        nodes.iter().filter(|node| node.is_kept_for_timing()).map(|node| node.id).collect();
     let mut placements = Vec::new();
     for waiting in &snapshot.queue {
-        let elsewhere = nodes.iter().any(|node| !waiting.avoid.contains(&node.id));
-        let avoids = |node: &Node| elsewhere && waiting.avoid.contains(&node.id);
-        let suits = |node: &Node| !held.contains(&node.id) && !avoids(node);
-        let timing = waiting.stage == Stage::Timing;
+        let has_alternative = nodes.iter().any(|node| !waiting.avoid.contains(&node.id));
+        let avoids = |node: &Node| has_alternative && waiting.avoid.contains(&node.id);
+        let suits = |node: &Node| !held_back.contains(&node.id) && !avoids(node);
+        let is_timing = waiting.stage == Stage::Timing;
         let chosen = nodes.iter_mut().filter(|node| suits(node)).find_map(|node| {
-            let alone = !timing || !node.shares_cores() || node.slots.iter().all(|slot| slot.busy.is_none());
+            if is_timing && node.shares_cores() && node.busy_slots() > 0 {
+                return None;
+            }
             let id = node.id;
-            node.slots.iter_mut().find(|slot| alone && slot.busy.is_none()).map(|slot| (id, slot))
+            node.slots.iter_mut().find(|slot| slot.running.is_none()).map(|slot| (id, slot))
         });
         if let Some((node, slot)) = chosen {
-            slot.busy = Some(waiting.stage);
+            slot.running = Some(waiting.stage);
             placements.push(Placement { trial: waiting.trial, node, slot: slot.index });
-            held.extend(nodes.iter().filter(|node| node.times_alone()).map(|node| node.id));
-        } else if timing {
+            held_back.extend(nodes.iter().filter(|node| node.is_kept_for_timing()).map(|node| node.id));
+        } else if is_timing {
             // The node with the fewest running trials takes no other trial until this one runs on it.
             let draining =
-                nodes.iter().filter(|node| suits(node) && node.shares_cores()).min_by_key(|node| node.busy());
-            held.extend(draining.map(|node| node.id));
+                nodes.iter().filter(|node| suits(node) && node.shares_cores()).min_by_key(|node| node.busy_slots());
+            held_back.extend(draining.map(|node| node.id));
         }
     }
     placements
 }
 
 impl Node {
+    /// True if trials on this node share processor cores.
     fn shares_cores(&self) -> bool {
         self.slots.iter().any(|slot| slot.is_cpu)
     }
 
-    fn times_alone(&self) -> bool {
-        self.shares_cores() && self.slots.iter().any(|slot| slot.busy == Some(Stage::Timing))
+    /// True if a timing trial runs here that must not share its cores.
+    fn is_kept_for_timing(&self) -> bool {
+        self.shares_cores() && self.slots.iter().any(|slot| slot.running == Some(Stage::Timing))
     }
 
-    fn busy(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.busy.is_some()).count()
+    fn busy_slots(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.running.is_some()).count()
     }
 }
 
@@ -99,13 +108,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn node(cpu: bool, busy: &[Option<Stage>]) -> Node {
-        let slots = (0..).zip(busy).map(|(index, &busy)| Slot { index, is_cpu: cpu, busy }).collect();
+    fn node(cpu: bool, running: &[Option<Stage>]) -> Node {
+        let slots = (0..).zip(running).map(|(index, &running)| Slot { index, is_cpu: cpu, running }).collect();
         Node { id: NodeId::new(), slots }
     }
 
-    fn waiting(stage: Stage) -> Waiting {
-        Waiting { trial: TrialId::new(), stage, avoid: vec![] }
+    fn waiting(stage: Stage) -> WaitingTrial {
+        WaitingTrial { trial: TrialId::new(), stage, avoid: vec![] }
     }
 
     #[test]
@@ -141,7 +150,7 @@ mod tests {
     #[test]
     fn a_node_with_a_device_fault_is_avoided_while_there_is_another() {
         let (faulty, other) = (node(false, &[None]), node(false, &[Some(Stage::Pretrain)]));
-        let queue = vec![Waiting { avoid: vec![faulty.id], ..waiting(Stage::Pretrain) }];
+        let queue = vec![WaitingTrial { avoid: vec![faulty.id], ..waiting(Stage::Pretrain) }];
         assert_eq!(place(&Snapshot { queue: queue.clone(), nodes: vec![faulty.clone(), other] }), []);
         assert_eq!(place(&Snapshot { queue, nodes: vec![faulty] }).len(), 1);
     }
@@ -159,12 +168,12 @@ mod tests {
                 .into_iter()
                 .map(|slots| Node {
                     id: NodeId::new(),
-                    slots: (0..).zip(slots).map(|(index, (is_cpu, busy))| Slot { index, is_cpu, busy }).collect(),
+                    slots: (0..).zip(slots).map(|(index, (is_cpu, running))| Slot { index, is_cpu, running }).collect(),
                 })
                 .collect();
             let queue = queue
                 .into_iter()
-                .map(|(stage, avoid)| Waiting {
+                .map(|(stage, avoid)| WaitingTrial {
                     avoid: avoid.into_iter().filter_map(|n| nodes.get(n).map(|node| node.id)).collect(),
                     ..waiting(stage)
                 })
@@ -187,21 +196,21 @@ mod tests {
                 let stage = snapshot.queue.iter().find(|w| w.trial == placement.trial).unwrap().stage;
                 let node = after.nodes.iter_mut().find(|n| n.id == placement.node).unwrap();
                 let slot = node.slots.iter_mut().find(|s| s.index == placement.slot).unwrap();
-                prop_assert_eq!(slot.busy, None, "never on a busy slot");
-                slot.busy = Some(stage);
+                prop_assert_eq!(slot.running, None, "never on a busy slot");
+                slot.running = Some(stage);
             }
             for node in &after.nodes {
                 let placed = placements.iter().filter(|p| p.node == node.id).count();
-                if node.times_alone() && placed > 0 {
-                    prop_assert_eq!(node.busy(), 1, "a timing trial on a processor is alone");
+                if node.is_kept_for_timing() && placed > 0 {
+                    prop_assert_eq!(node.busy_slots(), 1, "a timing trial on a processor is alone");
                 }
             }
             // With no timing trial about, nothing is held back: a free slot is left only to trials that avoid its node.
             let timing = snapshot.queue.iter().any(|w| w.stage == Stage::Timing)
-                || snapshot.nodes.iter().any(Node::times_alone);
+                || snapshot.nodes.iter().any(Node::is_kept_for_timing);
             if !timing {
                 for waiting in snapshot.queue.iter().filter(|w| !trials.contains(&w.trial)) {
-                    for node in after.nodes.iter().filter(|node| node.busy() < node.slots.len()) {
+                    for node in after.nodes.iter().filter(|node| node.busy_slots() < node.slots.len()) {
                         prop_assert!(waiting.avoid.contains(&node.id));
                     }
                 }

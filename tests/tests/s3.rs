@@ -1,4 +1,4 @@
-//! Tests of artifacts in S3 with a real server, SeaweedFS.
+//! These tests store artifacts in S3, with a real server, SeaweedFS.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -19,19 +19,20 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tests::{Service, free_ports, installed, until};
 
-const PLACE: &str = "s3://lamina/some/prefix";
-/// Bytes in one part of an upload.
-const PART: usize = 8 << 20;
+/// Where the tests store artifacts: a bucket, and a prefix in it.
+const ARTIFACTS_URL: &str = "s3://lamina/some/prefix";
+/// Number of bytes in one part of an upload.
+const PART_BYTES: usize = 8 << 20;
 
 /// The servers in one SeaweedFS process.
-const PARTS: [&str; 4] = ["master", "volume", "filer", "s3"];
+const SERVERS: [&str; 4] = ["master", "volume", "filer", "s3"];
 
 /// An S3 server with an access key of its own. Dropping it kills it.
 struct Weed {
     child: Child,
     folder: TempDir,
-    /// Two ports of each part: one for HTTP and one for gRPC.
-    ports: [u16; 2 * PARTS.len()],
+    /// Two ports of each server: one for HTTP and one for gRPC.
+    ports: [u16; 2 * SERVERS.len()],
     client: Client,
 }
 
@@ -47,11 +48,11 @@ impl Weed {
         command.args(["server", "-s3", "-ip=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.args(["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0"]);
         command.arg(format!("-dir={}", folder.path().display()));
-        for (part, ports) in PARTS.iter().zip(ports.chunks(2)) {
-            command.args([format!("-{part}.port={}", ports[0]), format!("-{part}.port.grpc={}", ports[1])]);
+        for (server, ports) in SERVERS.iter().zip(ports.chunks(2)) {
+            command.args([format!("-{server}.port={}", ports[0]), format!("-{server}.port.grpc={}", ports[1])]);
         }
-        for part in ["filer", "s3"] {
-            command.arg(format!("-{part}.localSocket={}", folder.path().join(part).display()));
+        for server in ["filer", "s3"] {
+            command.arg(format!("-{server}.localSocket={}", folder.path().join(server).display()));
         }
         let child = command
             .current_dir(folder.path())
@@ -72,8 +73,8 @@ impl Weed {
         weed
     }
 
-    fn url(&self, part: &str) -> String {
-        let at = PARTS.iter().position(|name| *name == part).unwrap();
+    fn url(&self, server: &str) -> String {
+        let at = SERVERS.iter().position(|name| *name == server).unwrap();
         format!("http://127.0.0.1:{}", self.ports[2 * at])
     }
 
@@ -117,8 +118,9 @@ impl Drop for Weed {
         // It is not an error if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for (part, ports) in PARTS.iter().zip(self.ports.chunks(2)) {
-            let _ = fs::remove_file(format!("/tmp/seaweedfs-{part}-grpc-{}.sock", ports[1]));
+        for (server, ports) in SERVERS.iter().zip(self.ports.chunks(2)) {
+            // weed makes this socket for gRPC at a fixed path, and does not remove it when it is killed.
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-{server}-grpc-{}.sock", ports[1]));
         }
         if std::thread::panicking() {
             eprintln!(
@@ -152,11 +154,14 @@ async fn an_s3_store_holds_what_was_stored_whole_and_nothing_else() {
     let weed = Weed::start().await;
     let database = TestDatabase::new().await;
     let store = database.store().await;
-    let artifacts = Artifacts::open(PLACE, weed.environment(), store.clone(), Roots::open([]).unwrap()).unwrap();
+    let roots = Roots::open([]).unwrap();
+    let artifacts = Artifacts::open(ARTIFACTS_URL, weed.environment(), store.clone(), roots).unwrap();
 
     // This makes two full parts and a shorter third.
-    let large: Vec<u8> = (0..2 * PART as u32 + 99).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let large: Vec<u8> =
+        (0..2 * PART_BYTES as u32 + 99).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let promised = digest_of(b"promised");
+    // Bytes with another digest and an upload that breaks off are refused, and leave nothing behind.
     for delivered in [b"delivered".as_slice(), &large] {
         let error = put(&artifacts, &promised, delivered).await.unwrap_err();
         assert!(matches!(error, ArtifactError::Mismatch { .. }), "{error}");
@@ -166,6 +171,7 @@ async fn an_s3_store_holds_what_was_stored_whole_and_nothing_else() {
     assert_eq!(artifacts.head(&promised).await.unwrap(), None);
     assert_eq!(weed.files().await, [] as [&str; 0]);
 
+    // Artifacts of any size come back whole, also when they are stored twice.
     for bytes in [b"".as_slice(), b"0123456789", &large] {
         let digest = digest_of(bytes);
         for _ in 0..2 {
@@ -174,12 +180,15 @@ async fn an_s3_store_holds_what_was_stored_whole_and_nothing_else() {
         assert_eq!(artifacts.head(&digest).await.unwrap(), Some(bytes.len() as u64));
         assert!(get(&artifacts, &digest, 0, None).await == bytes, "{digest} is not what was stored");
     }
-    let (start, end) = (PART - 3, PART + 4);
+    // A range across the border of two parts can be read.
+    let (start, end) = (PART_BYTES - 3, PART_BYTES + 4);
     assert_eq!(get(&artifacts, &digest_of(&large), start as u64, Some(end as u64)).await, large[start..end]);
+    // Each artifact is one file below the prefix.
     let files = weed.files().await;
     assert_eq!(files.len(), 3, "{files:?}");
     assert!(files.iter().all(|file| file.starts_with("/buckets/lamina/some/prefix/sha256/")), "{files:?}");
 
+    // Artifacts that nothing refers to are deleted, and can be stored again.
     let keep_nothing = Policy { keep_unreferenced: Duration::ZERO, ..Policy::default() };
     assert_eq!(Control::new(store, artifacts.clone(), keep_nothing).collect().await.unwrap(), 3);
     assert_eq!(weed.files().await, [] as [&str; 0]);
@@ -192,7 +201,8 @@ async fn a_checkpoint_travels_through_s3_to_a_fine_tune() {
         return;
     }
     let weed = Weed::start().await;
-    let environment = [weed.environment(), vec![("LAMINA_ARTIFACTS".into(), PLACE.into())]].concat();
+    let environment = [weed.environment(), vec![("LAMINA_ARTIFACTS".into(), ARTIFACTS_URL.into())]].concat();
+    // A service with its artifacts in S3 carries out a job whose fine-tune needs the checkpoint of its pre-train trial.
     let service = Service::start_with(environment).await;
     service.register_generated_data().await;
     let job = service
@@ -205,6 +215,7 @@ async fn a_checkpoint_travels_through_s3_to_a_fine_tune() {
         }))
         .await;
     service.succeeded(&job, Duration::from_secs(300)).await;
+    // The artifacts went to S3, and none to the disk of the service.
     let files = weed.files().await;
     assert!(files.iter().any(|file| file.starts_with("/buckets/lamina/some/prefix/sha256/")), "{files:?}");
     assert_eq!(fs::read_dir(service.home().join("artifacts")).unwrap().count(), 0, "an artifact is on this disk");

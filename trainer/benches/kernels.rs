@@ -52,8 +52,13 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let shards = Arc::new(shards(folder.path()));
     kernel::choose("");
-    let facts = device::facts(Device::Cpu, threads);
-    println!("{}, {threads} threads, {} kernels, libtorch {}", facts.model, kernel::chosen(), facts.libtorch);
+    let description = device::description(Device::Cpu, threads);
+    println!(
+        "{}, {threads} threads, {} kernels, libtorch {}",
+        description.model,
+        kernel::chosen(),
+        description.libtorch
+    );
     println!("{} rounds of {} steps of each kind", options.rounds, options.steps);
     for precision in &options.precision {
         let mut run = Run::new(precision, shards.clone());

@@ -40,7 +40,7 @@ fn main() {
     let started = Instant::now();
     let mut made = 0;
     for step in 0..STEPS {
-        let batch = masked_batch(&shards.train, &order.batch_rows(BATCH, step), 0, &masking, 0, step);
+        let batch = masked_batch(&shards.train, &order.batch_sequences(BATCH, step), 0, &masking, 0, step);
         made += batch.masked().ids.len();
     }
     println!("masked batches: {:.1} million tokens/s on one core", made as f64 / started.elapsed().as_secs_f64() / 1e6);

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor, no_grad};
 use crate::bert::Weights;
 use crate::bert::weights::Group;
 use crate::data::pretrain_batch::PretrainBatch;
-use crate::objective::{MicroBatch, Objective, ReplacementKey};
+use crate::objective::{LossContext, Objective, ReplacementKey};
 use crate::recompute::Tape;
 
 /// The state of each open block, in the mean over the tokens of `batches`, sequences of `length` tokens. `gates` opens
@@ -61,16 +61,16 @@ pub fn block_states(
 /// For each block, the norm of the gradient of the mean loss over `batches` by its weights; 0 for a closed block.
 fn gradient_norms(objective: &dyn Objective, weights: &Weights, batches: &[PretrainBatch], gates: &[Gate]) -> Vec<f64> {
     let open = weights.open(gates);
-    let labels = batches.iter().map(|batch| batch.label_count()).sum();
+    let labels_in_step = batches.iter().map(|batch| batch.label_count()).sum();
     for (batch, number) in batches.iter().zip(0..) {
-        let micro_batch = MicroBatch {
-            labels,
-            count: batches.len() as u32,
+        let context = LossContext {
+            labels_in_step,
+            micro_batches: batches.len() as u32,
             noise: None,
             // The same draws as at every evaluation.
             replacements: ReplacementKey { seed: 0, step: u64::MAX, micro_batch: number },
         };
-        let loss = objective.loss(batch, gates, &micro_batch, None);
+        let loss = objective.loss(batch, gates, &context, None);
         Tape::default().differentiate(weights, &loss, &open);
     }
     let square = |(group, &open): (&Group, &bool)| {

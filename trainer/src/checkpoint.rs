@@ -32,8 +32,8 @@ const UNLISTED: &str = "is not listed in the manifest";
 /// Number of checkpoints that are left on disk: a crash of the machine may have damaged the newest.
 const CHECKPOINTS_ON_DISK: usize = 2;
 
-/// The state that a resumed run needs besides weights and moments. It holds no random state, because draws are functions
-/// of the step.
+/// The state that a resumed run needs besides weights and moments. It holds no random state, because draws are
+/// functions of the step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingState {
@@ -85,7 +85,7 @@ pub struct Contents<'a> {
 
 /// A checkpoint that was written.
 #[derive(Debug)]
-pub struct Saved {
+pub struct SavedCheckpoint {
     /// Path of the folder, relative to `--out`.
     pub folder: String,
     /// Hex sha256 of the manifest.
@@ -96,7 +96,7 @@ pub struct Saved {
 ///
 /// # Errors
 /// A failed write, which leaves the earlier checkpoints unchanged.
-pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> {
+pub fn save(out: &Path, contents: &Contents<'_>) -> Result<SavedCheckpoint, TrainerError> {
     let root = out.join(FOLDER);
     let name = format!("step-{:012}", contents.state.step);
     let (temporary, folder) = (root.join(format!("{TEMPORARY}{name}")), root.join(&name));
@@ -124,7 +124,7 @@ pub fn save(out: &Path, contents: &Contents<'_>) -> Result<Saved, TrainerError> 
     for old in &all[..all.len().saturating_sub(CHECKPOINTS_ON_DISK)] {
         remove_folder(old)?;
     }
-    Ok(Saved { folder: format!("{FOLDER}/{name}"), manifest })
+    Ok(SavedCheckpoint { folder: format!("{FOLDER}/{name}"), manifest })
 }
 
 /// Removes every checkpoint under `out`.
@@ -239,16 +239,16 @@ impl Verified {
         optimizer: &mut Optimizer,
     ) -> Result<(), TrainerError> {
         let path = self.file(OPTIMIZER);
-        if state.updates.len() != optimizer.moments().len() {
+        if state.updates.len() != optimizer.group_states().len() {
             let why = format!(
                 "counts the updates of {} groups of weights, but the model has {}",
                 state.updates.len(),
-                optimizer.moments().len()
+                optimizer.group_states().len()
             );
             return Err(TrainerError::corrupt(self.file(STATE), why));
         }
-        for (moments, &updates) in optimizer.moments_mut().iter_mut().zip(&state.updates) {
-            moments.updates = updates;
+        for (group, &updates) in optimizer.group_states_mut().iter_mut().zip(&state.updates) {
+            group.updates = updates;
         }
         self.restore_model(weights)?;
         fill(&path, moments(weights, optimizer))
@@ -268,8 +268,8 @@ pub fn digest_of(weights: &Weights, optimizer: &Optimizer) -> String {
 /// The moments of each weight, as `<name>.first_moment` and `<name>.second_moment`.
 fn moments(weights: &Weights, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
     let mut all = BTreeMap::new();
-    for (group, moments) in weights.groups().iter().zip(optimizer.moments()) {
-        for (what, buffer) in [("first_moment", &moments.first), ("second_moment", &moments.second)] {
+    for (group, state) in weights.groups().iter().zip(optimizer.group_states()) {
+        for (what, buffer) in [("first_moment", &state.first), ("second_moment", &state.second)] {
             all.extend(group.named(buffer).into_iter().map(|(name, view)| (format!("{name}.{what}"), view)));
         }
     }

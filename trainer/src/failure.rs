@@ -23,8 +23,9 @@ pub enum TrainerError {
     Usage(String),
     #[error(transparent)]
     Data(#[from] DataError),
-    #[error("the loss of step {step} is {loss}: try a lower learning rate or a longer warm-up")]
-    NonFiniteLoss { step: u64, loss: f64 },
+    /// The value `name`, a loss or a number of an evaluation, is not a finite number.
+    #[error("the {name} of step {step} is {value}: try a lower learning rate or a longer warm-up")]
+    NotFinite { name: String, step: u64, value: f64 },
     #[error(
         "the loss has diverged: its moving average is {smoothed:.3} after step {step}, and was {lowest:.3} at its lowest; \
          try a lower learning rate or a longer warm-up"
@@ -44,6 +45,11 @@ impl TrainerError {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// The error for a training loss that is not finite.
+    pub(crate) fn non_finite_loss(step: u64, loss: f64) -> Self {
+        Self::NotFinite { name: "loss".to_owned(), step, value: loss }
     }
 
     pub(crate) fn corrupt(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
@@ -72,7 +78,7 @@ impl TrainerError {
             TrainerError::RecipeSyntax { .. } | TrainerError::InvalidRecipe { .. } | TrainerError::Usage(_) => {
                 FailureKind::InvalidRecipe
             }
-            TrainerError::NonFiniteLoss { .. } => FailureKind::NonFiniteLoss,
+            TrainerError::NotFinite { .. } => FailureKind::NonFiniteLoss,
             TrainerError::Diverged { .. } => FailureKind::Diverged,
             TrainerError::CorruptCheckpoint { .. } => FailureKind::CorruptCheckpoint,
             TrainerError::Json(_) => FailureKind::Internal,

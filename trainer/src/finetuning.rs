@@ -8,9 +8,9 @@ use recipe::{Finetune, Gate, Model, Moment, Seeds, finetune};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 use crate::bert::{Classifier, Encoder, Input, TextHead, Weights, published};
-use crate::data::ahead::Ahead;
 use crate::data::batch::{Batch, collate, epoch_batches};
 use crate::data::glue::{Example, Glue};
+use crate::data::prefetcher::Prefetcher;
 use crate::data::vocabulary::Vocabulary;
 use crate::device::upload;
 use crate::evaluation::Evaluation;
@@ -31,8 +31,8 @@ pub struct Finetuning {
     rows: u32,
     glue: Glue,
     steps_per_epoch: u64,
-    /// Makes the training batch of a step.
-    batches: Ahead<u64, Batch>,
+    /// Makes the training batch of a step, and that of the next step in the background.
+    prefetcher: Prefetcher<u64, Batch>,
     /// Examples of the training file that are set apart for selection.
     selection: Vec<Example>,
     /// The test files that exist, each with what the GLUE server expects of it.
@@ -62,7 +62,7 @@ impl Finetuning {
         let train = std::mem::take(&mut glue.train);
         Ok(Self {
             steps_per_epoch: train.len().div_ceil(recipe.batch as usize) as u64,
-            batches: batches(train, recipe.batch, vocabulary.pad(), seeds.data),
+            prefetcher: prefetcher(train, recipe.batch, vocabulary.pad(), seeds.data),
             encoder: Encoder::new(&weights, *family, &model, i64::from(vocabulary.pad())),
             head: Classifier::new(&weights, *family, &model),
             recipe,
@@ -96,7 +96,7 @@ impl Finetuning {
 
     /// The training batch of `step`.
     fn batch_of(&mut self, step: u64) -> Batch {
-        self.batches.get(step, (step + 1 < self.budget().steps).then_some(step + 1))
+        self.prefetcher.get(step, (step + 1 < self.budget().steps).then_some(step + 1))
     }
 
     /// The output of the head, `[B, outputs]`.
@@ -147,7 +147,7 @@ impl Training for Finetuning {
         None
     }
 
-    fn batch(&self) -> u32 {
+    fn micro_batch_size(&self) -> u32 {
         self.recipe.batch
     }
 
@@ -219,12 +219,12 @@ pub const DEV: &str = "dev_";
 /// Name of the score on the examples that were set apart from the training file.
 pub const SELECTION: &str = "selection_score";
 
-/// Makes the training batch of a step.
-fn batches(train: Vec<Example>, batch: u32, pad: u32, seed: u64) -> Ahead<u64, Batch> {
+/// Returns a prefetcher that makes the training batch of a step.
+fn prefetcher(train: Vec<Example>, batch: u32, pad: u32, seed: u64) -> Prefetcher<u64, Batch> {
     let lengths: Vec<u32> = train.iter().map(|example| example.ids.len() as u32).collect();
     let epoch_of = move |epoch: u64| (epoch, epoch_batches(&lengths, batch, seed, epoch));
     let mut last = epoch_of(0);
-    Ahead::new(move |step| {
+    Prefetcher::new(move |step| {
         let steps = last.1.len() as u64;
         if last.0 != step / steps {
             last = epoch_of(step / steps);

@@ -76,7 +76,7 @@ impl MemoryLog {
     }
 }
 
-/// Bytes of weights, moments and gradients.
+/// Bytes of weights, gradients and the optimiser's averages.
 pub fn state_bytes(training: &impl Training, optimizer: &Optimizer) -> u64 {
     training.weights().bytes() + optimizer.bytes()
 }
@@ -117,7 +117,7 @@ fn fullest_step(
         let moments = (0..count).map(|part| {
             let step = (u128::from(part) * u128::from(recipe.steps) / u128::from(count)) as u64;
             let moment = Moment::of_step(step, recipe.steps);
-            let open = |part| gate::open_blocks(&training.gates(&moment, part), training.batch());
+            let open = |part| gate::open_blocks(&training.gates(&moment, part), training.micro_batch_size());
             let fullest = (0..training.micro_batches()).map(open).fold(0.0, f64::max);
             ((fullest, recipe.objective.rate_at(&moment)), moment)
         });

@@ -8,23 +8,23 @@ use crate::bert::Weights;
 use crate::bert::weights::{Group, bytes};
 use crate::kernel::{self, Adam, Buffers};
 
-/// The rule of the update and its state. A step leaves the moments and the update count of a closed group unchanged.
+/// The rule of the update and its state. A step leaves the state of a closed group unchanged.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
-    moments: Vec<Moments>,
+    groups: Vec<GroupState>,
     /// Working memory for LAMB, as long as the longest group. Undefined with AdamW, which is one pass over the buffers.
     scratch: Tensor,
     /// The clipping factor of this step's gradients, a scalar on the device. None without clipping.
     factor: Option<Tensor>,
 }
 
-/// Moments of one group's gradient.
+/// The state of one group: averages of its gradient (Adam's two moments), and the number of its updates.
 #[derive(Debug)]
-pub struct Moments {
+pub struct GroupState {
     /// Moving average of the gradient, `[elements]`.
     pub first: Tensor,
-    /// Moving average of its square, `[elements]`.
+    /// Moving average of the gradient's square, `[elements]`.
     pub second: Tensor,
     /// Number of updates of this group, for the bias correction.
     pub updates: u64,
@@ -40,7 +40,10 @@ impl Optimizer {
         let is_one_pass = rule.algorithm == Algorithm::AdamW;
         Self {
             rule,
-            moments: sizes.iter().map(|size| Moments { first: zeros(size), second: zeros(size), updates: 0 }).collect(),
+            groups: sizes
+                .iter()
+                .map(|size| GroupState { first: zeros(size), second: zeros(size), updates: 0 })
+                .collect(),
             scratch: longest.filter(|_| !is_one_pass).map(zeros).unwrap_or_default(),
             factor: None,
         }
@@ -93,7 +96,7 @@ impl Optimizer {
     fn adam(&mut self, index: usize, group: &mut Group, rate: f64) {
         let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
         let decayed = self.decayed(group);
-        let Moments { first, second, updates } = &mut self.moments[index];
+        let GroupState { first, second, updates } = &mut self.groups[index];
         *updates += 1;
         let rule = Adam { rate, beta1, beta2, epsilon, weight_decay, updates: *updates as i64 };
         let (values, half, gradient) = group.buffers();
@@ -119,9 +122,9 @@ impl Optimizer {
     fn lamb(&mut self, index: usize, group: &mut Group, rate: f64) {
         let Rule { beta1, beta2, epsilon, weight_decay, .. } = self.rule;
         let decayed = self.decayed(group);
-        let (moments, gradient) = (&mut self.moments[index], group.gradient());
-        moments.updates += 1;
-        let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
+        let (state, gradient) = (&mut self.groups[index], group.gradient());
+        state.updates += 1;
+        let correction = |beta: f64| 1.0 - beta.powf(state.updates as f64);
         let (correction1, correction2) = (correction(beta1), correction(beta2));
         let mut scratch = self.scratch.narrow(0, 0, group.elements());
         if let Some(factor) = &self.factor {
@@ -129,14 +132,14 @@ impl Optimizer {
         }
 
         // m <- b1 m + (1 - b1) g ; v <- b2 v + (1 - b2) g^2
-        let _ = moments.first.lerp_(gradient, 1.0 - beta1);
+        let _ = state.first.lerp_(gradient, 1.0 - beta1);
         let _ = gradient.square_out(&scratch);
-        let _ = moments.second.lerp_(&scratch, 1.0 - beta2);
+        let _ = state.second.lerp_(&scratch, 1.0 - beta2);
         // u = (m / c1) / (sqrt(v / c2) + eps) + decay w
-        let _ = moments.second.sqrt_out(&scratch);
+        let _ = state.second.sqrt_out(&scratch);
         let _ = scratch.g_mul_scalar_(1.0 / correction2.sqrt());
         let _ = scratch.g_add_scalar_(epsilon);
-        let _ = moments.first.divide_out(&scratch.shallow_clone(), &scratch);
+        let _ = state.first.divide_out(&scratch.shallow_clone(), &scratch);
         let _ = scratch.g_mul_scalar_(1.0 / correction1);
         if decayed > 0 {
             let values = group.values().narrow(0, 0, decayed);
@@ -152,36 +155,35 @@ impl Optimizer {
         }
     }
 
-    /// Bytes of the moments and the working memory.
+    /// Bytes of the averages and the working memory.
     pub fn bytes(&self) -> u64 {
-        let moments = self.moments.iter().flat_map(|moments| [&moments.first, &moments.second]);
-        moments.chain([&self.scratch]).map(bytes).sum()
+        let averages = self.groups.iter().flat_map(|group| [&group.first, &group.second]);
+        averages.chain([&self.scratch]).map(bytes).sum()
     }
 
-    /// Copies the moments of the group `from` to the group `to`, which has the same layout.
+    /// Copies the state of the group `from` to the group `to`, which has the same layout.
     pub(crate) fn copy_group(&mut self, from: usize, to: usize) {
-        let source = &self.moments[from];
-        let moments = Moments { first: source.first.copy(), second: source.second.copy(), updates: source.updates };
-        self.moments[to] = moments;
+        let GroupState { first, second, updates } = &self.groups[from];
+        self.groups[to] = GroupState { first: first.copy(), second: second.copy(), updates: *updates };
     }
 
-    /// Sets all moments to zero.
+    /// Sets all averages and numbers of updates to zero.
     pub(crate) fn reset(&mut self) {
-        for moments in &mut self.moments {
-            let _ = moments.first.zero_();
-            let _ = moments.second.zero_();
-            moments.updates = 0;
+        for group in &mut self.groups {
+            let _ = group.first.zero_();
+            let _ = group.second.zero_();
+            group.updates = 0;
         }
     }
 
-    /// The moments of each group, in the order of [`Weights::groups`].
-    pub fn moments(&self) -> &[Moments] {
-        &self.moments
+    /// The state of each group, in the order of [`Weights::groups`].
+    pub fn group_states(&self) -> &[GroupState] {
+        &self.groups
     }
 
-    /// Mutable access to the moments, to restore a checkpoint.
-    pub(crate) fn moments_mut(&mut self) -> &mut [Moments] {
-        &mut self.moments
+    /// Mutable access to the state of each group, to restore a checkpoint.
+    pub(crate) fn group_states_mut(&mut self) -> &mut [GroupState] {
+        &mut self.groups
     }
 }
 
@@ -194,7 +196,7 @@ mod tests {
     use crate::bert::TextHead;
     use crate::recompute::Tape;
 
-    /// A weight with its moments, updated by the formulas of the test.
+    /// A weight with the averages of its gradient, updated by the formulas of the test.
     struct Reference {
         group: usize,
         value: Tensor,
@@ -283,9 +285,9 @@ mod tests {
                         };
                     }
                     for (number, group) in weights.groups().iter().enumerate() {
-                        let moments = &optimizer.moments()[number];
-                        assert_eq!(moments.updates, if OPEN[number] { updates as u64 } else { 0 }, "{what}");
-                        let found = [group.buffer(), &moments.first, &moments.second];
+                        let state = &optimizer.group_states()[number];
+                        assert_eq!(state.updates, if OPEN[number] { updates as u64 } else { 0 }, "{what}");
+                        let found = [group.buffer(), &state.first, &state.second];
                         let parts: [fn(&Reference) -> &Tensor; 3] =
                             [|weight| &weight.value, |weight| &weight.first, |weight| &weight.second];
                         for (found, part) in found.into_iter().zip(parts) {

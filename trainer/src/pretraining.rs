@@ -1,4 +1,4 @@
-//! Pre-training as the loop sees it: an objective on packed text, or on images.
+//! This module gives the training loop a pre-training: an objective on packed text or on images.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -9,24 +9,26 @@ use tch::{Device, Tensor};
 
 use crate::bert::{Encoder, Head, TextHead, Weights, published};
 use crate::block_states::block_states;
-use crate::data::ahead::Ahead;
 use crate::data::masking::Order;
 use crate::data::material::Material;
+use crate::data::prefetcher::Prefetcher;
 use crate::data::pretrain_batch::PretrainBatch;
 use crate::data::vocabulary::Vocabulary;
 use crate::evaluation::Evaluation;
 use crate::kernel::Noise;
-use crate::objective::{MicroBatch, Objective, ReplacementKey, objective};
+use crate::objective::{LossContext, Objective, ReplacementKey, objective};
 use crate::recompute::Tape;
 use crate::train::{Budget, Training};
 
+/// A pre-training: a model, and the recipe and the text or images that it learns from.
 pub struct Pretraining {
     recipe: Pretrain,
     seeds: Seeds,
     material: Material,
-    /// Makes the micro-batches of a step.
-    batches: Ahead<BatchKey, Vec<PretrainBatch>>,
-    /// The micro-batches of the last step that was looked up. They are only a cache: a function of the step.
+    /// Makes the micro-batches of a step, and those of the next step in the background.
+    prefetcher: Prefetcher<BatchKey, Vec<PretrainBatch>>,
+    /// The last step that was looked up, and its micro-batches. This is only a cache: they can be made again from the
+    /// moment of the step.
     latest: Option<(u64, Rc<[PretrainBatch]>)>,
     weights: Weights,
     objective: Box<dyn Objective>,
@@ -39,34 +41,40 @@ struct BatchKey {
     masking_rate: f64,
 }
 
-fn batches(recipe: &Pretrain, seed: u64, material: Material) -> Ahead<BatchKey, Vec<PretrainBatch>> {
-    let (objective, batch) = (recipe.objective, recipe.batch);
+/// Returns a prefetcher that makes the micro-batches of a step.
+fn prefetcher(recipe: &Pretrain, seed: u64, material: Material) -> Prefetcher<BatchKey, Vec<PretrainBatch>> {
+    let (mlm, batch) = (recipe.objective, recipe.batch);
     let size = (batch / recipe.micro_batches) as usize;
     let mut order = Order::new(seed, material.train_sequences() as u32);
-    Ahead::new(move |BatchKey { step, masking_rate }| {
-        let rows = order.batch_rows(batch, step);
-        let masking = Mlm { rate: masking_rate, ..objective };
+    Prefetcher::new(move |BatchKey { step, masking_rate }| {
+        let mlm = Mlm { rate: masking_rate, ..mlm };
         let micro_batch =
-            |(index, rows): (usize, &[u32])| material.micro_batch(&masking, rows, index * size, seed, step);
-        rows.chunks(size).enumerate().map(micro_batch).collect()
+            |(index, sequences): (usize, &[u32])| material.micro_batch(&mlm, sequences, index * size, seed, step);
+        order.batch_sequences(batch, step).chunks(size).enumerate().map(micro_batch).collect()
     })
 }
 
 impl Pretraining {
-    /// A model with weights at their starting values, and the text or images that it learns from.
+    /// Returns a model with weights at their starting values, and the text or images that it learns from.
     pub fn new(recipe: Pretrain, seeds: Seeds, material: impl Into<Material>, device: Device) -> Self {
         let material = material.into();
-        let rows = material.vocabulary().map_or(0, |words| words.size());
-        Self::with_rows(recipe, seeds, material, rows, device)
+        let embedding_rows = material.vocabulary().map_or(0, |words| words.size());
+        Self::with_embedding_rows(recipe, seeds, material, embedding_rows, device)
     }
 
-    /// The same with `rows` rows in the word embedding, at least one for each token of the vocabulary.
-    pub fn with_rows(recipe: Pretrain, seeds: Seeds, material: Material, rows: u32, device: Device) -> Self {
+    /// Returns the same with this number of rows in the word embedding, at least one for each token of the vocabulary.
+    pub fn with_embedding_rows(
+        recipe: Pretrain,
+        seeds: Seeds,
+        material: Material,
+        embedding_rows: u32,
+        device: Device,
+    ) -> Self {
         let padding = material.vocabulary().map_or(-1, |words| i64::from(words.pad()));
-        let weights = Weights::new(&recipe.model, rows, head(&recipe, &material), &seeds, device)
+        let weights = Weights::new(&recipe.model, embedding_rows, head(&recipe, &material), &seeds, device)
             .with_precision(recipe.precision);
         Self {
-            batches: batches(&recipe, seeds.data, material.clone()),
+            prefetcher: prefetcher(&recipe, seeds.data, material.clone()),
             objective: objective(&recipe, &weights, padding, device),
             latest: None,
             recipe,
@@ -90,20 +98,20 @@ impl Pretraining {
 
     /// The micro-batches of the step at `moment`.
     fn micro_batches_at(&mut self, moment: &Moment) -> Rc<[PretrainBatch]> {
-        if let Some((step, batches)) = &self.latest
+        if let Some((step, micro_batches)) = &self.latest
             && *step == moment.step
         {
-            return Rc::clone(batches);
+            return Rc::clone(micro_batches);
         }
         let key = BatchKey { step: moment.step, masking_rate: self.recipe.objective.rate_at(moment) };
-        // With a budget in seconds, the share that is used up by the next step is not known yet. This guess may then be
-        // wrong, and the batch is made again if its masking rate depends on the share.
+        // The next moment is a guess: with a budget in seconds its share is not known yet. If the masking rate depends
+        // on the share, a wrong guess only means that the batch is made again.
         let next = Moment::of_step(moment.step + 1, self.recipe.steps);
         let next = BatchKey { step: next.step, masking_rate: self.recipe.objective.rate_at(&next) };
-        let batches: Rc<[PretrainBatch]> =
-            self.batches.get(key, (next.step < self.recipe.steps).then_some(next)).into();
-        self.latest = Some((moment.step, Rc::clone(&batches)));
-        batches
+        let next = (next.step < self.recipe.steps).then_some(next);
+        let micro_batches: Rc<[PretrainBatch]> = self.prefetcher.get(key, next).into();
+        self.latest = Some((moment.step, Rc::clone(&micro_batches)));
+        micro_batches
     }
 
     /// Measures each open block on the held-out sequences; `gates` is as in [`Training::evaluate`].
@@ -116,8 +124,8 @@ impl Pretraining {
     pub fn held_out(&self) -> impl Iterator<Item = PretrainBatch> {
         let sequences = self.material.valid_sequences().min(self.recipe.validation_sequences as usize);
         let batch = self.recipe.batch as usize;
-        let rows = move |first: usize| -> Range<usize> { first..sequences.min(first + batch) };
-        (0..sequences).step_by(batch).map(move |first| self.material.held_out(&self.recipe, rows(first)))
+        let range = move |first: usize| -> Range<usize> { first..sequences.min(first + batch) };
+        (0..sequences).step_by(batch).map(move |first| self.material.held_out(&self.recipe, range(first)))
     }
 }
 
@@ -142,7 +150,7 @@ impl Training for Pretraining {
         self.recipe.micro_batches
     }
 
-    fn batch(&self) -> u32 {
+    fn micro_batch_size(&self) -> u32 {
         self.recipe.batch / self.recipe.micro_batches
     }
 
@@ -159,15 +167,15 @@ impl Training for Pretraining {
     }
 
     fn loss(&mut self, moment: &Moment, index: u32, gates: &[Gate], tape: &mut Tape) -> Tensor {
-        let batches = self.micro_batches_at(moment);
-        let micro_batch = MicroBatch {
-            labels: batches.iter().map(PretrainBatch::label_count).sum(),
-            count: self.recipe.micro_batches,
+        let micro_batches = self.micro_batches_at(moment);
+        let context = LossContext {
+            labels_in_step: micro_batches.iter().map(PretrainBatch::label_count).sum(),
+            micro_batches: self.recipe.micro_batches,
             noise: Some(Noise::new(self.seeds.dropout, moment.step, index)),
             replacements: ReplacementKey { seed: self.seeds.data, step: moment.step, micro_batch: index.into() },
         };
         let tape = self.recipe.recompute.then_some(tape);
-        self.objective.loss(&batches[index as usize], gates, &micro_batch, tape)
+        self.objective.loss(&micro_batches[index as usize], gates, &context, tape)
     }
 
     fn evaluates_after(&self, steps: u64) -> bool {
@@ -277,16 +285,17 @@ pub(crate) mod tests {
     #[test]
     fn the_masking_rate_goes_from_its_start_to_its_end_over_the_budget() {
         let mut training = small(json!({"objective": {"rate": 0.5, "rate_end": 0.1}, "micro_batches": 2}));
-        let objective = training.recipe.objective;
-        let rate = |share: f64| objective.rate_at(&Moment { step: 0, share, width: 0.1 });
+        let mlm = training.recipe.objective;
+        let rate = |share: f64| mlm.rate_at(&Moment { step: 0, share, width: 0.1 });
         for (share, expected) in [(0.0, 0.5), (0.25, 0.4), (0.5, 0.3), (1.0, 0.1)] {
             assert!((rate(share) - expected).abs() < 1e-12, "{share}: {}", rate(share));
         }
-        assert_eq!(Mlm { rate_end: None, ..objective }.rate_at(&Moment::of_step(7, 10)), 0.5);
-        // Each sequence has 22 tokens, of which a share of 0.5, 0.46, 0.3 and 0.14 is masked.
+        assert_eq!(Mlm { rate_end: None, ..mlm }.rate_at(&Moment::of_step(7, 10)), 0.5);
+        // Each sequence has 22 tokens besides [CLS] and [SEP]. At steps 0, 1, 5 and 9, the masked share of them is 0.5,
+        // 0.46, 0.3 and 0.14.
         for (step, masked) in [(0, 11), (1, 10), (5, 7), (9, 3)] {
-            let batches = training.micro_batches_at(&Moment::of_step(step, 10));
-            let labels: Vec<usize> = batches.iter().map(PretrainBatch::label_count).collect();
+            let micro_batches = training.micro_batches_at(&Moment::of_step(step, 10));
+            let labels: Vec<usize> = micro_batches.iter().map(PretrainBatch::label_count).collect();
             assert_eq!(labels, [2 * masked, 2 * masked], "step {step}");
         }
     }

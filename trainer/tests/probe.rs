@@ -18,7 +18,7 @@ use tch::{Device, Tensor, no_grad};
 use trainer::attempt::Ended;
 use trainer::data::pretrain_batch::PretrainBatch;
 use trainer::data::tokens::{Shards, VocabularySource};
-use trainer::objective::{MicroBatch, ReplacementKey};
+use trainer::objective::{LossContext, ReplacementKey};
 use trainer::pretraining::Pretraining;
 use trainer::recompute::Tape;
 use trainer::stages::probe::probe;
@@ -160,11 +160,12 @@ fn the_gradient_norm_of_a_block_is_that_of_the_mean_loss() {
     let gates = vec![Gate::OPEN; 6];
     let found = training.block_states(&gates);
     let batches: Vec<_> = training.held_out().collect();
-    let labels = batches.iter().map(PretrainBatch::label_count).sum();
+    let labels_in_step = batches.iter().map(PretrainBatch::label_count).sum();
     for batch in &batches {
         let replacements = ReplacementKey { seed: 0, step: 0, micro_batch: 0 };
-        let micro_batch = MicroBatch { labels, count: batches.len() as u32, noise: None, replacements };
-        let loss = training.objective().loss(batch, &gates, &micro_batch, None);
+        let micro_batches = batches.len() as u32;
+        let context = LossContext { labels_in_step, micro_batches, noise: None, replacements };
+        let loss = training.objective().loss(batch, &gates, &context, None);
         Tape::default().differentiate(training.weights(), &loss, &[true; 7]);
     }
     for (block, found) in found.iter().enumerate() {

@@ -1114,8 +1114,56 @@ export interface components {
             /** Format: double */
             trained_seconds: number;
         };
-        /** @description The runs of an arm on a task with one choice of kept blocks and one learning rate. Scores are fractions. */
-        GlueArm: {
+        /**
+         * @description Mean of an arm's dev scores over tasks at its selected learning rates, as on the GLUE leaderboard: each task counts
+         *     once, with the mean of its metrics.
+         */
+        GlueAverage: {
+            arm: string;
+            /**
+             * Format: int32
+             * @description Number of blocks that were kept.
+             */
+            blocks: number;
+            /** @description Which blocks of the checkpoint were kept. */
+            keep: components["schemas"]["KeptBlocks"];
+            /**
+             * Format: double
+             * @description Mean over `tasks` of the arm's mean dev score, as a fraction.
+             */
+            mean: number;
+            /** @description The tasks in the mean: those with a score of this arm at a selected learning rate. */
+            tasks: components["schemas"]["Task"][];
+        };
+        /** @description The fine-tune runs on one GLUE task. */
+        GlueReport: {
+            /**
+             * @description One row per arm, choice of kept blocks and learning rate with a run that has a result: arms in the order of the
+             *     job, then most blocks first, then by choice of kept blocks, then by rising rate.
+             */
+            arms: components["schemas"]["GlueRow"][];
+            /** @description Each other arm against the baseline at the same learning rate and with the same choice of blocks. */
+            comparisons: components["schemas"]["Comparison"][];
+            /**
+             * Format: double
+             * @description Dev score of a constant guess of the majority class (0 for a regression task). A run with this score or a lower
+             *     one failed. Absent until a run has succeeded.
+             */
+            majority_score: number | null;
+            /** @description Names of the task's metrics, whose mean is the score. */
+            metrics: string[];
+            /**
+             * @description Each other arm at its selected learning rate against the baseline at its own selected rate, with the same choice
+             *     of blocks.
+             */
+            selected_comparisons: components["schemas"]["Comparison"][];
+            task: components["schemas"]["Task"];
+        };
+        /**
+         * @description A row of the table of a task: the runs of an arm with one choice of kept blocks and one learning rate. Scores are
+         *     fractions.
+         */
+        GlueRow: {
             arm: string;
             /** @description Expected best score of 2, 5, 10, 20 and 50 runs, as far as that many runs have a score. */
             best_of: components["schemas"]["ExpectedBest"][];
@@ -1135,7 +1183,7 @@ export interface components {
             ] | null;
             /**
              * Format: double
-             * @description Mean wall time of training in hours, over the runs that did not diverge.
+             * @description Mean wall time of training in hours, over the runs whose trial succeeded.
              */
             hours: number | null;
             /**
@@ -1179,8 +1227,10 @@ export interface components {
              */
             sd: number | null;
             /**
-             * @description True if this is the learning rate to report: the arm's only one with these blocks, or else the one with the
-             *     highest `selection` (rates at which no run diverged come first, and the lower of two equal ones is selected).
+             * @description True if this is the learning rate to report for the arm with these blocks. A single rate is selected. Of
+             *     several, the one with the highest `selection` is: rates at which no run diverged come before the others, and the
+             *     lower of two equal ones is selected. None is selected if a rate has no `selection` although a run of it did not
+             *     diverge.
              */
             selected: boolean;
             /**
@@ -1189,58 +1239,13 @@ export interface components {
              */
             selection: number | null;
         };
-        /**
-         * @description Mean of an arm's dev scores over tasks at its selected learning rates, as on the GLUE leaderboard: each task counts
-         *     once, with the mean of its metrics.
-         */
-        GlueAverage: {
-            arm: string;
-            /**
-             * Format: int32
-             * @description Number of blocks that were kept.
-             */
-            blocks: number;
-            /** @description Which blocks of the checkpoint were kept. */
-            keep: components["schemas"]["KeptBlocks"];
-            /**
-             * Format: double
-             * @description Mean over `tasks` of the arm's mean dev score, as a fraction.
-             */
-            mean: number;
-            /** @description The tasks in the mean: those with a score of this arm at a selected learning rate. */
-            tasks: components["schemas"]["Task"][];
-        };
-        /** @description The fine-tune runs on one GLUE task. */
-        GlueReport: {
-            /**
-             * @description One row per arm, choice of kept blocks and learning rate with a run that has a result: arms in the order of the
-             *     job, then most blocks first, then by rising rate.
-             */
-            arms: components["schemas"]["GlueArm"][];
-            /** @description Each other arm against the baseline at the same learning rate and with the same choice of blocks. */
-            comparisons: components["schemas"]["Comparison"][];
-            /**
-             * Format: double
-             * @description Dev score of a constant guess of the majority class (0 for a regression task). A run with this score or a lower
-             *     one failed. Absent until a run has succeeded.
-             */
-            majority_score: number | null;
-            /** @description Names of the task's metrics, whose mean is the score. */
-            metrics: string[];
-            /**
-             * @description Each other arm at its selected learning rate against the baseline at its own selected rate, with the same choice
-             *     of blocks.
-             */
-            selected_comparisons: components["schemas"]["Comparison"][];
-            task: components["schemas"]["Task"];
-        };
         /** @description A fine-tune run with a result: a score, or divergence. */
         GlueScore: {
             /** @description True if the score is at or below that of the majority class, or the run diverged. */
             failed: boolean;
             /**
              * Format: double
-             * @description Wall time of training in hours. Absent if the run diverged.
+             * @description Wall time of training in hours. Absent if the trial failed.
              */
             hours: number | null;
             /**
@@ -2604,9 +2609,9 @@ export type Factor = components['schemas']['Factor'];
 export type Failure = components['schemas']['Failure'];
 export type FailureKind = components['schemas']['FailureKind'];
 export type FinetuneReport = components['schemas']['FinetuneReport'];
-export type GlueArm = components['schemas']['GlueArm'];
 export type GlueAverage = components['schemas']['GlueAverage'];
 export type GlueReport = components['schemas']['GlueReport'];
+export type GlueRow = components['schemas']['GlueRow'];
 export type GlueScore = components['schemas']['GlueScore'];
 export type GlueSpec = components['schemas']['GlueSpec'];
 export type GrownState = components['schemas']['GrownState'];

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import { columnAt, columns, heat, heatMaps, moved } from '../src/parts/heat';
-import type { GlueArm, GlueReport, GlueScore } from '../src/schema';
+import type { GlueRow, GlueReport, GlueScore } from '../src/schema';
 
 /** A run as `[pretrain_seed, seed, score]`; the majority score is 0.5. */
 type Came = [number, number, number | null];
@@ -16,7 +16,7 @@ const scores = (came: Came[]): GlueScore[] =>
     hours: null,
   }));
 
-const row = (arm: string, learning_rate: number, came: Came[], over: Partial<GlueArm> = {}): GlueArm => ({
+const row = (arm: string, learning_rate: number, came: Came[], over: Partial<GlueRow> = {}): GlueRow => ({
   arm,
   keep: 'all',
   blocks: 12,
@@ -40,7 +40,7 @@ const row = (arm: string, learning_rate: number, came: Came[], over: Partial<Glu
   ...over,
 });
 
-const task = (...arms: GlueArm[]): GlueReport => ({
+const task = (...arms: GlueRow[]): GlueReport => ({
   task: 'rte',
   metrics: ['accuracy'],
   majority_score: 0.5,
@@ -120,7 +120,7 @@ test('there is no scale if every run failed', () => {
 });
 
 test('each choice of kept blocks has a map, with its selected rate', () => {
-  const of = (over: Partial<GlueArm>) => [
+  const of = (over: Partial<GlueRow>) => [
     row('pld', 1e-4, [[0, 0, 0.6]], over),
     row('pld', 2e-4, [[1, 0, 0.7]], { ...over, selected: true }),
   ];

@@ -139,11 +139,11 @@ test('every seed that has a score is a dot, and failed ones say so', () => {
     ['seed 0', false],
     ['seed 1', true],
   ]);
-  expect(row.asides).toMatchObject([{ text: '2 of 3', bad: true }]);
+  expect(row.asides).toMatchObject([{ text: '2 of 3', isBad: true }]);
   expect(row.asides[0]!.title).toContain('1 diverged');
-  expect(row.difference).toMatchObject({ clear: true, p: '0.030' });
+  expect(row.difference).toMatchObject({ isClear: true, p: '0.030' });
   expect(row.dots[0]!.time).toBe('36\u202fs');
-  expect(row.more).toBe(
+  expect(row.footnote).toBe(
     'A run takes 1\u202fmin 12\u202fs, from 36\u202fs to 1\u202fmin 12\u202fs · expected best of 2: 57.5, of 5: 58.0',
   );
 });
@@ -154,7 +154,7 @@ test('the selected rate is named, and is compared with the selected rate of the 
   task.selected_comparisons = [{ ...COMPARED, baseline_learning_rate: 3e-4, mean_difference: 0.02 }];
   task.comparisons.push({ ...COMPARED, learning_rate: 3e-4, baseline_learning_rate: 3e-4, mean_difference: 0.01 });
   const { rows } = taskTable(task);
-  expect(rows.map((row) => [row.note, row.difference!.mean, row.first])).toEqual([
+  expect(rows.map((row) => [row.note, row.difference!.mean, row.isShownAtFirst])).toEqual([
     ['rate 1e-4, selected', 0.02, true],
     ['rate 3e-4', 0.01, false],
   ]);
@@ -166,7 +166,7 @@ test('if no rate of an arm is selected, all of its rows are shown at first', () 
   const [selected] = task.arms;
   const others = [3e-4, 1e-4].map((learning_rate) => ({ ...selected!, arm: 'x', learning_rate, selected: false }));
   task.arms = [selected!, { ...selected!, learning_rate: 3e-4, selected: false }, ...others];
-  expect(taskTable(task).rows.map((row) => row.first)).toEqual([true, false, true, true]);
+  expect(taskTable(task).rows.map((row) => row.isShownAtFirst)).toEqual([true, false, true, true]);
 });
 
 test('rows of one arm are told apart by the blocks that were kept', () => {
@@ -212,7 +212,7 @@ test('a seed that failed on its machine is no divergence', () => {
   arms[1]!.diverged_interval = null;
   const { asideNames, rows } = lossTable(arms);
   expect(asideNames).toEqual(['Time']);
-  expect(rows[1]!.asides).toMatchObject([{ text: '1 failed', bad: true }]);
+  expect(rows[1]!.asides).toMatchObject([{ text: '1 without result', isBad: true }]);
   expect(rows[1]!.asides[0]!.title).toContain('out of memory');
 });
 
@@ -268,7 +268,7 @@ test('a loss of another objective is not compared, and the verdict says so', () 
   });
   // It is not drawn on one scale with the others either.
   report.pretrain[1]!.seeds[0]!.validation_loss = 28.1;
-  expect(lossTable(report.pretrain).rows.map((row) => row.apart)).toEqual(['', 'of another objective']);
+  expect(lossTable(report.pretrain).rows.map((row) => row.reasonNotDrawn)).toEqual(['', 'of another objective']);
 });
 
 test('the verdict of a job that does not fine-tune leaves GLUE out', () => {

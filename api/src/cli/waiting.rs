@@ -1,16 +1,16 @@
-//! The reason why a trial does not run, in words.
+//! This module puts the reason why a trial does not run into words.
 
 use chrono::SecondsFormat;
 use recipe::Stage;
 use scheduler::trial::{TrialState, WaitReason};
 
-/// A clause about a trial, such as "waits for a free slot".
+/// Returns a clause about a trial, such as "waits for a free slot".
 pub(super) fn words(reason: &WaitReason) -> String {
     match reason {
         WaitReason::Trial { stage, state } => {
             let trial = match stage {
-                Stage::Timing => "the timing trial",
-                _ => "its pre-train trial",
+                Stage::Timing => "the timing trial".to_owned(),
+                stage => format!("its {} trial", stage.words()),
             };
             match state {
                 TrialState::Failed => format!("{trial} failed"),

@@ -102,8 +102,8 @@ async fn dataset(dataset: &DatasetFiles, folder: &Path, cache: &Cache) -> Result
     for file in &dataset.files {
         let file_text = format!("{} of dataset {}", file.path, dataset.name);
         let digest = file.sha256.parse::<Digest>().map_err(|error| bad(format!("{file_text}: {error}")))?;
-        let target =
-            name::inside(folder, &file.path).map_err(|error| bad(format!("dataset {}: {error}", dataset.name)))?;
+        let target = name::path_inside(folder, &file.path)
+            .map_err(|error| bad(format!("dataset {}: {error}; rename the file", dataset.name)))?;
         fetch(&digest, &target, FailureKind::BadData, &file_text, cache).await?;
     }
     Ok(folder.to_owned())
@@ -127,7 +127,7 @@ async fn checkpoint(
     fetch(&digest, &folder.join(MANIFEST), FailureKind::CorruptCheckpoint, MANIFEST, cache).await?;
     for file in manifest.files.iter().filter(|file| wanted(&file.name)) {
         let file_text = format!("{} of the checkpoint at step {}", file.name, manifest.step);
-        let name = name::plain(&file.name).map_err(|error| corrupt(format!("manifest {digest}: {error}")))?;
+        let name = name::plain_name(&file.name).map_err(|error| corrupt(format!("manifest {digest}: {error}")))?;
         let digest = file.sha256.parse::<Digest>().map_err(|error| corrupt(format!("{file_text}: {error}")))?;
         fetch(&digest, &folder.join(name), FailureKind::CorruptCheckpoint, &file_text, cache).await?;
     }

@@ -1,31 +1,39 @@
-//! Checks on file names from elsewhere before they become paths here.
+//! This module checks file names from elsewhere before they become paths here.
 
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
-    #[error("{0:?} is not a plain file name (letters, digits, '.', '_' and '-', not starting with '.')")]
-    Plain(String),
-    #[error("{0:?} is not a path inside a folder (parts joined by '/', none of them empty, '.' or '..', no backslash)")]
-    Path(String),
+    #[error(
+        "{0:?} is not a plain file name: such a name has 1 to 255 ASCII letters, digits, '.', '_' or '-', and does not \
+         start with '.'"
+    )]
+    NotPlain(String),
+    #[error(
+        "{0:?} is not a path inside a folder: its parts, joined by '/', must not be empty, '.' or '..', and must not \
+         contain a backslash or a control character"
+    )]
+    NotInside(String),
 }
 
-/// Checks the name of a file of a checkpoint. Lamina itself chooses these names, so a narrow rule is enough.
-pub(crate) fn plain(name: &str) -> Result<&str, NameError> {
+/// Returns the name of a file of a checkpoint or of predictions, if it is a plain one. Lamina itself chooses these
+/// names, so a narrow rule is enough.
+pub(crate) fn plain_name(name: &str) -> Result<&str, NameError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.bytes().all(allowed) {
         Ok(name)
     } else {
-        Err(NameError::Plain(name.to_owned()))
+        Err(NameError::NotPlain(name.to_owned()))
     }
 }
 
-/// The path of a dataset's file in `folder`. People choose these names, so each one that stays in the folder is
-/// accepted, and no part of it has a special meaning.
-pub(crate) fn inside(folder: &Path, path: &str) -> Result<PathBuf, NameError> {
+/// Returns the path of a dataset's file or a checkpoint's folder in `folder`. People choose the names of dataset files,
+/// so every script is accepted. A path is refused if one of its parts has a special meaning, even if it would lead back
+/// into the folder, or if it has a character that is not safe everywhere.
+pub(crate) fn path_inside(folder: &Path, path: &str) -> Result<PathBuf, NameError> {
     let refused = |part: &str| matches!(part, "" | "." | "..") || part.contains(|c: char| c == '\\' || c.is_control());
     if path.split('/').any(refused) {
-        return Err(NameError::Path(path.to_owned()));
+        return Err(NameError::NotInside(path.to_owned()));
     }
     Ok(folder.join(path))
 }
@@ -38,14 +46,14 @@ mod tests {
     #[test]
     fn plain_names_are_accepted() {
         for good in ["model.safetensors", "vocab.txt", "optimizer-0_1.safetensors"] {
-            assert_eq!(plain(good), Ok(good));
+            assert_eq!(plain_name(good), Ok(good));
         }
     }
 
     #[test]
     fn dataset_paths_may_have_folders_and_letters_of_any_script() {
         for good in ["train.tsv", "CoLA/train.tsv", "a b/c.txt.xz", "日本語.txt", "..a", "a..", "wiki-00.txt"] {
-            assert_eq!(inside(Path::new("/data"), good), Ok(Path::new("/data").join(good)));
+            assert_eq!(path_inside(Path::new("/data"), good), Ok(Path::new("/data").join(good)));
         }
     }
 
@@ -53,8 +61,8 @@ mod tests {
         ($($name:ident: $path:expr;)+) => {$(
             #[test]
             fn $name() {
-                assert_eq!(plain($path), Err(NameError::Plain($path.into())));
-                assert_eq!(inside(Path::new("/data"), $path), Err(NameError::Path($path.into())));
+                assert_eq!(plain_name($path), Err(NameError::NotPlain($path.into())));
+                assert_eq!(path_inside(Path::new("/data"), $path), Err(NameError::NotInside($path.into())));
             }
         )+};
     }
@@ -79,8 +87,8 @@ mod tests {
         ($($name:ident: $path:expr;)+) => {$(
             #[test]
             fn $name() {
-                assert_eq!(plain($path), Err(NameError::Plain($path.into())));
-                let path = inside(Path::new("/data"), $path).unwrap();
+                assert_eq!(plain_name($path), Err(NameError::NotPlain($path.into())));
+                let path = path_inside(Path::new("/data"), $path).unwrap();
                 assert!(path.strip_prefix("/data").unwrap().components().all(|c| matches!(c, Component::Normal(_))));
             }
         )+};

@@ -23,12 +23,12 @@ const NEWEST: usize = 2;
 /// Links the files of a checkpoint into the folder `staged`, where they stay until they are sent. The trainer wrote the
 /// checkpoint to `folder`, relative to its `out`. After an error, `staged` does not exist.
 pub(crate) fn stage(out: &Path, folder: &str, staged: &Path) -> io::Result<()> {
-    let from = name::inside(out, folder).map_err(io::Error::other)?;
+    let from = name::path_inside(out, folder).map_err(io::Error::other)?;
     let manifest = read_manifest(&from)?;
     fs::create_dir_all(staged)?;
     let names = manifest.files.iter().map(|file| file.name.as_str()).chain([MANIFEST]);
     let linked: io::Result<()> = names.into_iter().try_for_each(|file| {
-        let file = name::plain(file).map_err(io::Error::other)?;
+        let file = name::plain_name(file).map_err(io::Error::other)?;
         fs::hard_link(from.join(file), staged.join(file))
     });
     linked.inspect_err(|_| drop(fs::remove_dir_all(staged)))
@@ -96,7 +96,7 @@ async fn upload_predictions(
     for file in files {
         let sent = async {
             let digest = file.sha256.parse::<Digest>()?;
-            put(&digest, &folder, name::plain(&file.name)?, client, || false).await
+            put(&digest, &folder, name::plain_name(&file.name)?, client, || false).await
         };
         match sent.await {
             Ok(()) => accepted.push(file),
@@ -124,7 +124,7 @@ async fn upload(
         return Err(UploadError::Manifest { expected, actual });
     }
     for file in read_manifest(staged)?.files {
-        put(&file.sha256.parse::<Digest>()?, staged, name::plain(&file.name)?, client, &superseded).await?;
+        put(&file.sha256.parse::<Digest>()?, staged, name::plain_name(&file.name)?, client, &superseded).await?;
     }
     put(&expected, staged, MANIFEST, client, &superseded).await
 }

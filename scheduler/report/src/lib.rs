@@ -36,5 +36,5 @@ pub use compute::report;
 pub use content::Report;
 pub use effects::Factor;
 pub use facts::{Facts, TrialFacts, TrialStatus};
-pub use glue::GlueArm;
+pub use glue::GlueRow;
 pub use speed::speed_up;

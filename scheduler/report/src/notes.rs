@@ -7,14 +7,14 @@ use recipe::Stage;
 
 use crate::content::Report;
 use crate::facts::{Facts, TrialFacts, TrialStatus};
-use crate::glue::GlueArm;
+use crate::glue::GlueRow;
 use crate::speed::Speed;
 
 /// With fewer values than this, an interval is wide and a spread is poorly known.
 const SMALL: usize = 5;
 
 pub(crate) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
-    let rows: Vec<&GlueArm> = report.glue.iter().flat_map(|task| &task.arms).collect();
+    let rows: Vec<&GlueRow> = report.glue.iter().flat_map(|task| &task.arms).collect();
     [
         unfinished_trials(facts),
         cancelled_trials(facts),
@@ -118,7 +118,7 @@ fn speed_notes(facts: &Facts, speed: Option<&Speed>) -> Vec<String> {
 
 fn diverged_runs(report: &Report) -> Vec<String> {
     let rows = report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
-    let sentence = |(task, row): (recipe::Task, &GlueArm)| {
+    let sentence = |(task, row): (recipe::Task, &GlueRow)| {
         format!(
             "{} of {} runs of {}{} on {} at learning rate {:e} diverged. They count as failed; means, intervals and \
              comparisons are over the other {}.",
@@ -135,7 +135,7 @@ fn diverged_runs(report: &Report) -> Vec<String> {
 }
 
 /// Rows of scores without spread, and the smallest sample of scores.
-fn score_samples(rows: &[&GlueArm]) -> Vec<String> {
+fn score_samples(rows: &[&GlueRow]) -> Vec<String> {
     let mut notes = Vec::new();
     let flat = rows.iter().filter(|row| row.sd == Some(0.0)).count();
     if flat > 0 {
@@ -155,7 +155,7 @@ fn score_samples(rows: &[&GlueArm]) -> Vec<String> {
 }
 
 /// The population that intervals and tests of scores describe, which depends on the number of pre-train seeds.
-fn pretrain_seeds(rows: &[&GlueArm]) -> Option<String> {
+fn pretrain_seeds(rows: &[&GlueRow]) -> Option<String> {
     let seeds: BTreeSet<u64> = rows.iter().flat_map(|row| row.scores.iter().map(|run| run.pretrain_seed)).collect();
     match seeds.len() {
         0 => None,
@@ -173,7 +173,7 @@ fn pretrain_seeds(rows: &[&GlueArm]) -> Option<String> {
 }
 
 /// The rule by which the fine-tune learning rate to report is selected. `None` if there is one rate.
-fn finetune_rates(report: &Report, rows: &[&GlueArm]) -> Option<String> {
+fn finetune_rates(report: &Report, rows: &[&GlueRow]) -> Option<String> {
     let rates = rows.iter().map(|row| row.learning_rate.to_bits()).collect::<BTreeSet<u64>>().len();
     let has_unselected = report.glue.iter().any(|task| {
         let mut choices = task.arms.chunk_by(|a, b| (&a.arm, a.keep) == (&b.arm, b.keep));
@@ -221,7 +221,7 @@ fn loss_notes(report: &Report) -> Vec<String> {
 }
 
 /// The arms with scores that start from a published checkpoint, if other arms were pre-trained in this job.
-fn published_arms(facts: &Facts, rows: &[&GlueArm]) -> Option<String> {
+fn published_arms(facts: &Facts, rows: &[&GlueRow]) -> Option<String> {
     let has_scores = |arm: &&str| rows.iter().any(|row| row.arm == **arm);
     let arms: Vec<&str> = facts.published.iter().map(String::as_str).filter(has_scores).collect();
     (!arms.is_empty() && facts.pretrained_arms().next().is_some()).then(|| {

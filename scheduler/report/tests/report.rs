@@ -14,7 +14,7 @@ use recipe::{
     Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer,
     Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, Vocabulary,
 };
-use report::{Comparison, Facts, GlueArm, Report, TrialFacts, TrialStatus, report};
+use report::{Comparison, Facts, GlueRow, Report, TrialFacts, TrialStatus, report};
 use serde_json::json;
 
 const ARMS: [&str; 3] = ["post-ln", "pre-ln", "pld"];
@@ -212,7 +212,7 @@ fn full() -> Facts {
     facts(trials)
 }
 
-fn row<'a>(report: &'a Report, task: Task, arm: &str) -> &'a GlueArm {
+fn row<'a>(report: &'a Report, task: Task, arm: &str) -> &'a GlueRow {
     let task = report.glue.iter().find(|entry| entry.task == task).unwrap();
     task.arms.iter().find(|row| row.arm == arm).unwrap()
 }
@@ -621,7 +621,7 @@ proptest! {
                 let hit = old.arm == arm && before.task == task && !crashed;
                 prop_assert_eq!(new.n, old.n + usize::from(hit));
                 prop_assert_eq!(new.failed, old.failed + usize::from(hit));
-                let kept = |row: &GlueArm| (row.mean, row.sd, row.interval, row.median, row.min, row.max);
+                let kept = |row: &GlueRow| (row.mean, row.sd, row.interval, row.median, row.min, row.max);
                 prop_assert_eq!(kept(new), kept(old));
             }
         }

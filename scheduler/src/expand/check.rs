@@ -1,6 +1,6 @@
 //! Checks of a submission as it is written. The recipes that are made from it have checks of their own.
 
-use recipe::problem::{Places, Problems};
+use recipe::problem::{Pointers, Problems};
 use recipe::seeds::is_held_out;
 use recipe::{ImageObjective, Size, Task};
 
@@ -117,8 +117,8 @@ fn check_images(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets) {
                 .require(is_filled, "held_out", || format!("{share}: of {train} images, none is in the {part} part"));
         }
     });
-    let places = Places::default().part("/length", "/pretrain/length");
-    problems.assembled(&places, |p| rule.check_shape(shape, length(spec, datasets), p));
+    let pointers = Pointers::default().part("/length", "/pretrain/length");
+    problems.assembled(&pointers, |p| rule.check_shape(shape, length(spec, datasets), p));
     problems.require(classes > 1 || !matches!(rule, ImageObjective::Classifier { .. }), "corpus", || {
         "all images have the same class: a classifier needs at least two classes".into()
     });

@@ -7,7 +7,7 @@ use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, VocabularyChoice};
 
 /// The number of outputs of a model's head: tokens of the vocabulary, classes or levels of intensity.
-pub(super) fn outputs(spec: &JobSpec, datasets: &Datasets) -> u64 {
+pub(super) fn head_outputs(spec: &JobSpec, datasets: &Datasets) -> u64 {
     let facts = |scan: &Option<Scan>| scan.as_ref().map(|scan| scan.facts.clone());
     match (spec.images, facts(&datasets.corpus), spec.vocabulary(), facts(&datasets.vocabulary)) {
         (Some(rule), Some(DatasetFacts::Images { classes, .. }), _, _) => rule.outputs(classes).into(),
@@ -31,16 +31,16 @@ pub(super) struct Cost {
     pub flop_saving: f64,
 }
 
-/// The expected cost of one pre-train trial: its encoder at every position, and its head with `outputs` outputs at the
-/// predicted positions.
-pub(super) fn pretrain_cost(recipe: &Pretrain, outputs: u64) -> Cost {
+/// The expected cost of one pre-train trial: its encoder at every position, and its head with `head_outputs` outputs at
+/// the predicted positions.
+pub(super) fn pretrain_cost(recipe: &Pretrain, head_outputs: u64) -> Cost {
     let (model, length) = (&recipe.model, u64::from(recipe.length));
     let encoder = |model: &Model| f64::from(model.blocks) * model.block_flops(length);
     let generator = recipe.objective.electra.map(|electra| electra.generator(model));
     let masked = recipe.objective.mean_rate() * f64::from(recipe.length);
-    let label = 2.0 * f64::from(model.hidden) * outputs as f64;
+    let label = 2.0 * f64::from(model.hidden) * head_outputs as f64;
     let head = match recipe.images {
-        None => masked * generator.as_ref().unwrap_or(model).head_flops(outputs),
+        None => masked * generator.as_ref().unwrap_or(model).head_flops(head_outputs),
         Some(ImageObjective::Classifier { .. }) => label,
         Some(ImageObjective::Pixels { .. }) => f64::from(recipe.length) * label,
     };
@@ -57,7 +57,7 @@ pub(super) fn pretrain_cost(recipe: &Pretrain, outputs: u64) -> Cost {
     Cost { steps, flops: per_step * steps as f64, encoder_saving, flop_saving: saved / (encoder + head) }
 }
 
-pub(super) fn plan(spec: &JobSpec, trials: &[NewTrial], arms: &[(&ArmSpec, &Pretrain)], outputs: u64) -> Plan {
+pub(super) fn plan(spec: &JobSpec, trials: &[NewTrial], arms: &[(&ArmSpec, &Pretrain)], head_outputs: u64) -> Plan {
     let count = |stage| trials.iter().filter(|trial| trial.stage() == stage).count() as u64;
     Plan {
         trials: PlannedTrials {
@@ -80,7 +80,7 @@ pub(super) fn plan(spec: &JobSpec, trials: &[NewTrial], arms: &[(&ArmSpec, &Pret
                     theta_limit: None,
                 };
                 let Some((_, recipe)) = arms.iter().find(|(other, _)| other.name == arm.name) else { return none };
-                let Cost { flops, encoder_saving, flop_saving, .. } = pretrain_cost(recipe, outputs);
+                let Cost { flops, encoder_saving, flop_saving, .. } = pretrain_cost(recipe, head_outputs);
                 let theta_limit = recipe.layer_drop.map(|drop| drop.theta_limit);
                 ArmPlan { pretrain_flops: flops, encoder_saving, flop_saving, theta_limit, ..none }
             })

@@ -5,8 +5,8 @@ use recipe::problem::Problems;
 use recipe::{Algorithm, Dataset, Finetune, LearningRate, Optimizer, Recipe, Seeds, Source, Task, TrialSpec};
 
 use super::cost::TRAINING;
-use super::places;
 use super::plan::NewTrial;
+use super::pointers;
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{GlueSpec, PretrainSpec};
 
@@ -56,7 +56,7 @@ pub(super) fn check(problems: &mut Problems, glue: &GlueSpec, recipes: &[Finetun
     // The settings do not depend on the task, so the recipes of the first one stand for all.
     for recipe in recipes.iter().take_while(|recipe| recipe.task == recipes[0].task) {
         let (keep, rate) = position(recipe);
-        problems.assembled(&places::of_finetune(glue, keep, rate), |p| recipe.check(p));
+        problems.assembled(&pointers::of_finetune(glue, keep, rate), |p| recipe.check(p));
     }
 }
 

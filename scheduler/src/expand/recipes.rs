@@ -118,9 +118,9 @@ pub(super) fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: &Dat
     }
 }
 
-pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], outputs: u64) -> NewTrial {
+pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], head_outputs: u64) -> NewTrial {
     let turns = u64::from(timing.rounds) * (u64::from(timing.steps_per_turn) + u64::from(timing.warmup_steps));
-    let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, outputs));
+    let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, head_outputs));
     let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
     let recipe = Timing {
         arms: arms

@@ -7,11 +7,12 @@ use sqlx::types::Json;
 
 use super::{Store, StoreError, read, signed, unsigned};
 use crate::node::{KnownNode, NodeRefused, NodeView, SlotAttempt, SlotView};
-use crate::place::{Node, Slot, Snapshot, Waiting};
+use crate::place::{Node, Slot, Snapshot, WaitingTrial};
 use protocol::id::{AttemptId, JobId, NodeId, TokenId, TrialId};
 use protocol::{SlotFacts, SyncRequest};
 
-/// Number of queued trials in a snapshot beyond the number of free slots. Some of the first trials may suit no free slot.
+/// Number of queued trials in a snapshot beyond the number of free slots. Some of the first trials may suit no free
+/// slot.
 const LOOK_AHEAD: i64 = 200;
 
 impl Store {
@@ -213,14 +214,14 @@ impl Store {
                 nodes.push(Node { id: row.node, slots: Vec::new() });
             }
             if let Some(node) = nodes.last_mut() {
-                node.slots.push(Slot { index: row.index, is_cpu: row.is_cpu, busy: row.busy });
+                node.slots.push(Slot { index: row.index, is_cpu: row.is_cpu, running: row.busy });
             }
         }
         let queue = if free > 0 { self.queue(free + LOOK_AHEAD).await? } else { Vec::new() };
         Ok(Snapshot { queue, nodes })
     }
 
-    async fn queue(&self, limit: i64) -> Result<Vec<Waiting>, StoreError> {
+    async fn queue(&self, limit: i64) -> Result<Vec<WaitingTrial>, StoreError> {
         let rows = sqlx::query!(
             r#"select t.id as "id: TrialId", t.stage as "stage: Stage",
                       array(select distinct a.node_id from attempt a
@@ -231,7 +232,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let waiting = rows.into_iter().map(|row| Waiting {
+        let waiting = rows.into_iter().map(|row| WaitingTrial {
             stage: row.stage,
             trial: row.id,
             avoid: row.avoid.into_iter().map(NodeId).collect(),

@@ -61,8 +61,8 @@ struct Passes {
     /// Writes dy, adds to db.
     void (*drop_backward)(const float* dout, const Dropout&, double scale, int64_t first, int64_t rows, int64_t n,
                           T* dy, float* db);
-    /// Attention of the heads first..last of the B A heads. Writes `out` `[B, S, A, D]`, and to `log_sums` `[B, A, S]`
-    /// the logarithms of softmax's sums.
+    /// The attention of the heads `first` to `last - 1` of the B A heads. Writes `out` `[B, S, A, D]`, and to
+    /// `log_sums` `[B, A, S]` the logarithms of softmax's sums.
     void (*attend)(const AttentionLayer&, const T* qkv, int64_t first, int64_t last, T* out, float* log_sums);
     /// Writes dqkv, adds to dbias.
     void (*attend_backward)(const AttentionLayer&, const T* qkv, const float* log_sums, const T* dout, int64_t first,

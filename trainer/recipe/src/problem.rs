@@ -71,14 +71,14 @@ impl Problems {
         self.path.truncate(outer);
     }
 
-    /// Runs `check` on an object that was put together from parts of the current one, and notes what it finds where
-    /// `places` says that those parts stand.
-    pub fn assembled(&mut self, places: &Places, check: impl FnOnce(&mut Self)) {
+    /// Runs `check` on an object that was put together from parts of the current one, and notes what it finds at the
+    /// `pointers` of those parts in the current one.
+    pub fn assembled(&mut self, pointers: &Pointers, check: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         check(&mut inner);
         self.more += inner.more;
         for Problem { pointer, message } in inner.found {
-            if let Some(pointer) = places.of(&pointer) {
+            if let Some(pointer) = pointers.of(&pointer) {
                 self.note(&pointer, message);
             }
         }
@@ -110,32 +110,32 @@ impl Problems {
     }
 }
 
-/// Where the parts of an object stand in the document from which it was put together. The longest pointer that reaches
-/// a problem decides; a problem that none reaches keeps its pointer.
+/// The pointers to the parts of an object in the document from which it was put together. The longest pointer that
+/// reaches a problem decides; a problem that none reaches keeps its pointer.
 ///
 /// A pre-train recipe has its layer drop from an arm, its sizes from the model, and the rest from the job's settings:
 ///
 /// ```
-/// let places = recipe::problem::Places::default()
+/// let pointers = recipe::problem::Pointers::default()
 ///     .part("", "/pretrain")
 ///     .part("/model", "/model")
 ///     .part("/layer_drop", "/arms/2/layer_drop");
-/// assert_eq!(places.of("/layer_drop/gamma").as_deref(), Some("/arms/2/layer_drop/gamma"));
-/// assert_eq!(places.of("/steps").as_deref(), Some("/pretrain/steps"));
+/// assert_eq!(pointers.of("/layer_drop/gamma").as_deref(), Some("/arms/2/layer_drop/gamma"));
+/// assert_eq!(pointers.of("/steps").as_deref(), Some("/pretrain/steps"));
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub struct Pointers {
     parts: Vec<Part>,
 }
 
 #[derive(Debug, Clone)]
 struct Part {
     inner: String,
-    place: Place,
+    outer: Outer,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Outer {
     /// Everything in the part stands below this pointer.
     Part(String),
     /// The whole part follows from the value at this pointer.
@@ -143,27 +143,27 @@ enum Place {
     CheckedElsewhere,
 }
 
-impl Places {
+impl Pointers {
     /// The part at `inner` of the object stands at `outer` of the document, with everything in it.
     #[must_use]
     pub fn part(self, inner: impl Into<String>, outer: impl Into<String>) -> Self {
-        self.with(inner.into(), Place::Part(outer.into()))
+        self.with(inner.into(), Outer::Part(outer.into()))
     }
 
     /// The part at `inner` of the object follows from the one value at `outer` of the document, such as a name.
     #[must_use]
     pub fn value(self, inner: impl Into<String>, outer: impl Into<String>) -> Self {
-        self.with(inner.into(), Place::Value(outer.into()))
+        self.with(inner.into(), Outer::Value(outer.into()))
     }
 
     /// The problems of the part at `inner` of the object are not noted, because another check does so.
     #[must_use]
     pub fn checked_elsewhere(self, inner: impl Into<String>) -> Self {
-        self.with(inner.into(), Place::CheckedElsewhere)
+        self.with(inner.into(), Outer::CheckedElsewhere)
     }
 
-    fn with(mut self, inner: String, place: Place) -> Self {
-        self.parts.push(Part { inner, place });
+    fn with(mut self, inner: String, outer: Outer) -> Self {
+        self.parts.push(Part { inner, outer });
         self
     }
 
@@ -177,10 +177,10 @@ impl Places {
         let Some((part, rest)) = reaching.max_by_key(|(part, _)| part.inner.len()) else {
             return Some(pointer.to_owned());
         };
-        match &part.place {
-            Place::Part(outer) => Some(format!("{outer}{rest}")),
-            Place::Value(outer) => Some(outer.clone()),
-            Place::CheckedElsewhere => None,
+        match &part.outer {
+            Outer::Part(outer) => Some(format!("{outer}{rest}")),
+            Outer::Value(outer) => Some(outer.clone()),
+            Outer::CheckedElsewhere => None,
         }
     }
 }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_part_is_found_by_its_longest_pointer() {
-        let places = Places::default()
+        let pointers = Pointers::default()
             .part("", "/pretrain")
             .part("/model/order", "/arms/1/order")
             .part("/model", "/model")
@@ -250,17 +250,18 @@ mod tests {
             ("/from/model/heads", Some("/arms/1/checkpoint")),
             ("/from/seeds/init", None),
         ] {
-            assert_eq!(places.of(inner).as_deref(), outer, "{inner}");
+            assert_eq!(pointers.of(inner).as_deref(), outer, "{inner}");
         }
-        assert_eq!(Places::default().of("/steps").as_deref(), Some("/steps"));
+        assert_eq!(Pointers::default().of("/steps").as_deref(), Some("/steps"));
     }
 
     #[test]
     fn an_assembled_object_is_refused_where_its_parts_stand_and_once_for_all_that_share_them() {
         let mut problems = Problems::at("/job");
         for arm in 0..2 {
-            let places = Places::default().part("", "/pretrain").part("/layer_drop", format!("/arms/{arm}/layer_drop"));
-            problems.assembled(&places, |problems| {
+            let pointers =
+                Pointers::default().part("", "/pretrain").part("/layer_drop", format!("/arms/{arm}/layer_drop"));
+            problems.assembled(&pointers, |problems| {
                 problems.add("steps", "0 is too few");
                 problems.within("layer_drop", |problems| problems.add("gamma", "below 0"));
             });

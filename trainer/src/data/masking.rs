@@ -56,7 +56,7 @@ impl Order {
     }
 
     /// The `batch` sequences of `step` (from 0). A batch may extend over the end of an epoch.
-    pub fn batch_rows(&mut self, batch: u32, step: u64) -> Vec<u32> {
+    pub fn batch_sequences(&mut self, batch: u32, step: u64) -> Vec<u32> {
         let sequences = u64::from(self.sequences);
         let first = step * u64::from(batch);
         let row = |place| self.permutation(place / sequences)[(place % sequences) as usize];
@@ -232,7 +232,7 @@ mod tests {
         fn each_epoch_reads_each_sequence_once(sequences in 1u32..60, batch in 1u32..40, seed: u64) {
             let mut order = Order::new(seed, sequences);
             let steps = u64::from(3 * sequences.div_ceil(batch) + 3);
-            let read: Vec<u32> = (0..steps).flat_map(|step| order.batch_rows(batch, step)).collect();
+            let read: Vec<u32> = (0..steps).flat_map(|step| order.batch_sequences(batch, step)).collect();
             for epoch in read.chunks_exact(sequences as usize) {
                 let mut epoch = epoch.to_vec();
                 epoch.sort_unstable();
@@ -242,15 +242,15 @@ mod tests {
             for step in (0..steps).rev() {
                 let first = (step * u64::from(batch)) as usize;
                 let expected = &read[first..first + batch as usize];
-                prop_assert_eq!(&Order::new(seed, sequences).batch_rows(batch, step)[..], expected);
-                prop_assert_eq!(&order.batch_rows(batch, step)[..], expected);
+                prop_assert_eq!(&Order::new(seed, sequences).batch_sequences(batch, step)[..], expected);
+                prop_assert_eq!(&order.batch_sequences(batch, step)[..], expected);
             }
         }
     }
 
     #[test]
     fn each_epoch_and_each_seed_has_its_own_order() {
-        let rows = |seed, step| Order::new(seed, 100).batch_rows(100, step);
+        let rows = |seed, step| Order::new(seed, 100).batch_sequences(100, step);
         assert_ne!(rows(1, 0), rows(1, 1));
         assert_ne!(rows(1, 0), rows(2, 0));
     }

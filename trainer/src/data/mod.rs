@@ -10,9 +10,8 @@
 //! | [`material`] | text or images | the batches of a pre-training |
 //! | [`glue`] | the official files of a task | examples |
 //! | [`batch`] | examples and an epoch | padded batches |
-//! | [`ahead`] | a function that makes a batch | the same function, one batch ahead in its own thread |
+//! | [`prefetcher`] | a function that makes a batch | the same function, one batch ahead in its own thread |
 
-pub mod ahead;
 pub mod batch;
 pub mod corpus;
 mod error;
@@ -22,6 +21,7 @@ pub mod masking;
 pub mod material;
 mod pack;
 mod pipeline;
+pub mod prefetcher;
 pub mod pretrain_batch;
 pub mod tokens;
 pub mod vocabulary;

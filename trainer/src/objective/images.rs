@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Tensor, no_grad};
 
-use super::loss::{Mean, MicroBatch, Objective, Uploader, VALIDATION_ACCURACY, correct, evaluation};
+use super::loss::{LossContext, Mean, Objective, Uploader, VALIDATION_ACCURACY, correct, evaluation};
 use crate::bert::{Encoder, Family, Input, LabelHead, Weights};
 use crate::data::pretrain_batch::{PixelBatch, PretrainBatch};
 use crate::device::upload;
@@ -57,9 +57,9 @@ impl Objective for ImageClass {
         Input::patches(upload(&batch.values, self.uploader.device).view(shape))
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
-        let tokens = self.class_tokens(batch, gates, micro_batch.noise.as_ref(), tape);
-        self.head.loss(&tokens, &self.uploader.numbers(&batch.patches().classes), micro_batch.per_label())
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], context: &LossContext, tape: Option<&mut Tape>) -> Tensor {
+        let tokens = self.class_tokens(batch, gates, context.noise.as_ref(), tape);
+        self.head.loss(&tokens, &self.uploader.numbers(&batch.patches().classes), context.per_label())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {
@@ -105,10 +105,10 @@ impl Objective for Intensities {
         Input::packed(self.uploader.sequences(&batch.pixels().ids), None)
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
-        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, micro_batch.noise.as_ref(), tape);
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], context: &LossContext, tape: Option<&mut Tape>) -> Tensor {
+        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, context.noise.as_ref(), tape);
         let levels = self.uploader.numbers(&batch.pixels().levels);
-        self.head.loss(&hidden.flatten(0, 1), &levels, micro_batch.per_label())
+        self.head.loss(&hidden.flatten(0, 1), &levels, context.per_label())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {

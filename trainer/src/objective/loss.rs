@@ -26,9 +26,9 @@ pub trait Objective: Debug {
     /// The input of the encoder for a batch.
     fn input(&self, batch: &PretrainBatch) -> Input;
 
-    /// The loss of a micro-batch, a scalar with its graph. Over all micro-batches of a step it sums to the mean over
-    /// the batch. With a `tape`, the sublayers are recomputed in the backward pass.
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor;
+    /// Returns the loss of the micro-batch `batch` as a scalar with its graph. The losses of a step's micro-batches add
+    /// up to the mean loss over the batch. With a `tape`, the sublayers are recomputed in the backward pass.
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], context: &LossContext, tape: Option<&mut Tape>) -> Tensor;
 
     /// Means over held-out batches, without dropout. The headline is the loss in nats per masked token, per image, or
     /// per intensity (a pixel, or one channel of it).
@@ -45,26 +45,26 @@ pub struct ReplacementKey {
 
 /// The settings that the loss of a micro-batch depends on besides its tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct MicroBatch {
-    /// Labels of the whole batch.
-    pub labels: usize,
-    /// Number of micro-batches in the batch.
-    pub count: u32,
+pub struct LossContext {
+    /// Number of labels in all micro-batches of the step.
+    pub labels_in_step: usize,
+    /// Number of micro-batches of the step.
+    pub micro_batches: u32,
     /// None if nothing is dropped out.
     pub noise: Option<Noise>,
     pub replacements: ReplacementKey,
 }
 
-impl MicroBatch {
+impl LossContext {
     /// Weight of each label in the mean over the batch. A batch has no labels if its sequences hold only special
     /// tokens.
     pub(super) fn per_label(&self) -> f64 {
-        1.0 / self.labels.max(1) as f64
+        1.0 / self.labels_in_step.max(1) as f64
     }
 
     /// Weight of this micro-batch in the mean over the batch.
     pub(super) fn share(&self) -> f64 {
-        1.0 / f64::from(self.count)
+        1.0 / f64::from(self.micro_batches)
     }
 }
 

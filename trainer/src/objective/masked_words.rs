@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Tensor, no_grad};
 
-use super::loss::{Mean, MicroBatch, Objective, Uploader, evaluation};
+use super::loss::{LossContext, Mean, Objective, Uploader, evaluation};
 use crate::bert::encoder::at;
 use crate::bert::{Encoder, Family, Input, MlmHead, Weights};
 use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};
@@ -36,11 +36,11 @@ impl Objective for MaskedWords {
         Input::packed(self.uploader.sequences(&batch.masked().ids), None)
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], context: &LossContext, tape: Option<&mut Tape>) -> Tensor {
         let MaskedBatch { positions, labels, .. } = batch.masked();
         let (positions, labels) = (self.uploader.numbers(positions), self.uploader.numbers(labels));
-        let tokens = self.encoder.forward_at(&self.input(batch), gates, &positions, micro_batch.noise.as_ref(), tape);
-        self.head.loss(&tokens, &labels, micro_batch.per_label())
+        let tokens = self.encoder.forward_at(&self.input(batch), gates, &positions, context.noise.as_ref(), tape);
+        self.head.loss(&tokens, &labels, context.per_label())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {

@@ -23,7 +23,7 @@ use self::replaced_tokens::ReplacedTokens;
 use self::sentence_pairs::SentencePairs;
 use crate::bert::Weights;
 
-pub use self::loss::{MicroBatch, Objective, ReplacementKey, Uploader, VALIDATION_ACCURACY};
+pub use self::loss::{LossContext, Objective, ReplacementKey, Uploader, VALIDATION_ACCURACY};
 
 /// The objective of `recipe`. `padding` is the id of `[PAD]`; images have none.
 pub fn objective(recipe: &Pretrain, weights: &Weights, padding: i64, device: Device) -> Box<dyn Objective> {

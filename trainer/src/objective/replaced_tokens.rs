@@ -5,7 +5,7 @@ use recipe::seeds::{generator, uniform};
 use recipe::{Electra, Gate, Model, Purpose};
 use tch::{Kind, Reduction, Tensor, no_grad};
 
-use super::loss::{Mean, MicroBatch, Objective, ReplacementKey, Uploader, cross_entropy, evaluation};
+use super::loss::{LossContext, Mean, Objective, ReplacementKey, Uploader, cross_entropy, evaluation};
 use crate::bert::{Detector, Encoder, Family, Input, MlmHead, Weights};
 use crate::data::pretrain_batch::{MaskedBatch, PretrainBatch};
 use crate::device::upload;
@@ -89,11 +89,11 @@ impl Objective for ReplacedTokens {
         Input::packed(self.uploader.sequences(&batch.masked().ids), None)
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
-        let outputs = self.forward(batch, gates, micro_batch.noise.as_ref(), micro_batch.replacements, tape);
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], context: &LossContext, tape: Option<&mut Tape>) -> Tensor {
+        let outputs = self.forward(batch, gates, context.noise.as_ref(), context.replacements, tape);
         let labels = self.uploader.numbers(&batch.masked().labels);
-        cross_entropy(&outputs.generated, &labels, Reduction::Sum) * micro_batch.per_label()
-            + outputs.detection_loss(Reduction::Mean) * (self.rule.weight * micro_batch.share())
+        cross_entropy(&outputs.generated, &labels, Reduction::Sum) * context.per_label()
+            + outputs.detection_loss(Reduction::Mean) * (self.rule.weight * context.share())
     }
 
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation {

@@ -3,7 +3,7 @@
 use recipe::{Gate, Model};
 use tch::{Reduction, Tensor, no_grad};
 
-use super::loss::{Mean, MicroBatch, Objective, Uploader, correct, cross_entropy, evaluation};
+use super::loss::{LossContext, Mean, Objective, Uploader, correct, cross_entropy, evaluation};
 use crate::bert::encoder::at;
 use crate::bert::{Encoder, Family, Input, MlmHead, NextSentenceHead, Weights};
 use crate::data::pretrain_batch::{PairBatch, PretrainBatch};
@@ -49,13 +49,13 @@ impl Objective for SentencePairs {
         Input::packed(self.uploader.sequences(&masked.ids), Some(self.uploader.sequences(types)))
     }
 
-    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], micro_batch: &MicroBatch, tape: Option<&mut Tape>) -> Tensor {
+    fn loss(&self, batch: &PretrainBatch, gates: &[Gate], context: &LossContext, tape: Option<&mut Tape>) -> Tensor {
         let pairs = batch.pairs();
-        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, micro_batch.noise.as_ref(), tape);
+        let hidden = self.encoder.forward_recorded(&self.input(batch), gates, context.noise.as_ref(), tape);
         let apart = cross_entropy(&self.pairs.forward(&hidden), &self.uploader.numbers(&pairs.apart), Reduction::Mean);
         // A whole batch needs no product.
-        let apart = if micro_batch.count == 1 { apart } else { apart * micro_batch.share() };
-        self.words_loss(&hidden, pairs, micro_batch.per_label()) + apart
+        let apart = if context.micro_batches == 1 { apart } else { apart * context.share() };
+        self.words_loss(&hidden, pairs, context.per_label()) + apart
     }
 
     /// The headline is the loss of the masked tokens alone, so that it can be compared with that of single texts.

@@ -33,11 +33,16 @@ fn a_replacement_is_drawn_with_its_probability() {
 const KEY: ReplacementKey = ReplacementKey { seed: 3, step: 5, micro_batch: 0 };
 const OPEN: [Gate; 6] = [Gate::OPEN; 6];
 
-/// The loss of a micro-batch, one of `count` of the same size, and its gradients outside the sublayers, by name.
-fn differentiated(training: &Pretraining, batch: &PretrainBatch, count: u32) -> (f64, BTreeMap<String, Tensor>) {
-    let labels = batch.label_count() * count as usize;
-    let micro_batch = MicroBatch { labels, count, noise: None, replacements: KEY };
-    let loss = training.objective().loss(batch, &OPEN, &micro_batch, None);
+/// The loss of a micro-batch, one of `micro_batches` of the same size, and its gradients outside the sublayers, by
+/// name.
+fn differentiated(
+    training: &Pretraining,
+    batch: &PretrainBatch,
+    micro_batches: u32,
+) -> (f64, BTreeMap<String, Tensor>) {
+    let labels_in_step = batch.label_count() * micro_batches as usize;
+    let context = LossContext { labels_in_step, micro_batches, noise: None, replacements: KEY };
+    let loss = training.objective().loss(batch, &OPEN, &context, None);
     let weights = training.weights();
     Tape::default().differentiate(weights, &loss, &vec![true; weights.groups().len()]);
     let outside = &weights.groups()[0];

@@ -41,9 +41,9 @@ pub fn run(
         metrics,
         selection_score: trained.evaluation.value(SELECTION),
         majority_score: training.majority_score(),
-        // No checkpoint remains to be compared, so the last link of the chain covers the weights and moments
-        // themselves.
-        digest: hex::encode(Sha256::digest(trained.state.chain + &trained.last)),
+        // No checkpoint remains to be compared, so the last link of the chain covers the weights and the
+        // optimiser's averages themselves.
+        digest: hex::encode(Sha256::digest(trained.state.chain + &trained.final_digest)),
         predictions: write_predictions(&training, &attempt.out.join(PREDICTIONS))?,
     })))
 }

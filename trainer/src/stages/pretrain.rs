@@ -34,7 +34,7 @@ pub fn run(
             validation_loss: trained.evaluation.headline,
             validation_accuracy: trained.evaluation.value(VALIDATION_ACCURACY),
             digest: trained.state.chain,
-            checkpoint: trained.last,
+            checkpoint: trained.final_digest,
         })
     }))
 }

@@ -76,7 +76,7 @@ fn open_published(
     let origin = Origin::open(&source, from)?;
     let vocabulary = VocabularySource::File(from.join(published::VOCABULARY));
     let material = Material::Text(inputs::shards(&pretrain, vocabulary, options, emitter)?);
-    let training = Pretraining::with_rows(pretrain, recipe.from_seeds, material, origin.rows, attempt.device);
+    let training = Pretraining::with_embedding_rows(pretrain, recipe.from_seeds, material, origin.rows, attempt.device);
     origin.restore(training.weights(), &source, KeptBlocks::All)?;
     Ok(training)
 }

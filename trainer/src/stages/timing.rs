@@ -111,7 +111,7 @@ fn time_arms(
                     update.loss
                 };
                 if !loss.is_finite() {
-                    return Err(TrainerError::NonFiniteLoss { step: moment.step, loss });
+                    return Err(TrainerError::non_finite_loss(moment.step, loss));
                 }
                 done += 1;
                 emitter.progress(done, total, started.seconds())?;

@@ -1,7 +1,7 @@
 /** From the report to the heat maps of a task, which show how the score of each run depends on the learning rate. */
 
 import { rate, score } from '../format';
-import type { GlueArm, GlueReport, GlueScore } from '../schema';
+import type { GlueRow, GlueReport, GlueScore } from '../schema';
 import { type Scale, scaleOver } from '../strip';
 import { depthOf, keptBlocks, modelOf } from '../trial';
 import { runName } from './strips';
@@ -59,7 +59,7 @@ export function heatMaps(task: GlueReport): HeatMaps | undefined {
   const severalSeeds = new Set(runs.map((run) => run.pretrain_seed)).size > 1;
   const severalDepths = new Set(task.arms.map(depthOf)).size > 1;
 
-  const isFirst = (arm: GlueArm, i: number) => task.arms.findIndex((other) => isOfMap(other, arm)) === i;
+  const isFirst = (arm: GlueRow, i: number) => task.arms.findIndex((other) => isOfMap(other, arm)) === i;
   const maps = task.arms.filter(isFirst).map((first): HeatMap => {
     const { arm, keep, blocks } = first;
     const rows = task.arms.filter((other) => isOfMap(other, first));
@@ -87,7 +87,7 @@ export function heatMaps(task: GlueReport): HeatMaps | undefined {
   };
 }
 
-const isOfMap = (a: GlueArm, b: GlueArm) => modelOf(a) === modelOf(b);
+const isOfMap = (a: GlueRow, b: GlueRow) => modelOf(a) === modelOf(b);
 const isSame = (a: Run, b: Run) => a.pretrain_seed === b.pretrain_seed && a.seed === b.seed;
 
 function runsOf(scores: GlueScore[]): Run[] {
@@ -97,7 +97,7 @@ function runsOf(scores: GlueScore[]): Run[] {
     .map(({ pretrain_seed, seed }) => ({ pretrain_seed, seed }));
 }
 
-function heatRow(at: number, rows: GlueArm[], runs: Run[], severalSeeds: boolean, scale: Scale | null): HeatRow {
+function heatRow(at: number, rows: GlueRow[], runs: Run[], severalSeeds: boolean, scale: Scale | null): HeatRow {
   const row = rows.find((row) => row.learning_rate === at);
   const results = new Map(row?.scores.map((run) => [`${run.pretrain_seed} ${run.seed}`, run]));
   return {
@@ -122,7 +122,7 @@ function resultText(run: GlueScore | undefined): string {
   return `${score(run.score)}${run.failed ? ', failed' : ''}`;
 }
 
-function spoken(name: string, rows: GlueArm[]): string {
+function spoken(name: string, rows: GlueRow[]): string {
   const runs = rows.flatMap((row) => row.scores);
   const scores = runs.flatMap((run) => (run.score === null ? [] : [run.score]));
   const failed = runs.filter((run) => run.failed).length;

@@ -13,7 +13,7 @@ mod selection;
 mod tasks;
 
 pub(crate) use average::{GlueAverage, averages};
-pub(crate) use rows::BEST_OF;
-pub use rows::GlueArm;
+pub(crate) use rows::BEST_OF_COUNTS;
+pub use rows::GlueRow;
 pub(crate) use selection::{Selection, selections};
 pub(crate) use tasks::{GlueReport, glue};

@@ -1,4 +1,4 @@
-//! Rows of fine-tune runs: one row per task, arm, choice of kept blocks and learning rate.
+//! This module sorts fine-tune runs into rows, one per task, arm, choice of kept blocks and learning rate.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,9 +11,10 @@ use crate::comparison::{RunValues, independent_values};
 use crate::facts::{Facts, TrialStatus};
 use crate::statistics::{expected_maximum, mean, median, standard_deviation, t_interval, wilson_interval};
 
-/// The runs of an arm on a task with one choice of kept blocks and one learning rate. Scores are fractions.
+/// A row of the table of a task: the runs of an arm with one choice of kept blocks and one learning rate. Scores are
+/// fractions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct GlueArm {
+pub struct GlueRow {
     pub arm: String,
     /// Which blocks of the checkpoint were kept.
     pub keep: KeptBlocks,
@@ -23,8 +24,10 @@ pub struct GlueArm {
     pub learning_rate: f64,
     /// Mean score on the part of the training set that was held out for selection, over the runs that have one.
     pub selection: Option<f64>,
-    /// True if this is the learning rate to report: the arm's only one with these blocks, or else the one with the
-    /// highest `selection` (rates at which no run diverged come first, and the lower of two equal ones is selected).
+    /// True if this is the learning rate to report for the arm with these blocks. A single rate is selected. Of
+    /// several, the one with the highest `selection` is: rates at which no run diverged come before the others, and the
+    /// lower of two equal ones is selected. None is selected if a rate has no `selection` although a run of it did not
+    /// diverge.
     pub selected: bool,
     /// Number of runs with a result: a score, or divergence.
     pub n: usize,
@@ -49,7 +52,7 @@ pub struct GlueArm {
     pub failed_interval: Option<[f64; 2]>,
     /// Number of runs that diverged. They count as failed and have no score.
     pub diverged: usize,
-    /// Mean wall time of training in hours, over the runs that did not diverge.
+    /// Mean wall time of training in hours, over the runs whose trial succeeded.
     pub hours: Option<f64>,
     /// Expected best score of 2, 5, 10, 20 and 50 runs, as far as that many runs have a score.
     pub best_of: Vec<ExpectedBest>,
@@ -68,7 +71,7 @@ pub struct ExpectedBest {
 }
 
 /// Numbers of runs for which the expected best score is given.
-pub(crate) const BEST_OF: [u32; 5] = [2, 5, 10, 20, 50];
+pub(crate) const BEST_OF_COUNTS: [u32; 5] = [2, 5, 10, 20, 50];
 
 /// A fine-tune run with a result: a score, or divergence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -83,7 +86,7 @@ pub struct GlueScore {
     pub selection: Option<f64>,
     /// True if the score is at or below that of the majority class, or the run diverged.
     pub failed: bool,
-    /// Wall time of training in hours. Absent if the run diverged.
+    /// Wall time of training in hours. Absent if the trial failed.
     pub hours: Option<f64>,
 }
 
@@ -94,7 +97,7 @@ pub(super) struct RowKey<'a> {
     arm: &'a str,
     blocks: Reverse<u32>,
     keep: KeptBlocks,
-    /// Bits of the learning rate: those of positive numbers sort like the numbers.
+    /// Bits of the learning rate. The bits of positive numbers sort like the numbers.
     rate: u64,
 }
 
@@ -118,7 +121,11 @@ pub(super) fn runs_by_row(facts: &Facts) -> RunsByRow<'_> {
             pretrain_seed: recipe.from_seeds.init,
             score,
             selection: report.and_then(|report| report.selection_score).filter(|score| score.is_finite()),
-            failed: score.zip(report).is_none_or(|(score, report)| score <= report.majority_score),
+            failed: match (score, report) {
+                (Some(score), Some(report)) => score <= report.majority_score,
+                // The run diverged.
+                (None, _) | (_, None) => true,
+            },
             hours: report.map(|report| report.trained_seconds / 3600.0),
         };
         let key = RowKey {
@@ -136,20 +143,22 @@ pub(super) fn runs_by_row(facts: &Facts) -> RunsByRow<'_> {
     rows
 }
 
-/// The rows of an arm on a task: most blocks first, then by rising rate. None of them is selected yet.
-pub(super) fn rows(task: Task, arm: &str, runs: &RunsByRow<'_>) -> Vec<GlueArm> {
+/// Returns the rows of an arm on a task: most blocks first, then by choice of kept blocks, then by rising rate. None of
+/// them is selected yet.
+pub(super) fn rows(task: Task, arm: &str, runs: &RunsByRow<'_>) -> Vec<GlueRow> {
     let of_arm = runs.iter().filter(|(key, _)| key.task == task && key.arm == arm);
     of_arm.map(|(key, runs)| row(key, runs)).collect()
 }
 
-fn row(key: &RowKey<'_>, runs: &[GlueScore]) -> GlueArm {
+fn row(key: &RowKey<'_>, runs: &[GlueScore]) -> GlueRow {
     let scored = scores_by_seeds(runs);
     let scores: Vec<f64> = scored.values().copied().collect();
     let independent = independent_values(&scored);
     let failed = runs.iter().filter(|run| run.failed).count();
     let mean_of = |measure: fn(&GlueScore) -> Option<f64>| mean(&runs.iter().filter_map(measure).collect::<Vec<_>>());
-    let best_of = BEST_OF.into_iter().filter(|&runs| runs as usize <= scores.len());
-    GlueArm {
+    let expected_best = |count: u32| Some(ExpectedBest { runs: count, expected: expected_maximum(&scores, count)? });
+    let counts = BEST_OF_COUNTS.into_iter().filter(|&count| count as usize <= scores.len());
+    GlueRow {
         arm: key.arm.to_owned(),
         keep: key.keep,
         blocks: key.blocks.0,
@@ -168,9 +177,7 @@ fn row(key: &RowKey<'_>, runs: &[GlueScore]) -> GlueArm {
         failed_interval: wilson_interval(failed, runs.len()),
         diverged: runs.iter().filter(|run| run.score.is_none()).count(),
         hours: mean_of(|run| run.hours),
-        best_of: best_of
-            .filter_map(|runs| Some(ExpectedBest { runs, expected: expected_maximum(&scores, runs)? }))
-            .collect(),
+        best_of: counts.filter_map(expected_best).collect(),
         scores: runs.to_vec(),
     }
 }

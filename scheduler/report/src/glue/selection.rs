@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use recipe::{Finetune, KeptBlocks, Task};
 
-use super::rows::{GlueArm, RunsByRow, rows, runs_by_row};
+use super::rows::{GlueRow, RunsByRow, rows, runs_by_row};
 use crate::facts::Facts;
 
 /// The setting whose fine-tune runs represent an arm on a task.
@@ -34,7 +34,7 @@ pub(crate) fn selections(facts: &Facts, arm: &str) -> BTreeMap<Task, Selection> 
 }
 
 /// The rows of an arm on a task, with the selected ones marked.
-pub(super) fn rows_of_arm(task: Task, arm: &str, runs: &RunsByRow<'_>) -> Vec<GlueArm> {
+pub(super) fn rows_of_arm(task: Task, arm: &str, runs: &RunsByRow<'_>) -> Vec<GlueRow> {
     let mut rows = rows(task, arm, runs);
     select(&mut rows);
     rows
@@ -43,11 +43,11 @@ pub(super) fn rows_of_arm(task: Task, arm: &str, runs: &RunsByRow<'_>) -> Vec<Gl
 /// Marks in `rows`, which are those of one arm and task, one learning rate per choice of blocks: the one with the
 /// highest mean selection score, or the lower of two equal ones. A single rate needs no selection score. With several
 /// rates, nothing is marked if one of them has a run that did not diverge and no selection score.
-fn select(rows: &mut [GlueArm]) {
+fn select(rows: &mut [GlueRow]) {
     for rates in rows.chunk_by_mut(|a, b| a.keep == b.keep) {
         // Rates at which no run diverged come before all others, because the runs that are left at the others are the
         // luckier ones.
-        let rank = |row: &GlueArm| match row.selection {
+        let rank = |row: &GlueRow| match row.selection {
             None if row.diverged < row.n => None,
             score => Some((row.diverged == 0, score.unwrap_or(f64::NEG_INFINITY))),
         };

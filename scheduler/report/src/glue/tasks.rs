@@ -6,7 +6,7 @@ use recipe::{Recipe, Task, TrialReport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rows::{GlueArm, RunsByRow, runs_by_row, scores_by_seeds};
+use super::rows::{GlueRow, RunsByRow, runs_by_row, scores_by_seeds};
 use super::selection::rows_of_arm;
 use crate::comparison::{Comparison, compare};
 use crate::facts::{Facts, TrialStatus};
@@ -22,8 +22,8 @@ pub struct GlueReport {
     /// one failed. Absent until a run has succeeded.
     pub majority_score: Option<f64>,
     /// One row per arm, choice of kept blocks and learning rate with a run that has a result: arms in the order of the
-    /// job, then most blocks first, then by rising rate.
-    pub arms: Vec<GlueArm>,
+    /// job, then most blocks first, then by choice of kept blocks, then by rising rate.
+    pub arms: Vec<GlueRow>,
     /// Each other arm against the baseline at the same learning rate and with the same choice of blocks.
     pub comparisons: Vec<Comparison>,
     /// Each other arm at its selected learning rate against the baseline at its own selected rate, with the same choice
@@ -40,18 +40,18 @@ pub(crate) fn glue(facts: &Facts) -> Vec<GlueReport> {
 }
 
 fn task_report(facts: &Facts, task: Task, runs: &RunsByRow<'_>) -> Option<GlueReport> {
-    let arms: Vec<GlueArm> = facts.arms.iter().flat_map(|arm| rows_of_arm(task, arm, runs)).collect();
+    let arms: Vec<GlueRow> = facts.arms.iter().flat_map(|arm| rows_of_arm(task, arm, runs)).collect();
     if arms.is_empty() {
         return None;
     }
     let baseline = || arms.iter().filter(|row| row.arm == facts.baseline);
     let others = || arms.iter().filter(|row| row.arm != facts.baseline);
     let comparisons = others().filter_map(|row| {
-        let is_equal = |base: &&GlueArm| base.keep == row.keep && base.learning_rate == row.learning_rate;
+        let is_equal = |base: &&GlueRow| base.keep == row.keep && base.learning_rate == row.learning_rate;
         row.against(baseline().find(is_equal)?)
     });
     let selected_comparisons = others().filter(|row| row.selected).filter_map(|row| {
-        let is_selected = |base: &&GlueArm| base.keep == row.keep && base.selected;
+        let is_selected = |base: &&GlueRow| base.keep == row.keep && base.selected;
         row.against(baseline().find(is_selected)?)
     });
     Some(GlueReport {
@@ -64,7 +64,7 @@ fn task_report(facts: &Facts, task: Task, runs: &RunsByRow<'_>) -> Option<GlueRe
     })
 }
 
-impl GlueArm {
+impl GlueRow {
     /// `None` if this row and the baseline's share no seed.
     fn against(&self, baseline: &Self) -> Option<Comparison> {
         let comparison = compare(&self.arm, &scores_by_seeds(&self.scores), &scores_by_seeds(&baseline.scores))?;

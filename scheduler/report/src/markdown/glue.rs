@@ -3,7 +3,7 @@
 use super::cell::{difference, known, number, p_value, percent, percent_with_interval, rate, rates};
 use super::table::Table;
 use crate::comparison::Comparison;
-use crate::glue::{BEST_OF, GlueArm, GlueAverage, GlueReport};
+use crate::glue::{BEST_OF_COUNTS, GlueAverage, GlueReport, GlueRow};
 
 /// A row of a table: a task with one of its arms or comparisons.
 type OfTask<'a, T> = (&'a GlueReport, &'a T);
@@ -12,7 +12,7 @@ pub(super) fn section(tasks: &[GlueReport], averages: &[GlueAverage]) -> Vec<Str
     if tasks.is_empty() {
         return Vec::new();
     }
-    let rows: Vec<OfTask<'_, GlueArm>> =
+    let rows: Vec<OfTask<'_, GlueRow>> =
         tasks.iter().flat_map(|task| task.arms.iter().map(move |row| (task, row))).collect();
     let equal = tasks.iter().flat_map(|task| task.comparisons.iter().map(move |row| (task, row)));
     let selected = tasks.iter().flat_map(|task| task.selected_comparisons.iter().map(move |row| (task, row)));
@@ -31,7 +31,7 @@ pub(super) fn section(tasks: &[GlueReport], averages: &[GlueAverage]) -> Vec<Str
     .concat()
 }
 
-fn score_section(rows: &[OfTask<'_, GlueArm>]) -> Vec<String> {
+fn score_section(rows: &[OfTask<'_, GlueRow>]) -> Vec<String> {
     let table = Table::of(rows)
         .left("Task", |(task, _)| title(task))
         .left("Arm", |(_, row)| row.arm.clone())
@@ -63,7 +63,7 @@ fn score_section(rows: &[OfTask<'_, GlueArm>]) -> Vec<String> {
 }
 
 /// Expected best scores, if a row has at least 5 runs.
-fn best_of_section(rows: &[OfTask<'_, GlueArm>]) -> Vec<String> {
+fn best_of_section(rows: &[OfTask<'_, GlueRow>]) -> Vec<String> {
     if rows.iter().all(|(_, row)| row.scores.len() < 5) {
         return Vec::new();
     }
@@ -73,8 +73,8 @@ fn best_of_section(rows: &[OfTask<'_, GlueArm>]) -> Vec<String> {
         .right("Blocks", |(_, row)| row.blocks.to_string())
         .right("Rate", |(_, row)| rate(Some(row.learning_rate)))
         .right("n", |(_, row)| row.n.to_string());
-    let table = BEST_OF.into_iter().fold(table, |table, k| {
-        let expected = move |row: &GlueArm| row.best_of.iter().find(|best| best.runs == k).map(|best| best.expected);
+    let table = BEST_OF_COUNTS.into_iter().fold(table, |table, k| {
+        let expected = move |row: &GlueRow| row.best_of.iter().find(|best| best.runs == k).map(|best| best.expected);
         table.right(format!("k = {k}"), move |(_, row)| percent(expected(row)))
     });
     vec![

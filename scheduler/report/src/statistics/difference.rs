@@ -8,7 +8,7 @@ use super::sample::{ROUNDING, magnitude, magnitude_of_pairs, mean, median, posit
 
 /// Mean difference of pairs, with its interval and test.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PairedT {
+pub struct PairedTTest {
     /// Mean of second minus first.
     pub difference: f64,
     /// 95 % t interval of the mean difference, `[low, high]`.
@@ -17,9 +17,10 @@ pub struct PairedT {
     pub p: Option<f64>,
 }
 
-/// Paired t test of `(first, second)` pairs, such as the runs of two arms with equal seeds. Interval and p are `None`
-/// for a single pair, and if all pairs differ by the same amount.
-pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedT> {
+/// Paired t test of `(first, second)` pairs, such as the runs of two arms with equal seeds. The result is `None`
+/// without a pair, and if a difference is not finite. Interval and p are `None` for a single pair, and if all pairs
+/// differ by the same amount.
+pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedTTest> {
     let mut differences: Vec<f64> = pairs.iter().map(|(first, second)| second - first).collect();
     let difference = mean(&differences)?;
     remove_rounding(&mut differences, difference, magnitude_of_pairs(pairs));
@@ -27,7 +28,7 @@ pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedT> {
         let n = differences.len() as f64;
         two_sided(difference / (sd / n.sqrt()), n - 1.0)
     });
-    Some(PairedT { difference, interval: t_interval(&differences), p })
+    Some(PairedTTest { difference, interval: t_interval(&differences), p })
 }
 
 /// Sets all differences to their mean if they vary by no more than the rounding of values of magnitude `scale`.
@@ -39,11 +40,10 @@ fn remove_rounding(differences: &mut [f64], mean: f64, scale: f64) {
 
 /// p value of Welch's t test (Welch 1947) of two independent samples. `None` unless both samples have a spread above 0.
 pub fn welch(a: &[f64], b: &[f64]) -> Option<f64> {
-    let error = |values: &[f64]| Some(positive_spread(values)?.powi(2) / values.len() as f64);
-    let (error_a, error_b) = (error(a)?, error(b)?);
-    let freedom =
-        (error_a + error_b).powi(2) / (error_a.powi(2) / (a.len() - 1) as f64 + error_b.powi(2) / (b.len() - 1) as f64);
-    two_sided((mean(b)? - mean(a)?) / (error_a + error_b).sqrt(), freedom)
+    let squared_standard_error = |values: &[f64]| Some(positive_spread(values)?.powi(2) / values.len() as f64);
+    let (of_a, of_b) = (squared_standard_error(a)?, squared_standard_error(b)?);
+    let freedom = (of_a + of_b).powi(2) / (of_a.powi(2) / (a.len() - 1) as f64 + of_b.powi(2) / (b.len() - 1) as f64);
+    two_sided((mean(b)? - mean(a)?) / (of_a + of_b).sqrt(), freedom)
 }
 
 /// p value of the test of equal spread by Brown and Forsythe (1974), which is Levene's test around the median. `None`
@@ -67,8 +67,8 @@ pub fn brown_forsythe(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(FisherSnedecor::new(1.0, freedom).ok()?.sf(between / (within / freedom)))
 }
 
-/// Holm's step-down correction (Holm 1979), in the order of the input: rejecting the hypotheses whose adjusted p is
-/// below alpha keeps the family-wise error rate at alpha.
+/// Returns the p values after Holm's step-down correction (Holm 1979), in the order of the input. If the hypotheses
+/// whose adjusted p value is at most alpha are rejected, the probability of rejecting any true one is at most alpha.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -97,7 +97,7 @@ mod tests {
         assert!((same.difference - 0.1).abs() < 1e-12);
         assert_eq!((same.interval, same.p), (None, None));
         let single = paired_t(&[(1.0, 3.0)]).unwrap();
-        assert_eq!(single, PairedT { difference: 2.0, interval: None, p: None });
+        assert_eq!(single, PairedTTest { difference: 2.0, interval: None, p: None });
         assert_eq!(paired_t(&[]), None);
         assert_eq!(paired_t(&[(1.0, f64::NAN), (1.0, 2.0)]), None);
         assert_eq!(welch(&[1.0, 1.0], &[1.0, 2.0]), None);

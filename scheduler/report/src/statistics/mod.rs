@@ -25,7 +25,7 @@ mod rank;
 mod sample;
 mod summary;
 
-pub use difference::{PairedT, brown_forsythe, holm, paired_t, welch};
+pub use difference::{PairedTTest, brown_forsythe, holm, paired_t, welch};
 pub use interval::{t_interval, wilson_interval};
 pub use rank::{mann_whitney, wilcoxon_signed_rank};
 pub use sample::{expected_maximum, mean, median, standard_deviation};

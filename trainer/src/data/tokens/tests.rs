@@ -265,7 +265,7 @@ fn a_batch_is_masked_row_by_row_and_validation_is_masked_the_same_in_any_batch()
     let (shards, _) = bench.built();
     let (train, vocabulary, objective) = (&shards.train, &shards.vocabulary, Mlm::default());
     let masking = Masking::new(&objective, objective.rate, vocabulary);
-    let rows = Order::new(4, train.sequences() as u32).batch_rows(8, 11);
+    let rows = Order::new(4, train.sequences() as u32).batch_sequences(8, 11);
     let batch = masked_batch(train, &rows, 0, &masking, 4, 11);
     let batch = batch.masked();
     assert_eq!(batch.ids.len(), 8 * LENGTH as usize);

@@ -1,4 +1,4 @@
-//! Makes the next batch in a thread of its own while the model trains on this one.
+//! A prefetcher makes the next batch in a thread of its own while the model trains on this one.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 /// A thread that makes the value of a key, and then, before it is requested, the value of the key that is expected
 /// next.
-pub struct Ahead<K, V> {
+pub struct Prefetcher<K, V> {
     requests: Option<Sender<K>>,
     values: Receiver<V>,
     /// The expected key whose value the thread makes or has made.
@@ -14,7 +14,7 @@ pub struct Ahead<K, V> {
     thread: Option<JoinHandle<()>>,
 }
 
-impl<K: Copy + PartialEq + Send + 'static, V: Send + 'static> Ahead<K, V> {
+impl<K: Copy + PartialEq + Send + 'static, V: Send + 'static> Prefetcher<K, V> {
     /// `make` must depend on its key alone.
     pub fn new(mut make: impl FnMut(K) -> V + Send + 'static) -> Self {
         let (requests, keys) = channel();
@@ -29,10 +29,10 @@ impl<K: Copy + PartialEq + Send + 'static, V: Send + 'static> Ahead<K, V> {
         Self { requests: Some(requests), values, pending: None, thread: Some(thread::spawn(work)) }
     }
 
-    /// The value of `key`. The thread then makes the value of `next`.
+    /// Returns the value of `key`. The thread then makes the value of `next`.
     ///
     /// # Panics
-    /// With the panic of `make`, if it panicked.
+    /// This panics with the panic of `make`, if it panicked.
     pub fn get(&mut self, key: K, next: Option<K>) -> V {
         match self.pending.take() {
             Some(pending) if pending == key => {}
@@ -66,7 +66,7 @@ impl<K: Copy + PartialEq + Send + 'static, V: Send + 'static> Ahead<K, V> {
     }
 }
 
-impl<K, V> Drop for Ahead<K, V> {
+impl<K, V> Drop for Prefetcher<K, V> {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
@@ -86,13 +86,13 @@ mod tests {
     fn a_request_gets_the_value_of_its_key_even_if_another_was_expected() {
         let made = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&made);
-        let mut ahead = Ahead::new(move |key: u64| {
+        let mut prefetcher = Prefetcher::new(move |key: u64| {
             log.lock().unwrap().push(key);
             key * 10
         });
         let requests = [(0, Some(1)), (1, Some(2)), (7, Some(8)), (8, None), (9, Some(10))];
-        assert!(requests.iter().all(|&(key, next)| ahead.get(key, next) == key * 10));
-        drop(ahead);
+        assert!(requests.iter().all(|&(key, next)| prefetcher.get(key, next) == key * 10));
+        drop(prefetcher);
         assert_eq!(
             *made.lock().unwrap(),
             [0, 1, 2, 7, 8, 9, 10],
@@ -103,6 +103,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "no such row")]
     fn a_panic_reaches_the_request() {
-        Ahead::new(|_: u64| -> u64 { panic!("no such row") }).get(3, None);
+        Prefetcher::new(|_: u64| -> u64 { panic!("no such row") }).get(3, None);
     }
 }
