@@ -278,7 +278,8 @@ mod tests {
         let mut node =
             NodeFacts { name: "n".into(), labels: [("rack".into(), "3".into())].into(), slots: vec![slot(0), slot(1)] };
         change(&mut node);
-        let request = SyncRequest { node, instance: uuid::Uuid::nil(), attempts: Vec::new(), leaving: false };
+        let request =
+            SyncRequest { node, instance: uuid::Uuid::nil(), predecessor: None, attempts: Vec::new(), leaving: false };
         let mut problems = Problems::default();
         request.check(&mut problems);
         problems.into_vec().into_iter().map(|problem| problem.pointer).collect()
