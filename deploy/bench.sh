@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The pre-train step beside that of PyTorch, in one run on the same cores: speed, what layer drop saves, memory, loader.
+# Compares the speed and the memory of the pre-train step with PyTorch's, in one run on the same cores. It also measures
+# how much time layer drop saves and, if LAMINA_DATA is set, how fast the loader is.
 #
-#   deploy/bench.sh PYTHON [OPTIONS]   PYTHON: an interpreter with trainer/benches/requirements.txt; one is made if empty
-#                                      OPTIONS: those of trainer/benches/compare.py, such as --sizes narrow --eager
+#   deploy/bench.sh PYTHON [OPTIONS]   PYTHON is an interpreter with the packages of trainer/benches/requirements.txt.
+#                                      If it is empty, the script makes one.
+#                                      OPTIONS go to trainer/benches/compare.py, for example --sizes narrow --eager.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

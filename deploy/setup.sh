@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Fetches what Lamina needs and a package manager does not provide: a CPU-only libtorch and, if no Postgres server is installed,
-# a Postgres. Both go to a cache outside the checkout, once per version; a second run finds them and does nothing.
+# Fetches what Lamina needs and a package manager does not provide: a CPU-only libtorch and, if no Postgres server is
+# installed, a Postgres. Both go to a cache outside the checkout, once per version; a second run finds them and does
+# nothing.
 #
-# The fetched files are for Linux on x86-64 with glibc. Elsewhere set LIBTORCH and DATABASE_URL; nothing is fetched then.
-# Lamina itself is tested on Linux on x86-64 only.
+# The fetched files are for Linux on x86-64 with glibc. Elsewhere set LIBTORCH and DATABASE_URL; nothing is fetched
+# then. Lamina itself is tested on Linux on x86-64 only.
 #
 #   deploy/setup.sh               check the prerequisites, make what is missing
 #   deploy/setup.sh --print-env   print the export lines for a shell (eval them); makes nothing
@@ -72,7 +73,7 @@ check_prerequisites() {
     fi
     node_major=$(node --version 2>/dev/null | sed -E 's/^v([0-9]+).*/\1/') || true
     if [[ -z $node_major ]] || ! command -v npm >/dev/null; then
-        missing+=("node 20 or newer with npm: apt-get install nodejs npm (on Debian 12, whose node is 18: https://nodejs.org)")
+        missing+=("node 20 or newer with npm: apt-get install nodejs npm (Debian 12 has node 18: https://nodejs.org)")
     elif ((node_major < 20)); then
         missing+=("node 20 or newer (found $node_major): https://nodejs.org")
     fi
@@ -83,8 +84,8 @@ check_prerequisites() {
     fi
 }
 
-# Locks a cache folder until the script ends. The caller then checks again what is missing, since the last holder of the lock
-# may have made it.
+# Locks a cache folder until the script ends. The caller then checks again what is missing, since the last holder of the
+# lock may have made it.
 lock() {
     mkdir -p "$1"
     exec 9>"$1/.lock"
@@ -99,9 +100,9 @@ download() {
     for name in "$@"; do
         grep -E "^$name==" "$here/wheels.txt"
     done >"$into/wanted.txt"
-    # The target is fixed because torch has one wheel per Python version, and its C++ part, which alone is used, is the same in
-    # all of them. The temporary folder lies in the cache because /tmp is often small and in memory. pip's own cache is off
-    # because it would keep 500 MB twice.
+    # The target is fixed because torch has one wheel per Python version, and its C++ part, which alone is used, is the
+    # same in all of them. The temporary folder lies in the cache because /tmp is often small and in memory. pip's own
+    # cache is off because it would keep 500 MB twice.
     TMPDIR=$into python3 -m pip download --no-deps --no-cache-dir --disable-pip-version-check --require-hashes \
         --only-binary=:all: --implementation cp --python-version 311 --abi cp311 --abi abi3 --abi none \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 \
@@ -109,8 +110,9 @@ download() {
         --dest "$into" --requirement "$into/wanted.txt"
 }
 
-# unpack FOLDER TARGET PATTERN=PLACE ...: copies the members of all wheels in FOLDER that match a pattern to TARGET/PLACE. The
-# `*` of a pattern stands for the rest of the path, which is kept. A pattern without a match is an error.
+# unpack FOLDER TARGET PATTERN=PLACE ...: copies the members of all wheels in FOLDER that match a pattern to
+# TARGET/PLACE. The `*` of a pattern stands for the rest of the path, which is kept. A pattern without a match is an
+# error.
 unpack() {
     python3 - "$@" <<'PY'
 import pathlib, shutil, sys, zipfile

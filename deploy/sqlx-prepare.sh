@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Describes each query to the compiler in .sqlx/, so that a fresh clone builds without a database. After a change to a query
-# or a migration, run it (`make sqlx`) and commit the files.
+# Describes each query to the compiler in .sqlx/, so that a fresh clone builds without a database. After a change to a
+# query or a migration, run it (`make sqlx`) and commit the files.
 #
 #   deploy/with-postgres.sh deploy/sqlx-prepare.sh            renew .sqlx
 #   deploy/with-postgres.sh deploy/sqlx-prepare.sh --check    fail if .sqlx is not up to date; change nothing
@@ -27,7 +27,8 @@ fresh=$(mktemp -d "$PWD/.sqlx.XXXXXX")
 trap 'rm -rf "$fresh"; stop' EXIT
 # Only a crate that is compiled again asks the database.
 touch scheduler/src/lib.rs
-SQLX_OFFLINE=false DATABASE_URL=$url SQLX_OFFLINE_DIR=$fresh cargo check --package scheduler --all-targets --all-features
+SQLX_OFFLINE=false DATABASE_URL=$url SQLX_OFFLINE_DIR=$fresh \
+    cargo check --package scheduler --all-targets --all-features
 if [[ ${1:-} == --check ]]; then
     diff --recursive --brief .sqlx "$fresh" ||
         { echo "sqlx-prepare: .sqlx does not match the queries: run make sqlx and commit the result" >&2; exit 1; }

@@ -41,8 +41,8 @@ trap stop EXIT
 
 home=$PWD
 cd /
-"${as[@]}" "$bin/initdb" -D "$folder/data" -U lamina --auth=trust --encoding=UTF8 --locale=C.UTF-8 >"$folder/log" 2>&1 ||
-    { cat "$folder/log" >&2; exit 1; }
+"${as[@]}" "$bin/initdb" -D "$folder/data" -U lamina --auth=trust --encoding=UTF8 --locale=C.UTF-8 \
+    >"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
 # The data need not survive the run, so nothing has to reach the disk.
 "${as[@]}" "$bin/postgres" -D "$folder/data" -c listen_addresses= -c unix_socket_directories="$folder/socket" \
     -c fsync=off -c max_connections=300 >>"$folder/log" 2>&1 &

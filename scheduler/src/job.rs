@@ -5,8 +5,8 @@ use recipe::named_enum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use protocol::id::JobId;
 use crate::trial::TrialState;
+use protocol::id::JobId;
 use report::{Facts, TrialFacts};
 
 mod spec;

@@ -28,7 +28,8 @@ def main():
             continue
         loss = f"{arm['validation_loss']['mean']:.3f}"
         print(f"| {name} | {loss} | {sum(seconds) / len(seconds):.0f} | {timed['tokens_per_second']:,.0f} | "
-              f"{timed['ratio_to_baseline']:.2f} | {flops[name] / 1e12:.1f} | {timed['memory']['peak_bytes'] / 2**20:.0f} |")
+              f"{timed['ratio_to_baseline']:.2f} | {flops[name] / 1e12:.1f} | "
+              f"{timed['memory']['peak_bytes'] / 2**20:.0f} |")
 
 
 def ask(url, body=None):

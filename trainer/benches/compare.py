@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compares Lamina's pre-train step with that of its peers in one run: the same cores, shapes, batch and masked positions.
+"""Compares Lamina's pre-train step with its peers' in one run: the same cores, shapes, batch and masked positions.
 
-Every system gets a turn of a few steps in each round, in reverse order in every second round, so that other load on the machine
-affects all of them alike. A turn counts as the mean of its steps, a system as the median of its turns.
+Every system gets a turn of a few steps in each round, in reverse order in every second round, so that other load on the
+machine affects all of them alike. A turn counts as the mean of its steps, a system as the median of its turns.
 """
 
 import argparse
@@ -45,8 +45,9 @@ def main():
     os.environ.update(OMP_NUM_THREADS=str(threads))
     peaks = {precision: matrix_peak(precision, options, threads) for precision in PRECISIONS}
     listed = ", ".join(f"{precision} {peak / 1e12:,.2f} TFLOP/s" for precision, peak in peaks.items())
-    print(f"{processor()}, {threads} cores, on {options.device}; batch x {options.length} tokens, {masked(options.length)} of "
-          f"them masked; {options.rounds} rounds of {options.steps} steps\n\nMatrix peak: {listed}", flush=True)
+    print(f"{processor()}, {threads} cores, on {options.device}; batch x {options.length} tokens, "
+          f"{masked(options.length)} of them masked; {options.rounds} rounds of {options.steps} steps\n\n"
+          f"Matrix peak: {listed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         lamina = Lamina(options, pathlib.Path(folder), threads)
         for name in options.sizes:

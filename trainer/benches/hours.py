@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The cost of a pre-training on this machine: for each size, tokens/s and the hours of a recipe, with and without layer drop.
+"""The cost of a pre-training on this machine: for each size, tokens/s and hours, with and without layer drop.
 
-The models train in bfloat16 with batches of 32 x 128 (`base`: 8 x 128). Theta is at its limit of 0.5, as in nearly all of a
-run. Both arms of a size take turns in one run.
+The models train in bfloat16 with batches of 32 x 128 (`base`: 8 x 128). Theta is at its limit of 0.5, as in nearly all
+of a run. Both arms of a size take turns in one run.
 """
 
 import os
@@ -41,8 +41,8 @@ def row(name, size, options, lamina):
                for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP).items()}
     rates = [size["batch"] * compare.LENGTH / seconds[arm] for arm in ["whole", "drop"]]
     hours = [f"{TOKENS / rate / 3600:.1f}" for rate in rates]
-    print(f"| {name} | {size['blocks']} x {size['hidden']} | {rates[0]:,.0f} | {rates[1]:,.0f} | {hours[0]} | {hours[1]} |",
-          flush=True)
+    print(f"| {name} | {size['blocks']} x {size['hidden']} | {rates[0]:,.0f} | {rates[1]:,.0f} | "
+          f"{hours[0]} | {hours[1]} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The measured saving of layer drop beside its closed form, and the effect of a nearly fixed number of open blocks.
 
-Theta is 0.5. A closed block should save the time of a block, which is measured separately as the difference between the whole
-model and one of half its depth. All arms take turns in one run. The second table compares independent with systematic gates of
-the same keep probabilities: how much step time and memory vary with the number of open blocks.
+Theta is 0.5. A closed block should save the time of a block, which is measured separately as the difference between the
+whole model and one of half its depth. All arms take turns in one run. The second table compares independent with
+systematic gates of the same keep probabilities: how much step time and memory vary with the number of open blocks.
 """
 
 import math

@@ -127,7 +127,9 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
       rest.fails && share >= rest.fails
         ? {
             kind: 'non_finite_loss',
-            message: `loss is NaN at step ${Math.floor(total * rest.fails)} (learning rate ${rest.rate ?? peakRate(rest.arm)})`,
+            message:
+              `loss is NaN at step ${Math.floor(total * rest.fails)} ` +
+              `(learning rate ${rest.rate ?? peakRate(rest.arm)})`,
           }
         : null;
     const lost = rest.waits?.failure ? 'failed' : null;
@@ -392,11 +394,11 @@ export function logOf(trial) {
   const texts = [
     `fingerprint ${trial.fingerprint.slice(0, 16)} trainer 0.1.0 libtorch 2.11.0 device cuda:0 (NVIDIA H100 80GB)`,
     'corpus wiki: 1,204 shards from the cache',
-    ...Array.from(
-      { length: Math.floor(trial.step / 10) },
-      (_, i) =>
-        `step ${(i + 1) * 10} loss ${(metric('train_loss', trial.arm ?? 'pre-ln', trial.seeds.init, (i + 1) * 10) ?? 0).toFixed(4)}`,
-    ),
+    ...Array.from({ length: Math.floor(trial.step / 10) }, (_, i) => {
+      const step = (i + 1) * 10;
+      const loss = metric('train_loss', trial.arm ?? 'pre-ln', trial.seeds.init, step) ?? 0;
+      return `step ${step} loss ${loss.toFixed(4)}`;
+    }),
     ...(trial.failure ? [`error: ${trial.failure.message}`] : []),
   ];
   return texts.map((text, i) => ({ id: i + 1, attempt: uuid('attempt', trial.id), text, at: at(start + i * 950) }));

@@ -150,7 +150,8 @@ function events(request, response, look) {
   let id = Number(request.headers['last-event-id'] ?? 0);
   const tell = () => {
     const { status, progress, trials, estimated_end } = look();
-    const text = `id: ${++id}\nevent: evaluated\ndata: {}\n\nevent: progress\ndata: ${JSON.stringify({ status, progress, trials, estimated_end })}\n\n`;
+    const data = JSON.stringify({ status, progress, trials, estimated_end });
+    const text = `id: ${++id}\nevent: evaluated\ndata: {}\n\nevent: progress\ndata: ${data}\n\n`;
     const cut = 1 + ((id * 7) % (text.length - 2));
     response.write(text.slice(0, cut));
     setImmediate(() => response.write(text.slice(cut)));

@@ -238,7 +238,9 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
 
       const rte = page.getByRole('region', { name: 'RTE by learning rate' });
       await rte.getByRole('img', { name: /^Colours: scores from \d+ to \d+$/ }).waitFor();
-      const pld = rte.getByRole('grid', { name: /^pld: scores by learning rate and run, .* of 75 failed, selected rate/ });
+      const pld = rte.getByRole('grid', {
+        name: /^pld: scores by learning rate and run, .* of 75 failed, selected rate/,
+      });
       assert.equal(await pld.getByRole('gridcell').count(), 5 * 15);
       assert.equal(await pld.getByRole('rowheader', { name: /selected$/ }).count(), 1);
       await rte.getByRole('gridcell', { name: /diverged, failed$/ }).first().waitFor();
@@ -268,7 +270,8 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       const row = loss.getByRole('row', { name: /^pre-ln-fast rate 4e-3 / });
       await row.getByRole('cell', { name: /6.min 4.s ref\. 5.min 53.s/ }).waitFor();
       await row.getByRole('cell', { name: '2 of 3 21–94 %' }).waitFor();
-      await view.page.getByRole('region', { name: 'pre-ln-fast against pre-ln' }).getByText('2 seeds diverged').waitFor();
+      const pair = view.page.getByRole('region', { name: 'pre-ln-fast against pre-ln' });
+      await pair.getByText('2 seeds diverged').waitFor();
       await isSound(view);
       await view.close();
     }

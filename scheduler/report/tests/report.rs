@@ -10,8 +10,8 @@ use recipe::report::{
     TimingReport,
 };
 use recipe::{
-    Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer, Pretrain,
-    Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, TrialSpec, Vocabulary,
+    Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer,
+    Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, TrialSpec, Vocabulary,
 };
 use report::{Comparison, Facts, GlueArm, Report, TrialFacts, TrialStatus, report};
 use serde_json::json;

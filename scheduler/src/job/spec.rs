@@ -3,8 +3,8 @@
 use std::fmt;
 
 use recipe::{
-    Growth, ImageObjective, KeptBlocks, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision, Pretrain,
-    Probe, Size,
+    Growth, ImageObjective, KeptBlocks, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision,
+    Pretrain, Probe, Size,
 };
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};

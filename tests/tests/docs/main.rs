@@ -1,7 +1,9 @@
-//! The pages for people: their commands run, and whatever they name exists.
+//! Tests of the documentation: the commands of its pages run, and the files, functions, commands and messages that its
+//! pages name exist.
 //!
-//! A block marked `sh` runs, in the order of its page and in one shell, against a running service. A block marked
-//! `sh elsewhere` needs what a test has not (a cluster, a GPU, minutes of building): of it, only the names are checked.
+//! The blocks of a page that are marked `sh` run in order, in one shell, against a running service. A block marked
+//! `sh elsewhere` needs something that a test does not have (a cluster, a GPU, minutes of building), so only the names
+//! in it are checked.
 
 mod page;
 
@@ -27,9 +29,9 @@ async fn every_command_of_the_pages_runs() {
         for name in ["examples", "deploy"] {
             std::os::unix::fs::symlink(root().join(name), home.join(name)).expect("a link to the repository");
         }
-        let mut script = String::from("set -euo pipefail\ntrap 'echo \"failed: the block at line $block\"' ERR\n");
+        let mut script = String::from("set -euo pipefail\ntrap 'echo \"the block at line $block failed\"' ERR\n");
         for block in &blocks {
-            // The page names the address that a user has; this service has another port.
+            // The page names the default address. The service of this test has another port.
             let text = block.text.replace("http://localhost:8642", service.url());
             script.push_str(&format!("block={}\n{text}", block.line));
         }
@@ -47,30 +49,36 @@ async fn every_command_of_the_pages_runs() {
             .expect("bash starts");
         let end = |bytes: &[u8]| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(2000)..]).into_owned();
         let (out, err) = (end(&output.stdout), end(&output.stderr));
-        assert!(output.status.success(), "{}: {}\n{out}\n{err}", page.path.display(), output.status);
+        assert!(
+            output.status.success(),
+            "the commands of {} failed with {}:\n{out}\n{err}",
+            page.path.display(),
+            output.status
+        );
     }
 }
 
 #[test]
-fn links_lead_to_pages_headings_and_files() {
+fn every_local_link_leads_to_an_existing_file_or_heading() {
     let pages = pages();
     for page in &pages {
         let folder = page.path.parent().expect("a page lies in a folder");
         for (line, target) in page.links() {
             let at = format!("{}, line {line}: {target}", page.path.display());
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { page.path.clone() } else { plain(&folder.join(file)) };
-            assert!(root().join(&path).exists(), "{at} does not exist");
+            let path = if file.is_empty() { page.path.clone() } else { resolved(&folder.join(file)) };
+            assert!(root().join(&path).exists(), "{at}: there is no such file");
             let wanted = pages.iter().find(|page| page.path == path);
             assert!(
                 anchor.is_empty() || wanted.is_some_and(|page| page.anchors().iter().any(|found| found == anchor)),
-                "{at} names a heading that does not exist"
+                "{at}: there is no such heading"
             );
         }
     }
 }
 
-/// A path such as `api/src/router.rs` names a file or folder; `api/src/router.rs::routes` names something defined there.
+/// A path such as `api/src/router.rs` names a file or folder. `api/src/router.rs::routes` names an item that the file
+/// defines.
 #[test]
 fn every_file_and_function_that_a_page_names_exists() {
     let tops = ["api/", "scheduler/", "trainer/", "migrations/", "deploy/", "tests/", "docs/", "examples/", ".ci/"];
@@ -100,7 +108,11 @@ fn every_make_target_that_a_page_names_exists() {
         for (line, command) in page.commands() {
             if let Some(rest) = command.strip_prefix("make ") {
                 let target = rest.split_whitespace().next().unwrap_or_default();
-                assert!(targets.contains(target), "{}, line {line}: `make {target}`", page.path.display());
+                assert!(
+                    targets.contains(target),
+                    "{}, line {line}: the Makefile has no target {target}",
+                    page.path.display()
+                );
             }
         }
     }
@@ -121,16 +133,16 @@ fn every_subcommand_and_flag_that_a_page_names_exists() {
                 let help = help.as_ref().unwrap_or_else(|| panic!("{at}: there is no such command"));
                 for flag in arguments.iter().filter(|word| word.starts_with("--")) {
                     let flag = flag.split('=').next().unwrap_or_default();
-                    assert!(help.contains(flag), "{at}: it has no {flag}");
+                    assert!(help.contains(flag), "{at}: the command has no option {flag}");
                 }
             }
         }
     }
 }
 
-/// The messages of the troubleshooting page stand in the sources; `…` stands for a part that varies.
+/// Each heading of the third level on the page is a message. In it, `…` stands for a part that varies.
 #[test]
-fn every_message_of_the_troubleshooting_page_is_one_of_ours() {
+fn every_message_of_the_troubleshooting_page_is_in_the_sources() {
     let mut sources = String::new();
     for folder in ["api/src", "api/dashboard/src", "scheduler", "trainer", "deploy"] {
         read_sources(&root().join(folder), &mut sources);
@@ -141,11 +153,11 @@ fn every_message_of_the_troubleshooting_page_is_one_of_ours() {
     for (line, heading) in page.prose().into_iter().filter(|(_, line)| line.starts_with("### ")) {
         let message = heading.trim_start_matches("### ").trim_matches('`');
         for part in message.split('…').map(str::trim).filter(|part| part.len() > 3) {
-            assert!(sources.contains(part), "docs/troubleshooting.md, line {line}: no source says {part:?}");
+            assert!(sources.contains(part), "docs/troubleshooting.md, line {line}: no source contains {part:?}");
         }
         messages += 1;
     }
-    assert!(messages > 20, "{messages} messages");
+    assert!(messages > 20, "the test found only {messages} messages");
 }
 
 #[test]
@@ -182,13 +194,14 @@ fn the_crates_depend_on_each_other_as_the_architecture_page_says() {
         }
     }
     let page = std::fs::read_to_string(root().join("docs/architecture.md")).expect("the page");
-    let told = page.lines().filter_map(|line| line.split_once("-->"));
-    let told: BTreeMap<String, String> =
-        told.map(|(name, needs)| (name.trim().to_owned(), needs.trim().to_owned())).collect();
-    assert_eq!(told, actual);
+    let drawn = page.lines().filter_map(|line| line.split_once("-->"));
+    let drawn: BTreeMap<String, String> =
+        drawn.map(|(name, needs)| (name.trim().to_owned(), needs.trim().to_owned())).collect();
+    assert_eq!(drawn, actual, "docs/architecture.md (left) differs from the manifests (right)");
 }
 
-/// Whether a Rust, SQL, C++ or TypeScript source defines `name`; `Type::method` asks for the method.
+/// Whether a Rust, SQL, C++ or TypeScript source defines `name`. If `name` is `Type::method`, only the method is looked
+/// for.
 fn defines(source: &str, name: &str) -> bool {
     let name = name.rsplit("::").next().unwrap_or(name);
     let words =
@@ -200,7 +213,7 @@ fn defines(source: &str, name: &str) -> bool {
     })
 }
 
-/// The calls of our two programs in a line of shell.
+/// The calls of `lamina` and `lamina-trainer` in a line of shell: name of the program, arguments.
 fn calls(command: &str) -> Vec<(&'static str, Vec<&str>)> {
     let words: Vec<&str> = command.split_whitespace().map(|word| word.trim_start_matches("$(")).collect();
     let mut calls = Vec::new();
@@ -215,12 +228,13 @@ fn calls(command: &str) -> Vec<(&'static str, Vec<&str>)> {
     calls
 }
 
+/// The help text of a subcommand; `None` if the program has no such subcommand.
 fn help(name: &str, subcommand: &[&str]) -> Option<String> {
     let output = Command::new(program(name)).args(subcommand).arg("--help").output().expect("the program starts");
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Adds every source below `folder`, with strings that go on in the next line joined.
+/// Appends every source below `folder` to `sources`. A string that continues on the next line is joined.
 fn read_sources(folder: &Path, sources: &mut String) {
     for entry in std::fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable folder").path();
@@ -244,15 +258,15 @@ fn read_sources(folder: &Path, sources: &mut String) {
     }
 }
 
-/// The path without `.` and `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
+/// The path with `.` and `..` resolved.
+fn resolved(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
     for part in path.components() {
         match part {
-            std::path::Component::ParentDir => assert!(plain.pop(), "{} leaves the repository", path.display()),
+            std::path::Component::ParentDir => assert!(resolved.pop(), "{} leaves the repository", path.display()),
             std::path::Component::CurDir => {}
-            other => plain.push(other),
+            other => resolved.push(other),
         }
     }
-    plain
+    resolved
 }

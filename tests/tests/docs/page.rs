@@ -1,16 +1,19 @@
-//! A Markdown page, taken apart as far as these tests need it.
+//! The parts of a Markdown page that these tests read.
 
 use std::path::{Path, PathBuf};
 
-/// One page, with its path relative to the repository.
+/// One page.
 pub(crate) struct Page {
+    /// The path relative to the repository.
     pub(crate) path: PathBuf,
     pub(crate) text: String,
 }
 
-/// A fenced block: the first line inside it, and what stands behind the opening fence.
+/// A fenced block.
 pub(crate) struct Block {
+    /// The number of the first line inside the block.
     pub(crate) line: usize,
+    /// The text after the opening fence, such as `sh elsewhere`.
     pub(crate) info: String,
     pub(crate) text: String,
 }
@@ -20,7 +23,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
 }
 
-/// Every page that this project writes for people.
+/// Every page of the documentation: the Markdown files of the top folder and of docs/.
 pub(crate) fn pages() -> Vec<Page> {
     let mut pages = Vec::new();
     for folder in ["", "docs", "docs/decisions"] {
@@ -39,6 +42,7 @@ pub(crate) fn pages() -> Vec<Page> {
 }
 
 impl Page {
+    /// The fenced blocks.
     pub(crate) fn blocks(&self) -> Vec<Block> {
         let (mut blocks, mut open) = (Vec::new(), None::<Block>);
         for (index, line) in self.text.lines().enumerate() {
@@ -72,7 +76,7 @@ impl Page {
         prose
     }
 
-    /// What stands between backticks, with its line.
+    /// The texts between backticks, each with its line number.
     pub(crate) fn code(&self) -> Vec<(usize, &str)> {
         self.prose()
             .into_iter()
@@ -80,7 +84,7 @@ impl Page {
             .collect()
     }
 
-    /// Commands: the lines of `sh` blocks, continued lines joined, and the spans between backticks.
+    /// The lines of `sh` blocks (continued lines joined) and the texts between backticks, each with its line number.
     pub(crate) fn commands(&self) -> Vec<(usize, String)> {
         let mut commands: Vec<(usize, String)> =
             self.code().into_iter().map(|(number, span)| (number, span.to_owned())).collect();
@@ -93,7 +97,7 @@ impl Page {
         commands
     }
 
-    /// The targets of links and pictures that are not on the web.
+    /// The targets of the links and pictures that lead to files of the repository, each with its line number.
     pub(crate) fn links(&self) -> Vec<(usize, &str)> {
         self.prose()
             .into_iter()
@@ -103,7 +107,7 @@ impl Page {
             .collect()
     }
 
-    /// The headings as GitHub names them in a link.
+    /// The names that GitHub gives the headings in links.
     pub(crate) fn anchors(&self) -> Vec<String> {
         let anchor = |heading: &str| {
             let kept = heading.to_lowercase();

@@ -1,5 +1,5 @@
-"""The peer that a good engineer would write in plain PyTorch: the same Pre-LN model with fused attention, one product for
-query, key and value, and a head that computes the masked positions only."""
+"""The peer that a good engineer would write in plain PyTorch: the same Pre-LN model with fused attention, one product
+for query, key and value, and a head that computes the masked positions only."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
-"""Trains one peer, or multiplies matrices. Each line on stdin is a number of steps; the answer is a line of JSON with the
-seconds of each step."""
+"""Trains one peer, or multiplies matrices. Each line on stdin is a number of steps; the answer is a line of JSON with
+the seconds of each step."""
 
 import contextlib
 import importlib

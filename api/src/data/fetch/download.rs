@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-/// The download is given up after this many attempts in a row without a new byte.
+/// A download fails after this many attempts in a row without a new byte.
 const ATTEMPTS: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// A connection that is silent for this long counts as broken.
@@ -36,8 +36,8 @@ pub(super) struct Downloader {
     first_delay: Duration,
 }
 
-/// An incomplete download: `NAME.part`, and beside it `NAME.version`, which says of which version of the file it is a
-/// part.
+/// An incomplete download: `NAME.part` with the bytes so far, and `NAME.version` with the version of the file that they
+/// belong to.
 struct Partial {
     path: PathBuf,
     version: PathBuf,
@@ -78,7 +78,7 @@ impl Downloader {
             Some(pin) if *pin != found => {
                 fs::remove_file(file)?;
                 bail!(
-                    "{source} has sha256 {} ({} bytes), but {} ({} bytes) is pinned; it was removed. \
+                    "{source} has sha256 {} ({} bytes), but {} ({} bytes) is pinned; the download was removed. \
                      If the new content is right, pin it in a lock file of your own (--lock)",
                     found.sha256,
                     found.bytes,
@@ -105,7 +105,7 @@ impl Downloader {
                 failures += 1;
             }
             if failures == ATTEMPTS {
-                return Err(error.context(format!("gave up after {ATTEMPTS} attempts")));
+                return Err(error.context(format!("gave up after {ATTEMPTS} attempts in a row without a new byte")));
             }
             eprintln!("{error:#}; resuming at byte {}", partial.bytes());
             sleep(delay).await;
@@ -178,7 +178,7 @@ impl Partial {
         fs::read_to_string(&self.version).ok()
     }
 
-    /// Notes the version of the file. Without a version the download cannot be resumed.
+    /// Stores the version of the file. Without a version, the download cannot be resumed.
     fn write_version(&self, response: &Response) -> Result<()> {
         // A weak tag does not promise equal bytes.
         let tag = header(response, ETAG).filter(|tag| !tag.starts_with("W/"));
@@ -237,8 +237,9 @@ mod tests {
 
     use super::*;
 
-    /// A server of one file, version "one", that closes each connection after `piece` bytes of it; and the number of
-    /// its requests. It uses a bare socket because an HTTP library would not end in the middle of a body.
+    /// Starts a server of one file, version "one", that closes each connection after `piece` bytes of the file. Returns
+    /// a downloader for it and the number of its requests. The server uses a bare socket because an HTTP library would
+    /// not end in the middle of a body.
     fn serve(content: &[u8], piece: usize) -> (Downloader, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut downloader = Downloader::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();

@@ -1,4 +1,4 @@
-//! `lamina data fetch`: the official GLUE archives, in the official layout.
+//! `lamina data fetch` downloads the official GLUE archives and unpacks them in the official layout.
 //!
 //! The addresses are those of GLUE's own download script. Their digests are the ones that the Hugging Face `datasets`
 //! library published with its `glue` data set (`glue.lock.json`); other content is refused. A mirror with other
@@ -6,9 +6,9 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`download`] | the download of a file: resumed, retried, checked against its digest |
-//! | [`unpack`] | zip archives, which cannot write outside their folder |
-//! | [`mrpc`] | MRPC, which GLUE publishes in parts |
+//! | [`download`] | downloads a file, resumes and retries, and checks the digest |
+//! | [`unpack`] | unpacks a zip archive, which cannot write outside its folder |
+//! | [`mrpc`] | makes the files of MRPC, which GLUE publishes in parts |
 
 mod download;
 mod mrpc;
@@ -30,8 +30,8 @@ const DEFAULT_BASE: &str = "https://dl.fbaipublicfiles.com";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folder in which glue/ is made (and .download/ during the download) [default: data/ in the home, where `lamina up`
-    /// may read]
+    /// Folder that gets glue/ (and .download/ during the download) [default: data/ in the home, where `lamina up` may
+    /// read]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Home of a local `lamina up`

@@ -1,5 +1,5 @@
-//! MRPC. Its licence does not allow GLUE to publish the task's three files, so they are made from the original files
-//! and GLUE's list of the pairs in dev.
+//! Makes the files of MRPC. The licence of its data does not allow GLUE to publish the task's three files, so they are
+//! made from the original files and GLUE's list of the pairs in dev.
 
 use std::collections::HashSet;
 use std::fs;

@@ -148,8 +148,8 @@ impl Scene {
         }
     }
 
-    /// A clause about the deed, with a noun of the other number between subject and verb. `number` is that of the verb;
-    /// the clause is grammatical if the subject has the same number.
+    /// A clause about the deed, with a noun of the other number between subject and verb. `number` is the number of the
+    /// verb: 0 is singular, 1 is plural. The clause is grammatical if the subject has the same number.
     pub(super) fn with_distractor(&self, draw: &mut Draw, number: usize) -> String {
         let distractor = draw.pick(&self.topic().things)[1 - self.people];
         let verb = self.verb(draw.below(2))[number];

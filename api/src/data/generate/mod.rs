@@ -1,13 +1,13 @@
-//! `lamina data generate`: a small language with agreement, topics and synonyms; its corpus, its vocabulary and
-//! GLUE-shaped tasks about it; and images of a few shapes. It serves machines without data and network. Scores on it
-//! say nothing about GLUE.
+//! `lamina data generate` writes data for machines without data and network: a corpus in a small language with
+//! agreement, topics and synonyms, the vocabulary of this language, GLUE-shaped tasks about it, and images of four
+//! shapes. Scores on generated data say nothing about GLUE.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`words`] | the words |
 //! | [`grammar`] | scenes and the sentences that describe them |
 //! | [`tasks`] | the tasks |
-//! | [`images`] | images of shapes |
+//! | [`images`] | the images |
 
 mod grammar;
 mod images;
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// Home of a local `lamina up`
     #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Seed of the draws; equal seeds give equal files
+    /// Seed of the random draws; equal seeds give equal files
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -98,7 +98,7 @@ fn write(out: &Path, seed: u64) -> Result<()> {
 fn mark(seed: u64) -> String {
     format!(
         "# Generated data\n\n\
-         Everything in this folder was written by `lamina data generate --seed {seed}`: a grammar with a few hundred words.\n\
+         `lamina data generate --seed {seed}` wrote everything in this folder, by a grammar of a few hundred words.\n\
          `glue/` has the layout of GLUE and none of its content. Scores on it are not GLUE scores and must not be\n\
          reported as such. `images/` has images of shapes in the format of MNIST. `lamina data import` registers all of\n\
          it under names that begin with `{PREFIX}`.\n"
@@ -112,7 +112,7 @@ fn corpus(seed: u64) -> String {
     while text.len() < CORPUS_BYTES {
         let topic = draw.below(TOPICS.len());
         for _ in 0..2 + draw.below(4) {
-            // All sentences of a paragraph are about the same people, of the same character.
+            // All sentences of a paragraph are about the same people, whose character is good in all of them or bad in all.
             let mut scene = Scene::draw(&mut draw, topic);
             let sentences: Vec<String> = (0..3 + draw.below(5))
                 .map(|_| {

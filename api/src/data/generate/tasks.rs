@@ -6,7 +6,7 @@ use recipe::Task;
 use super::grammar::{Draw, Scene, Style, sentence};
 use super::words::NAMES;
 
-/// A file with its lines, including the header.
+/// A file with its lines, which include the header.
 pub(super) struct File {
     pub(super) name: &'static str,
     pub(super) lines: Vec<String>,
@@ -51,7 +51,8 @@ fn example(task: Task, draw: &mut Draw) -> Example {
     }
 }
 
-/// Label 1 if the verb agrees with its subject; a noun of the other number stands between the two.
+/// A clause with a noun of the other number between subject and verb. The label is 1 if the verb agrees with its
+/// subject.
 fn acceptability(draw: &mut Draw) -> Example {
     let (scene, right) = (Scene::any(draw), draw.one_in(2));
     let number = if right { scene.people } else { 1 - scene.people };
@@ -62,7 +63,7 @@ fn acceptability(draw: &mut Draw) -> Example {
     }
 }
 
-/// Praise (label 1) or blame, with "not" in a fifth of the sentences.
+/// A phrase of praise (label 1) or blame (label 0). In a fifth of the phrases, "not" turns one into the other.
 fn sentiment(draw: &mut Draw) -> Example {
     let (scene, denied) = (Scene::any(draw), draw.one_in(5));
     let not = if denied { " not" } else { "" };
@@ -73,7 +74,7 @@ fn sentiment(draw: &mut Draw) -> Example {
     Example { first: format!("{words} "), second: String::new(), label }
 }
 
-/// The same scene in other words (label 1), or one that differs in one part.
+/// Two sentences about the same scene in different words (label 1), or about scenes that differ in one part.
 fn paraphrase(draw: &mut Draw) -> Example {
     let (scene, same) = (Scene::any(draw), draw.one_in(2));
     let other = if same { scene } else { changed(draw, scene) };
@@ -92,7 +93,8 @@ fn changed(draw: &mut Draw, scene: Scene) -> Scene {
     }
 }
 
-/// The number of parts that two scenes share, out of five: 0 for another topic, 5 for the same scene.
+/// Two sentences, each about a scene. The score is the number of parts that the scenes share, out of five: 0 if their
+/// topics differ, 5 if the scenes are the same.
 fn similarity(draw: &mut Draw) -> Example {
     let scene = Scene::any(draw);
     let mut other = scene;
@@ -122,7 +124,7 @@ fn similarity(draw: &mut Draw) -> Example {
     Example { first: scene.describe(Style::default()), second, label: format!("{score}.000") }
 }
 
-/// Two questions, with label 1 if they have the same answer.
+/// Two questions. The label is 1 if they have the same answer.
 fn same_question(draw: &mut Draw) -> Example {
     let (scene, same) = (Scene::any(draw), draw.one_in(2));
     let other = if same { scene } else { Scene { deed: draw.other(scene.deed, 4), ..scene } };
@@ -132,10 +134,12 @@ fn same_question(draw: &mut Draw) -> Example {
     Example { first, second, label: u8::from(same).to_string() }
 }
 
-/// A claim that follows from a scene, one that may be true, and one that cannot be.
+/// A sentence about a scene, and a claim. `labels` are the labels of a claim that follows, of one that may be true, and
+/// of one that cannot be true.
 fn inference(draw: &mut Draw, labels: [&str; 3]) -> Example {
     let scene = Scene::any(draw);
-    // Where two of the three have one label, the third comes as often as both: a constant guess must not score well.
+    // If two of the three classes have the same label, the other class is drawn as often as both of them, so that a
+    // constant guess does not score well.
     let class = match labels[1] == labels[2] {
         true if draw.one_in(2) => 0,
         true => 1 + draw.below(2),
@@ -165,7 +169,7 @@ fn inference(draw: &mut Draw, labels: [&str; 3]) -> Example {
     Example { first: premise, second: sentence(&claim), label: labels[class].into() }
 }
 
-/// The person by a general word: "a seafarer" or "some seafarers".
+/// The person, named by a general word: "a seafarer" or "some seafarers".
 fn indefinite(scene: &Scene) -> String {
     let kind = scene.topic().kind[scene.people];
     let article = match (scene.people, kind.starts_with(['a', 'e', 'i', 'o', 'u'])) {
@@ -176,7 +180,7 @@ fn indefinite(scene: &Scene) -> String {
     format!("{article} {kind}")
 }
 
-/// A question and a sentence, which contains the answer for the label `entailment`.
+/// A question and a sentence. The label is `entailment` if the sentence contains the answer.
 fn answered(draw: &mut Draw) -> Example {
     let (scene, holds) = (Scene::any(draw), draw.one_in(2));
     let told = if holds {
@@ -202,7 +206,8 @@ fn answered(draw: &mut Draw) -> Example {
     }
 }
 
-/// A sentence with a pronoun, and the same clause with a name for it: label 1 if the pronoun means that name.
+/// A sentence with a pronoun, and its last clause with a name in place of the pronoun. The label is 1 if the pronoun
+/// means that name.
 fn reference(draw: &mut Draw) -> Example {
     let (half, right) = (NAMES.len() / 2, draw.one_in(2));
     let mut pair = [NAMES[draw.below(half)], NAMES[half + draw.below(half)]];
@@ -294,8 +299,7 @@ mod tests {
 
     use super::*;
 
-    /// The number of rows of each label, read as the trainer does, with the columns of the task's row in the GLUE
-    /// table.
+    /// The number of rows of each label. As in the trainer, the task's row in the GLUE table names the columns.
     fn labels(task: Task, file: &File) -> BTreeMap<String, usize> {
         let table = task.row();
         let mut lines = file.lines.iter();

@@ -8,7 +8,7 @@ pub(super) struct Topic {
     pub(super) kind: Forms,
     pub(super) people: [Forms; 6],
     pub(super) things: [Forms; 6],
-    /// Pairs of verbs that mean the same.
+    /// Pairs of verbs with the same meaning.
     pub(super) deeds: [[Forms; 2]; 4],
     pub(super) places: [&'static str; 3],
 }
@@ -65,7 +65,7 @@ pub(super) const TOPICS: [Topic; 8] = [
         places: ["in the market", "along the street", "under the arcade"] },
 ];
 
-/// Pairs that mean the same, all of them praise.
+/// Pairs of adjectives with the same meaning. All of them praise.
 pub(super) const GOOD: [[&str; 2]; 8] = [
     ["kind", "gentle"],
     ["clever", "smart"],
@@ -77,7 +77,8 @@ pub(super) const GOOD: [[&str; 2]; 8] = [
     ["charming", "delightful"],
 ];
 
-/// Pairs that mean the same, all of them blame. Each is the opposite of its neighbour in [`GOOD`].
+/// Pairs of adjectives with the same meaning. All of them blame, and each pair is the opposite of the pair in [`GOOD`]
+/// with the same index.
 pub(super) const BAD: [[&str; 2]; 8] = [
     ["cruel", "harsh"],
     ["foolish", "stupid"],

@@ -31,7 +31,8 @@ pub(crate) fn averages(arms: &[String], reports: &[GlueReport]) -> Vec<GlueAvera
     let mut averages = Vec::new();
     for arm in arms {
         let of_arm = || rows().filter(|(_, row)| row.arm == *arm);
-        let depths: BTreeSet<(Reverse<u32>, KeptBlocks)> = of_arm().map(|(_, row)| (Reverse(row.blocks), row.keep)).collect();
+        let depths: BTreeSet<(Reverse<u32>, KeptBlocks)> =
+            of_arm().map(|(_, row)| (Reverse(row.blocks), row.keep)).collect();
         for (Reverse(blocks), keep) in depths {
             let selected = of_arm().filter(|(_, row)| row.keep == keep && row.selected);
             let (tasks, scores): (Vec<Task>, Vec<f64>) =
