@@ -49,7 +49,7 @@ trap 'exit 143' TERM
 for program in lamina lamina-trainer; do
     [[ -x $root/target/release/$program ]] || die "target/release/$program is missing; run make release first"
 done
-[[ -z $data || -d $data ]] || die "$data is no folder"
+[[ -z $data || -d $data ]] || die "$data is not a folder; give a folder with corpus/, vocab/ and glue/"
 mkdir -p "$folder"
 exec 9>"$folder/lock"
 flock --nonblock 9 || die "another demo is running in $folder; wait for it, or name another folder with LAMINA_CACHE"

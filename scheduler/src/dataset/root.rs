@@ -105,7 +105,11 @@ impl Roots {
 impl Place<'_> {
     /// The absolute path, for messages and for the database.
     pub(super) fn path(&self) -> PathBuf {
-        self.root.canonical.join(&self.relative)
+        // A join with an empty path would end in a slash.
+        match self.relative.as_os_str().is_empty() {
+            true => self.root.canonical.clone(),
+            false => self.root.canonical.join(&self.relative),
+        }
     }
 
     pub(super) fn join(&self, path: &str) -> Self {

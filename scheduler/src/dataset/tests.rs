@@ -173,7 +173,7 @@ fn a_root_may_be_given_by_a_link_and_several_roots_are_several_places() {
     // A link outside that leads to a root.
     symlink(one.path(), links.path().join("other")).unwrap();
     assert_eq!(scan(links.path().join("other/a.txt")).folder, folder);
-    assert_eq!(scan(one.path().join("a.txt")).folder, folder);
+    assert_eq!(scan(one.path().join("a.txt")).folder.to_str(), folder.to_str(), "no slash at its end");
     assert_eq!(scan(two.path().join("b")).files.len(), 1);
 }
 

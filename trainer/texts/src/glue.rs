@@ -123,10 +123,6 @@ fn read<E: From<TextError>>(
     let mut number = lines.number();
     while let Some(line) = lines.next()? {
         number += 1;
-        // A file whose only content is a byte-order mark has one line, which is empty.
-        if number == 1 && line.is_empty() && !columns.header {
-            continue;
-        }
         counts.last_line = number;
         let fields: Vec<&str> = line.split('\t').collect();
         if fields.len() != indexes.count {

@@ -44,6 +44,10 @@ impl<'a, R: BufRead> Lines<'a, R> {
             Ok(Line::None) => return Ok(None),
             Err(source) => return Err(TextError::Io { path: self.path.into(), source }),
         }
+        // A byte-order mark and nothing else is an empty text, which has no lines.
+        if number == 1 && self.buffer == BYTE_ORDER_MARK {
+            return Ok(None);
+        }
         self.number = number;
         text(&self.buffer, number).map(Some).ok_or_else(|| TextError::NotUtf8 { path: self.path.into(), line: number })
     }
@@ -110,7 +114,9 @@ mod tests {
             lines(b"\xef\xbb\xbfa\r\n\xe2\x80\xa8\n\nb\rc\x0bd", 9).unwrap(),
             ["a", "\u{2028}", "", "b\rc\u{b}d"]
         );
-        assert_eq!(lines(b"", 9).unwrap(), [""; 0]);
+        for empty in [&b""[..], b"\xef\xbb\xbf"] {
+            assert_eq!(lines(empty, 9).unwrap(), [""; 0]);
+        }
         assert_eq!(lines(b"a\n", 9).unwrap(), ["a"]);
     }
 
