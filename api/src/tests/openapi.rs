@@ -90,6 +90,7 @@ fn a_field_that_is_null_at_times_is_optional_in_requests_alone() {
 }
 
 const OPERATIONS: [&str; 25] = [
+    "delete /nodes/{id}",
     "delete /tokens/{id}",
     "get /artifacts/{sha256}",
     "get /datasets",
@@ -113,6 +114,8 @@ const OPERATIONS: [&str; 25] = [
     "post /datasets",
     "post /jobs",
     "post /jobs/{id}/cancel",
+    "post /nodes/{id}/drain",
+    "post /nodes/{id}/resume",
     "post /tokens",
     "put /artifacts/{sha256}",
 ];

@@ -276,7 +276,7 @@ async fn a_paused_trial_leaves_with_a_checkpoint_and_goes_on_from_it() {
 #[tokio::test]
 async fn an_idempotency_key_makes_one_job_and_refuses_another_body() {
     let world = World::new().await;
-    let secret = Secret::from_random([7; 32]);
+    let secret = Secret::from_random([9; 32]);
     let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
     let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}]})).unwrap();
     let expansion = Arc::new(plan(&world.store, &world.roots, &spec).await.unwrap());

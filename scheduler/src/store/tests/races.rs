@@ -33,8 +33,8 @@ async fn two_servers_that_place_at_the_same_time_place_no_trial_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_trial_is_placed_beside_a_timing_trial() {
     let world = World::new().await;
+    let agent = Agent::new(&world, "a", 2, "cpu");
     for _ in 0..10 {
-        let agent = Agent::new(&world, "a", 2, "cpu");
         agent.sync(&world.store, vec![]).await;
         let job = world.submit(|spec| spec["timing"] = json!({})).await;
         let trials = world.store.trials(job, &TrialFilter::default(), &world.policy, 2, None).await.unwrap();
