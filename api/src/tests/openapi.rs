@@ -89,7 +89,7 @@ fn a_field_that_is_null_at_times_is_optional_in_requests_alone() {
     assert_eq!(required("JobSpec"), ["name", "arms"]);
 }
 
-const OPERATIONS: [&str; 25] = [
+const OPERATIONS: [&str; 28] = [
     "delete /nodes/{id}",
     "delete /tokens/{id}",
     "get /artifacts/{sha256}",
