@@ -12,7 +12,7 @@ use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::reports::Reports;
 use crate::streams::Streams;
-use crate::work::Workers;
+use scheduler::work::Workers;
 
 /// What the handlers share. The type is cheap to clone, because axum gives each handler a copy.
 #[derive(Clone)]

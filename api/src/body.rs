@@ -15,7 +15,7 @@ use serde_path_to_error::{Path, Segment};
 use crate::app::App;
 use crate::error::Error;
 use crate::limits;
-use crate::work::Workers;
+use scheduler::work::Workers;
 
 /// A JSON body. A handler that returns it serialises it; a handler that takes it reads it with [`parse`].
 pub(crate) struct Json<T>(pub(crate) T);

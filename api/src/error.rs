@@ -22,7 +22,7 @@ use tower_http::timeout::TimeoutError;
 use utoipa::ToSchema;
 
 use crate::limits;
-use crate::work::WorkError;
+use scheduler::work::WorkError;
 
 /// The answer to a refused request (`application/problem+json`, RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
@@ -304,6 +304,7 @@ impl From<ArtifactError> for Error {
             ArtifactError::Dataset(DatasetError::Changed { .. }) => {
                 Self::DatasetChanged(Problem { pointer: String::new(), message })
             }
+            ArtifactError::Dataset(DatasetError::Work(error)) => error.into(),
             ArtifactError::Upload(_) => Self::BrokenBody(message),
             ArtifactError::Store(error) => error.into(),
             other => Self::internal(other),
@@ -319,6 +320,7 @@ impl From<PlanError> for Error {
             PlanError::Invalid(problems) => Self::InvalidJob(problems),
             PlanError::NotRegistered(problems) => Self::DatasetNotRegistered(problems),
             PlanError::Changed { pointer, .. } => Self::DatasetChanged(at(&pointer)),
+            PlanError::Work(error) => error.into(),
             PlanError::Store(error) => error.into(),
         }
     }

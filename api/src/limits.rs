@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
-use crate::work::Workers;
+use scheduler::work::Workers;
 
 /// Files that are no connections of clients: those of Postgres (two pools and a listener), logs, the runtime's own, and
 /// files of datasets that are read for a registration.

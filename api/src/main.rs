@@ -16,7 +16,6 @@
 //! | [`reports`], [`streams`] | reports and event streams, each computed and read once for all who ask |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
-//! | [`work`] | blocking work of requests, with limits on number and time |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
 
 mod admission;
@@ -48,7 +47,6 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod up;
-mod work;
 
 use std::process::ExitCode;
 

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::work::{Stop, Workers};
+use scheduler::work::{Stop, Workers};
 
 /// Reports that are computed at a time. Each holds the facts of its job in memory.
 const AT_ONCE: usize = 2;

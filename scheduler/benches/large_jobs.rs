@@ -14,12 +14,13 @@ use std::time::Instant;
 use protocol::id::JobId;
 use scheduler::artifact::Artifacts;
 use scheduler::control::Control;
-use scheduler::dataset::{DatasetKind, Roots, Stopped, scan};
+use scheduler::dataset::{DatasetKind, Roots, scan};
 use scheduler::job::JobSpec;
 use scheduler::policy::Policy;
 use scheduler::store::{Store, Submitted};
 use scheduler::submit::plan;
 use scheduler::testing::TestDatabase;
+use scheduler::work::Stop;
 use serde_json::json;
 
 /// Events in one answer of the store.
@@ -89,7 +90,7 @@ impl World {
             );
         }
         let roots = Roots::open([data.path().to_owned()]).expect("a data root");
-        let never: Stopped = Arc::new(|| false);
+        let never = Stop::never();
         for (kind, name, path) in [
             (DatasetKind::Corpus, "wiki", "wiki"),
             (DatasetKind::Vocabulary, "bert-base-uncased", "vocab.txt"),

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use recipe::{ImageShape, Model, Task, named_enum};
@@ -22,6 +21,7 @@ use sha2::{Digest, Sha256};
 use texts::TextError;
 use utoipa::ToSchema;
 
+use crate::work::{Stop, WorkError};
 use protocol::{DatasetFile, DatasetFiles};
 
 mod check;
@@ -79,6 +79,8 @@ pub enum DatasetError {
     /// Nobody waits for the result any more.
     #[error("the work was stopped")]
     Stopped,
+    #[error(transparent)]
+    Work(#[from] WorkError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {what}", path.display())]
@@ -189,18 +191,15 @@ impl Scan {
     }
 }
 
-/// True once nobody waits for the result of a piece of work. Reading looks at it between pieces of bounded size.
-pub type Stopped = Arc<dyn Fn() -> bool + Send + Sync>;
-
 /// A file whose reads fail once the work is stopped.
 struct Watched {
     file: File,
-    stopped: Stopped,
+    stop: Stop,
 }
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if (self.stopped)() { Err(io::Error::other("the work was stopped")) } else { self.file.read(buffer) }
+        if self.stop.is_set() { Err(io::Error::other("the work was stopped")) } else { self.file.read(buffer) }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`control`] | The loop that applies these decisions. |
 //! | [`store`] | The only SQL. |
 //! | [`artifact`] | Files by their sha256, in a folder or in S3. |
+//! | [`work`] | Blocking work, with limits on number and time. |
 //! | `summary` | The meaning of an agent's reports. |
 //!
 //! The agent, its protocol and the report are crates beside this one: `agent`, `protocol`, `report`.
@@ -28,3 +29,4 @@ mod summary;
 pub mod testing;
 pub mod token;
 pub mod trial;
+pub mod work;

@@ -1,7 +1,6 @@
 //! Machines with an agent, and the slots on them.
 
 use std::collections::BTreeMap;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};

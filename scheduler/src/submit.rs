@@ -6,6 +6,7 @@ use crate::dataset::{DatasetError, DatasetKind, Roots, Scan};
 use crate::expand::{self, Datasets, Expansion};
 use crate::job::{JobSpec, VocabularyChoice};
 use crate::store::{Store, StoreError};
+use crate::work::WorkError;
 
 /// Why a job cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum PlanError {
     NotRegistered(Vec<Problem>),
     #[error("the dataset {name:?} has changed since it was registered: {source}")]
     Changed { name: String, pointer: String, source: Box<DatasetError> },
+    /// Whether the datasets have changed is not known.
+    #[error(transparent)]
+    Work(#[from] WorkError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -90,10 +94,11 @@ impl Inputs {
     /// Fails unless the files of the datasets are still what was registered.
     pub async fn verify(&self, roots: &Roots) -> Result<(), PlanError> {
         for (scan, pointer) in &self.found {
-            roots.verify(scan).await.map_err(|source| PlanError::Changed {
-                name: scan.name.clone(),
-                pointer: pointer.clone(),
-                source: Box::new(source),
+            roots.verify(scan).await.map_err(|error| match error {
+                DatasetError::Work(error) => PlanError::Work(error),
+                source => {
+                    PlanError::Changed { name: scan.name.clone(), pointer: pointer.clone(), source: Box::new(source) }
+                }
             })?;
         }
         Ok(())

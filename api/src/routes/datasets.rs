@@ -1,12 +1,11 @@
 //! Datasets: folders and files on the server's disk, registered under a name.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use scheduler::dataset::{self, DatasetKind, DatasetView, Stopped};
+use scheduler::dataset::{self, DatasetKind, DatasetView};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -15,7 +14,7 @@ use crate::app::App;
 use crate::body::Json;
 use crate::error::{Error, ProblemDetails};
 use crate::page::Page;
-use crate::work::Workers;
+use scheduler::work::Workers;
 
 /// Data sets that are read at the same time. Each reads a disk and hashes on a core of its own.
 const SCANS_AT_ONCE: usize = 2;
@@ -71,12 +70,7 @@ pub(crate) async fn register(
         return Err(Error::invalid("/path", "the path must be absolute, on the server's disk"));
     }
     let roots = app.roots.clone();
-    let scan = app.scans.run(SCAN_LIMIT, move |stop| {
-        let stop = stop.clone();
-        let stopped: Stopped = Arc::new(move || stop.is_set());
-        dataset::scan(&roots, kind, &name, &path, &stopped)
-    });
-    let scan = scan.await?;
+    let scan = app.scans.run(SCAN_LIMIT, move |stop| dataset::scan(&roots, kind, &name, &path, stop)).await?;
     let scan = scan.map_err(|error| Error::invalid("/path", error.to_string()))?;
     Ok((StatusCode::CREATED, Json(app.store.register_dataset(&scan).await?)))
 }

@@ -10,7 +10,7 @@ use axum::http::{Method, Request, header};
 use futures::future::join_all;
 use scheduler::token::Scope;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::server::{Answer, Server, job};
@@ -232,7 +232,7 @@ async fn all_streams_of_a_job_share_one_look_at_it() {
     drop((one, other));
     let unwatched = async {
         while app.streams.watched() > 0 {
-            sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, unwatched).await.expect("the job is still looked at");

@@ -4,16 +4,18 @@
 //! meantime matters.
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::Seek;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
-use tokio::sync::oneshot;
+use std::time::Duration;
 
 use super::root::{Identity, Roots};
-use super::{DatasetError, Scan, ScannedFile, Stopped, Watched, hash};
+use super::{DatasetError, Scan, ScannedFile, Watched, hash};
+use crate::work::Stop;
+
+/// Time to open and look at the files of one dataset, of which there may be thousands on a network disk.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// Time to hash one file. At 200 MB/s, which a network disk gives, this is 120 GB.
+const HASH_LIMIT: Duration = Duration::from_secs(600);
 
 /// An open file with the registered content.
 #[derive(Debug)]
@@ -31,24 +33,21 @@ struct Suspect(Verified);
 
 impl Roots {
     /// Opens a registered file under `folder`. A file that is the one that was registered, as far as the file system
-    /// knows, is not read; any other is hashed, one after the other, on a thread that ends when nobody waits for it.
+    /// knows, is not read; any other is hashed.
     ///
     /// # Errors
-    /// [`DatasetError::Changed`] if the file is not there, is not beneath a root of this server, or has other content.
+    /// [`DatasetError::Changed`] if the file is not there, is not beneath a root of this server, or has other content;
+    /// [`DatasetError::Work`] if this is not known in time.
     pub async fn open_registered(&self, folder: PathBuf, scanned: ScannedFile) -> Result<Verified, DatasetError> {
         let roots = self.clone();
-        let (scanned, looked) = detached(move |_| {
+        let looked = self.looks().run(LOOK_LIMIT, move |_| {
             let looked = look(&roots, &folder, &scanned);
             (scanned, looked)
-        })
-        .await?;
+        });
+        let (scanned, looked) = looked.await?;
         match looked? {
             Ok(verified) => Ok(verified),
-            Err(suspect) => {
-                // The semaphore is never closed.
-                let _slot = self.hashing().acquire().await.map_err(|_| DatasetError::Stopped)?;
-                detached(move |stopped| rehash(suspect, &scanned, stopped)).await?
-            }
+            Err(suspect) => self.hashes().run(HASH_LIMIT, move |stop| rehash(suspect, &scanned, stop)).await?,
         }
     }
 
@@ -59,10 +58,10 @@ impl Roots {
     pub async fn verify(&self, scan: &Scan) -> Result<(), DatasetError> {
         let (roots, folder, files) = (self.clone(), scan.folder.clone(), scan.files.clone());
         // All files are looked at by one thread, because a dataset may have thousands.
-        let suspects = detached(move |stopped| {
+        let suspects = self.looks().run(LOOK_LIMIT, move |stop| {
             let mut suspects = Vec::new();
             for scanned in files {
-                if stopped() {
+                if stop.is_set() {
                     break;
                 }
                 if look(&roots, &folder, &scanned)?.is_err() {
@@ -91,9 +90,9 @@ fn look(roots: &Roots, folder: &Path, scanned: &ScannedFile) -> Result<Result<Ve
     Ok(if identity == scanned.identity { Ok(verified) } else { Err(Suspect(verified)) })
 }
 
-fn rehash(Suspect(verified): Suspect, scanned: &ScannedFile, stopped: &Stopped) -> Result<Verified, DatasetError> {
+fn rehash(Suspect(verified): Suspect, scanned: &ScannedFile, stop: &Stop) -> Result<Verified, DatasetError> {
     let Verified { path, file, identity } = verified;
-    let mut watched = Watched { file, stopped: stopped.clone() };
+    let mut watched = Watched { file, stop: stop.clone() };
     let sha256 = hash(&path, &mut watched)?;
     let Watched { mut file, .. } = watched;
     if sha256 != scanned.file.sha256 {
@@ -109,26 +108,4 @@ fn rehash(Suspect(verified): Suspect, scanned: &ScannedFile, stopped: &Stopped) 
 
 fn changed(path: &Path, what: String) -> DatasetError {
     DatasetError::Changed { path: path.into(), what }
-}
-
-/// Runs blocking work on a thread of its own, which tokio does not wait for when the program ends. The work is told to
-/// stop if the future is dropped.
-async fn detached<T: Send + 'static>(work: impl FnOnce(&Stopped) -> T + Send + 'static) -> Result<T, DatasetError> {
-    struct Guard(Arc<AtomicBool>);
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let flag = Arc::new(AtomicBool::new(false));
-    let _guard = Guard(Arc::clone(&flag));
-    let (sender, receiver) = oneshot::channel();
-    let thread = thread::Builder::new().name("dataset".into()).spawn(move || {
-        let stopped: Stopped = Arc::new(move || flag.load(Ordering::Relaxed));
-        // Nobody takes the result of work that was stopped.
-        let _ = sender.send(work(&stopped));
-    });
-    let broken = |source: io::Error| DatasetError::Io { path: PathBuf::new(), source };
-    thread.map_err(broken)?;
-    receiver.await.map_err(|_| broken(io::Error::other("the check of a file panicked")))
 }

@@ -12,18 +12,24 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::DatasetError;
+use crate::work::Workers;
 
+/// Registered files that are opened and looked at at the same time. A look is short, unless a network disk hangs.
+const LOOKS_AT_ONCE: usize = 16;
 /// Registered files that are hashed again at the same time. Each needs a core and a disk.
-const HASHED_AT_ONCE: usize = 2;
+const HASHES_AT_ONCE: usize = 2;
+/// Looks and hashes that wait. Thousands of agents may ask for a file of one dataset at the same time.
+const WAITING: usize = 10_000;
 
 /// The data roots of a server. Clones share their descriptors.
 #[derive(Debug, Clone)]
 pub struct Roots {
     roots: Arc<[Root]>,
-    hashing: Arc<Semaphore>,
+    looks: Workers,
+    hashes: Workers,
 }
 
 #[derive(Debug)]
@@ -63,12 +69,23 @@ impl Roots {
             Ok(Root { given, canonical, folder })
         };
         let roots = folders.into_iter().map(open).collect::<io::Result<_>>()?;
-        Ok(Self { roots, hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)) })
+        // What is started here ends with the request that waits for it, so it needs no other end.
+        let workers = |name, at_once| Workers::new(name, at_once, WAITING, CancellationToken::new());
+        Ok(Self {
+            roots,
+            looks: workers("looking at data sets", LOOKS_AT_ONCE),
+            hashes: workers("hashing data sets", HASHES_AT_ONCE),
+        })
     }
 
-    /// Has a permit for each registered file that may be hashed again now.
-    pub(super) fn hashing(&self) -> &Semaphore {
-        &self.hashing
+    /// The workers that open registered files.
+    pub(super) const fn looks(&self) -> &Workers {
+        &self.looks
+    }
+
+    /// The workers that hash registered files again.
+    pub(super) const fn hashes(&self) -> &Workers {
+        &self.hashes
     }
 
     /// The place of an absolute path.

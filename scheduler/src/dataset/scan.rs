@@ -17,7 +17,8 @@ use texts::vocabulary::VocabularyText;
 use texts::{TextError, corpus::is_text};
 
 use super::root::{Identity, Opened, Place, Roots};
-use super::{DatasetError, DatasetFacts, DatasetKind, Scan, ScannedFile, Stopped, Watched, digest, hash};
+use super::{DatasetError, DatasetFacts, DatasetKind, Scan, ScannedFile, Watched, digest, hash};
+use crate::work::Stop;
 use protocol::DatasetFile;
 
 /// Most files and folders below a registered folder, whether they belong to the dataset or not. Each file of a dataset
@@ -26,30 +27,24 @@ pub const MOST_FILES: usize = 10_000;
 /// Most folders inside each other below a registered folder. The layouts that are read have one.
 pub const MOST_DEPTH: usize = 8;
 
-/// Reads a folder or file as a dataset of this kind. Blocking I/O: it reads every byte. It ends soon after `stopped`
-/// turns true.
+/// Reads a folder or file as a dataset of this kind. Blocking I/O: it reads every byte. It ends soon after `stop` is
+/// set.
 ///
 /// # Errors
 /// The path does not lead to a file or folder beneath one of `roots`; its content is not a dataset of this kind, or is
-/// larger than what is read; a file changed while it was read; `stopped` is true.
-pub fn scan(
-    roots: &Roots,
-    kind: DatasetKind,
-    name: &str,
-    path: &Path,
-    stopped: &Stopped,
-) -> Result<Scan, DatasetError> {
-    let scanned = scan_place(&roots.place(path)?, kind, name, stopped);
+/// larger than what is read; a file changed while it was read; `stop` is set.
+pub fn scan(roots: &Roots, kind: DatasetKind, name: &str, path: &Path, stop: &Stop) -> Result<Scan, DatasetError> {
+    let scanned = scan_place(&roots.place(path)?, kind, name, stop);
     // Work that was stopped fails with whatever it was doing.
-    if stopped() { Err(DatasetError::Stopped) } else { scanned }
+    if stop.is_set() { Err(DatasetError::Stopped) } else { scanned }
 }
 
-fn scan_place(place: &Place, kind: DatasetKind, name: &str, stopped: &Stopped) -> Result<Scan, DatasetError> {
+fn scan_place(place: &Place, kind: DatasetKind, name: &str, stop: &Stop) -> Result<Scan, DatasetError> {
     let opened = place.open()?;
     let (folder, paths) = match (opened, place.split()) {
         (Opened::Folder(_), _) => {
             let mut paths = Vec::new();
-            walk(place, "", 0, &mut paths, stopped)?;
+            walk(place, "", 0, &mut paths, stop)?;
             (place.clone(), paths)
         }
         (Opened::File(..), _) if kind == DatasetKind::Images => {
@@ -58,7 +53,7 @@ fn scan_place(place: &Place, kind: DatasetKind, name: &str, stopped: &Stopped) -
         (Opened::File(..), Some((folder, file))) => (folder, vec![plain_name(&place.path(), file)?.to_owned()]),
         (Opened::File(..), None) => return Err(DatasetError::Unreachable(place.path())),
     };
-    let source = Source { folder, stopped, opened: RefCell::default() };
+    let source = Source { folder, stop, opened: RefCell::default() };
     let (mut paths, facts) = match kind {
         DatasetKind::Corpus => source.corpus(paths)?,
         DatasetKind::Vocabulary => source.vocabulary(paths)?,
@@ -84,13 +79,7 @@ const NO_TEXT: &str = "no text here: a corpus is .txt, .txt.xz, .txt.gz and .txt
 
 /// Finds the paths of all files below `place`, relative to the folder at which the walk began; `inside` is the path of
 /// `place` there. Hidden files are left out.
-fn walk(
-    place: &Place,
-    inside: &str,
-    depth: usize,
-    found: &mut Vec<String>,
-    stopped: &Stopped,
-) -> Result<(), DatasetError> {
+fn walk(place: &Place, inside: &str, depth: usize, found: &mut Vec<String>, stop: &Stop) -> Result<(), DatasetError> {
     let Opened::Folder(folder) = place.open()? else { return Err(DatasetError::Unreachable(place.path())) };
     if depth > MOST_DEPTH {
         return Err(unfit(&place.path(), format!("more than {MOST_DEPTH} folders inside each other")));
@@ -98,7 +87,7 @@ fn walk(
     let io = |source| DatasetError::Io { path: place.path(), source };
     for (count, entry) in folder.entries().map_err(io)?.enumerate() {
         let entry = entry.map_err(io)?;
-        if stopped() {
+        if stop.is_set() {
             return Err(DatasetError::Stopped);
         }
         if found.len() >= MOST_FILES || count >= MOST_FILES {
@@ -113,7 +102,7 @@ fn walk(
         let path = if inside.is_empty() { name.to_owned() } else { format!("{inside}/{name}") };
         // Whether a link or anything else is a file is seen when it is opened.
         if entry.file_type().map_err(io)?.is_dir() {
-            walk(&place.join(name), &path, depth + 1, found, stopped)?;
+            walk(&place.join(name), &path, depth + 1, found, stop)?;
         } else {
             found.push(path);
         }
@@ -130,7 +119,7 @@ fn plain_name<'a>(path: &Path, name: &'a str) -> Result<&'a str, DatasetError> {
 /// A folder that is being read.
 struct Source<'a> {
     folder: Place<'a>,
-    stopped: &'a Stopped,
+    stop: &'a Stop,
     /// The identity of each file when it was first opened, so that what was checked is what is hashed.
     opened: RefCell<BTreeMap<String, Identity>>,
 }
@@ -149,7 +138,7 @@ impl Source<'_> {
         if *self.opened.borrow_mut().entry(path.to_owned()).or_insert(identity) != identity {
             return Err(changed_meanwhile(&self.path(path)));
         }
-        Ok((self.path(path), Watched { file, stopped: self.stopped.clone() }))
+        Ok((self.path(path), Watched { file, stop: self.stop.clone() }))
     }
 
     /// Hashes a file of the dataset.

@@ -1,18 +1,18 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::*;
+use tokio_util::sync::CancellationToken;
 
-fn never() -> Stopped {
-    Arc::new(|| false)
-}
+use super::*;
+use crate::work::{Stop, WorkError, Workers};
 
 /// Reads a path, with the folder that it lies in as the only root.
 fn scan(kind: DatasetKind, name: &str, path: &Path) -> Result<Scan, DatasetError> {
     let root = if path.is_dir() { path } else { path.parent().unwrap() };
-    super::scan(&Roots::open([root.to_owned()]).unwrap(), kind, name, path, &never())
+    super::scan(&Roots::open([root.to_owned()]).unwrap(), kind, name, path, &Stop::never())
 }
 
 async fn verify(scan: &Scan) -> Result<(), DatasetError> {
@@ -69,8 +69,9 @@ fn a_link_out_of_the_root_is_refused_and_one_inside_is_read() {
     let outside = folder(&[("secret.txt", "s\n")]);
     let root = folder(&[("data/a.txt", "x\n"), ("blobs/b", "y\n")]);
     let data = root.path().join("data");
-    let scan =
-        || super::scan(&Roots::open([root.path().to_owned()]).unwrap(), DatasetKind::Corpus, "n", &data, &never());
+    let scan = || {
+        super::scan(&Roots::open([root.path().to_owned()]).unwrap(), DatasetKind::Corpus, "n", &data, &Stop::never())
+    };
     // As in the cache of Hugging Face's hub, where names are links to blobs.
     symlink("../blobs/b", data.join("b.txt")).unwrap();
     assert_eq!(scan().unwrap().files.len(), 2);
@@ -86,7 +87,7 @@ fn a_link_out_of_the_root_is_refused_and_one_inside_is_read() {
         DatasetKind::Corpus,
         "n",
         &etc,
-        &never(),
+        &Stop::never(),
     ));
 }
 
@@ -146,17 +147,17 @@ fn all_paths_that_are_refused_get_the_same_sentence() {
     let roots = Roots::open([root.path().to_owned()]).unwrap();
     for path in refused {
         for kind in DatasetKind::ALL {
-            assert_one_sentence(super::scan(&roots, kind, "n", &path, &never()));
+            assert_one_sentence(super::scan(&roots, kind, "n", &path, &Stop::never()));
         }
     }
-    super::scan(&roots, DatasetKind::Corpus, "n", &path("open.txt"), &never()).unwrap();
+    super::scan(&roots, DatasetKind::Corpus, "n", &path("open.txt"), &Stop::never()).unwrap();
 }
 
 #[test]
 fn a_server_without_roots_registers_nothing_and_says_how_to_give_one() {
     let data = folder(&[("a.txt", "x\n")]);
     let none = Roots::open([]).unwrap();
-    let error = super::scan(&none, DatasetKind::Corpus, "n", data.path(), &never()).unwrap_err();
+    let error = super::scan(&none, DatasetKind::Corpus, "n", data.path(), &Stop::never()).unwrap_err();
     assert!(error.to_string().contains("--data-root DIR"), "{error}");
     assert!(Roots::open([data.path().join("missing")]).unwrap_err().to_string().contains("missing"));
 }
@@ -167,7 +168,7 @@ fn a_root_may_be_given_by_a_link_and_several_roots_are_several_places() {
     let links = tempfile::tempdir().unwrap();
     symlink(one.path(), links.path().join("one")).unwrap();
     let roots = Roots::open([links.path().join("one"), two.path().to_owned()]).unwrap();
-    let scan = |path: PathBuf| super::scan(&roots, DatasetKind::Corpus, "n", &path, &never()).unwrap();
+    let scan = |path: PathBuf| super::scan(&roots, DatasetKind::Corpus, "n", &path, &Stop::never()).unwrap();
     let folder = one.path().canonicalize().unwrap();
     assert_eq!(scan(links.path().join("one")).folder, folder);
     // A link outside that leads to a root.
@@ -227,14 +228,26 @@ fn nothing_is_read_without_a_bound_and_the_error_names_file_and_bound() {
     );
 }
 
-#[test]
-fn reading_ends_when_nobody_waits_for_it() {
-    let data = folder(&[("a.txt", "x\n"), ("b.txt", "y\n")]);
+#[tokio::test]
+async fn reading_ends_when_nobody_waits_for_it() {
+    let data = folder(&[("a.txt", &"text\n".repeat(1 << 20))]);
+    // Text, and then a terabyte of zeros that take no space: to hash it takes an hour.
+    fs::File::options().write(true).open(data.path().join("a.txt")).unwrap().set_len(1 << 40).unwrap();
     let roots = Roots::open([data.path().to_owned()]).unwrap();
-    let looked = std::sync::atomic::AtomicU32::new(0);
-    let soon: Stopped = Arc::new(move || looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 3);
-    let stopped = super::scan(&roots, DatasetKind::Corpus, "n", data.path(), &soon);
-    assert!(matches!(stopped, Err(DatasetError::Stopped)), "{stopped:?}");
+    let shutdown = CancellationToken::new();
+    let workers = Workers::new("test", 1, 0, shutdown.clone());
+    let (path, (begun, has_begun)) = (data.path().to_owned(), mpsc::channel());
+    let (ended, has_ended) = mpsc::channel();
+    let scan = move |stop: &Stop| {
+        begun.send(()).unwrap();
+        ended.send(super::scan(&roots, DatasetKind::Corpus, "n", &path, stop)).unwrap();
+    };
+    let scan = tokio::spawn(async move { workers.run(Duration::from_secs(600), scan).await });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    shutdown.cancel();
+    assert!(matches!(scan.await.unwrap(), Err(WorkError::Stopping)));
+    let stopped = tokio::task::spawn_blocking(move || has_ended.recv_timeout(Duration::from_secs(60))).await.unwrap();
+    assert!(matches!(stopped, Ok(Err(DatasetError::Stopped))), "{stopped:?}");
 }
 
 #[test]
@@ -398,7 +411,7 @@ async fn a_file_that_is_exchanged_for_a_link_is_not_followed_out_of_the_root() {
     let root = folder(&[("data/a.txt", "old\n")]);
     let roots = Roots::open([root.path().to_owned()]).unwrap();
     let data = root.path().join("data");
-    let scanned = super::scan(&roots, DatasetKind::Corpus, "n", &data, &never()).unwrap();
+    let scanned = super::scan(&roots, DatasetKind::Corpus, "n", &data, &Stop::never()).unwrap();
     let open = || roots.open_registered(scanned.folder.clone(), scanned.files[0].clone());
 
     let mut verified = open().await.unwrap();

@@ -51,27 +51,21 @@ impl CorpusLines {
         let mut stored = BufReader::with_capacity(BUFFER_BYTES, file);
         // The format is taken from the content, so that a renamed or unpacked file can still be read.
         let magic = stored.fill_buf().map_err(TextError::io(&path))?;
-        let decoder: Box<dyn Read + Send> = if magic.starts_with(b"\xfd7zXZ\0") {
+        let (reader, compressed): (Box<dyn Read + Send>, bool) = if magic.starts_with(b"\xfd7zXZ\0") {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED);
-            Box::new(XzDecoder::new_stream(stored, stream.map_err(|error| TextError::io(&path)(error.into()))?))
+            let stream = stream.map_err(|error| TextError::io(&path)(error.into()))?;
+            (Box::new(XzDecoder::new_stream(stored, stream)), true)
         } else if magic.starts_with(b"\x1f\x8b") {
-            Box::new(MultiGzDecoder::new(stored))
+            (Box::new(MultiGzDecoder::new(stored)), true)
         } else if magic.starts_with(b"\x28\xb5\x2f\xfd") {
             let mut decoder = zstd::Decoder::with_buffer(stored).map_err(TextError::io(&path))?;
             decoder.window_log_max(ZSTD_WINDOW).map_err(TextError::io(&path))?;
-            Box::new(decoder)
+            (Box::new(decoder), true)
         } else {
-            return Ok(Self {
-                path,
-                reader: Box::new(stored),
-                compressed: false,
-                line: 0,
-                bytes: 0,
-                buffer: Vec::new(),
-            });
+            (Box::new(stored), false)
         };
-        let reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder));
-        Ok(Self { path, reader, compressed: true, line: 0, bytes: 0, buffer: Vec::new() })
+        let reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, reader));
+        Ok(Self { path, reader, compressed, line: 0, bytes: 0, buffer: Vec::new() })
     }
 
     pub fn path(&self) -> &Path {

@@ -61,9 +61,9 @@ fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
-    use scheduler::dataset::{DatasetFacts, DatasetKind, Roots, Stopped, scan};
+    use scheduler::dataset::{DatasetFacts, DatasetKind, Roots, scan};
+    use scheduler::work::Stop;
 
     use super::*;
 
@@ -74,7 +74,7 @@ mod tests {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         }
         let roots = Roots::open([folder.path().to_owned()]).unwrap();
-        let never: Stopped = Arc::new(|| false);
+        let never = Stop::never();
         let scanned = scan(&roots, DatasetKind::Images, "shapes", folder.path(), &never).unwrap();
         let shape = recipe::ImageShape { height: 16, width: 16, channels: 1 };
         assert_eq!(scanned.facts, DatasetFacts::Images { shape, classes: 4, train: 3000, test: 500 });

@@ -21,6 +21,7 @@ use crate::submit::plan;
 use crate::testing::TestDatabase;
 use crate::token::{Scope, Secret};
 use crate::trial::{TrialFilter, TrialState};
+use crate::work::Stop;
 use protocol::id::{AttemptId, JobId, TokenId, TrialId};
 use protocol::{
     Assignment, AttemptEnd, AttemptReport, AttemptState, NodeFacts, SequencedEvent, SequencedLine, SlotFacts,
@@ -48,8 +49,7 @@ struct World {
 }
 
 fn scan(roots: &Roots, kind: DatasetKind, name: &str, path: &Path) -> Scan {
-    let never: crate::dataset::Stopped = std::sync::Arc::new(|| false);
-    crate::dataset::scan(roots, kind, name, path, &never).unwrap()
+    crate::dataset::scan(roots, kind, name, path, &Stop::never()).unwrap()
 }
 
 impl World {

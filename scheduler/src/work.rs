@@ -1,4 +1,4 @@
-//! Long work of requests that blocks its thread: at most some at once, some more waiting, each with a time limit.
+//! Long work that blocks its thread: at most some at once, some more waiting, each with a time limit.
 //!
 //! The work runs on threads of its own and not on those of tokio, because tokio waits for its blocking threads when the
 //! program ends, and a read from a device or a lost network disk may never return. These threads end with the process.
@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Runs blocking work of one sort. Clones share their limits.
-#[derive(Clone)]
-pub(crate) struct Workers {
+#[derive(Debug, Clone)]
+pub struct Workers {
     /// Name of the threads, and of the work in messages.
     name: &'static str,
     /// One permit for each piece of work that runs or waits.
@@ -25,12 +25,12 @@ pub(crate) struct Workers {
 }
 
 /// Tells work that nobody waits for its result any more: the client has left, the server stops, or the time is over.
-#[derive(Clone)]
-pub(crate) struct Stop(CancellationToken);
+#[derive(Debug, Clone)]
+pub struct Stop(CancellationToken);
 
 /// The reason why work has no result.
 #[derive(Debug, Error)]
-pub(crate) enum WorkError {
+pub enum WorkError {
     #[error("{0} is busy: as many requests as it takes are running and waiting; try again later")]
     Busy(&'static str),
     #[error("{name} was stopped after {} s, its time limit", limit.as_secs())]
@@ -46,7 +46,7 @@ pub(crate) enum WorkError {
 
 impl Workers {
     /// Work called `name`, of which `at_once` pieces run and `waiting` more wait. All stop when `shutdown` is cancelled.
-    pub(crate) fn new(name: &'static str, at_once: usize, waiting: usize, shutdown: CancellationToken) -> Self {
+    pub fn new(name: &'static str, at_once: usize, waiting: usize, shutdown: CancellationToken) -> Self {
         let [places, slots] = [at_once + waiting, at_once].map(|permits| Arc::new(Semaphore::new(permits)));
         Self { name, places, slots, shutdown }
     }
@@ -57,7 +57,7 @@ impl Workers {
     ///
     /// # Errors
     /// No place in the queue, the time limit, the stop of the server, a panic of `work`, or no thread.
-    pub(crate) async fn run<T: Send + 'static>(
+    pub async fn run<T: Send + 'static>(
         &self,
         limit: Duration,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
@@ -81,7 +81,12 @@ impl Workers {
 }
 
 impl Stop {
-    pub(crate) fn is_set(&self) -> bool {
+    /// For work whose result is always waited for.
+    pub fn never() -> Self {
+        Self(CancellationToken::new())
+    }
+
+    pub fn is_set(&self) -> bool {
         self.0.is_cancelled()
     }
 }
@@ -113,14 +118,14 @@ mod tests {
 
     fn until_stopped(stop: &Stop) {
         while !stop.is_set() {
-            thread::sleep(Duration::from_millis(1));
+            thread::yield_now();
         }
     }
 
     async fn until(condition: impl Fn() -> bool) {
         tokio::time::timeout(LONG, async {
             while !condition() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::task::yield_now().await;
             }
         })
         .await
