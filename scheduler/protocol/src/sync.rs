@@ -74,12 +74,12 @@ impl SyncRequest {
     /// the database instead of refused.
     pub fn check(&self, problems: &mut Problems) {
         problems.within("node", |problems| self.node.check(problems));
-        check_count(problems, "attempts", self.attempts.len(), MOST_ATTEMPTS);
+        problems.bound("attempts", self.attempts.len(), MOST_ATTEMPTS);
         problems.within("attempts", |problems| {
             for (index, report) in self.attempts.iter().enumerate() {
                 problems.within(index, |problems| {
-                    check_count(problems, "events", report.events.len(), MOST_EVENTS);
-                    check_count(problems, "log", report.log.len(), MOST_EVENTS);
+                    problems.bound("events", report.events.len(), MOST_EVENTS);
+                    problems.bound("log", report.log.len(), MOST_EVENTS);
                 });
             }
         });
@@ -89,14 +89,14 @@ impl SyncRequest {
 impl NodeFacts {
     fn check(&self, problems: &mut Problems) {
         check_text(problems, "name", &self.name, 1);
-        check_count(problems, "labels", self.labels.len(), MOST_LABELS);
+        problems.bound("labels", self.labels.len(), MOST_LABELS);
         problems.within("labels", |problems| {
             for (label, value) in self.labels.iter().take(MOST_LABELS) {
                 check_text(problems, label, label, 1);
                 check_text(problems, label, value, 0);
             }
         });
-        check_count(problems, "slots", self.slots.len(), MOST_SLOTS);
+        problems.bound("slots", self.slots.len(), MOST_SLOTS);
         let mut indices = BTreeSet::new();
         problems.within("slots", |problems| {
             for (place, slot) in self.slots.iter().take(MOST_SLOTS).enumerate() {
@@ -120,10 +120,6 @@ impl SlotFacts {
                 .require(number <= LARGEST_NUMBER, field, || format!("{number}: at most {LARGEST_NUMBER} is allowed"));
         }
     }
-}
-
-fn check_count(problems: &mut Problems, field: &str, count: usize, most: usize) {
-    problems.require(count <= most, field, || format!("{count} items: at most {most} are allowed"));
 }
 
 /// A text that is stored, and shown in terminals and pages.

@@ -13,22 +13,18 @@ use crate::job::{ArmSpec, GlueSpec, JobSpec, ModelChoice, PretrainSpec, Vocabula
 /// Notes what there is too much of. This comes before every other check, because those compare items with each other
 /// and build their recipes.
 pub(super) fn check_size(problems: &mut Problems, spec: &JobSpec) {
-    check_count(problems, "arms", spec.arms.len(), MOST_ARMS);
+    problems.bound("arms", spec.arms.len(), MOST_ARMS);
     if let Some(glue) = &spec.glue {
         problems.within("glue", |problems| {
-            check_count(problems, "tasks", glue.tasks.len(), Task::ALL.len());
-            check_count(problems, "keep", glue.keep.all().len(), MOST_KEEPS);
-            check_count(problems, "learning_rates", glue.learning_rates.len(), MOST_LEARNING_RATES);
+            problems.bound("tasks", glue.tasks.len(), Task::ALL.len());
+            problems.bound("keep", glue.keep.all().len(), MOST_KEEPS);
+            problems.bound("learning_rates", glue.learning_rates.len(), MOST_LEARNING_RATES);
         });
     }
     let trials = at_most(spec);
     problems.require(trials <= MOST_TRIALS, "", || {
         format!("the job has {trials} trials: at most {MOST_TRIALS} are allowed in one job")
     });
-}
-
-fn check_count(problems: &mut Problems, field: &str, count: usize, most: usize) {
-    problems.require(count <= most, field, || format!("{count} items: at most {most} are allowed"));
 }
 
 /// Notes the reasons to refuse `spec` that need none of its recipes.

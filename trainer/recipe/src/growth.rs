@@ -56,8 +56,7 @@ impl Growth {
     pub const MOST_STAGES: usize = 1024;
 
     pub fn check(&self, model: &Model, problems: &mut Problems) {
-        let most = Self::MOST_STAGES;
-        problems.require(self.stages.len() <= most, "stages", || format!("at most {most} stages are allowed"));
+        problems.bound("stages", self.stages.len(), Self::MOST_STAGES);
         problems.require(!self.stages.is_empty(), "stages", || {
             "there is no stage: name at least one, or leave `growth` out".into()
         });

@@ -62,6 +62,11 @@ impl Problems {
         }
     }
 
+    /// Notes a problem at `field` if it has more than `most` items.
+    pub fn bound(&mut self, field: impl Display, items: usize, most: usize) {
+        self.require(items <= most, field, || format!("{items} items: at most {most} are allowed"));
+    }
+
     /// Runs `check` with `field` appended to the path.
     pub fn within(&mut self, field: impl Display, check: impl FnOnce(&mut Self)) {
         let outer = self.path.len();
