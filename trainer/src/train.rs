@@ -339,12 +339,19 @@ fn points(
     finite.map(|(name, value)| point(name, value, state)).collect()
 }
 
-/// Evaluates the model, and emits the result if it is finite.
+/// Evaluates the model, and emits the result if it and the weights are finite.
 fn evaluate(
     training: &mut impl Training,
     state: &TrainingState,
     emitter: &mut Emitter,
 ) -> Result<Evaluation, TrainerError> {
+    // The loss of the last step is from before its update, and a class can be chosen from logits that are NaN, so neither
+    // shows that the update spoiled the weights.
+    let groups = training.weights().groups().iter();
+    let largest = groups.map(|group| group.buffer().abs().max().double_value(&[])).max_by(f64::total_cmp);
+    if let Some(value) = largest.filter(|largest| !largest.is_finite()) {
+        return Err(TrainerError::NotFinite { name: "largest weight".into(), step: state.step, value });
+    }
     let evaluation = training.evaluate(&Gate::full_depth(state.blocks, training.blocks()));
     check_finite(&evaluation, state.step)?;
     let points = evaluation.values.iter().map(|(name, value)| point(name, *value, state)).collect();

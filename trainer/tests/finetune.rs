@@ -33,6 +33,19 @@ fn a_share_of_the_training_file_is_set_apart_and_scored() {
     assert_eq!(report["metrics"].as_object().unwrap().keys().collect::<Vec<_>>(), ["accuracy"]);
 }
 
+/// The one step divides the gradient by its own size, so that weights without a gradient become 0 / 0.
+#[test]
+fn weights_that_the_last_step_spoils_are_no_success() {
+    let bench = FinetuneBench::new();
+    let mut recipe = finetune(pretrain(5), 1);
+    recipe["batch"] = json!(64);
+    recipe["learning_rate"] = json!({"peak": 1e-3, "warmup": 0.0});
+    recipe["optimizer"] = json!({"beta1": 0.0, "beta2": 0.0, "epsilon": 1e-300, "clip_norm": null});
+    let ended = bench.run("spoiled", &recipe);
+    assert_eq!(ended.failure().kind, FailureKind::NonFiniteLoss);
+    assert!(ended.failure().message.starts_with("the largest weight of step 1 is NaN"), "{:?}", ended.failure());
+}
+
 #[test]
 fn kept_blocks_have_the_weights_of_the_checkpoint() {
     let bench = FinetuneBench::new();
