@@ -347,9 +347,8 @@ fn evaluate(
 ) -> Result<Evaluation, TrainerError> {
     // The loss of the last step is from before its update, and a class can be chosen from logits that are NaN, so neither
     // shows that the update spoiled the weights.
-    let groups = training.weights().groups().iter();
-    let largest = groups.map(|group| group.buffer().abs().max().double_value(&[])).max_by(f64::total_cmp);
-    if let Some(value) = largest.filter(|largest| !largest.is_finite()) {
+    let mut largest = training.weights().groups().iter().map(|group| group.buffer().abs().max().double_value(&[]));
+    if let Some(value) = largest.find(|value| !value.is_finite()) {
         return Err(TrainerError::NotFinite { name: "largest weight".into(), step: state.step, value });
     }
     let evaluation = training.evaluate(&Gate::full_depth(state.blocks, training.blocks()));
