@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench figures screenshots clean
+.PHONY: help setup dashboard dashboard-test types build release test check sqlx demo bench attack figures screenshots clean
 
 # Sets the paths of libtorch and Postgres. Each recipe does this itself, because `setup` may have just made them. The
 # variable `env` is needed because `eval "$(...)"` would hide a failure.
@@ -66,6 +66,10 @@ demo: release ## Train, compare and report from start to end: make demo [DATA=fo
 # PyTorch and transformers, with which the trainer is compared, go to a folder of their own in the cache.
 bench: release ## Compare speed and memory with PyTorch: make bench [BENCH="--sizes narrow --eager"] [PYTHON=with torch]
 	@$(ENV); deploy/bench.sh "$(PYTHON)" $(BENCH)
+
+# The service and its agent are real; the clients are hostile. It takes some minutes and is no part of the tests.
+attack: release ## What hostile clients can do to a service at work: delays, memory, answers
+	@$(ENV); cargo run --release --quiet --package tests --example attack
 
 figures: ## Draw the figures of docs/
 	@cargo run --quiet --package recipe --example figures -- docs/figures

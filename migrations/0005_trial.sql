@@ -65,6 +65,8 @@ create table trial (
 -- Holds the queue in the order in which it is served: later jobs have later ids, and stages sort in the order of their
 -- type.
 create index trial_queue on trial (job_id, stage, ordinal) where state = 'queued';
+-- Finds the newest speeds that timing trials measured.
+create index trial_timed on trial (finished_at) where stage = 'timing' and state = 'succeeded';
 -- Finds the trials that wait for a trial.
 create index trial_waiting on trial (waits_for) where state = 'blocked';
 -- Answers a job's counts, times and progress without reading the table.

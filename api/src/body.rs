@@ -1,5 +1,6 @@
 //! JSON bodies. Reading is strict, and a refusal names the place with a JSON pointer.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use axum::body::Bytes;
@@ -7,9 +8,11 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use recipe::Problem;
-use recipe::problem::pointer_token;
+use recipe::nearest::did_you_mean;
+use recipe::problem::{MOST_PROBLEMS, pointer_token};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use crate::app::App;
@@ -25,7 +28,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         let (headers, body) = read(request, app).await?;
-        parse_long(&app.workers, headers, body).await.map(Json)
+        let Fitted { value, unknown } = parse_long(&app.workers, headers, body).await?;
+        if unknown.is_empty() { Ok(Self(value)) } else { Err(Error::UnknownField(unknown)) }
     }
 }
 
@@ -34,7 +38,7 @@ pub(crate) async fn parse_long<T: DeserializeOwned + Send + 'static>(
     workers: &Workers,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<T, Error> {
+) -> Result<Fitted<T>, Error> {
     if body.len() <= limits::SHORT_BODY {
         return parse(&headers, &body);
     }
@@ -54,7 +58,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for AgentJson<T> {
         let parse = move || {
             require_json(&headers)?;
             serde_json::from_slice::<IgnoredAny>(&body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-            object(&body).map(Self)
+            let Fitted { value, unknown } = object(&body)?;
+            if unknown.is_empty() { Ok(Self(value)) } else { Err(Error::UnknownField(unknown)) }
         };
         if is_short { parse() } else { app.agent_workers.run(limits::WORK_TIME, move |_| parse()).await? }
     }
@@ -71,18 +76,26 @@ async fn read(request: Request, app: &App) -> Result<(HeaderMap, Bytes), Error> 
     Ok((headers, Bytes::from_request(request, app).await?))
 }
 
+/// A body without the fields that nobody knows.
+#[derive(Debug)]
+pub(crate) struct Fitted<T> {
+    pub(crate) value: T,
+    /// A problem for each unknown field.
+    pub(crate) unknown: Vec<Problem>,
+}
+
 /// Reads a JSON object from the bytes of a body.
 ///
 /// # Errors
-/// `unsupported_media_type`; `malformed_json` with line and column; `unknown_field` and `invalid_body` with a pointer,
-/// the latter also for a text that no field may have.
-pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Error> {
+/// `unsupported_media_type`; `malformed_json` with line and column; `invalid_body` with a pointer to each value that
+/// does not fit, and to a text that no field may have.
+pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Fitted<T>, Error> {
     require_json(headers)?;
     // The body is checked as JSON first, so that a syntax error after an invalid field is still `malformed_json`.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let Storable =
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error.inner().is_data() {
-            true => refusal(&pointer(error.path()), error.inner()),
+            true => Error::InvalidBody(vec![problem(&error)]),
             false => Error::MalformedJson(error.inner().to_string()),
         })?;
     deserializer.end().map_err(|error| Error::MalformedJson(error.to_string()))?;
@@ -90,13 +103,93 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
 }
 
 /// Reads an object from JSON that is well-formed.
-fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<Fitted<T>, Error> {
     // serde would also accept an array of a struct's fields in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::invalid("", "the body must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refusal(&pointer(error.path()), error.inner()))
+    match serde_path_to_error::deserialize(&mut deserializer) {
+        Ok(value) => Ok(Fitted { value, unknown: Vec::new() }),
+        Err(error) => without_misfits(body, problem(&error)),
+    }
+}
+
+/// Reads an object from JSON of which serde has found the `first` misfit. serde stops at each, so the values that do
+/// not fit are taken out one by one, until the rest fits or something is missing.
+fn without_misfits<T: DeserializeOwned>(body: &[u8], first: Problem) -> Result<Fitted<T>, Error> {
+    let mut document: Value = serde_json::from_slice(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
+    let mut taken = Taken::default();
+    let mut found = first;
+    let fitted = loop {
+        let may_go_on = taken.take(&mut document, found) && taken.problems.len() < MOST_PROBLEMS;
+        if !may_go_on {
+            break None;
+        }
+        match serde_path_to_error::deserialize(&document) {
+            Ok(value) => break Some(value),
+            Err(error) => found = problem(&error),
+        }
+    };
+    let only_unknown = taken.problems.iter().all(|problem| problem.message.starts_with(UNKNOWN_FIELD));
+    match fitted {
+        Some(value) if only_unknown => Ok(Fitted { value, unknown: taken.problems }),
+        _ if only_unknown => Err(Error::UnknownField(taken.problems)),
+        _ => Err(Error::InvalidBody(taken.problems)),
+    }
+}
+
+/// What was taken out of a document.
+#[derive(Default)]
+struct Taken {
+    /// The reasons, each at its place in the whole document.
+    problems: Vec<Problem>,
+    /// The pointers into the whole document to the values that are gone.
+    gone: HashSet<String>,
+    /// The items that were taken from lists, each as the pointer to the list and the item's place at that time.
+    items: Vec<(String, usize)>,
+}
+
+impl Taken {
+    /// Takes the value at the pointer of `problem` out. Returns false if nothing can be taken out, so that serde would
+    /// stop at the same place again.
+    fn take(&mut self, document: &mut Value, mut problem: Problem) -> bool {
+        let at = std::mem::take(&mut problem.pointer);
+        let original = self.original(&at);
+        let missing = problem.message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        // A field that was taken out is not missing, but its object cannot be read without it.
+        if missing.is_none_or(|field| !self.gone.contains(&format!("{original}/{}", pointer_token(field)))) {
+            self.problems.push(Problem { pointer: original.clone(), ..problem });
+        }
+        self.gone.insert(original);
+        let Some((parent, token)) = at.rsplit_once('/') else { return false };
+        match document.pointer_mut(parent) {
+            Some(Value::Object(fields)) => fields.remove(&token.replace("~1", "/").replace("~0", "~")).is_some(),
+            Some(Value::Array(items)) => match token.parse::<usize>() {
+                Ok(place) if place < items.len() => {
+                    items.remove(place);
+                    self.items.push((parent.to_owned(), place));
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The pointer into the whole document of a pointer into what is left of it.
+    fn original(&self, pointer: &str) -> String {
+        self.items.iter().rev().fold(pointer.to_owned(), |pointer, (list, taken)| {
+            let Some(rest) = pointer.strip_prefix(list.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
+                return pointer;
+            };
+            let (token, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            match token.parse::<usize>() {
+                Ok(place) if place >= *taken => format!("{list}/{}{below}", place + 1),
+                _ => pointer,
+            }
+        })
+    }
 }
 
 /// Longest text of a body in bytes: the longest path of Linux.
@@ -175,15 +268,28 @@ fn require_json(headers: &HeaderMap) -> Result<(), Error> {
     Err(Error::UnsupportedMediaType { wanted: "application/json", found })
 }
 
-fn refusal(pointer: &str, error: &serde_json::Error) -> Error {
-    let text = error.to_string();
-    // serde has no error kind for an unknown field, so the message decides; a test holds its form.
-    match text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-        Some(field) => {
-            Error::UnknownField(Problem { pointer: ending_in(pointer, field), message: without_position(&text) })
-        }
-        None => Error::InvalidBody(Problem { pointer: pointer.to_owned(), message: without_position(&text) }),
+/// How serde's message about an unknown field starts. It has no kind of error for this; a test holds the form.
+const UNKNOWN_FIELD: &str = "unknown field `";
+
+fn problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let (pointer, text) = (pointer(error.path()), error.inner().to_string());
+    let message = with_nearest(without_position(&text));
+    match message.strip_prefix(UNKNOWN_FIELD).and_then(|rest| rest.split('`').next()) {
+        Some(field) => Problem { pointer: ending_in(&pointer, field), message },
+        None => Problem { pointer, message },
     }
+}
+
+/// Adds to a message about an unknown name which of the names that it lists may be meant.
+fn with_nearest(message: String) -> String {
+    if !message.starts_with(UNKNOWN_FIELD) && !message.starts_with("unknown variant `") {
+        return message;
+    }
+    // Every second piece stands between backticks. The first of them is the unknown name, the others are the known ones.
+    let mut names = message.split('`').skip(1).step_by(2);
+    let unknown = names.next().unwrap_or_default();
+    let hint = did_you_mean(unknown, names);
+    message + &hint
 }
 
 /// The pointer to `field`. The path that serde reports usually ends in it already; below a buffered enum it does not.
@@ -227,21 +333,60 @@ mod tests {
         _number: u32,
     }
 
-    fn refused(body: &str) -> Error {
+    fn parsed(body: &str) -> Result<Fitted<Outer>, Error> {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        parse::<Outer>(&headers, body.as_bytes()).unwrap_err()
+        parse(&headers, body.as_bytes())
+    }
+
+    fn refused(body: &str) -> Error {
+        parsed(body).unwrap_err()
+    }
+
+    fn pointers(problems: &[Problem]) -> Vec<&str> {
+        problems.iter().map(|problem| problem.pointer.as_str()).collect()
     }
 
     #[test]
-    fn a_refusal_points_at_what_is_wrong() {
-        let unknown = refused(r#"{"inner": [{"a/b": 1}, {"a/b": 1, "c": 2}]}"#);
-        assert!(matches!(unknown, Error::UnknownField(p) if p.pointer == "/inner/1/c"));
-        let wrong_type = refused(r#"{"inner": [{"a/b": "one"}]}"#);
-        assert!(
-            matches!(wrong_type, Error::InvalidBody(p) if p.pointer == "/inner/0/a~1b" && !p.message.contains("line"))
-        );
-        let missing = refused("{}");
-        assert!(matches!(missing, Error::InvalidBody(p) if p.pointer.is_empty() && p.message.contains("inner")));
+    fn a_refusal_points_at_everything_that_is_wrong() {
+        let Error::InvalidBody(problems) = refused(
+            r#"{"inner": [{"a/b": "one"}, {"a/b": 1, "c": 2}, 3, {"a/b": 1, "d": 2}, {"a/b": -1}, {}], "e": 1}"#,
+        ) else {
+            panic!("another error")
+        };
+        let all = ["/inner/0/a~1b", "/e", "/inner/1/c", "/inner/2", "/inner/3/d", "/inner/4/a~1b", "/inner/5"];
+        assert_eq!(pointers(&problems), all);
+        assert!(problems.iter().all(|problem| !problem.message.contains("line")), "{problems:#?}");
+        let Error::InvalidBody(missing) = refused("{}") else { panic!("another error") };
+        assert!(pointers(&missing) == [""] && missing[0].message.contains("inner"), "{missing:#?}");
+    }
+
+    #[test]
+    fn items_that_do_not_fit_keep_their_places() {
+        #[derive(Debug, Deserialize)]
+        struct Lists {
+            #[serde(rename = "lists")]
+            _lists: Vec<Vec<u8>>,
+        }
+        let Error::InvalidBody(problems) =
+            object::<Lists>(br#"{"lists": [[1, "a", 2, "b"], "c", [3], ["d", 4, 5, -1]]}"#).unwrap_err()
+        else {
+            panic!("another error")
+        };
+        assert_eq!(pointers(&problems), ["/lists/0/1", "/lists/0/3", "/lists/1", "/lists/3/0", "/lists/3/3"]);
+    }
+
+    #[test]
+    fn a_body_with_unknown_fields_alone_is_read_without_them() {
+        let Fitted { value, unknown } = parsed(r#"{"inner": [{"a/b": 1}, {"a/b": 1, "c": 2}], "iner": 3}"#).unwrap();
+        assert_eq!(value._inner.len(), 2);
+        assert_eq!(pointers(&unknown), ["/inner/1/c", "/iner"]);
+        assert!(unknown[1].message.ends_with("; did you mean \"inner\"?"), "{unknown:#?}");
+    }
+
+    #[test]
+    fn a_field_twice_is_refused() {
+        let Error::InvalidBody(problems) = refused(r#"{"inner": [], "inner": []}"#) else { panic!("another error") };
+        assert!(problems[0].message.contains("duplicate"), "{problems:#?}");
     }
 
     #[test]
@@ -255,16 +400,16 @@ mod tests {
     fn a_text_that_cannot_be_stored_is_refused_where_it_stands() {
         let long = format!(r#"{{"inner": ["{}"]}}"#, "x".repeat(LONGEST_TEXT + 1));
         for (body, at) in [(r#"{"inner": [{"a": "x\u0000"}]}"#, "/inner/0/a"), (long.as_str(), "/inner/0")] {
-            assert!(matches!(refused(body), Error::InvalidBody(p) if p.pointer == at), "{body}");
+            assert!(matches!(refused(body), Error::InvalidBody(p) if p[0].pointer == at), "{body}");
         }
         let key = refused(r#"{"a\u0000": 1}"#);
-        assert!(matches!(&key, Error::InvalidBody(p) if p.message.contains("NUL")), "{key:?}");
+        assert!(matches!(&key, Error::InvalidBody(p) if p[0].message.contains("NUL")), "{key:?}");
     }
 
     #[test]
     fn a_body_that_is_not_an_object_is_refused() {
         for body in ["[[]]", "[]", "7", "null", "\"text\""] {
-            assert!(matches!(refused(body), Error::InvalidBody(p) if p.pointer.is_empty()), "{body:?}");
+            assert!(matches!(refused(body), Error::InvalidBody(p) if p[0].pointer.is_empty()), "{body:?}");
         }
     }
 

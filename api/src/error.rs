@@ -31,26 +31,132 @@ pub(crate) struct ProblemDetails {
     #[serde(rename = "type")]
     kind: String,
     /// The code as words for people.
-    title: &'static str,
+    title: String,
     status: u16,
     /// What is wrong with this request.
     detail: String,
-    /// A name for programs, which does not change between versions.
-    code: &'static str,
+    code: Code,
     /// Everything that is wrong with the body, each at its place.
     #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
     problems: Vec<Problem>,
+}
+
+recipe::named_enum! {
+    /// The name of an error for programs, which does not change between versions.
+    #[derive(ToSchema)]
+    pub(crate) enum Code {
+        /// The body is not JSON.
+        MalformedJson = "malformed_json",
+        /// The body ended early.
+        BrokenBody = "broken_body",
+        /// A parameter of the address or a header has a value that is not allowed, or an unknown name.
+        InvalidParameter = "invalid_parameter",
+        /// The cursor does not come from this list.
+        InvalidCursor = "invalid_cursor",
+        /// A token is needed, or this one is not valid.
+        Unauthenticated = "unauthenticated",
+        /// A token of another scope is needed.
+        Forbidden = "forbidden",
+        /// Nothing has this id or address.
+        NotFound = "not_found",
+        /// The address has no such method.
+        MethodNotAllowed = "method_not_allowed",
+        /// No part of the body arrived for too long.
+        BodyTimedOut = "body_timed_out",
+        /// The state of the resource does not allow this.
+        Conflict = "conflict",
+        /// A registered file is no longer what was registered.
+        DatasetChanged = "dataset_changed",
+        /// Files of a submission to the GLUE server would be missing.
+        IncompleteSubmission = "incomplete_submission",
+        /// The name of the node belongs to another token.
+        NodeOfAnotherToken = "node_of_another_token",
+        /// Another agent runs under the name of the node.
+        NodeNameTaken = "node_name_taken",
+        /// The node's agent lives, or attempts run there.
+        NodeInUse = "node_in_use",
+        /// Without this token, nobody could manage tokens.
+        LastAdminToken = "last_admin_token",
+        /// The body is longer than the route allows.
+        PayloadTooLarge = "payload_too_large",
+        /// The body has another media type.
+        UnsupportedMediaType = "unsupported_media_type",
+        /// The range starts past the end.
+        RangeNotSatisfiable = "range_not_satisfiable",
+        /// The body has fields that nobody knows.
+        UnknownField = "unknown_field",
+        /// The body has values that are not allowed.
+        InvalidBody = "invalid_body",
+        /// The job cannot be carried out as it is written.
+        InvalidJob = "invalid_job",
+        /// The job is valid but for data sets that are not registered.
+        DatasetNotRegistered = "dataset_not_registered",
+        /// The content has another sha256 than its address says.
+        DigestMismatch = "digest_mismatch",
+        /// The key was used with another body before.
+        IdempotencyKeyReused = "idempotency_key_reused",
+        /// Too many wrong tokens came from this address.
+        TooManyRequests = "too_many_requests",
+        /// A fault of the server.
+        Internal = "internal",
+        /// The server starts or stops, or its database does not answer.
+        NotReady = "not_ready",
+        /// As much work of this sort as the server takes is running and waiting.
+        Busy = "busy",
+        /// The work took longer than its time limit.
+        TimedOut = "timed_out",
+    }
+}
+
+impl Code {
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedJson | Self::BrokenBody | Self::InvalidParameter | Self::InvalidCursor => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict
+            | Self::DatasetChanged
+            | Self::IncompleteSubmission
+            | Self::NodeOfAnotherToken
+            | Self::NodeNameTaken
+            | Self::NodeInUse
+            | Self::LastAdminToken => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::UnknownField
+            | Self::InvalidBody
+            | Self::InvalidJob
+            | Self::DatasetNotRegistered
+            | Self::DigestMismatch
+            | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotReady | Self::Busy | Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The name as words for people.
+    fn title(self) -> String {
+        let words = self.name().replace('_', " ").replace("json", "JSON");
+        words[..1].to_uppercase() + &words[1..]
+    }
 }
 
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("the body is not valid JSON: {0}")]
     MalformedJson(String),
-    #[error("{} at {}", .0.message, .0.pointer)]
-    UnknownField(Problem),
+    #[error("{}", count("body", .0))]
+    UnknownField(Vec<Problem>),
     /// The JSON is well-formed but does not fit this request.
-    #[error("{} at {}", .0.message, .0.pointer)]
-    InvalidBody(Problem),
+    #[error("{}", count("body", .0))]
+    InvalidBody(Vec<Problem>),
     #[error("{}", count("job", .0))]
     InvalidJob(Vec<Problem>),
     /// The sync of an agent.
@@ -133,14 +239,24 @@ const BEARER: &str = "Bearer realm=\"lamina\"";
 impl Error {
     /// A body with one problem, at `pointer`.
     pub(crate) fn invalid(pointer: &str, message: impl Into<String>) -> Self {
-        Self::InvalidBody(Problem { pointer: pointer.to_owned(), message: message.into() })
+        Self::InvalidBody(vec![Problem { pointer: pointer.to_owned(), message: message.into() }])
     }
 
     /// Turns an invalid body into an invalid job, which clients tell apart by its code.
     pub(crate) fn into_invalid_job(self) -> Self {
         match self {
-            Self::InvalidBody(problem) => Self::InvalidJob(vec![problem]),
+            Self::InvalidBody(problems) => Self::InvalidJob(problems),
             other => other,
+        }
+    }
+
+    /// The unknown fields of a job, beside what is wrong with the job without them.
+    pub(crate) fn unknown_fields_of_job(unknown: Vec<Problem>, rest: Option<Self>) -> Self {
+        match rest {
+            Some(Self::InvalidJob(others) | Self::DatasetNotRegistered(others)) => {
+                Self::InvalidJob(unknown.into_iter().chain(others).collect())
+            }
+            _ => Self::UnknownField(unknown),
         }
     }
 
@@ -153,53 +269,38 @@ impl Error {
         Self::Internal(cause.into())
     }
 
-    /// Status, code and title of each error.
-    fn answer(&self) -> (StatusCode, &'static str, &'static str) {
+    fn code(&self) -> Code {
         match self {
-            Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
-            Self::UnknownField(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown field"),
-            Self::InvalidBody(_) | Self::InvalidReport(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body")
-            }
-            Self::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", "Invalid job"),
-            Self::DatasetNotRegistered(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "dataset_not_registered", "Dataset not registered")
-            }
-            Self::DatasetChanged(_) => (StatusCode::CONFLICT, "dataset_changed", "Dataset changed"),
-            Self::IncompleteSubmission(_) => (StatusCode::CONFLICT, "incomplete_submission", "Incomplete submission"),
-            Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
-            Self::InvalidCursor => (StatusCode::BAD_REQUEST, "invalid_cursor", "Invalid cursor"),
-            Self::DigestMismatch(_) => (StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", "Digest mismatch"),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
-            Self::UnsupportedMediaType { .. } => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
-            }
-            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large"),
-            Self::BrokenBody(_) => (StatusCode::BAD_REQUEST, "broken_body", "Broken body"),
-            Self::RangeNotSatisfiable { .. } => {
-                (StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "Range not satisfiable")
-            }
-            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated"),
-            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
-            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
-            Self::NodeRefused(NodeRefused::OtherToken { .. }) => {
-                (StatusCode::CONFLICT, "node_of_another_token", "Node of another token")
-            }
-            Self::NodeRefused(NodeRefused::OtherInstance { .. }) => {
-                (StatusCode::CONFLICT, "node_name_taken", "Node name taken")
-            }
-            Self::NodeInUse(_) => (StatusCode::CONFLICT, "node_in_use", "Node in use"),
-            Self::LastAdmin(_) => (StatusCode::CONFLICT, "last_admin_token", "Last admin token"),
-            Self::IdempotencyKeyReused => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused")
-            }
-            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
-            Self::BodyTimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timed_out", "Body timed out"),
-            Self::TooManyGuesses { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests"),
-            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
-            Self::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Timed out"),
-            Self::Panicked | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+            Self::MalformedJson(_) => Code::MalformedJson,
+            Self::UnknownField(_) => Code::UnknownField,
+            Self::InvalidBody(_) | Self::InvalidReport(_) => Code::InvalidBody,
+            Self::InvalidJob(_) => Code::InvalidJob,
+            Self::DatasetNotRegistered(_) => Code::DatasetNotRegistered,
+            Self::DatasetChanged(_) => Code::DatasetChanged,
+            Self::IncompleteSubmission(_) => Code::IncompleteSubmission,
+            Self::InvalidParameter(_) => Code::InvalidParameter,
+            Self::InvalidCursor => Code::InvalidCursor,
+            Self::DigestMismatch(_) => Code::DigestMismatch,
+            Self::NotFound(_) => Code::NotFound,
+            Self::MethodNotAllowed(_) => Code::MethodNotAllowed,
+            Self::UnsupportedMediaType { .. } => Code::UnsupportedMediaType,
+            Self::PayloadTooLarge => Code::PayloadTooLarge,
+            Self::BrokenBody(_) => Code::BrokenBody,
+            Self::RangeNotSatisfiable { .. } => Code::RangeNotSatisfiable,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::Forbidden(_) => Code::Forbidden,
+            Self::Conflict(_) => Code::Conflict,
+            Self::NodeRefused(NodeRefused::OtherToken { .. }) => Code::NodeOfAnotherToken,
+            Self::NodeRefused(NodeRefused::OtherInstance { .. }) => Code::NodeNameTaken,
+            Self::NodeInUse(_) => Code::NodeInUse,
+            Self::LastAdmin(_) => Code::LastAdminToken,
+            Self::IdempotencyKeyReused => Code::IdempotencyKeyReused,
+            Self::NotReady(_) => Code::NotReady,
+            Self::BodyTimedOut => Code::BodyTimedOut,
+            Self::TooManyGuesses { .. } => Code::TooManyRequests,
+            Self::Busy(_) => Code::Busy,
+            Self::TimedOut(_) => Code::TimedOut,
+            Self::Panicked | Self::Internal(_) => Code::Internal,
         }
     }
 
@@ -228,11 +329,13 @@ impl Error {
 
     fn problems(self) -> Vec<Problem> {
         match self {
-            Self::InvalidJob(problems)
+            Self::UnknownField(problems)
+            | Self::InvalidBody(problems)
+            | Self::InvalidJob(problems)
             | Self::InvalidReport(problems)
             | Self::DatasetNotRegistered(problems)
             | Self::IncompleteSubmission(problems) => problems,
-            Self::UnknownField(problem) | Self::InvalidBody(problem) | Self::DatasetChanged(problem) => vec![problem],
+            Self::DatasetChanged(problem) => vec![problem],
             _ => Vec::new(),
         }
     }
@@ -243,11 +346,12 @@ impl IntoResponse for Error {
         if let Self::Internal(cause) = &self {
             tracing::error!(error = error_chain(cause.as_ref()), "request failed");
         }
-        let (status, code, title) = self.answer();
+        let code = self.code();
+        let status = code.status();
         let header = self.header();
         let details = ProblemDetails {
-            kind: format!("urn:lamina:problem:{code}"),
-            title,
+            kind: format!("urn:lamina:problem:{}", code.name()),
+            title: code.title(),
             status: status.as_u16(),
             detail: clipped(self.to_string()),
             code,

@@ -13,6 +13,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use crate::admission::LONGEST_PARAMETER;
 use crate::body::LONGEST_TEXT;
+use crate::error::Code;
 use crate::page;
 use crate::routes::{tokens, trials};
 
@@ -35,9 +36,12 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> 
         property.context("a bound of a property that the document does not have")?.insert(keyword.into(), bound.into());
     }
     bound_texts(&mut document, &requests);
+    list_codes(&mut document)?;
     operations(&mut document).for_each(|operation| {
         bound_parameters(operation);
         describe_responses(operation);
+        add_links(operation);
+        add_examples(operation);
     });
     Ok(document)
 }
@@ -127,6 +131,18 @@ fn bound_texts(document: &mut Value, requests: &BTreeSet<String>) {
     }
 }
 
+/// Lists the codes of errors with their statuses, which the schema of the enum has no place for.
+fn list_codes(document: &mut Value) -> Result<()> {
+    let mut codes = Code::ALL;
+    codes.sort_by_key(|code| code.status());
+    let listed: Vec<String> =
+        codes.iter().map(|code| format!("{} `{}`", code.status().as_u16(), code.name())).collect();
+    let schema = document.pointer_mut(&format!("{SCHEMAS}/Code")).context("the document has no codes of errors")?;
+    let description = format!("{}\n\n{}", schema["description"].as_str().unwrap_or_default(), listed.join(", "));
+    schema["description"] = description.trim().into();
+    Ok(())
+}
+
 fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
     let items = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     items.filter_map(Value::as_object_mut).flat_map(Map::values_mut).filter_map(Value::as_object_mut)
@@ -177,6 +193,90 @@ fn describe_responses(operation: &mut Map<String, Value>) {
             response["description"] = reason.into();
         }
     }
+}
+
+/// The operations that follow from an answer: the operation, its status, and each next operation with its parameter
+/// and where the answer holds the value of that parameter.
+const LINKS: [(&str, &str, &[(&str, &str, &str)]); 9] = [
+    (
+        "submit_job",
+        "201",
+        &[
+            ("get_job", "id", "$response.body#/id"),
+            ("cancel_job", "id", "$response.body#/id"),
+            ("list_job_trials", "id", "$response.body#/id"),
+            ("get_job_curves", "id", "$response.body#/id"),
+            ("get_job_report", "id", "$response.body#/id"),
+            ("stream_job_events", "id", "$response.body#/id"),
+            ("get_job_submission", "id", "$response.body#/id"),
+        ],
+    ),
+    ("list_jobs", "200", &[("get_job", "id", "$response.body#/items/0/id"), NEXT_PAGE_OF_JOBS]),
+    (
+        "list_job_trials",
+        "200",
+        &[
+            ("get_trial", "id", "$response.body#/items/0/id"),
+            ("get_trial_logs", "id", "$response.body#/items/0/id"),
+            ("list_job_trials", "cursor", "$response.body#/next"),
+        ],
+    ),
+    ("get_trial", "200", &[("get_trial_logs", "id", "$response.body#/id"), ("get_job", "id", "$response.body#/job")]),
+    (
+        "list_nodes",
+        "200",
+        &[
+            ("drain_node", "id", "$response.body#/items/0/id"),
+            ("resume_node", "id", "$response.body#/items/0/id"),
+            ("delete_node", "id", "$response.body#/items/0/id"),
+        ],
+    ),
+    ("drain_node", "204", &[("resume_node", "id", "$request.path.id"), ("delete_node", "id", "$request.path.id")]),
+    ("create_token", "201", &[("revoke_token", "id", "$response.body#/id")]),
+    ("list_tokens", "200", &[("revoke_token", "id", "$response.body#/items/0/id")]),
+    ("put_artifact", "204", &[("get_artifact", "sha256", "$request.path.sha256")]),
+];
+
+const NEXT_PAGE_OF_JOBS: (&str, &str, &str) = ("list_jobs", "cursor", "$response.body#/next");
+
+fn add_links(operation: &mut Map<String, Value>) {
+    let (_, status, links) = match LINKS.iter().find(|(name, ..)| operation["operationId"] == *name) {
+        Some(found) => found,
+        None => return,
+    };
+    let links: Map<String, Value> = links
+        .iter()
+        .map(|(next, parameter, value)| {
+            ((*next).to_owned(), json!({"operationId": next, "parameters": {*parameter: value}}))
+        })
+        .collect();
+    operation["responses"][*status]["links"] = links.into();
+}
+
+/// A body for each operation that a person writes one for.
+fn add_examples(operation: &mut Map<String, Value>) {
+    let example = match operation["operationId"].as_str() {
+        Some("submit_job") => json!({
+            "name": "pld on generated text",
+            "corpus": "generated-text",
+            "vocabulary": "generated-words",
+            "model": {"blocks": 4, "hidden": 64, "heads": 2, "intermediate": 256},
+            "pretrain": {"steps": 200, "batch": 16, "length": 32, "learning_rate": {"peak": 1e-3}},
+            "arms": [
+                {"name": "post-ln", "norm": "post"},
+                {"name": "pre-ln"},
+                {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}
+            ],
+            "baseline": "pre-ln",
+            "glue": {"dataset": "generated-glue", "tasks": ["rte"], "seeds": 3, "epochs": 1, "length": 32}
+        }),
+        Some("register_dataset") => {
+            json!({"name": "wiki", "kind": "corpus", "path": "/srv/lamina/data/corpus/wiki.txt.xz"})
+        }
+        Some("create_token") => json!({"name": "laptop", "scope": "write", "expires_in_days": 90}),
+        _ => return,
+    };
+    operation["requestBody"]["content"]["application/json"]["example"] = example;
 }
 
 const SCHEMAS: &str = "/components/schemas";

@@ -11,6 +11,7 @@
 //! | `recipes`, `finetune` | The recipes, each made and checked once. |
 //! | `pointers` | The pointers into the submission for the problems of a recipe. |
 //! | `cost` | FLOPs. |
+//! | `estimate` | Hours and memory, from what earlier jobs took. |
 
 use recipe::MOST_STEPS;
 use recipe::problem::Problems;
@@ -20,11 +21,13 @@ use crate::job::{ArmSpec, JobSpec};
 
 mod check;
 mod cost;
+mod estimate;
 mod finetune;
 mod plan;
 mod pointers;
 mod recipes;
 
+pub use estimate::{Basis, Estimate, FreeSlots, MemoryEstimate, PlannedJob, TimedArm, TimedJob, estimate};
 pub use plan::{ArmPlan, Datasets, Expansion, NewTrial, Plan, PlannedTrials};
 pub use recipes::{reference_steps, settle};
 

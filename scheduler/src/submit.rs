@@ -1,9 +1,12 @@
 //! From a submission to its trials: looks the datasets up, expands the job, verifies that the datasets are unchanged.
 
+use std::time::Duration;
+
 use recipe::Problem;
+use recipe::nearest::did_you_mean;
 
 use crate::dataset::{DatasetError, DatasetKind, Roots, Scan};
-use crate::expand::{self, Datasets, Expansion};
+use crate::expand::{self, Datasets, Estimate, Expansion};
 use crate::job::{JobSpec, VocabularyChoice};
 use crate::store::{Store, StoreError};
 use crate::work::WorkError;
@@ -32,6 +35,32 @@ struct Named<'a> {
     name: &'a str,
     /// Where the submission names it.
     pointer: String,
+}
+
+impl Named<'_> {
+    /// Most registered names that a message lists.
+    const MOST_LISTED: usize = 10;
+
+    /// The problem of a name that stands for no dataset of the kind, with what `registered` offers in its place.
+    fn missing(self, registered: &[(String, DatasetKind)]) -> Problem {
+        let Self { kind, name, pointer } = self;
+        let noun = kind.noun();
+        let mut message = format!("no {noun} is registered under the name {name:?}");
+        if let Some((_, other)) = registered.iter().find(|(other, _)| other == name) {
+            message += &format!(", which stands for a {}", other.noun());
+        }
+        let of_kind = registered.iter().filter(|(_, other)| *other == kind);
+        let names: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
+        let listed: Vec<_> = names.iter().take(Self::MOST_LISTED).map(|name| format!("{name:?}")).collect();
+        let listed = listed.join(", ");
+        message += &match names.len().saturating_sub(Self::MOST_LISTED) {
+            _ if names.is_empty() => ", and none under another name: `lamina data import` registers data".into(),
+            0 => format!("; registered: {listed}"),
+            more => format!("; registered: {listed} and {more} more (`lamina datasets` lists them)"),
+        };
+        message += &did_you_mean(name, names);
+        Problem { pointer, message }
+    }
 }
 
 /// The datasets that a job names, looked up.
@@ -72,12 +101,11 @@ pub async fn look_up(store: &Store, spec: &JobSpec) -> Result<Inputs, PlanError>
                 }
                 found.push((scan, named.pointer));
             }
-            None => {
-                let message = format!("no {} is registered under the name {:?}", named.kind.noun(), named.name);
-                missing.push(Problem { pointer: named.pointer, message });
-            }
+            None => missing.push(named),
         }
     }
+    let registered = if missing.is_empty() { Vec::new() } else { store.dataset_names().await? };
+    let missing = missing.into_iter().map(|named| named.missing(&registered)).collect();
     Ok(Inputs { datasets, found, missing })
 }
 
@@ -103,6 +131,22 @@ impl Inputs {
         }
         Ok(())
     }
+}
+
+/// The newest timed jobs that an estimate looks at.
+const TIMED_JOBS: i64 = 50;
+
+/// What the job will take of this fleet.
+pub async fn estimate(
+    store: &Store,
+    inputs: &Inputs,
+    spec: &JobSpec,
+    expansion: &Expansion,
+    lease: Duration,
+) -> Result<Estimate, StoreError> {
+    let timed = store.timed_jobs(TIMED_JOBS).await?;
+    let slots = store.free_slots(lease).await?;
+    Ok(expand::estimate(spec, &inputs.datasets, expansion, &timed, slots))
 }
 
 /// The datasets that the job needs, each once.

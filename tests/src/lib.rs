@@ -3,7 +3,7 @@
 mod processes;
 mod service;
 
-pub use processes::Process;
+pub use processes::{Background, Process};
 pub use service::{Service, free_port, free_ports, installed, program, real_data};
 
 use std::future::Future;

@@ -1,6 +1,8 @@
-//! The processes below a program, read from /proc.
+//! The processes below a program, read from /proc, and programs that run beside Lamina.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 /// A running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,4 +61,34 @@ impl Process {
 pub(crate) fn send(pid: i32, signal: i32) {
     // SAFETY: kill takes two integers and touches no memory of ours.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// A program that a test runs beside Lamina. Dropping it kills it; if the test fails, its log is printed.
+#[derive(Debug)]
+pub struct Background {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Background {
+    /// Starts `command`, whose output and errors go to the new file `log`. `name` is for people.
+    pub fn start(name: &'static str, command: &mut Command, log: PathBuf) -> Self {
+        let file = fs::File::create(&log).expect("a log can be created");
+        let copy = file.try_clone().expect("a descriptor can be duplicated");
+        let command = command.stdin(Stdio::null()).stdout(copy).stderr(file);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name, child, log }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It is not an error if the process has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.name, fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Service, free_port, installed, until};
+use tests::{Background, Service, free_port, installed, until};
 
 /// The value of Grafana's `$__rate_interval` when Prometheus scrapes once a second.
 const RATE_INTERVAL: &str = "10s";
@@ -160,8 +160,8 @@ async fn run_a_job(service: &Service) -> String {
 
 /// A Prometheus with the configuration of deploy/prometheus, except for the addresses and shorter intervals.
 struct Prometheus {
-    child: Child,
-    folder: TempDir,
+    _process: Background,
+    _folder: TempDir,
     url: String,
     client: Client,
 }
@@ -185,17 +185,14 @@ impl Prometheus {
         }
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new("prometheus")
+        let mut command = Command::new("prometheus");
+        command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let prometheus = Prometheus { child, folder, url: format!("http://{address}"), client: Client::new() };
+            .arg(format!("--web.listen-address={address}"));
+        let process = Background::start("Prometheus", &mut command, folder.path().join("log"));
+        let url = format!("http://{address}");
+        let prometheus = Prometheus { _process: process, _folder: folder, url, client: Client::new() };
         until("Prometheus is ready", Duration::from_secs(30), || async {
             let answer = prometheus.client.get(format!("{}/-/ready", prometheus.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
@@ -235,17 +232,5 @@ impl Prometheus {
             rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
         })
         .await
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // It is not an error if the process has already ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            eprintln!("--- log of Prometheus ---\n{log}");
-        }
     }
 }

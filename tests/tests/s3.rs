@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use scheduler::testing::TestDatabase;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tests::{Service, free_ports, installed, until};
+use tests::{Background, Service, free_ports, installed, until};
 
 /// Where the tests store artifacts: a bucket, and a prefix in it.
 const ARTIFACTS_URL: &str = "s3://lamina/some/prefix";
@@ -29,8 +29,8 @@ const SERVERS: [&str; 4] = ["master", "volume", "filer", "s3"];
 
 /// An S3 server with an access key of its own. Dropping it kills it.
 struct Weed {
-    child: Child,
-    folder: TempDir,
+    _process: Background,
+    _folder: TempDir,
     /// Two ports of each server: one for HTTP and one for gRPC.
     ports: [u16; 2 * SERVERS.len()],
     client: Client,
@@ -40,7 +40,6 @@ impl Weed {
     async fn start() -> Weed {
         let folder = TempDir::new().unwrap();
         let ports = free_ports();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new("weed");
         // Without this flag, which must come before the subcommand, weed writes its log to files in the temporary
         // folder.
@@ -54,15 +53,11 @@ impl Weed {
         for server in ["filer", "s3"] {
             command.arg(format!("-{server}.localSocket={}", folder.path().join(server).display()));
         }
-        let child = command
+        command
             .current_dir(folder.path())
-            .envs([("AWS_ACCESS_KEY_ID", "lamina"), ("AWS_SECRET_ACCESS_KEY", "secret of the test")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let weed = Weed { child, folder, ports, client: Client::new() };
+            .envs([("AWS_ACCESS_KEY_ID", "lamina"), ("AWS_SECRET_ACCESS_KEY", "secret of the test")]);
+        let process = Background::start("weed", &mut command, folder.path().join("log"));
+        let weed = Weed { _process: process, _folder: folder, ports, client: Client::new() };
         let (filer, s3) = (weed.url("filer"), weed.url("s3"));
         until("SeaweedFS stores a file", Duration::from_secs(60), || async {
             let file = weed.client.put(format!("{filer}/ready")).body("yes").send().await.ok()?;
@@ -115,18 +110,9 @@ impl Weed {
 
 impl Drop for Weed {
     fn drop(&mut self) {
-        // It is not an error if the process has already ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         for (server, ports) in SERVERS.iter().zip(self.ports.chunks(2)) {
             // weed makes this socket for gRPC at a fixed path, and does not remove it when it is killed.
             let _ = fs::remove_file(format!("/tmp/seaweedfs-{server}-grpc-{}.sock", ports[1]));
-        }
-        if std::thread::panicking() {
-            eprintln!(
-                "--- log of weed ---\n{}",
-                fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-            );
         }
     }
 }

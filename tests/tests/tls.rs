@@ -2,23 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
-use tests::{Service, free_port, installed, program, until};
-
-/// A process that is killed when this is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It is not an error if the process has already ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use tests::{Background, Service, free_port, installed, program, until};
 
 fn run(command: &mut Command) {
     let output = command.output().expect("the command starts");
@@ -38,7 +27,7 @@ fn certificates(folder: &Path) {
 }
 
 /// Starts nginx with the site of `deploy/` on `port`.
-fn nginx(folder: &Path, service: &Service, port: u16) -> Running {
+fn nginx(folder: &Path, service: &Service, port: u16) -> Background {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nginx/lamina.conf");
     let mut site = fs::read_to_string(path).expect("the site");
     for (ours, here) in [
@@ -60,7 +49,7 @@ fn nginx(folder: &Path, service: &Service, port: u16) -> Running {
     fs::write(folder.join("nginx.conf"), whole).expect("the configuration");
     let mut command = Command::new("nginx");
     command.arg("-e").arg(folder.join("error.log")).arg("-c").arg(folder.join("nginx.conf"));
-    Running(command.stdin(Stdio::null()).spawn().expect("nginx starts"))
+    Background::start("nginx", &mut command, folder.join("output"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

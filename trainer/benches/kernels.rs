@@ -1,6 +1,6 @@
 //! The worth of each kernel: a pre-train step with all kernels, beside the step in which libtorch's operators replace one.
 //!
-//!     cargo bench -p trainer --bench kernels -- --rounds 6 --steps 4
+//!     cargo bench -p trainer --bench kernels -- --rounds 4 --steps 4
 //!
 //! The size is `narrow`: 12 blocks of width 128, 2 heads, 32 sequences of 128 tokens, a vocabulary of 30,522. The two kinds
 //! of steps alternate (with, without, without, with, ...), so that a drift of the machine adds the same to both. A ratio is

@@ -693,6 +693,21 @@ export interface components {
             /** Format: double */
             trained_seconds: number;
         };
+        /** @description Where a speed comes from. */
+        Basis: {
+            /** @description The model of its device. */
+            device: string;
+            /** Format: double */
+            flops_per_second: number;
+            job: components["schemas"]["JobId"];
+            /** @enum {string} */
+            kind: "timed";
+        } | {
+            /** Format: double */
+            flops_per_second: number;
+            /** @enum {string} */
+            kind: "nominal";
+        };
         /** @description The contribution of one block: means over the checkpoints of an arm. */
         BlockMeans: {
             /**
@@ -767,6 +782,13 @@ export interface components {
          * @enum {string}
          */
         ClosedBlocks: "skip" | "decay";
+        /**
+         * @description The name of an error for programs, which does not change between versions.
+         *
+         *     400 `malformed_json`, 400 `broken_body`, 400 `invalid_parameter`, 400 `invalid_cursor`, 401 `unauthenticated`, 403 `forbidden`, 404 `not_found`, 405 `method_not_allowed`, 408 `body_timed_out`, 409 `conflict`, 409 `dataset_changed`, 409 `incomplete_submission`, 409 `node_of_another_token`, 409 `node_name_taken`, 409 `node_in_use`, 409 `last_admin_token`, 413 `payload_too_large`, 415 `unsupported_media_type`, 416 `range_not_satisfiable`, 422 `unknown_field`, 422 `invalid_body`, 422 `invalid_job`, 422 `dataset_not_registered`, 422 `digest_mismatch`, 422 `idempotency_key_reused`, 429 `too_many_requests`, 500 `internal`, 503 `not_ready`, 503 `busy`, 503 `timed_out`
+         * @enum {string}
+         */
+        Code: "malformed_json" | "broken_body" | "invalid_parameter" | "invalid_cursor" | "unauthenticated" | "forbidden" | "not_found" | "method_not_allowed" | "body_timed_out" | "conflict" | "dataset_changed" | "incomplete_submission" | "node_of_another_token" | "node_name_taken" | "node_in_use" | "last_admin_token" | "payload_too_large" | "unsupported_media_type" | "range_not_satisfiable" | "unknown_field" | "invalid_body" | "invalid_job" | "dataset_not_registered" | "digest_mismatch" | "idempotency_key_reused" | "too_many_requests" | "internal" | "not_ready" | "busy" | "timed_out";
         /**
          * @description The difference between an arm and the baseline in one measure, over pairs of runs with equal seeds. In an effect,
          *     the arm in `against` takes the place of the baseline.
@@ -1020,6 +1042,30 @@ export interface components {
              * @description Seconds that each open block adds to a step.
              */
             per_block: number;
+        };
+        /** @description The hours and the memory that a job is expected to need. */
+        Estimate: {
+            /** @description The speed by which the hours are computed. */
+            basis: components["schemas"]["Basis"];
+            /**
+             * Format: int64
+             * @description The memory of the largest of these slots, in bytes; 0 if there is none.
+             */
+            largest_slot_bytes: number;
+            /** @description Memory of the pre-training of each arm that pre-trains. */
+            memory: components["schemas"]["MemoryEstimate"][];
+            /**
+             * Format: double
+             * @description Hours on one slot for all trials one after the other: FLOPs over the speed of `basis`.
+             */
+            slot_hours: number;
+            /**
+             * Format: int64
+             * @description Slots of live nodes on which new trials may be placed.
+             */
+            slots: number;
+            /** @description What is likely to go wrong, each with a pointer into the job. A job with warnings is accepted. */
+            warnings: components["schemas"]["Problem"][];
         };
         /** @description Something that happened in an attempt. */
         Event: {
@@ -1535,6 +1581,14 @@ export interface components {
         Match: {
             arm: string;
         };
+        /** @description The memory of a step with all blocks open. */
+        MemoryEstimate: {
+            arm: string;
+            /** @description True if an earlier timing trial measured a step of the same shape; false if the sizes of the tensors are added up. */
+            measured: boolean;
+            /** Format: int64 */
+            peak_bytes: number;
+        };
         /**
          * @description Masked language modelling: a share of the positions is selected for prediction. Of these, the share `mask` becomes
          *     `[MASK]`, the share `random` becomes a random token, and the rest stays as it is.
@@ -1868,7 +1922,7 @@ export interface components {
             /** @description Cursor of the next page; null on the last page. */
             next: string | null;
         };
-        /** @description The cost of a job: the answer to a dry run. */
+        /** @description The cost of a job. */
         Plan: {
             arms: components["schemas"]["ArmPlan"][];
             /**
@@ -1882,6 +1936,10 @@ export interface components {
              */
             steps: number;
             trials: components["schemas"]["PlannedTrials"];
+        };
+        /** @description The answer to a dry run: the cost of a job, and what it will take of this fleet. */
+        PlannedJob: components["schemas"]["Plan"] & {
+            estimate: components["schemas"]["Estimate"];
         };
         PlannedTrials: {
             /** Format: int64 */
@@ -2207,8 +2265,7 @@ export interface components {
         };
         /** @description The answer to a refused request (`application/problem+json`, RFC 9457). */
         ProblemDetails: {
-            /** @description A name for programs, which does not change between versions. */
-            code: string;
+            code: components["schemas"]["Code"];
             /** @description What is wrong with this request. */
             detail: string;
             /** @description Everything that is wrong with the body, each at its place. */
@@ -2659,10 +2716,12 @@ export type AttemptId = components['schemas']['AttemptId'];
 export type AttemptReport = components['schemas']['AttemptReport'];
 export type AttemptState = components['schemas']['AttemptState'];
 export type AttemptView = components['schemas']['AttemptView'];
+export type Basis = components['schemas']['Basis'];
 export type BlockMeans = components['schemas']['BlockMeans'];
 export type BlockProbe = components['schemas']['BlockProbe'];
 export type BlockState = components['schemas']['BlockState'];
 export type ClosedBlocks = components['schemas']['ClosedBlocks'];
+export type Code = components['schemas']['Code'];
 export type Comparison = components['schemas']['Comparison'];
 export type CreatedToken = components['schemas']['CreatedToken'];
 export type Curves = components['schemas']['Curves'];
@@ -2681,6 +2740,7 @@ export type Draw = components['schemas']['Draw'];
 export type Effect = components['schemas']['Effect'];
 export type Electra = components['schemas']['Electra'];
 export type EncoderFit = components['schemas']['EncoderFit'];
+export type Estimate = components['schemas']['Estimate'];
 export type Event = components['schemas']['Event'];
 export type EventRow = components['schemas']['EventRow'];
 export type ExpectedBest = components['schemas']['ExpectedBest'];
@@ -2711,6 +2771,7 @@ export type LayerDrop = components['schemas']['LayerDrop'];
 export type LearningRate = components['schemas']['LearningRate'];
 export type LogLine = components['schemas']['LogLine'];
 export type Match = components['schemas']['Match'];
+export type MemoryEstimate = components['schemas']['MemoryEstimate'];
 export type Mlm = components['schemas']['Mlm'];
 export type ModelChoice = components['schemas']['ModelChoice'];
 export type NewBlocks = components['schemas']['NewBlocks'];
@@ -2731,6 +2792,7 @@ export type PageNodeView = components['schemas']['Page_NodeView'];
 export type PageTokenView = components['schemas']['Page_TokenView'];
 export type PageTrialView = components['schemas']['Page_TrialView'];
 export type Plan = components['schemas']['Plan'];
+export type PlannedJob = components['schemas']['PlannedJob'];
 export type PlannedTrials = components['schemas']['PlannedTrials'];
 export type Point = components['schemas']['Point'];
 export type Precision = components['schemas']['Precision'];
@@ -3306,6 +3368,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "kind": "corpus",
+                 *       "name": "wiki",
+                 *       "path": "/srv/lamina/data/corpus/wiki.txt.xz"
+                 *     }
+                 */
                 "application/json": components["schemas"]["Registration"];
             };
         };
@@ -3553,6 +3622,53 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "arms": [
+                 *         {
+                 *           "name": "post-ln",
+                 *           "norm": "post"
+                 *         },
+                 *         {
+                 *           "name": "pre-ln"
+                 *         },
+                 *         {
+                 *           "layer_drop": {
+                 *             "schedule": "exponential",
+                 *             "theta_limit": 0.5
+                 *           },
+                 *           "name": "pld"
+                 *         }
+                 *       ],
+                 *       "baseline": "pre-ln",
+                 *       "corpus": "generated-text",
+                 *       "glue": {
+                 *         "dataset": "generated-glue",
+                 *         "epochs": 1,
+                 *         "length": 32,
+                 *         "seeds": 3,
+                 *         "tasks": [
+                 *           "rte"
+                 *         ]
+                 *       },
+                 *       "model": {
+                 *         "blocks": 4,
+                 *         "heads": 2,
+                 *         "hidden": 64,
+                 *         "intermediate": 256
+                 *       },
+                 *       "name": "pld on generated text",
+                 *       "pretrain": {
+                 *         "batch": 16,
+                 *         "learning_rate": {
+                 *           "peak": 0.001
+                 *         },
+                 *         "length": 32,
+                 *         "steps": 200
+                 *       },
+                 *       "vocabulary": "generated-words"
+                 *     }
+                 */
                 "application/json": components["schemas"]["JobSpec"];
             };
         };
@@ -3563,7 +3679,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Plan"];
+                    "application/json": components["schemas"]["PlannedJob"];
                 };
             };
             /** @description Created */
@@ -4552,6 +4668,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description No Content */
             204: {
                 headers: {
@@ -4884,6 +5006,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "expires_in_days": 90,
+                 *       "name": "laptop",
+                 *       "scope": "write"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewToken"];
             };
         };

@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
-use scheduler::expand::Plan;
+use scheduler::expand::PlannedJob;
 use scheduler::job::JobSummary;
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ pub(crate) struct Arguments {
     /// Follow the job to its end, then print its report
     #[arg(long, short, conflicts_with = "dry_run")]
     watch: bool,
-    /// Print the plan of the job (trials, steps, FLOPs, saving of each arm) and do not submit it
+    /// Print the plan of the job (trials, hours, memory, saving of each arm) and do not submit it
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -40,13 +41,15 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let body = read(&arguments.file)?;
     let client = Client::new(&arguments.connection)?;
+    let plan: PlannedJob = post(&client, "/jobs?dry_run=true", &body).await?.body;
     if arguments.dry_run {
-        let request = client.request(Method::POST, "/jobs?dry_run=true").header(CONTENT_TYPE, "application/json");
-        let plan = client.read::<Plan>(request.body(body)).await?.body;
         println!("{}", plan::show(&plan));
         return Ok(ExitCode::SUCCESS);
     }
-    let job = post(&client, body).await?.body;
+    for warning in plan::warnings(&plan) {
+        eprintln!("{warning}");
+    }
+    let job: JobSummary = post(&client, "/jobs", &body).await?.body;
     if arguments.watch {
         return watch::follow(&client, &job.id.to_string()).await;
     }
@@ -55,13 +58,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn post(client: &Client, body: String) -> Result<Answer<JobSummary>> {
+async fn post<T: DeserializeOwned>(client: &Client, path: &str, body: &str) -> Result<Answer<T>> {
     let key = Uuid::now_v7().to_string();
     let mut left = POSTS;
     loop {
         left -= 1;
-        let request = client.request(Method::POST, "/jobs").header(CONTENT_TYPE, "application/json");
-        match client.read(request.header("Idempotency-Key", &key).body(body.clone())).await {
+        let request = client.request(Method::POST, path).header(CONTENT_TYPE, "application/json");
+        match client.read(request.header("Idempotency-Key", &key).body(body.to_owned())).await {
             Err(error) if error.is_transient() && left > 0 => sleep(PAUSE).await,
             answer => return Ok(answer?),
         }

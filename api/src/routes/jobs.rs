@@ -9,16 +9,16 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::id::JobId;
-use scheduler::expand::{Expansion, Plan};
+use scheduler::expand::{Expansion, PlannedJob};
 use scheduler::job::{Job, JobSpec, JobSummary};
 use scheduler::store::Submitted;
-use scheduler::submit;
+use scheduler::submit::{self, Inputs};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{self, Json};
+use crate::body::{self, Fitted, Json};
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
@@ -45,7 +45,7 @@ pub(crate) struct SubmitQuery {
     request_body = JobSpec,
     responses(
         (status = CREATED, body = Job, headers(("Location" = String))),
-        (status = OK, description = "The plan, with `dry_run`", body = Plan),
+        (status = OK, description = "The plan, with `dry_run`", body = PlannedJob),
         (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -58,10 +58,16 @@ pub(crate) async fn submit(
 ) -> Result<Response, Error> {
     let body = body?;
     let key = idempotency::key(caller.token, &headers, &body)?;
-    let spec = body::parse_long::<JobSpec>(&app.workers, headers, body).await.map_err(Error::into_invalid_job)?;
-    let spec = Arc::new(spec.filled_in());
+    let parsed = body::parse_long::<JobSpec>(&app.workers, headers, body).await;
+    let Fitted { value, unknown } = parsed.map_err(Error::into_invalid_job)?;
+    let spec = Arc::new(value.filled_in());
+    if !unknown.is_empty() {
+        return Err(Error::unknown_fields_of_job(unknown, plan(&app, &spec).await.err()));
+    }
     if query.dry_run {
-        return Ok(Json(plan(&app, &spec).await?.plan.clone()).into_response());
+        let Planned { inputs, expansion } = plan(&app, &spec).await?;
+        let estimate = submit::estimate(&app.store, &inputs, &spec, &expansion, app.policy.lease).await?;
+        return Ok(Json(PlannedJob { plan: expansion.plan.clone(), estimate }).into_response());
     }
     // A repeated request is answered before any check: its job was accepted, even if the corpus has changed since.
     if let Some(key) = &key
@@ -69,19 +75,25 @@ pub(crate) async fn submit(
     {
         return answer(&app, earlier).await;
     }
-    let expansion = plan(&app, &spec).await?;
+    let Planned { expansion, .. } = plan(&app, &spec).await?;
     let submitted = app.store.submit(&spec, &expansion, key.as_ref()).await?;
     answer(&app, submitted).await
 }
 
 /// Expands a submission off the threads that answer requests, since this takes long for a large job, and verifies its
 /// datasets.
-async fn plan(app: &App, spec: &Arc<JobSpec>) -> Result<Arc<Expansion>, Error> {
+async fn plan(app: &App, spec: &Arc<JobSpec>) -> Result<Planned, Error> {
     let inputs = Arc::new(submit::look_up(&app.store, spec).await?);
     let (looked_up, spec) = (inputs.clone(), spec.clone());
     let expansion = app.workers.run(limits::WORK_TIME, move |_| looked_up.expand(&spec)).await??;
     inputs.verify(&app.roots).await?;
-    Ok(Arc::new(expansion))
+    Ok(Planned { inputs, expansion: Arc::new(expansion) })
+}
+
+/// A submission that can be carried out.
+struct Planned {
+    inputs: Arc<Inputs>,
+    expansion: Arc<Expansion>,
 }
 
 /// The job as it is now; the same answer for a new job and for a repeated request.

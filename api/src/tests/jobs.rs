@@ -5,6 +5,7 @@ use axum::http::{Method, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::agent::Agent;
 use super::server::{Answer, Server, job};
 
 #[tokio::test]
@@ -30,8 +31,51 @@ async fn a_dry_run_answers_with_a_plan_and_stores_nothing() {
     assert_eq!(plan["trials"], json!({"timing": 1, "pretrain": 2, "finetune": 0, "probe": 0}));
     assert!(plan["flops"].as_f64().unwrap() > 0.0 && plan["steps"].as_u64().unwrap() >= 4000, "{plan}");
     assert!(plan["arms"][1]["encoder_saving"].as_f64().unwrap() > 0.2);
+    let estimate = &plan["estimate"];
+    assert_eq!(estimate["basis"], json!({"kind": "nominal", "flops_per_second": 1e11}), "nothing has been timed yet");
+    assert_eq!(estimate["warnings"][0]["pointer"], "", "no agent runs: {estimate:#}");
     server.post("/jobs?dry_run=true", &json!({"name": "n", "arms": []})).await.problem(422, "invalid_job");
     assert_eq!(server.count_jobs().await, 0);
+}
+
+#[tokio::test]
+async fn a_plan_knows_the_speed_of_earlier_jobs_and_warns_of_an_arm_that_does_not_fit() {
+    let server = Server::with_data().await;
+    let agent = Agent::new(&server);
+    agent.sync(json!([])).await;
+    assert_eq!(server.post("/jobs", &job("timed")).await.status, 201);
+    let assigned = agent.assigned().await;
+    let timing = assigned.iter().find(|trial| trial["spec"]["recipe"]["stage"] == "timing").unwrap();
+    let arms: Vec<Value> = timing["spec"]["recipe"]["arms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|arm| {
+            json!({
+                "name": arm["name"], "blocks": 12, "turns": [0.5, 0.5], "by_open": [], "tokens_per_step": 512,
+                "memory": {"state_bytes": 1 << 28, "peak_bytes": 1 << 29, "mean_bytes": 1 << 28, "by_open": []},
+            })
+        })
+        .collect();
+    agent.carry_out(timing, vec![], json!({"stage": "timing", "arms": arms})).await;
+
+    let plan = server.post("/jobs?dry_run=true", &job("next")).await.json();
+    let estimate = &plan["estimate"];
+    assert_eq!((&estimate["basis"]["kind"], &estimate["basis"]["device"]), (&json!("timed"), &json!("m")));
+    let speed = estimate["basis"]["flops_per_second"].as_f64().unwrap();
+    let hours = plan["flops"].as_f64().unwrap() / speed / 3600.0;
+    assert!((estimate["slot_hours"].as_f64().unwrap() / hours - 1.0).abs() < 1e-9, "{estimate:#}");
+    assert_eq!(estimate["memory"][0]["peak_bytes"], 1 << 29);
+    assert_eq!((&estimate["memory"][0]["measured"], &estimate["slots"]), (&json!(true), &json!(2)));
+    assert_eq!(estimate["warnings"], json!([]));
+
+    let mut large = job("too large");
+    large["pretrain"]["batch"] = json!(4 * large["pretrain"]["batch"].as_u64().unwrap_or(32));
+    let plan = server.post("/jobs?dry_run=true", &large).await.json();
+    let warnings = plan["estimate"]["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{plan:#}");
+    assert_eq!(warnings[0]["pointer"], "/arms/0");
+    assert!(warnings[0]["message"].as_str().unwrap().contains("the largest slot has 1.1 GB"), "{plan:#}");
 }
 
 async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::server::Server;
+use crate::error::Code;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| crate::router::document().unwrap());
 
@@ -23,52 +24,87 @@ pub(super) fn check_answer(uri: &str, body: &Value) {
     };
     let (_, item) = DOCUMENT["paths"].as_object().unwrap().iter().find(|(path, _)| is_template_of(path)).unwrap();
     let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"];
-    if let Some(fault) = fault(schema, body) {
-        panic!("GET {uri} does not answer as the document says: {fault} in {body:#}");
+    if let Err(faults) = conforms(schema, body) {
+        panic!("GET {uri} does not answer as the document says: {faults} in {body:#}");
     }
 }
 
-/// What contradicts `schema` in `value`, of the keywords that the document uses.
-fn fault(schema: &Value, value: &Value) -> Option<String> {
-    if let Some(reference) = schema["$ref"].as_str() {
-        return fault(DOCUMENT.pointer(reference.strip_prefix('#').unwrap()).unwrap(), value);
+/// Fails with what contradicts `schema` in `value`.
+fn conforms(schema: &Value, value: &Value) -> Result<(), String> {
+    // The references of the schema lead to the components of the document.
+    let schema = json!({"allOf": [schema], "components": DOCUMENT["components"]});
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let faults: Vec<String> =
+        validator.iter_errors(value).map(|fault| format!("{fault} at {}", fault.instance_path())).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+}
+
+/// The specification's own schema: <https://spec.openapis.org/oas/3.1/schema/2022-10-07>.
+#[test]
+fn the_document_is_valid_openapi_3_1() {
+    let specification: Value = serde_json::from_str(include_str!("openapi/oas-3.1.json")).unwrap();
+    let validator = jsonschema::draft202012::new(&specification).unwrap();
+    let faults: Vec<String> =
+        validator.iter_errors(&DOCUMENT).map(|fault| format!("{fault} at {}", fault.instance_path())).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    for (name, schema) in DOCUMENT["components"]["schemas"].as_object().unwrap() {
+        let valid = jsonschema::draft202012::meta::validate(schema);
+        assert!(valid.is_ok(), "the schema {name} is not valid: {}", valid.unwrap_err());
     }
-    let list = |key: &str| schema[key].as_array().into_iter().flatten();
-    if let Some(found) = list("allOf").find_map(|part| fault(part, value)) {
-        return Some(found);
+}
+
+fn operations() -> impl Iterator<Item = &'static Value> {
+    DOCUMENT["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values())
+}
+
+fn operation(name: &str) -> &'static Value {
+    operations().find(|operation| operation["operationId"] == name).unwrap_or_else(|| panic!("no operation {name}"))
+}
+
+#[test]
+fn every_body_that_a_person_writes_has_an_example_that_fits() {
+    let mut examples = 0;
+    for operation in operations() {
+        let Some(body) = operation.pointer("/requestBody/content/application~1json") else { continue };
+        if operation["operationId"] == "sync" {
+            continue; // Agents write it.
+        }
+        let example = body.get("example").unwrap_or_else(|| panic!("no example: {operation:#}"));
+        conforms(&body["schema"], example).unwrap();
+        examples += 1;
     }
-    if list("oneOf").count() > 0 && list("oneOf").all(|choice| fault(choice, value).is_some()) {
-        return Some(format!("{value} is none of {}", schema["oneOf"]));
+    assert_eq!(examples, 3);
+    let job = operation("submit_job").pointer("/requestBody/content/application~1json/example").unwrap();
+    serde_json::from_value::<scheduler::job::JobSpec>(job.clone()).unwrap();
+}
+
+#[test]
+fn links_lead_to_operations_that_have_the_parameter() {
+    let mut links = 0;
+    for answering in operations() {
+        for response in answering["responses"].as_object().unwrap().values() {
+            for (name, link) in response.get("links").and_then(Value::as_object).into_iter().flatten() {
+                let next = operation(link["operationId"].as_str().unwrap());
+                for parameter in link["parameters"].as_object().unwrap().keys() {
+                    let parameters = next["parameters"].as_array().unwrap();
+                    assert!(parameters.iter().any(|known| known["name"] == *parameter), "{name} has no {parameter}");
+                }
+                assert!(response["description"].is_string(), "a link of a response that nothing else describes");
+                links += 1;
+            }
+        }
     }
-    let is_of = |kind: &Value| match kind.as_str().unwrap() {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "string" => value.is_string(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        kind => panic!("the type {kind} is not known here"),
-    };
-    let kinds = if schema["type"].is_string() { vec![&schema["type"]] } else { list("type").collect() };
-    if !kinds.is_empty() && !kinds.into_iter().any(is_of) {
-        return Some(format!("{value} is no {}", schema["type"]));
+    assert!(links > 15, "{links}");
+}
+
+#[test]
+fn the_codes_of_errors_are_listed_with_their_status() {
+    let schema = &DOCUMENT["components"]["schemas"]["Code"];
+    assert_eq!(schema["enum"], json!(Code::ALL.map(Code::name)));
+    let description = schema["description"].as_str().unwrap();
+    for code in Code::ALL {
+        assert!(description.contains(&format!("{} `{}`", code.status().as_u16(), code.name())), "{description}");
     }
-    if list("enum").count() > 0 && !list("enum").any(|allowed| allowed == value) {
-        return Some(format!("{value} is none of {}", schema["enum"]));
-    }
-    let missing = list("required").find(|name| value.is_object() && value.get(name.as_str().unwrap()).is_none());
-    if let Some(name) = missing {
-        return Some(format!("{name} is missing"));
-    }
-    let within = |(name, value): (&String, &Value)| {
-        let property = &schema["properties"][name];
-        let schema = if property.is_null() { &schema["additionalProperties"] } else { property };
-        fault(schema, value).map(|found| format!("{name}: {found}"))
-    };
-    let field = value.as_object().into_iter().flatten().find_map(within);
-    let items = value.as_array().into_iter().flatten();
-    field.or_else(|| items.filter_map(|item| fault(&schema["items"], item)).next())
 }
 
 #[test]

@@ -40,13 +40,37 @@ async fn malformed_json_is_refused() {
 #[tokio::test]
 async fn an_unknown_field_is_refused_with_a_pointer_to_it() {
     let server = Server::with_data().await;
-    for pointer in ["/epochs", "/pretrain", "/arms/1/layer_drop/theta", "/arms/0/color"] {
-        let body = match pointer {
-            "/pretrain" => with("/pretrain", json!({"step": 5})),
-            _ => with(pointer, json!(1)),
-        };
-        let pointer = if pointer == "/pretrain" { "/pretrain/step" } else { pointer };
+    for pointer in ["/epochs", "/arms/1/layer_drop/theta", "/arms/0/color"] {
+        let body = with(pointer, json!(1));
         refused(&server, &body.to_string(), 422, "unknown_field", Some(pointer)).await;
+    }
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_with_a_job_is_told_at_once_with_the_nearest_names() {
+    let server = Server::with_data().await;
+    let mut job = with("/pretrain", json!({"step": 5}));
+    job["corpus"] = json!("wkii");
+    job["baseline"] = json!("pre_ln");
+    job["arms"][0]["color"] = json!("red");
+    let problem = server.post("/jobs", &job).await.problem(422, "invalid_job");
+    let problems = problem["problems"].as_array().unwrap();
+    for (pointer, hint) in [
+        ("/pretrain/step", "did you mean \"steps\"?"),
+        ("/arms/0/color", "unknown field"),
+        ("/corpus", "registered: \"wiki\"; did you mean \"wiki\"?"),
+        ("/baseline", "did you mean \"pre-ln\"?"),
+    ] {
+        let found = problems.iter().find(|problem| problem["pointer"] == pointer);
+        let message = found.unwrap_or_else(|| panic!("nothing at {pointer}: {problem:#}"))["message"].as_str();
+        assert!(message.unwrap().contains(hint), "{problem:#}");
+    }
+    job["pretrain"] = json!({"steps": "5", "batch": []});
+    job["glue"]["tasks"] = json!(["rte", [], 7]);
+    let problem = server.post("/jobs", &job).await.problem(422, "invalid_job");
+    let pointers: Vec<_> = problem["problems"].as_array().unwrap().iter().map(|problem| &problem["pointer"]).collect();
+    for pointer in ["/pretrain/steps", "/pretrain/batch", "/glue/tasks/1", "/glue/tasks/2", "/arms/0/color"] {
+        assert!(pointers.iter().any(|found| *found == pointer), "nothing at {pointer}: {problem:#}");
     }
 }
 

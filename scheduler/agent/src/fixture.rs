@@ -1,12 +1,12 @@
-//! Values for the unit tests of the agent.
+//! Values for the agent's unit tests, and for its tests with a server, which include this file.
 
 use serde_json::json;
 
 use protocol::Assignment;
 use protocol::id::{AttemptId, TrialId};
 
-/// An attempt of a small pre-train trial on slot 0 that needs no files.
-pub(crate) fn assignment(attempt: AttemptId) -> Assignment {
+/// A new attempt of a small pre-train trial that needs no files.
+pub(crate) fn assignment(slot: u32) -> Assignment {
     let recipe = json!({
         "stage": "pretrain",
         "model": {"blocks": 2, "hidden": 12, "heads": 2, "intermediate": 20, "norm": "pre"},
@@ -14,9 +14,9 @@ pub(crate) fn assignment(attempt: AttemptId) -> Assignment {
         "corpus": {"name": "wiki"}, "vocabulary": {"kind": "trained", "size": 200}, "validate_every": 5
     });
     Assignment {
-        attempt,
+        attempt: AttemptId::new(),
         trial: TrialId::new(),
-        slot: 0,
+        slot,
         spec: serde_json::from_value(json!({"recipe": recipe})).unwrap(),
         corpus: None,
         vocabulary: None,

@@ -65,11 +65,15 @@ mod tests {
         SyncResponse { lease_seconds: 15.0, sync_seconds: 1.0, run, keep: vec![], acknowledged }
     }
 
+    fn assignment(attempt: AttemptId) -> Assignment {
+        Assignment { attempt, ..fixture::assignment(0) }
+    }
+
     #[test]
     fn an_assigned_attempt_is_started_once() {
-        let assignment = fixture::assignment(AttemptId::new());
-        let plan = plan(&BTreeMap::new(), answer(vec![assignment.clone(), assignment.clone()], &[]), false);
-        assert_eq!(plan.start, [assignment]);
+        let new = assignment(AttemptId::new());
+        let plan = plan(&BTreeMap::new(), answer(vec![new.clone(), new.clone()], &[]), false);
+        assert_eq!(plan.start, [new]);
         assert!(plan.instructions.is_empty());
     }
 
@@ -77,7 +81,7 @@ mod tests {
     fn a_known_attempt_is_not_started_again_even_if_it_has_ended() {
         let (running, ended) = (AttemptId::new(), AttemptId::new());
         let known = BTreeMap::from([(running, Known::Active), (ended, Known::Ended)]);
-        let run = vec![fixture::assignment(running), fixture::assignment(ended)];
+        let run = vec![assignment(running), assignment(ended)];
         assert_eq!(plan(&known, answer(run, &[]), false), Plan::default());
     }
 
@@ -109,8 +113,8 @@ mod tests {
         let (interrupted, closed) = (AttemptId::new(), AttemptId::new());
         let known = BTreeMap::from([(interrupted, Known::Active), (closed, Known::Active)]);
         let run = vec![
-            Assignment { interrupt: true, ..fixture::assignment(interrupted) },
-            Assignment { interrupt: true, ..fixture::assignment(closed) },
+            Assignment { interrupt: true, ..assignment(interrupted) },
+            Assignment { interrupt: true, ..assignment(closed) },
         ];
         let plan = plan(&known, answer(run, &[closed]), false);
         assert_eq!(
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_leaving_starts_nothing() {
-        let run = vec![fixture::assignment(AttemptId::new())];
+        let run = vec![assignment(AttemptId::new())];
         assert_eq!(plan(&BTreeMap::new(), answer(run, &[]), true), Plan::default());
     }
 }

@@ -1,5 +1,6 @@
 //! Checks of a submission as it is written. The recipes that are made from it have checks of their own.
 
+use recipe::nearest::did_you_mean;
 use recipe::problem::{Pointers, Problems};
 use recipe::seeds::is_held_out;
 use recipe::{ImageObjective, Size, Task};
@@ -84,9 +85,7 @@ fn check_arms(problems: &mut Problems, spec: &JobSpec) {
         }
     });
     if let Some(baseline) = &spec.baseline {
-        problems.require(spec.arms.iter().any(|arm| arm.name == *baseline), "baseline", || {
-            format!("no arm is called {baseline:?}")
-        });
+        problems.require(spec.arms.iter().any(|arm| arm.name == *baseline), "baseline", || no_arm(spec, baseline));
     }
     let baseline = spec.arms.iter().find(|arm| arm.name == spec.baseline());
     let comparable = baseline.is_none_or(ArmSpec::pretrains) || spec.pretraining_arms().next().is_none();
@@ -158,7 +157,7 @@ fn check_match(problems: &mut Problems, spec: &JobSpec, arm: &ArmSpec, name: &st
             .into()
     });
     problems.within("match", |problems| {
-        problems.require(target.is_some(), "arm", || format!("no arm is called {name:?}"));
+        problems.require(target.is_some(), "arm", || no_arm(spec, name));
         problems.require(target.is_none_or(ArmSpec::pretrains), "arm", || {
             format!("{name:?} starts from a published checkpoint: it has no FLOPs to match")
         });
@@ -184,9 +183,9 @@ fn check_glue(problems: &mut Problems, glue: &GlueSpec, datasets: &Datasets) {
     problems.require(!glue.tasks.is_empty(), "tasks", || "name at least one task".into());
     problems.within("tasks", |problems| {
         for (index, name) in glue.tasks.iter().enumerate() {
-            let known = || Task::ALL.map(Task::name).join(", ");
             problems.require(Task::named(name).is_some(), index, || {
-                format!("there is no task {name:?}: there are {}", known())
+                let known = Task::ALL.map(Task::name);
+                format!("there is no task {name:?}: there are {}{}", known.join(", "), did_you_mean(name, known))
             });
             problems.require(!glue.tasks[..index].contains(name), index, || format!("{name} is named twice"));
             if let (Some(task), Some(DatasetFacts::Glue { examples })) =
@@ -237,4 +236,8 @@ pub(super) fn planned(spec: &JobSpec) -> PlannedTrials {
     });
     let probe = if spec.probe.is_some() { pretrain.saturating_add(published) } else { 0 };
     PlannedTrials { timing: u64::from(spec.timing.is_some() && arms > 0), pretrain, finetune, probe }
+}
+
+fn no_arm(spec: &JobSpec, name: &str) -> String {
+    format!("no arm is called {name:?}{}", did_you_mean(name, spec.arms.iter().map(|arm| arm.name.as_str())))
 }

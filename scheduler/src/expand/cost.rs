@@ -21,7 +21,7 @@ pub(super) fn head_outputs(spec: &JobSpec, datasets: &Datasets) -> u64 {
 pub(super) const TRAINING: f64 = 3.0;
 
 /// FLOPs per second of a nominal device, by which the steps of a budget in seconds are estimated before the trial runs.
-const NOMINAL_FLOPS: f64 = 1e11;
+pub(super) const NOMINAL_FLOPS: f64 = 1e11;
 
 pub(super) struct Cost {
     pub steps: u64,

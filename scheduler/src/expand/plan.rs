@@ -46,7 +46,7 @@ pub struct NewTrial {
     pub total_steps: u64,
 }
 
-/// The cost of a job: the answer to a dry run.
+/// The cost of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     pub trials: PlannedTrials,

@@ -84,6 +84,17 @@ impl Store {
             .collect()
     }
 
+    /// Up to a thousand names in their order, each with the kind of the dataset that it stands for now.
+    pub async fn dataset_names(&self) -> Result<Vec<(String, DatasetKind)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select distinct on (name) name, kind as "kind: DatasetKind"
+               from dataset order by name, registered_at desc, id desc limit 1000"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.name, row.kind)).collect())
+    }
+
     /// The dataset that the name stands for now.
     pub async fn dataset_by_name(&self, name: &str) -> Result<Option<Scan>, StoreError> {
         let id = sqlx::query_scalar!(

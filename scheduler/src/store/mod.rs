@@ -30,6 +30,7 @@ mod node;
 mod pool;
 mod sync;
 mod text;
+mod timing;
 mod token;
 mod transition;
 mod trial;

@@ -24,6 +24,7 @@
 //! | [`event`], [`report`], [`failure`] | The trainer writes events; the last one holds a report or a failure. |
 //! | [`fingerprint`](mod@fingerprint) | A fingerprint is the identity of a recipe. |
 //! | [`problem`] | A `Problem` is one reason to refuse an input, with a pointer to its place. |
+//! | [`mod@nearest`] | The known name that somebody may have meant. |
 //! | [`names`] | [`named_enum!`] defines an enum with the names of its variants. |
 
 pub mod dataset;
@@ -39,6 +40,7 @@ pub mod layer_drop;
 pub mod learning_rate;
 pub mod model;
 pub mod names;
+pub mod nearest;
 pub mod objective;
 pub mod optimizer;
 pub mod pretrain;

@@ -172,6 +172,20 @@ impl Model {
         self.embedding.unwrap_or(self.hidden)
     }
 
+    /// The numbers that are trained, with an MLM head over `vocabulary` tokens whose matrix is that of the embeddings.
+    pub fn parameters(&self, vocabulary: u64) -> u64 {
+        let [hidden, embedding, intermediate] = [self.hidden, self.embedding_width(), self.intermediate].map(u64::from);
+        let norm = 2 * hidden;
+        let linear = |from: u64, to: u64| (from + 1) * to;
+        let rows = vocabulary + u64::from(self.positions) + 2;
+        let projection = if self.embedding.is_some() { linear(embedding, hidden) } else { 0 };
+        let embeddings = rows * embedding + projection + if self.embedding_norm { 2 * embedding } else { 0 };
+        let block = 4 * linear(hidden, hidden) + linear(hidden, intermediate) + linear(intermediate, hidden) + 2 * norm;
+        let last_norm = if self.norm == Norm::Pre { norm } else { 0 };
+        let head = linear(hidden, embedding) + 2 * embedding + vocabulary;
+        embeddings + u64::from(self.blocks) * block + last_norm + head
+    }
+
     /// Multiply-add FLOPs (2 per multiply-add) of one sublayer's forward pass over one sequence of `length` tokens: the
     /// four projections and the two attention products, or the feed-forward pair.
     pub fn sublayer_flops(&self, sublayer: Sublayer, length: u64) -> f64 {

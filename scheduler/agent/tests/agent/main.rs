@@ -1,5 +1,7 @@
 //! Tests of the agent from outside, between a server that the test controls and trainers that are shell scripts.
 
+#[path = "../../src/fixture.rs"]
+mod fixture;
 mod scene;
 mod server;
 
@@ -12,7 +14,8 @@ use protocol::{Assignment, AttemptEnd, DatasetFile, DatasetFiles};
 use recipe::{Event, Failure, FailureKind};
 use tokio_util::sync::CancellationToken;
 
-use scene::{Scene, assignment, eventually, lives, run};
+use fixture::assignment;
+use scene::{Scene, eventually, lives, run};
 use server::sha256;
 
 fn dataset(name: &str, files: &[(&str, &str)]) -> DatasetFiles {

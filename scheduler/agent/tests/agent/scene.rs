@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent::Config;
 use protocol::Assignment;
-use protocol::id::{AttemptId, TrialId};
-use serde_json::json;
+use protocol::id::AttemptId;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -200,29 +199,6 @@ impl Gate {
             .expect("nobody waits at the gate")
             .unwrap()
             .unwrap();
-    }
-}
-
-/// An attempt of a small pre-train trial that needs no files.
-pub(crate) fn assignment(slot: u32) -> Assignment {
-    let recipe = json!({
-        "stage": "pretrain",
-        "model": {"blocks": 2, "hidden": 12, "heads": 2, "intermediate": 20, "norm": "pre"},
-        "learning_rate": {"peak": 1e-3}, "steps": 5, "batch": 2, "length": 16,
-        "corpus": {"name": "wiki"}, "vocabulary": {"kind": "trained", "size": 200}, "validate_every": 5
-    });
-    Assignment {
-        attempt: AttemptId::new(),
-        trial: TrialId::new(),
-        slot,
-        spec: serde_json::from_value(json!({"recipe": recipe})).unwrap(),
-        corpus: None,
-        vocabulary: None,
-        glue: None,
-        checkpoint: None,
-        from: None,
-        resume: None,
-        interrupt: false,
     }
 }
 
