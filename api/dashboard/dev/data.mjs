@@ -377,15 +377,15 @@ function probe(arm, seed) {
   const validation_loss = loss(arm, seed, STEPS);
   const noisy = (value, ...name) => value * (1 + 0.04 * normal('probe', arm, seed, ...name));
   const need = { 'post-ln': 0.11, 'pre-ln': 0.075, pld: 0.042 }[likeness(arm)] * (1 + 0.1 * own(arm));
-  const post = likeness(arm) === 'post-ln';
+  const [post, drops] = [likeness(arm) === 'post-ln', likeness(arm) === 'pld'];
   const blocks = Array.from({ length: BLOCKS }, (_, i) => {
     const [depth, last] = [i / (BLOCKS - 1), i === BLOCKS - 1];
-    const removed = need * (1 + 5.5 * Math.exp(-1.6 * i) + (last ? 1.1 : 0)) * (likeness(arm) === 'pld' ? 1.3 - 0.8 * depth : 1);
-    const turn = 0.055 + (post ? 0.035 : 0) - (likeness(arm) === 'pld' ? 0.015 : 0) - 0.035 * Math.sin(3 * depth);
+    const removed = need * (1 + 5.5 * Math.exp(-1.6 * i) + (last ? 1.1 : 0)) * (drops ? 1.3 - 0.8 * depth : 1);
+    const turn = 0.055 + (post ? 0.035 : 0) - (drops ? 0.015 : 0) - 0.035 * Math.sin(3 * depth);
     return {
       block: i + 1,
       cosine: 1 - noisy(turn + 0.11 * Math.exp(-1.5 * i), i, 'c'),
-      distance: noisy(post ? 9.5 - 1.8 * depth : 3.2 + 5.4 * depth ** 1.3 - (likeness(arm) === 'pld' ? 1.3 * depth : 0), i, 'd'),
+      distance: noisy(post ? 9.5 - 1.8 * depth : 3.2 + 5.4 * depth ** 1.3 - (drops ? 1.3 * depth : 0), i, 'd'),
       gradient_norm: noisy(post ? 0.06 + 0.17 * depth ** 2 : 0.21 - 0.12 * depth ** 0.7, i, 'g'),
       removed_loss: validation_loss + noisy(removed, i, 'r'),
       ...(last ? {} : { swapped_loss: validation_loss + noisy(0.42 * removed, i, 's') }),

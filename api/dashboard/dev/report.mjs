@@ -1,6 +1,8 @@
 // The report of a made-up job: the shape of scheduler/report, with simpler statistics.
 
-import { BLOCKS, DEVICE, likeness, normal, peakRate, PRETRAIN_SEEDS, STEPS, stepSeconds, TASKS, turnsOf } from './data.mjs';
+import {
+  BLOCKS, DEVICE, likeness, normal, peakRate, PRETRAIN_SEEDS, STEPS, stepSeconds, TASKS, turnsOf,
+} from './data.mjs';
 
 const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 

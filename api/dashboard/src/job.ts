@@ -7,7 +7,11 @@ import type { JobSummary } from './schema';
  * How long the job waited for its first slot and how long it has run since, apart. Without `began`, the time at which
  * its first trial started, one span says that it has both in it.
  */
-export function spans(job: Pick<JobSummary, 'created_at' | 'finished_at'>, began: string | undefined, now: Date): string[] {
+export function spans(
+  job: Pick<JobSummary, 'created_at' | 'finished_at'>,
+  began: string | undefined,
+  now: Date,
+): string[] {
   const end = job.finished_at === null ? now.getTime() : Date.parse(job.finished_at);
   const made = Date.parse(job.created_at);
   if (began === undefined) return job.finished_at === null ? [] : [`ended ${span(made, end)} later, waiting included`];

@@ -16,7 +16,8 @@ const glue = (name: string, tasks: string[]): Data => ({
 const job = (datasets: Data[]) => JSON.parse(exampleJob(datasets)) as JobSpec;
 
 test('the example names what is registered, real data before generated ones', () => {
-  const found = job([corpus('generated-text'), corpus('books'), vocabulary('uncased'), glue('glue', ['mrpc', 'mnli', 'cola'])]);
+  const tasks = glue('glue', ['mrpc', 'mnli', 'cola']);
+  const found = job([corpus('generated-text'), corpus('books'), vocabulary('uncased'), tasks]);
   expect([found.corpus, found.vocabulary, found.model]).toEqual(['books', 'uncased', 'narrow']);
   expect([found.glue!.dataset, found.glue!.tasks]).toEqual(['glue', ['mrpc', 'cola', 'mnli']]);
 });

@@ -110,7 +110,9 @@ test('failed runs do not stretch the scale, and their titles say that they faile
     ['diverged', 'seed 3, 1e-3: diverged'],
     ['scored', 'seed 4, 1e-3: 64.0'],
   ]);
-  expect(shown.maps[0]!.spoken).toBe('pld: scores by learning rate and run, 10.0 to 68.2, 2 of 4 at or below the majority, or diverged');
+  expect(shown.maps[0]!.spoken).toBe(
+    'pld: scores by learning rate and run, 10.0 to 68.2, 2 of 4 at or below the majority, or diverged',
+  );
 });
 
 test('there is no scale if every run failed', () => {

@@ -18,8 +18,14 @@ test('numbers inside names are sorted as numbers', () => {
 
 test('a column is sorted up, then down, then not at all', () => {
   let order: Order | null = null;
-  const seen = ['mean', 'mean', 'mean', 'mean', 'n'].map((column) => (order = next(order, column)) && `${order.column} ${order.isFalling}`);
-  expect(seen).toEqual(['mean false', 'mean true', null, 'mean false', 'n false']);
+  const seen = ['mean', 'mean', 'mean', 'mean', 'n'].map((column) => (order = next(order, column)));
+  expect(seen).toEqual([
+    { column: 'mean', isFalling: false },
+    { column: 'mean', isFalling: true },
+    null,
+    { column: 'mean', isFalling: false },
+    { column: 'n', isFalling: false },
+  ]);
 });
 
 test('a search finds all of its words in any order', () => {

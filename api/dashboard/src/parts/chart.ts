@@ -49,9 +49,10 @@ export function smoothing(metric: string, points: number): number {
  * arms nobody can see which arm a seed belongs to, so `bare` leaves the seeds out.
  */
 export function traces(drawing: Drawing, smoothed: boolean, bare: boolean): Trace[] {
-  const seeds = drawing.arms.flatMap(({ arm, seeds }) =>
-    bare || (seeds.length === 1 && !smoothed) ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
-  );
+  const seeds = drawing.arms.flatMap(({ arm, seeds }) => {
+    if (bare || (seeds.length === 1 && !smoothed)) return [];
+    return seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values }));
+  });
   const means = drawing.arms.map(({ arm, seeds, mean }): Trace => {
     return { arm, kind: 'mean', values: seeds.length === 1 && !smoothed ? seeds[0]!.values : mean.values };
   });

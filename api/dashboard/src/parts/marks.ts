@@ -23,9 +23,9 @@ export function marksOf(problem: ProblemError | undefined, text: string): Mark[]
   const broken = /\bline (\d+) column (\d+)/.exec(problem.message);
   if (found.length === 0 && broken) {
     const [line, column] = [Number(broken[1]), Number(broken[2])];
-    const start = startOf(text, line) + Math.max(0, column - 1);
-    const at = Math.min(start, text.length);
-    found.push({ line, message: problem.message, pointer: null, span: { start: at, end: Math.min(at + 1, text.length) } });
+    const start = Math.min(startOf(text, line) + Math.max(0, column - 1), text.length);
+    const end = Math.min(start + 1, text.length);
+    found.push({ line, message: problem.message, pointer: null, span: { start, end } });
   }
   return found.sort((a, b) => a.span.start - b.span.start);
 }

@@ -56,7 +56,11 @@ export function speedRow(arm: ArmSpeed, baseline: string): SpeedRow {
         ? null
         : {
             text: `${fixed(ratio, 3)}×`,
-            interval: isKnown ? `[${fixed(interval[0], 3)}, ${fixed(interval[1], 3)}]` : interval ? CANNOT_TELL : 'one turn',
+            interval: isKnown
+              ? `[${fixed(interval[0], 3)}, ${fixed(interval[1], 3)}]`
+              : interval
+                ? CANNOT_TELL
+                : 'no interval',
             isSure: isKnown && worth.kind !== 'open',
           },
     saving: isBaseline || arm.step_saving === null ? '–' : isKnown ? percent(arm.step_saving, 1) : CANNOT_TELL,

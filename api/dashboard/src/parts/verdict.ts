@@ -43,7 +43,8 @@ const CANNOT_TELL = 'cannot tell';
 
 /** One verdict for each arm but the baseline. */
 export function verdicts(report: Report, asked: Asked): Verdict[] {
-  const questions = [...(asked.times ? [speed] : []), ...(asked.pretrains ? [loss] : []), ...(asked.tunes ? [glue] : [])];
+  const { times, pretrains, tunes } = asked;
+  const questions = [...(times ? [speed] : []), ...(pretrains ? [loss] : []), ...(tunes ? [glue] : [])];
   return asked.arms
     .filter((arm) => arm !== report.baseline)
     .map((arm) => ({ arm, answers: questions.map((answer) => answer(report, arm, asked.ended)) }));
@@ -69,7 +70,8 @@ const NAMES: Record<string, { better: string; worse: string }> = { [SPEED]: { be
 function speed(report: Report, name: string, ended: boolean): Answer {
   const arm = report.speed?.arms.find((one) => one.arm === name);
   if (!arm || arm.ratio_to_baseline === null) {
-    return none(SPEED, report.speed ? 'it was not timed' : ended ? 'the timing trial has no result' : 'not measured yet');
+    if (report.speed) return none(SPEED, 'it was not timed');
+    return none(SPEED, ended ? 'the timing trial has no result' : 'not measured yet');
   }
   const { ratio_to_baseline: ratio, ratio_interval: interval } = arm;
   const worth = ratioWorth(interval);
@@ -166,7 +168,8 @@ function glue(report: Report, name: string, ended: boolean): Answer {
   const noun = tested.length === 1 ? 'task' : 'tasks';
   if (clear.length === 0) {
     const differs = tested.length === 1 ? 'the task does not differ' : `none of ${tested.length} tasks differs`;
-    return { question: GLUE, kind: 'open', value: CANNOT_TELL, words: '', evidence: [differs, test, ...means], order: 0 };
+    const evidence = [differs, test, ...means];
+    return { question: GLUE, kind: 'open', value: CANNOT_TELL, words: '', evidence, order: 0 };
   }
   return {
     question: GLUE,
