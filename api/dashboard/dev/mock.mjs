@@ -127,7 +127,9 @@ async function submit(request, response, query, jobs) {
       422,
       'invalid_job',
       'Invalid job',
-      `this job has ${problems.length} problems`,
+      problems.length === 1
+        ? `${problems[0].message} at ${problems[0].pointer}`
+        : `this job has ${problems.length} problems`,
       problems,
     );
   if (!query.get('dry_run')) return json(response, { ...jobs[0].summary, spec: jobs[0].spec }, 201);

@@ -113,7 +113,7 @@ export function options(lines: Trace[], look: Setting): uPlot.Options {
     cursor: {
       y: false,
       drag: { x: true, y: false },
-      points: { size: 8, width: 2 },
+      points: { size: 8, width: 2, one: look.areMany },
       focus: { prox: REACH },
     },
     scales: { x: { time: false }, y: { range: range(look) } },

@@ -164,11 +164,11 @@ function glue(report: Report, name: string, ended: boolean): Answer {
   const clear = tested.filter((comparison) => comparison.p_holm! < LEVEL);
   const better = clear.filter((comparison) => comparison.mean_difference > 0).length;
   const worse = clear.length - better;
-  const test = 'p < 0.05, Holm';
+  const test = 'at p < 0.05 (Holm)';
   const noun = tested.length === 1 ? 'task' : 'tasks';
   if (clear.length === 0) {
     const differs = tested.length === 1 ? 'the task does not differ' : `none of ${tested.length} tasks differs`;
-    const evidence = [differs, test, ...means];
+    const evidence = [`${differs} ${test}`, ...means];
     return { question: GLUE, kind: 'open', value: CANNOT_TELL, words: '', evidence, order: 0 };
   }
   return {
