@@ -133,10 +133,11 @@ function waiting(trial, now) {
  * One job at `now`. `age` is in seconds; a job needs 900 of them. `rates` are those of fine-tuning. With `reference`,
  * the budget is in seconds of the timing device, so that pre-training waits for the timing trial. With `diverges`, all
  * pre-train runs do. `runs` are the numbers of pre-train and of fine-tune runs, `tasks` the tasks of GLUE. The job has
- * the stages in `stages`.
+ * the stages in `stages`. Of a `noisy` job no measurement says anything.
  */
 function job(number, name, arms, age, ending, now, options = {}) {
-  const { rates = [1e-4], reference = false, diverges = false, tasks = Object.keys(TASKS) } = options;
+  const { rates = [1e-4], reference = false, diverges = false, noisy = false } = options;
+  const { tasks = Object.keys(TASKS) } = options;
   const { runs: [pretrainSeeds, finetuneSeeds] = [PRETRAIN_SEEDS, FINETUNE_SEEDS] } = options;
   const { stages = ['timing', 'pretrain', 'probe', 'finetune'] } = options;
   const baseline = arms.find((arm) => arm.startsWith('pre-ln')) ?? arms[0];
@@ -266,6 +267,7 @@ function job(number, name, arms, age, ending, now, options = {}) {
           0,
         ) / kept.reduce((sum, t) => sum + (t.stage === 'pretrain' ? 12 : 1), 0);
   return {
+    noisy,
     trials: kept,
     summary: {
       id,
@@ -466,6 +468,7 @@ function endedJobs(started) {
     job(63, 'every system that the reviewers asked for', MANY, 12_600, '', started, few),
     job(64, 'a rate at which all runs diverge', ['pre-ln', 'pld'], 14_400, '', started, { diverges: true }),
     job(65, 'timing alone', ARMS, 16_200, '', started, { stages: ['timing'] }),
+    job(66, 'on a machine that does other work', ['pre-ln', 'pld'], 18_000, '', started, { noisy: true }),
     ...Array.from({ length: 40 }, (_, i) =>
       job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', started),
     ),

@@ -179,6 +179,7 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     '35 arms': 'every system that the reviewers asked for',
     'diverged': 'a rate at which all runs diverge',
     'timing alone': 'timing alone',
+    'noisy': 'on a machine that does other work',
     'cancelled': 'pre-ln against pld, stopped early',
     'running': 'pld on wiki',
   };
@@ -389,6 +390,20 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     const row = view.page.getByRole('row', { name: new RegExp(JOBS.cancelled) });
     await row.getByText(/^\d+ of \d+ trials succeeded$/).waitFor();
     assert.equal(await row.getByRole('progressbar').count(), 0, 'a cancelled job has no full bar');
+    await view.close();
+  });
+
+  it('puts no number in bold on an interval that says nothing', { skip: mockOnly }, async () => {
+    const view = await open(`#/jobs/${(await jobNamed(JOBS.noisy)).id}`, { token: TOKEN });
+    await view.page.getByRole('heading', { name: 'Report', exact: true }).waitFor();
+    const answer = view.page.getByRole('region', { name: 'pld against pre-ln' });
+    assert.deepEqual(await answer.locator('.value').allTextContents(), new Array(3).fill('cannot tell'));
+    const text = await view.page.locator('main').innerText();
+    for (const absurd of ['603', '1212', '1,212', '1618', '[6.', '109', '810', '80.9', '31.2', '240.0']) {
+      assert.ok(!text.includes(absurd), `${absurd} stands on the page`);
+    }
+    const bold = await view.page.locator('.report b:not(.faint)').allTextContents();
+    assert.deepEqual(bold.filter((one) => /5\.24|203/.test(one)), []);
     await view.close();
   });
 

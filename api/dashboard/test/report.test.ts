@@ -263,6 +263,11 @@ test('an interval of many orders of magnitude is not printed, nor the number ins
     value: 'cannot tell',
     evidence: ['measured 5.24×', 'the turns differ too much', '8 turns'],
   });
+  report.pretrain[1]!.comparison = comparison({ mean_difference: 0.04, interval: [-31.2, 30.4] });
+  expect(verdicts(report, ASKED)[0]!.answers[1]).toMatchObject({
+    value: 'cannot tell',
+    evidence: ['measured +0.040', 'the pairs differ too much', '3 pairs', 'p = 0.200', '1 of 1 seed diverged'],
+  });
   Object.assign(report.speed!.arms[0]!, { ratio_to_baseline: 5.24, ratio_interval: [1.1, 40] });
   const [wide] = verdicts(report, ASKED)[0]!.answers;
   expect(wide).toMatchObject({ value: 'faster', words: 'by how much cannot be told' });

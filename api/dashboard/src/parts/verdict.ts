@@ -113,7 +113,6 @@ function loss(report: Report, name: string, ended: boolean): Answer {
   const number = signed(mean, 3);
   // A lower loss is better.
   const [value, words] = said(worth, number, ['worse', 'better'], (within) => fixed(roundedUp(within, 2), 2));
-  const isWide = worth.kind === 'clear' && !worth.isMeasured;
   return {
     question: LOSS,
     kind: kindOf(worth, -1),
@@ -121,13 +120,19 @@ function loss(report: Report, name: string, ended: boolean): Answer {
     words,
     evidence: [
       ...(value === number ? [] : [`measured ${number}`]),
-      ...(interval && !isWide ? [`95 % ${ends(interval, (value) => signed(value, 3))}`] : []),
+      ...(interval ? [lossWords(interval, baseline?.validation_loss?.mean ?? null)] : []),
       plural(pairs, 'pair'),
       ...(comparison.p_paired_t === null ? [] : [`p ${equals(pValue(comparison.p_paired_t))}`]),
       ...(diverged ? [diverged] : []),
     ],
     order: mean,
   };
+}
+
+/** The ends of an interval, or that it is wider than the loss that it is a part of. */
+function lossWords(interval: Interval, baseline: number | null): string {
+  const isAbsurd = baseline !== null && interval[1] - interval[0] > baseline;
+  return isAbsurd ? 'the pairs differ too much' : `95 % ${ends(interval, (value) => signed(value, 3))}`;
 }
 
 type Arm = Report['pretrain'][number];
