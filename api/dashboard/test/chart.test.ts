@@ -28,5 +28,6 @@ test('a chosen arm stands out, and the others step back without going away', () 
 });
 
 test('metrics that have a unit name it', () => {
-  expect(['validation_loss', 'open_blocks', 'step_seconds', 'theta'].map(unitOf)).toEqual(['nats', 'blocks', 'seconds', '']);
+  const metrics = ['validation_loss', 'open_blocks', 'step_seconds', 'theta'];
+  expect(metrics.map(unitOf)).toEqual(['nats', 'blocks', 'seconds', '']);
 });
