@@ -7,20 +7,38 @@ export const TASKS = {
   cola: { metrics: ['matthews'], majority: 0, base: 0.118, sd: 0.035 },
 };
 const ARMS = ['post-ln', 'pre-ln', 'pld'];
+/** The arms of examples/factorial.json. */
+const TWELVE = ['post-ln', 'post-ln pld', 'pre-ln', 'pre-ln pld'].flatMap((arm) =>
+  ['1e-4', '1e-3', '1e-2'].map((rate) => `${arm} ${rate}`),
+);
+/** The arms of examples/reviewers.json, of which one has a name as a script would write it. */
+const MANY = [
+  'pre-ln', 'float32', 'recompute', 'post-ln', 'pld', 'pld-released-index', 'pld-later-index', 'pld-unscaled',
+  'pld-linear', 'pld-polynomial', 'pld-cosine', 'pld-step', 'pld-constant', 'pld-decreasing', 'stochastic-depth-pre',
+  'stochastic-depth-post', 'stochastic-depth-pre-unscaled', 'stochastic-depth-post-unscaled', 'layerdrop',
+  'attention-only', 'feed-forward-only', 'halves', 'per-micro-batch', 'per-sequence', 'fixed-number', 'top-by-rule',
+  'growth', 'stacking', 'stacking-reset', 'sandwich', 'electra', 'electra-pld', 'next-sentence', 'falling-mask-rate',
+  'lamb_peak=1.76e-3_warmup=0.02_decay=linear_weight-decay=0.01_beta2=0.999_clip=1.0_batch=32x128',
+];
 /** An arm like `pre-ln` at four times the learning rate, at which two of three seeds diverge. */
 const FAST = 'pre-ln-fast';
-/** The arm whose made-up numbers stand for those of `arm`. */
-export const likeness = (arm) => (arm === FAST ? 'pre-ln' : arm);
+/** Of the arms with made-up numbers of their own, the one that `arm` is like. */
+export const likeness = (arm) =>
+  /^post-ln(?! pld)/.test(arm) ? 'post-ln' : /pld|growth|drop|depth/.test(arm) ? 'pld' : 'pre-ln';
+/** How far an arm is from the one that it is like, as a draw from a normal distribution; 0 for that one itself. */
+const own = (arm) => (ARMS.includes(arm) || arm === FAST ? 0 : normal('own', arm));
 export const peakRate = (arm) => (arm === FAST ? 4e-3 : 1e-3);
 export const PRETRAIN_SEEDS = 3;
 const FINETUNE_SEEDS = 5;
 export const BLOCKS = 12;
 const SHUFFLES = 3;
 export const STEPS = 2000;
-export const STEP_SECONDS = { 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437, [FAST]: 0.1821 };
+/** Seconds of a step. */
+export const stepSeconds = (arm) =>
+  ({ 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 })[likeness(arm)] * (1 + 0.05 * own(arm));
 export const DEVICE = { name: 'cuda:0', model: 'NVIDIA H100 80GB', threads: 8, libtorch: '2.11.0', trainer: '0.1.0' };
 /** How much the share of failed fine-tune runs grows with a rate ten times the best one. */
-const BRITTLE = { 'post-ln': 0.95, 'pre-ln': 0.45, pld: 0.2, [FAST]: 0.45 };
+const BRITTLE = { 'post-ln': 0.95, 'pre-ln': 0.45, pld: 0.2 };
 const RATES = [2e-5, 5e-5, 1e-4, 2e-4, 5e-4];
 /** Seconds that a job takes from start to end. */
 const LENGTH = 900;
@@ -55,7 +73,7 @@ const seeds = (n, head = n) => ({ init: n, data: head, dropout: head, gate: n, h
 
 function loss(arm, seed, step) {
   const share = step / STEPS;
-  const floor = { 'post-ln': 4.02, 'pre-ln': 3.86, pld: 3.885 }[likeness(arm)];
+  const floor = { 'post-ln': 4.02, 'pre-ln': 3.86, pld: 3.885 }[likeness(arm)] + 0.06 * own(arm);
   const slow = { 'post-ln': 5.2, 'pre-ln': 7.2, pld: 6.9 }[likeness(arm)];
   return (
     floor +
@@ -65,7 +83,7 @@ function loss(arm, seed, step) {
 }
 
 function theta(arm, step) {
-  return arm === 'pld' ? 0.5 * Math.exp((-100 / STEPS) * step) + 0.5 : 1;
+  return likeness(arm) === 'pld' ? 0.5 * Math.exp((-100 / STEPS) * step) + 0.5 : 1;
 }
 
 function metric(name, arm, seed, step) {
@@ -78,7 +96,7 @@ function metric(name, arm, seed, step) {
     validation_loss: () => loss(arm, seed, step),
     train_loss: () => loss(arm, seed, step) + 0.09 * normal('noise', arm, seed, step),
     theta: () => theta(arm, step),
-    open_blocks: () => (arm === 'pld' ? open() : 12),
+    open_blocks: () => (likeness(arm) === 'pld' ? open() : 12),
     learning_rate: () => peakRate(arm) * Math.min(step / 40, (STEPS - step) / (STEPS - 40)),
     gradient_norm: () => 1.1 + 0.2 * normal('grad', arm, seed, step),
   }[name]?.();
@@ -99,7 +117,7 @@ function points(name, trial, most) {
   const found = [];
   for (let step = evaluated ? 0 : 1; step <= trial.step; step += every) {
     const value = metric(name, trial.arm, trial.seeds.init, step);
-    if (value !== undefined) found.push({ step, trained_seconds: step * STEP_SECONDS[trial.arm], value });
+    if (value !== undefined) found.push({ step, trained_seconds: step * stepSeconds(trial.arm), value });
   }
   return found;
 }
@@ -113,9 +131,16 @@ function waiting(trial, now) {
 
 /**
  * One job at `now`. `age` is in seconds; a job needs 900 of them. `rates` are those of fine-tuning. With `reference`,
- * the budget is in seconds of the timing device, so that pre-training waits for the timing trial.
+ * the budget is in seconds of the timing device, so that pre-training waits for the timing trial. With `diverges`, all
+ * pre-train runs do. `runs` are the numbers of pre-train and of fine-tune runs, `tasks` the tasks of GLUE. The job has
+ * the stages in `stages`. Of a `noisy` job no measurement says anything.
  */
-function job(number, name, arms, age, ending, now, { rates = [1e-4], reference = false } = {}) {
+function job(number, name, arms, age, ending, now, options = {}) {
+  const { rates = [1e-4], reference = false, diverges = false, noisy = false } = options;
+  const { tasks = Object.keys(TASKS) } = options;
+  const { runs: [pretrainSeeds, finetuneSeeds] = [PRETRAIN_SEEDS, FINETUNE_SEEDS] } = options;
+  const { stages = ['timing', 'pretrain', 'probe', 'finetune'] } = options;
+  const baseline = arms.find((arm) => arm.startsWith('pre-ln')) ?? arms[0];
   const id = uuid('job', number);
   const created = now - age * 1000;
   const time = ending === 'queued' ? 0 : Math.min(age, LENGTH);
@@ -162,7 +187,7 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
       waiting: null,
       step,
       total_steps: total,
-      trained_seconds: step * (STEP_SECONDS[rest.arm] ?? 0.17) * (rest.task ? 0.6 : 1),
+      trained_seconds: step * (rest.arm ? stepSeconds(rest.arm) : 0.17) * (rest.task ? 0.6 : 1),
       estimated_end: state === 'running' ? at(created + (starts + takes) * 1000) : null,
       fingerprint: uuid('print', number, stage, rest.arm, rest.task).replaceAll('-', '').repeat(2),
       attempt_count: started ? 1 : 0,
@@ -174,30 +199,33 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
       node: state === 'running' ? 'gpu-01' : null,
       slot: state === 'running' ? trials.length % 2 : null,
     };
-    if (state === 'succeeded') trial.report = report(trial);
+    if (state === 'succeeded') trial.report = report(trial, rest);
     if (state === 'queued') trial.waiting = waiting(trial, now);
     if (trial.waiting?.for === 'retry') trial.attempt_count = 1;
     if (state === 'blocked' || lost) trial.waiting = { for: 'trial', stage: rest.waits.stage, state: rest.waits.state };
     trials.push(trial);
     return trial;
   };
-  const timing = add('timing', 5, 60, { seeds: seeds(0) }, 480);
+  // Trials of all stages are made, because later ones refer to earlier ones; those of other stages are dropped below.
+  const timing = add('timing', 5, 60, { seeds: seeds(0), arms }, 480);
+  // However many arms there are, the last one starts before the first fine-tuning.
+  const between = Math.min(12, 36 / arms.length);
   const sources = arms.flatMap((arm, a) =>
-    Array.from({ length: PRETRAIN_SEEDS }, (_, seed) => {
+    Array.from({ length: pretrainSeeds }, (_, seed) => {
       const waits = reference ? timing : undefined;
-      const fails = arm === FAST && seed > 0 ? 0.3 * seed : 0;
-      return add('pretrain', 60 + seed * 160 + a * 12, 190, { arm, seeds: seeds(seed), waits, fails }, STEPS);
+      const fails = diverges ? 0.2 + 0.1 * seed : arm === FAST && seed > 0 ? 0.3 * seed : 0;
+      return add('pretrain', 60 + seed * 160 + a * between, 190, { arm, seeds: seeds(seed), waits, fails }, STEPS);
     }),
   );
   for (const source of sources) {
-    const probed = 262 + source.seeds.init * 160 + arms.indexOf(source.arm) * 12;
+    const probed = 262 + source.seeds.init * 160 + arms.indexOf(source.arm) * between;
     const parts = 2 * BLOCKS + SHUFFLES;
     add('probe', probed, 8, { arm: source.arm, seeds: source.seeds, waits: source }, parts);
-    for (const [task, rate] of Object.keys(TASKS).flatMap((task) => rates.map((rate) => [task, rate]))) {
-      for (let seed = 0; seed < FINETUNE_SEEDS; seed++) {
+    for (const [task, rate] of tasks.flatMap((task) => rates.map((rate) => [task, rate]))) {
+      for (let seed = 0; seed < finetuneSeeds; seed++) {
         const run = [source.seeds.init, seed];
         const one = source.arm === 'post-ln' && task === 'cola' && source.seeds.init === 1 && seed === 2;
-        const high = rate > 2e-4 && draw('diverge', task, source.arm, rate, ...run) < BRITTLE[source.arm] / 3;
+        const high = rate > 2e-4 && draw('diverge', task, source.arm, rate, ...run) < BRITTLE[likeness(source.arm)] / 3;
         const fails = (rate === 1e-4 && one) || high ? 0.4 : 0;
         add(
           'finetune',
@@ -209,10 +237,11 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
       }
     }
   }
+  const kept = trials.filter((trial) => stages.includes(trial.stage));
   const counts = Object.fromEntries(
     ['blocked', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'paused'].map((state) => [
       state,
-      trials.filter((t) => t.state === state).length,
+      kept.filter((t) => t.state === state).length,
     ]),
   );
   const open = counts.blocked + counts.queued + counts.running;
@@ -220,23 +249,26 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
     ending === 'cancelled'
       ? 'cancelled'
       : open === 0
-        ? counts.failed > 0
-          ? 'partial'
-          : 'succeeded'
+        ? counts.succeeded <= counts.failed
+          ? 'failed'
+          : counts.failed > 0
+            ? 'partial'
+            : 'succeeded'
         : counts.running + counts.succeeded > 0
           ? 'running'
           : 'queued';
   const progress =
     open === 0
       ? 1
-      : trials.reduce(
+      : kept.reduce(
           (sum, t) =>
             sum +
             (t.state === 'succeeded' || t.failure ? 1 : t.step / t.total_steps) * (t.stage === 'pretrain' ? 12 : 1),
           0,
-        ) / trials.reduce((sum, t) => sum + (t.stage === 'pretrain' ? 12 : 1), 0);
+        ) / kept.reduce((sum, t) => sum + (t.stage === 'pretrain' ? 12 : 1), 0);
   return {
-    trials,
+    noisy,
+    trials: kept,
     summary: {
       id,
       name,
@@ -244,7 +276,7 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
       created_at: at(created),
       finished_at: open === 0 || ending === 'cancelled' ? at(created + Math.min(age, LENGTH) * 1000) : null,
       arms,
-      baseline: 'pre-ln',
+      baseline,
       trials: counts,
       progress,
       estimated_end: status === 'running' ? at(created + LENGTH * 1000) : null,
@@ -259,11 +291,11 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
         batch: 32,
         length: 128,
         learning_rate: { peak: 1e-3, warmup: 0.02, decay: 'linear' },
-        seeds: PRETRAIN_SEEDS,
-        probe: true,
+        seeds: pretrainSeeds,
+        probe: stages.includes('probe'),
       },
       arms: arms.map((arm) =>
-        arm === 'pld'
+        likeness(arm) === 'pld'
           ? {
               name: arm,
               norm: 'pre',
@@ -271,26 +303,28 @@ function job(number, name, arms, age, ending, now, { rates = [1e-4], reference =
             }
           : {
               name: arm,
-              norm: arm === 'post-ln' ? 'post' : 'pre',
+              norm: likeness(arm) === 'post-ln' ? 'post' : 'pre',
               ...(arm === FAST ? { learning_rate: { peak: peakRate(arm), warmup: 0.02, decay: 'linear' } } : {}),
             },
       ),
-      baseline: 'pre-ln',
-      glue: { dataset: 'glue', tasks: Object.keys(TASKS), seeds: FINETUNE_SEEDS, epochs: 3, learning_rates: rates },
-      probe: { sequences: 512, shuffles: SHUFFLES },
+      baseline,
+      ...(stages.includes('finetune')
+        ? { glue: { dataset: 'glue', tasks, seeds: finetuneSeeds, epochs: 3, learning_rates: rates } }
+        : {}),
+      ...(stages.includes('probe') ? { probe: { sequences: 512, shuffles: SHUFFLES } } : {}),
       timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2, largest_batch: {} },
     },
   };
 }
 
-function report(trial) {
+function report(trial, { arms }) {
   const digest = uuid('digest', trial.id).replaceAll('-', '').repeat(2);
-  if (trial.stage === 'timing') return { stage: 'timing', arms: [] };
+  if (trial.stage === 'timing') return { stage: 'timing', arms: arms.map(timingOf) };
   if (trial.stage === 'pretrain') {
     return {
       stage: 'pretrain',
       steps: STEPS,
-      trained_seconds: STEPS * STEP_SECONDS[trial.arm],
+      trained_seconds: STEPS * stepSeconds(trial.arm),
       tokens: STEPS * 4096,
       validation_loss: loss(trial.arm, trial.seeds.init, STEPS),
       digest,
@@ -299,7 +333,8 @@ function report(trial) {
   }
   if (trial.stage === 'probe') return probe(trial.arm, trial.seeds.init);
   const { base, sd, majority, metrics } = TASKS[trial.task];
-  const shift = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[likeness(trial.arm)] * (trial.task === 'cola' ? 3 : 1);
+  const liked = { 'post-ln': -0.012, 'pre-ln': 0, pld: 0.006 }[likeness(trial.arm)] + 0.006 * own(trial.arm);
+  const shift = liked * (trial.task === 'cola' ? 3 : 1);
   const run = [trial.task, trial.arm, trial.seeds.init, trial.seeds.head];
   // Away from its best rate a model learns less; above it, more runs fail.
   const off = Math.log10(trial.learning_rate / 1e-4);
@@ -307,7 +342,7 @@ function report(trial) {
   const noise = trial.learning_rate === 1e-4 ? [] : [trial.learning_rate];
   // Scores are multiples of 1/277, as on a dev set of 277 examples: equal scores must stay visible in a strip plot.
   const raw = base + shift - slow + sd * normal('score', ...run, ...noise);
-  const collapses = (trial.task === 'mrpc' ? 0 : 0.07) + Math.max(0, off) * BRITTLE[trial.arm];
+  const collapses = (trial.task === 'mrpc' ? 0 : 0.07) + Math.max(0, off) * BRITTLE[likeness(trial.arm)];
   const collapsed = draw('collapse', trial.id) < collapses;
   const score = collapsed ? majority : Math.round(Math.max(majority - 0.01, raw) * 277) / 277;
   return {
@@ -322,20 +357,37 @@ function report(trial) {
   };
 }
 
+/** The turns of an arm in a timing trial. */
+export function turnsOf(arm) {
+  return Array.from({ length: 8 }, (_, i) => stepSeconds(arm) * (1 + 0.012 * normal('turn', arm, i)));
+}
+
+function timingOf(name) {
+  const open = likeness(name) === 'pld' ? Array.from({ length: 8 }, (_, i) => 5 + i) : [BLOCKS];
+  const steps = 80 / open.length;
+  return {
+    name,
+    blocks: BLOCKS,
+    turns: turnsOf(name),
+    tokens_per_step: 4096,
+    by_open: open.map((open_blocks) => ({ open_blocks, steps, seconds: steps * stepSeconds(name) })),
+  };
+}
+
 /** The report of a probe. The first block matters most; with layer drop, deeper blocks and their order matter less. */
 function probe(arm, seed) {
   const validation_loss = loss(arm, seed, STEPS);
   const noisy = (value, ...name) => value * (1 + 0.04 * normal('probe', arm, seed, ...name));
-  const need = { 'post-ln': 0.11, 'pre-ln': 0.075, pld: 0.042 }[likeness(arm)];
-  const post = arm === 'post-ln';
+  const need = { 'post-ln': 0.11, 'pre-ln': 0.075, pld: 0.042 }[likeness(arm)] * (1 + 0.1 * own(arm));
+  const [post, drops] = [likeness(arm) === 'post-ln', likeness(arm) === 'pld'];
   const blocks = Array.from({ length: BLOCKS }, (_, i) => {
     const [depth, last] = [i / (BLOCKS - 1), i === BLOCKS - 1];
-    const removed = need * (1 + 5.5 * Math.exp(-1.6 * i) + (last ? 1.1 : 0)) * (arm === 'pld' ? 1.3 - 0.8 * depth : 1);
-    const turn = 0.055 + (post ? 0.035 : 0) - (arm === 'pld' ? 0.015 : 0) - 0.035 * Math.sin(3 * depth);
+    const removed = need * (1 + 5.5 * Math.exp(-1.6 * i) + (last ? 1.1 : 0)) * (drops ? 1.3 - 0.8 * depth : 1);
+    const turn = 0.055 + (post ? 0.035 : 0) - (drops ? 0.015 : 0) - 0.035 * Math.sin(3 * depth);
     return {
       block: i + 1,
       cosine: 1 - noisy(turn + 0.11 * Math.exp(-1.5 * i), i, 'c'),
-      distance: noisy(post ? 9.5 - 1.8 * depth : 3.2 + 5.4 * depth ** 1.3 - (arm === 'pld' ? 1.3 * depth : 0), i, 'd'),
+      distance: noisy(post ? 9.5 - 1.8 * depth : 3.2 + 5.4 * depth ** 1.3 - (drops ? 1.3 * depth : 0), i, 'd'),
       gradient_norm: noisy(post ? 0.06 + 0.17 * depth ** 2 : 0.21 - 0.12 * depth ** 0.7, i, 'g'),
       removed_loss: validation_loss + noisy(removed, i, 'r'),
       ...(last ? {} : { swapped_loss: validation_loss + noisy(0.42 * removed, i, 's') }),
@@ -404,17 +456,54 @@ export function logOf(trial) {
   return texts.map((text, i) => ({ id: i + 1, attempt: uuid('attempt', trial.id), text, at: at(start + i * 950) }));
 }
 
-export function jobsAt(now, started) {
-  const running = job(0, 'pld on wiki', ARMS, 480 + (now - started) / 1000, '', now);
+/** Jobs that do not change any more. */
+function endedJobs(started) {
+  const few = { runs: [2, 2], tasks: ['rte', 'cola'] };
   return [
-    running,
-    job(1, 'pld on wiki, waiting', ['pre-ln', 'pld'], 40, 'queued', now, { reference: true }),
-    job(2, 'norm placement and layer drop', ARMS, 5400, '', now, { rates: RATES }),
-    job(3, 'pre-ln against pld, stopped early', ['pre-ln', 'pld'], 500, 'cancelled', now),
-    job(60, 'a faster pre-training rate', ['pre-ln', FAST, 'pld'], 7200, '', now),
+    job(2, 'norm placement and layer drop', ARMS, 5400, '', started, { rates: RATES }),
+    job(3, 'pre-ln against pld, stopped early', ['pre-ln', 'pld'], 500, 'cancelled', started),
+    job(60, 'a faster pre-training rate', ['pre-ln', FAST, 'pld'], 7200, '', started),
+    job(61, 'one arm alone', ['pre-ln'], 9000, '', started),
+    job(62, 'norm x layer drop x learning rate', TWELVE, 10_800, '', started, { runs: [3, 3], tasks: ['rte', 'cola'] }),
+    job(63, 'every system that the reviewers asked for', MANY, 12_600, '', started, few),
+    job(64, 'a rate at which all runs diverge', ['pre-ln', 'pld'], 14_400, '', started, { diverges: true }),
+    job(65, 'timing alone', ARMS, 16_200, '', started, { stages: ['timing'] }),
+    job(66, 'on a machine that does other work', ['pre-ln', 'pld'], 18_000, '', started, { noisy: true }),
     ...Array.from({ length: 40 }, (_, i) =>
-      job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', now),
+      job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', started),
     ),
+  ];
+}
+
+/** The ended jobs by the time at which a server started: they are made once. */
+const ended = new Map();
+
+export function jobsAt(now, started) {
+  if (!ended.has(started)) ended.set(started, endedJobs(started));
+  return [
+    job(0, 'pld on wiki', ARMS, 480 + (now - started) / 1000, '', now),
+    job(1, 'pld on wiki, waiting', ['pre-ln', 'pld'], 40, 'queued', now, { reference: true }),
+    ...ended.get(started),
+  ];
+}
+
+/** The data that the mock's server has registered. */
+export function datasetsAt(now) {
+  const data = (name, kind, facts, bytes, files) => ({
+    name,
+    kind,
+    path: `/srv/data/${name}`,
+    digest: uuid('data', name).replaceAll('-', '').repeat(2),
+    files,
+    bytes,
+    facts: { kind, ...facts },
+    registered_at: at(now - 30 * 86_400e3),
+  });
+  return [
+    data('generated-text', 'corpus', {}, 2_000_000, 1),
+    data('wiki', 'corpus', {}, 12_400_000_000, 1204),
+    data('bert-base-uncased', 'vocabulary', { tokens: 30_522 }, 231_508, 1),
+    data('glue', 'glue', { examples: { cola: 8551, mrpc: 3668, rte: 2490, 'sst-2': 67_349 } }, 88_000_000, 31),
   ];
 }
 

@@ -1,13 +1,14 @@
 // A mock of `lamina serve`: the built dashboard with the same headers, and made-up data that changes. No dependencies.
 // The token "demo" sees everything, "empty" a server without data. Usage: node dev/mock.mjs [port]
 
+import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { curvesOf, jobsAt, logOf, nodesAt, trialOf } from './data.mjs';
+import { curvesOf, datasetsAt, jobsAt, logOf, nodesAt, trialOf } from './data.mjs';
 import { reportOf } from './report.mjs';
 
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
@@ -43,7 +44,7 @@ export function serve(port = 0) {
 async function answer(request, response, world, cancelled) {
   const url = new URL(request.url, 'http://mock');
   const parts = url.pathname.split('/').filter(Boolean);
-  if (!['jobs', 'trials', 'nodes'].includes(parts[0])) return file(url.pathname, response);
+  if (!['jobs', 'trials', 'nodes', 'datasets'].includes(parts[0])) return file(url.pathname, response);
   const token = (request.headers.authorization ?? '').replace(/^Bearer /, '');
   if (token !== 'demo' && token !== 'empty')
     return problem(response, 401, 'unauthenticated', 'Unauthenticated', 'this token is not known');
@@ -51,6 +52,7 @@ async function answer(request, response, world, cancelled) {
   const query = url.searchParams;
   const [kind, id, part] = parts;
 
+  if (kind === 'datasets') return json(response, { items: token === 'demo' ? datasetsAt(Date.now()) : [], next: null });
   if (kind === 'nodes') return nodes(request, response, token === 'demo' ? nodesAt(Date.now(), jobs) : [], id, part);
   if (kind === 'jobs' && id === undefined) {
     return request.method === 'POST'
@@ -74,14 +76,14 @@ async function answer(request, response, world, cancelled) {
   }
   const job = jobs.find((j) => j.summary.id === id);
   if (!job) return missing(response);
-  if (part === undefined) return json(response, { ...job.summary, spec: job.spec });
+  if (part === undefined) return tagged(request, response, { ...job.summary, spec: job.spec });
   if (part === 'cancel') {
     cancelled.add(id);
     return json(response, { ...world().find((j) => j.summary.id === id).summary, spec: job.spec });
   }
-  if (part === 'report') return json(response, reportOf(job));
+  if (part === 'report') return tagged(request, response, reportOf(job));
   if (part === 'curves') return json(response, curvesOf(job, query.get('name'), Number(query.get('points') ?? 400)));
-  if (part === 'events') return events(request, response, () => world().find((j) => j.summary.id === id).summary);
+  if (part === 'events') return events(request, response, () => world().find((j) => j.summary.id === id));
   const wanted = ['stage', 'arm', 'state'].filter((key) => query.get(key));
   return json(
     response,
@@ -125,7 +127,9 @@ async function submit(request, response, query, jobs) {
       422,
       'invalid_job',
       'Invalid job',
-      `this job has ${problems.length} problems`,
+      problems.length === 1
+        ? `${problems[0].message} at ${problems[0].pointer}`
+        : `this job has ${problems.length} problems`,
       problems,
     );
   if (!query.get('dry_run')) return json(response, { ...jobs[0].summary, spec: jobs[0].spec }, 201);
@@ -144,7 +148,6 @@ async function submit(request, response, query, jobs) {
   });
 }
 
-/** Sends the job's progress each second, in pieces that end inside lines, as a network may do. */
 /** The ids of the nodes that a visitor has drained or deleted. */
 const [drained, deleted] = [new Set(), new Set()];
 
@@ -165,11 +168,26 @@ function nodes(request, response, all, id, action) {
   response.writeHead(204).end();
 }
 
+/** Sends the job's progress each second, in pieces that end inside lines, as a network may do. */
 function events(request, response, look) {
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
   let id = Number(request.headers['last-event-id'] ?? 0);
+  let seen = '';
+  const change = (trial, state, at) => {
+    const data = JSON.stringify({ id: ++id, kind: 'trial', at, trial, data: { state } });
+    return `id: ${id}\nevent: trial\ndata: ${data}\n\n`;
+  };
+  // As on a real server, a stream that starts at the first event says when the first trial started.
+  const [first] = look()
+    .trials.filter((trial) => trial.started_at)
+    .sort((a, b) => a.started_at.localeCompare(b.started_at));
+  if (id === 0 && first) response.write(change(first.id, 'running', first.started_at));
   const tell = () => {
-    const { status, progress, trials, estimated_end } = look();
+    const { summary, trials: all } = look();
+    const { status, progress, trials, estimated_end } = summary;
+    const over = `${trials.succeeded} ${trials.failed} ${trials.cancelled}`;
+    if (seen !== '' && over !== seen) response.write(change(all[0].id, 'succeeded', new Date().toISOString()));
+    seen = over;
     const data = JSON.stringify({ status, progress, trials, estimated_end });
     const text = `id: ${++id}\nevent: evaluated\ndata: {}\n\nevent: progress\ndata: ${data}\n\n`;
     const cut = 1 + ((id * 7) % (text.length - 2));
@@ -194,6 +212,14 @@ async function file(path, response) {
     'Referrer-Policy': 'no-referrer',
   });
   createReadStream(wanted).pipe(response);
+}
+
+/** Sends a body, or only that the caller has it already. */
+function tagged(request, response, body) {
+  const text = JSON.stringify(body);
+  const tag = `"${createHash('sha256').update(text).digest('hex').slice(0, 32)}"`;
+  const known = request.headers['if-none-match'] === tag;
+  response.writeHead(known ? 304 : 200, { 'Content-Type': 'application/json', ETag: tag }).end(known ? '' : text);
 }
 
 function json(response, body, status = 200, type = 'application/json') {

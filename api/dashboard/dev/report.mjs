@@ -1,21 +1,44 @@
 // The report of a made-up job: the shape of scheduler/report, with simpler statistics.
 
-import { BLOCKS, DEVICE, likeness, normal, peakRate, PRETRAIN_SEEDS, STEP_SECONDS, STEPS, TASKS } from './data.mjs';
+import {
+  BLOCKS, DEVICE, likeness, normal, peakRate, PRETRAIN_SEEDS, STEPS, stepSeconds, TASKS, turnsOf,
+} from './data.mjs';
 
 const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 
-export function reportOf({ summary: job, trials }) {
+export function reportOf(job) {
+  const report = madeUp(job);
+  if (job.noisy) blur(report);
+  return report;
+}
+
+/** Replaces intervals by some that a real report had: of two turns and two runs that differ by orders of magnitude. */
+function blur({ speed, glue, pretrain }) {
+  for (const arm of speed.arms) {
+    Object.assign(arm.seconds_per_step, { mean: 0.203, interval: [-1.212, 1.618] });
+    if (arm.ratio_interval) Object.assign(arm, { ratio_to_baseline: 5.24, ratio_interval: [0.0001, 603_653_588.96] });
+    if (arm.share_of_limit) Object.assign(arm, { step_saving: 0.809, share_of_limit: 8.1 });
+  }
+  for (const arm of pretrain) if (arm.comparison) arm.comparison.interval = [-31.2, 30.4];
+  for (const task of glue) {
+    for (const arm of task.arms) arm.interval = [arm.mean - 0.51, arm.mean + 0.51];
+    for (const one of [...task.comparisons, ...task.selected_comparisons]) {
+      Object.assign(one, { interval: [-2.4, 2.6], p_paired_t: 0.9, p_holm: 1 });
+    }
+  }
+}
+
+function madeUp({ summary: job, trials }) {
   const { arms, baseline } = job;
   const done = trials.filter((t) => t.state === 'succeeded' || t.failure);
   const timed = done.some((t) => t.stage === 'timing');
   const speedOf = (arm) => {
-    const turns = Array.from({ length: 8 }, (_, i) => STEP_SECONDS[arm] * (1 + 0.012 * normal('turn', arm, i)));
-    const ratios = summary(
-      turns.map((t, i) => (STEP_SECONDS[baseline] * (1 + 0.012 * normal('turn', baseline, i))) / t),
-    );
+    const turns = turnsOf(arm);
+    const others = turnsOf(baseline);
+    const ratios = summary(turns.map((turn, i) => others[i] / turn));
     const seconds_per_step = summary(turns);
     const other = arm !== baseline;
-    const drops = arm === 'pld';
+    const drops = likeness(arm) === 'pld';
     const step_saving = other ? 1 - 1 / ratios.mean : null;
     return {
       arm,
@@ -49,7 +72,7 @@ export function reportOf({ summary: job, trials }) {
       pairs(lossOf(arm), lossOf(against), (t) => t.report.validation_loss),
     );
     if (!loss || !timed) return [];
-    const speed_up = STEP_SECONDS[against] / STEP_SECONDS[arm];
+    const speed_up = stepSeconds(against) / stepSeconds(arm);
     return [{ factors, arm, against, learning_rates: [1e-3, 1e-3], each_at_its_best: false, loss, speed_up }];
   };
   const effects = ['post-ln', 'pre-ln', 'pld'].every((arm) => arms.includes(arm))
@@ -101,7 +124,7 @@ export function reportOf({ summary: job, trials }) {
           steps: t.report?.steps ?? null,
           validation_loss: t.report?.validation_loss ?? null,
           hours: t.report ? t.trained_seconds / 3600 : null,
-          reference_hours: t.report && timed ? (STEPS * STEP_SECONDS[arm] * 0.97) / 3600 : null,
+          reference_hours: t.report && timed ? (STEPS * stepSeconds(arm) * 0.97) / 3600 : null,
           failure: t.failure?.kind ?? null,
         })),
         diverged,
@@ -150,7 +173,9 @@ export function reportOf({ summary: job, trials }) {
       ];
     }),
     glue_averages: averages,
-    notes: job.finished_at
+    notes: !arms.includes('post-ln')
+      ? []
+      : job.finished_at
       ? ['CoLA, post-ln, rate 1e-4: one of 15 runs diverged; it is counted as failed and has no score.']
       : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
   };
@@ -213,15 +238,15 @@ function glueArm(task, arm, learning_rate, runs) {
 function memoryOf(arm) {
   const MIB = 2 ** 20;
   const state_bytes = 507 * MIB;
-  const open = arm === 'pld' ? Array.from({ length: 8 }, (_, i) => 5 + i) : [BLOCKS];
-  const each = arm === 'post-ln' ? 93.6 : 96.1;
+  const open = likeness(arm) === 'pld' ? Array.from({ length: 8 }, (_, i) => 5 + i) : [BLOCKS];
+  const each = likeness(arm) === 'post-ln' ? 93.6 : 96.1;
   const by_open = open.map((blocks) => ({
     open_sublayers: 2 * blocks,
-    steps: arm === 'pld' ? 2 : 16,
+    steps: likeness(arm) === 'pld' ? 2 : 16,
     // The largest tensors are the logits, however many blocks are open.
     peak_bytes: Math.round((507 + 640 + each * blocks + (blocks === BLOCKS ? 0 : 9 * normal('peak', blocks))) * MIB),
   }));
-  const share = arm === 'pld' ? 0.47 : 0.58;
+  const share = likeness(arm) === 'pld' ? 0.47 : 0.58;
   for (const row of by_open) row.mean_bytes = Math.round(state_bytes + share * (row.peak_bytes - state_bytes));
   const peak_bytes = Math.max(...by_open.map((row) => row.peak_bytes));
   return { state_bytes, peak_bytes, mean_bytes: Math.round(state_bytes + share * (peak_bytes - state_bytes)), by_open };

@@ -1,7 +1,7 @@
 /** The calls to the HTTP API, typed by its OpenAPI document. Every failure is thrown as a `ProblemError`. */
 
 import { problemOf, unreachable } from './problem';
-import type { NodeView, paths } from './schema';
+import type { NodeView, paths, TrialView } from './schema';
 import { session } from './session.svelte';
 
 /** What an operation answers with `Status`. */
@@ -35,11 +35,31 @@ interface Call {
   token?: string;
 }
 
+/** The last answer of each address that has a tag, so that the server sends it again only if it has changed. */
+const tagged = new Map<string, { tag: string; body: unknown }>();
+/** Number of answers that are kept: a page fetches few. */
+const KEPT = 8;
+
+/** Largest page that the server sends. */
+const MOST_IN_PAGE = 1000;
+
 export const api = {
   jobs: (cursor: string | null, signal?: AbortSignal) => get('/jobs', { limit: 25, cursor }, signal),
-  job: (id: string, signal?: AbortSignal) => get('/jobs/{id}', { id }, signal),
+  job: (id: string, signal?: AbortSignal) => getChanged('/jobs/{id}', { id }, signal),
   cancel: (id: string) => post('/jobs/{id}/cancel', 200, { values: { id } }),
   trials: (query: TrialQuery, signal?: AbortSignal) => get('/jobs/{id}/trials', query, signal),
+  /** The first `wanted` trials that a query finds, page by page, and whether there are more. */
+  firstTrials: async (query: TrialQuery, wanted: number, signal?: AbortSignal) => {
+    const trials: TrialView[] = [];
+    let cursor: string | null = null;
+    do {
+      const limit = Math.min(wanted - trials.length, MOST_IN_PAGE);
+      const page: Answer<Get<'/jobs/{id}/trials'>> = await api.trials({ ...query, limit, cursor }, signal);
+      trials.push(...page.items);
+      cursor = page.next;
+    } while (cursor !== null && trials.length < wanted);
+    return { trials, hasMore: cursor !== null };
+  },
   /** Number of blocks for which the job's pre-train trials have points; 0 as long as there is none. */
   blocksOfCurves: async (id: string, signal?: AbortSignal) => {
     const { items } = await get('/jobs/{id}/trials', { id, stage: 'pretrain', limit: 500 }, signal);
@@ -50,12 +70,13 @@ export const api = {
   },
   curves: (id: string, name: string, signal?: AbortSignal) =>
     get('/jobs/{id}/curves', { id, name, points: 400 }, signal),
-  report: (id: string, signal?: AbortSignal) => get('/jobs/{id}/report', { id }, signal),
+  report: (id: string, signal?: AbortSignal) => getChanged('/jobs/{id}/report', { id }, signal),
   reportText: async (id: string, format: 'json' | 'markdown') =>
     (await send('/jobs/{id}/report', { values: { id, format } })).text(),
   trial: (id: string, signal?: AbortSignal) => get('/trials/{id}', { id, points: 500 }, signal),
   logs: (id: string, after: number | null, signal?: AbortSignal) =>
     get('/trials/{id}/logs', { id, after, limit: 500 }, signal),
+  datasets: async (signal?: AbortSignal) => (await get('/datasets', {}, signal)).items,
   /** All nodes, page by page. */
   nodes: async (signal?: AbortSignal) => {
     const nodes: NodeView[] = [];
@@ -87,6 +108,26 @@ function get<Path extends keyof paths>(
   signal?: AbortSignal,
 ): Promise<Answer<Get<Path>>> {
   return read(path, { values: values as Values, signal });
+}
+
+/** Like `get`, but an answer that has not changed is not sent again: the same object is returned. */
+async function getChanged<Path extends keyof paths>(
+  path: Path,
+  values: ValuesOf<Get<Path>>,
+  signal?: AbortSignal,
+): Promise<Answer<Get<Path>>> {
+  const key = JSON.stringify([session.token, path, values]);
+  const known = tagged.get(key);
+  const headers: Record<string, string> = known ? { 'If-None-Match': known.tag } : {};
+  const response = await send(path, { values: values as Values, headers, signal });
+  if (response.status === 304 && known) return known.body as Answer<Get<Path>>;
+  const body = (await response.json()) as Answer<Get<Path>>;
+  const tag = response.headers.get('ETag');
+  tagged.delete(key);
+  if (tag) tagged.set(key, { tag, body });
+  // A map is in the order of insertion, so the first key is the oldest one.
+  if (tagged.size > KEPT) tagged.delete(tagged.keys().next().value!);
+  return body;
 }
 
 function post<Path extends keyof paths, Status extends number>(
@@ -131,7 +172,7 @@ async function send(template: keyof paths, call: Call): Promise<Response> {
     if (call.signal?.aborted) throw cause;
     throw unreachable(cause);
   }
-  if (response.ok) return response;
+  if (response.ok || response.status === 304) return response;
   const problem = problemOf(response.status, response.headers.get('content-type'), await response.text());
   // The session ends when its own token stops working. A token that the sign-in page checks is that page's matter.
   if (response.status === 401 && call.token === undefined && session.token === token) {

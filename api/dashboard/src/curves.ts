@@ -4,6 +4,12 @@ import type { Series } from './schema';
 
 export type XAxis = 'step' | 'time';
 
+/** The choices of the horizontal axis. The axis itself names its unit, which for a time depends on how long it is. */
+export const AXES: { value: XAxis; name: string }[] = [
+  { value: 'step', name: 'Steps' },
+  { value: 'time', name: 'Time' },
+];
+
 export interface Line {
   arm: string;
   /** Id of the seed's trial; undefined for the mean over the arm's seeds. */
@@ -136,4 +142,17 @@ export function timeUnit(seconds: number): { name: string; size: number } {
   if (seconds < 180) return { name: 'seconds', size: 1 };
   if (seconds < 2 * 3600) return { name: 'minutes', size: 60 };
   return { name: 'hours', size: 3600 };
+}
+
+const UNITS: Record<string, string> = {
+  validation_loss: 'nats',
+  train_loss: 'nats',
+  validation_accuracy: 'share of images',
+  open_blocks: 'blocks',
+  step_seconds: 'seconds',
+};
+
+/** The unit of a metric; empty if it is a plain number. */
+export function unitOf(metric: string): string {
+  return UNITS[metric] ?? '';
 }

@@ -1,11 +1,15 @@
 /** The events of one job, passed on to every component that shows a part of the job. */
 
+import { changeOf } from './change';
 import { api } from './client';
 import { poll } from './live.svelte';
 import { follow, type SseMessage } from './sse';
 
 /** Milliseconds between two fetches while no stream reports changes. */
 const POLL = 5_000;
+
+/** The message that stands for everything that may have happened while no stream reported it. */
+const POLLED: SseMessage = { event: 'poll', data: '' };
 
 /**
  * A message says that something changed; it does not carry the new state, which listeners fetch. A lost message, a
@@ -15,6 +19,8 @@ export class Feed {
   /** True while the stream is connected; otherwise the feed polls. */
   live = $state(false);
   ended = $state(false);
+  /** When the first trial started; undefined until the stream has said so. Jobs themselves do not say it. */
+  began = $state<string>();
 
   #listeners = new Set<(message: SseMessage) => void>();
   #controller: AbortController | undefined;
@@ -23,14 +29,16 @@ export class Feed {
   start(job: string): () => void {
     const controller = (this.#controller = new AbortController());
     const { signal } = controller;
-    const stopPolling = poll(() => this.live || this.ended || this.#notify({ event: 'poll', data: '' }), POLL);
+    const stopPolling = poll(() => this.live || this.ended || this.#notify(POLLED), POLL);
     void follow(
       {
         open: (headers, abort) => api.events(job, headers, abort),
-        message: (message) => this.#notify(message),
+        message: (message) => this.#receive(message),
         connected: (connected) => {
+          if (this.ended && !connected) controller.abort();
+          if (this.ended) return;
           // Events between the last fetch and this connection were missed: fetch once.
-          if (connected && !this.live) this.#notify({ event: 'poll', data: '' });
+          if (connected && !this.live) this.#notify(POLLED);
           this.live = connected;
         },
       },
@@ -39,19 +47,28 @@ export class Feed {
     return () => (controller.abort(), stopPolling());
   }
 
-  /** Stops following: the job has ended, and nothing will change any more. */
+  /** The job has ended: nothing will change any more. The stream is read on only to learn when the job began. */
   end(): void {
     if (this.ended) return;
     this.ended = true;
     this.live = false;
-    this.#controller?.abort();
-    this.#notify({ event: 'poll', data: '' });
+    if (this.began !== undefined) this.#controller?.abort();
+    this.#notify(POLLED);
   }
 
   /** Calls `listener` with each message until the caller calls the returned function. */
   on(listener: (message: SseMessage) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  #receive(message: SseMessage): void {
+    if (this.began === undefined) {
+      const change = changeOf(message);
+      if (change?.state === 'running') this.began = change.at;
+    }
+    if (!this.ended) this.#notify(message);
+    else if (this.began !== undefined) this.#controller?.abort();
   }
 
   #notify(message: SseMessage): void {

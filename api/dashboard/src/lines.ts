@@ -32,9 +32,13 @@ export function nearest(xs: number[], x: number): number | undefined {
   );
 }
 
+/** Up to this many points move aside for one another. */
+const MOST_ASIDE = 6;
+
 /**
  * The same points in pixels. An arm with one point has no line beside which its point could be seen, so this point
- * moves sideways, no further than needed, until it covers no other point.
+ * moves sideways, no further than needed, until it covers no other point. Of many such points the last ones would
+ * stand far from where they belong, so then they stay.
  */
 export function laid(
   lines: ArmLine[],
@@ -45,6 +49,7 @@ export function laid(
   const out = lines.map((line) => line.points.map((point) => ({ x: x(point.x), y: y(point.y) })));
   const lone = out.filter((points) => points.length === 1).flat();
   const placed = out.filter((points) => points.length > 1).flat();
+  if (lone.length > MOST_ASIDE) return out;
   for (const point of lone) {
     const middle = point.x;
     const free = () => placed.every((other) => Math.hypot(other.x - point.x, other.y - point.y) >= 2 * radius - 1e-9);

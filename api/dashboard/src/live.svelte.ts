@@ -10,16 +10,16 @@ export class Resource<T> {
   readonly loading = $derived(this.data === undefined && this.error === undefined);
 
   #load: (signal: AbortSignal) => Promise<T>;
-  #spacing: number;
+  #spacing: () => number;
   #controller = new AbortController();
   #busy = false;
   #again = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** `spacing`: least number of milliseconds between the end of one load and the start of the next. */
-  constructor(load: (signal: AbortSignal) => Promise<T>, spacing = 1000) {
+  constructor(load: (signal: AbortSignal) => Promise<T>, spacing: number | (() => number) = 1000) {
     this.#load = load;
-    this.#spacing = spacing;
+    this.#spacing = typeof spacing === 'number' ? () => spacing : spacing;
   }
 
   /** Loads now; during a load, asks for one more load after it. */
@@ -65,7 +65,7 @@ export class Resource<T> {
       if (!this.#again) return;
       this.#again = false;
       this.refresh();
-    }, this.#spacing);
+    }, this.#spacing());
   }
 }
 

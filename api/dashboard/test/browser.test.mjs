@@ -31,7 +31,7 @@ const PATIENCE = 15_000;
 const skip = existsSync(CHROMIUM) ? false : `there is no Chromium at ${CHROMIUM}`;
 const mockOnly = skip || (REAL ? 'needs the mock’s data' : false);
 
-describe('dashboard', { skip, timeout: 180_000 }, () => {
+describe('dashboard', { skip, timeout: 300_000 }, () => {
   let browser, server, base;
 
   before(async () => {
@@ -84,6 +84,42 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     );
   }
 
+  /** In the page: each text that is drawn outside of a box around it, or of the page, with the box that it leaves. */
+  function escaped() {
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const text = walker.currentNode;
+      const parent = text.parentElement;
+      const unseen = '.hidden-text, .skip, script, style, option, dialog:not([open]), title';
+      if (!text.data.trim() || parent.closest(unseen)) continue;
+      const range = document.createRange();
+      range.selectNodeContents(text);
+      const places = [...range.getClientRects()].filter((place) => place.width > 0);
+      for (let box = parent; box && places.length > 0; box = box.parentElement) {
+        const style = getComputedStyle(box);
+        // What a box scrolls does not leave the boxes around it.
+        if (style.clipPath !== 'none' || ['auto', 'scroll'].includes(style.overflowX)) break;
+        const isBox = !style.display.startsWith('inline') && style.display !== 'contents';
+        const isText = box.tagName === 'text' || box.tagName === 'g';
+        const { left, right } = box.getBoundingClientRect();
+        // Half a letter may stand out of an axis: the ends of a scale are in the middle of their numbers.
+        const slack = box.tagName === 'svg' ? 16 : 1;
+        if (isBox && !isText && places.some((place) => place.left < left - slack || place.right > right + slack)) {
+          const name = `${box.tagName.toLowerCase()}.${box.getAttribute('class')}`;
+          found.push(`“${text.data.trim().slice(0, 40)}” leaves ${name}`);
+          break;
+        }
+        // What a box cuts off is seen above; what floats above boxes does not belong to them.
+        if (style.overflowX !== 'visible' || ['absolute', 'fixed'].includes(style.position)) break;
+      }
+    }
+    const page = document.scrollingElement;
+    const excess = page.scrollWidth - page.clientWidth;
+    if (excess > 0) found.push(`the page is ${excess} px too wide`);
+    return [...new Set(found)];
+  }
+
   /** In the page: true if the middle half of the chart has a line in some arm's colour. Equal lines hide each other. */
   function inked() {
     const canvas = document.querySelector('.plot canvas');
@@ -111,6 +147,275 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     assert.ok(items.length > wanted, 'the server has a job');
     return get(`/jobs/${items[wanted].id}`);
   }
+
+  /** The mock's jobs by name. */
+  async function jobNamed(name) {
+    const { items } = await get('/jobs?limit=25');
+    return items.find((job) => job.name === name);
+  }
+
+  async function settled(page) {
+    await page.locator('main h1').waitFor();
+    await page.waitForFunction(() => !document.querySelector('.loading'));
+  }
+
+  /** Looks for text outside of its box at three widths, in both themes. */
+  async function fits(page, what) {
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      for (const width of [390, 1280, 1440]) {
+        await page.setViewportSize({ width, height: 800 });
+        // Charts take their new width in the frame after the change.
+        await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+        assert.deepEqual(await page.evaluate(escaped), [], `${what}, ${colorScheme}, ${width} px`);
+      }
+    }
+  }
+
+  const JOBS = {
+    'one arm': 'one arm alone',
+    'three arms': 'norm placement and layer drop',
+    'twelve arms': 'norm x layer drop x learning rate',
+    '35 arms': 'every system that the reviewers asked for',
+    'diverged': 'a rate at which all runs diverge',
+    'timing alone': 'timing alone',
+    'noisy': 'on a machine that does other work',
+    'cancelled': 'pre-ln against pld, stopped early',
+    'running': 'pld on wiki',
+  };
+
+  for (const [what, name] of Object.entries(JOBS)) {
+    it(`lets no text leave its box, job: ${what}`, { skip: mockOnly }, async () => {
+      const { id } = await jobNamed(name);
+      const view = await open(`#/jobs/${id}`, { token: TOKEN });
+      for (const tab of ['', '/trials', '/spec']) {
+        await view.page.evaluate((hash) => (location.hash = hash), `#/jobs/${id}${tab}`);
+        await settled(view.page);
+        const folds = view.page.getByRole('button', { name: /^Show all/ });
+        while ((await folds.count()) > 0) await folds.first().click();
+        await fits(view.page, tab || '/overview');
+      }
+      await view.close();
+    });
+  }
+
+  it('lets no text leave its box on the other pages', { skip: mockOnly }, async () => {
+    const trials = [];
+    for (const name of [JOBS['one arm'], JOBS['35 arms'], JOBS.diverged]) {
+      const { items } = await get(`/jobs/${(await jobNamed(name)).id}/trials?limit=500`);
+      for (const stage of ['timing', 'pretrain', 'finetune', 'probe']) {
+        trials.push(items.findLast((one) => one.stage === stage));
+      }
+    }
+    const hashes = ['#/jobs', '#/nodes', '#/submit', ...trials.map((trial) => `#/trials/${trial.id}`)];
+    for (const token of ['demo', 'empty']) {
+      const view = await open(hashes[0], { token });
+      for (const hash of token === 'demo' ? hashes : hashes.slice(0, 3)) {
+        await view.page.evaluate((to) => (location.hash = to), hash);
+        await settled(view.page);
+        await fits(view.page, `${token} ${hash}`);
+      }
+      await view.close();
+    }
+  });
+
+  for (const [what, name] of Object.entries(JOBS)) {
+    it(`shows the answer above the fold, job: ${what}`, { skip: mockOnly }, async () => {
+      const view = await open(`#/jobs/${(await jobNamed(name)).id}`, { token: TOKEN });
+      await settled(view.page);
+      const answer = view.page.getByRole('region', { name: /^Answer/ });
+      // Of many arms, the counts and the first rows; otherwise everything.
+      const { areMany, bottom } = await answer.evaluate((section) => {
+        const rows = section.querySelectorAll('tbody tr');
+        const last = rows.length > 0 ? rows[Math.min(rows.length, 5) - 1] : section;
+        return { areMany: rows.length > 0, bottom: last.getBoundingClientRect().bottom };
+      });
+      assert.ok(bottom <= 800, `the answer ends at ${bottom}`);
+      assert.equal(areMany, ['twelve arms', '35 arms'].includes(what));
+      await isSound(view);
+      await view.close();
+    });
+  }
+
+  /** In the page: the colour of each arm in every legend, name and chart, as `arm: colours`. */
+  function coloured() {
+    const found = {};
+    const add = (arm, colour) => (found[arm] ??= new Set()).add(colour);
+    for (const name of document.querySelectorAll('.arm:has(> .name)')) {
+      const swatch = name.querySelector('i, line');
+      const style = getComputedStyle(swatch);
+      add(name.querySelector('.name').textContent, swatch.tagName === 'I' ? style.backgroundColor : style.stroke);
+    }
+    for (const drawn of document.querySelectorAll('[data-arm]')) {
+      for (const mark of drawn.querySelectorAll('circle, polyline, .whisker, .band')) {
+        const style = getComputedStyle(mark);
+        add(drawn.dataset.arm, mark.matches('circle, .band') ? style.fill : style.stroke);
+      }
+    }
+    return Object.fromEntries(Object.entries(found).map(([arm, colours]) => [arm, [...colours]]));
+  }
+
+  it('gives an arm one colour on every page and in every chart of a job', { skip: mockOnly }, async () => {
+    for (const name of ['norm placement and layer drop', 'every system that the reviewers asked for']) {
+      const job = await jobNamed(name);
+      const trial = (await get(`/jobs/${job.id}/trials?stage=pretrain&arm=pld`)).items[0];
+      const all = {};
+      const view = await open(`#/jobs/${job.id}`, { token: TOKEN });
+      for (const hash of [`#/jobs/${job.id}`, `#/jobs/${job.id}/trials`, `#/trials/${trial.id}`]) {
+        await view.page.evaluate((to) => (location.hash = to), hash);
+        await settled(view.page);
+        await view.page.locator('.arm').first().waitFor();
+        for (const [arm, colours] of Object.entries(await view.page.evaluate(coloured))) {
+          all[arm] = [...new Set([...(all[arm] ?? []), ...colours])];
+        }
+      }
+      assert.deepEqual(Object.keys(all).sort(), [...job.arms].sort());
+      const several = Object.entries(all).filter(([, colours]) => colours.length > 1);
+      assert.deepEqual(several, [], name);
+      await view.close();
+    }
+  });
+
+  it('draws a line in the colour of its legend, and brings a chosen arm to the front', { skip: mockOnly }, async () => {
+    const drawn = (colour) => {
+      const canvas = document.querySelector('.plot canvas');
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      const [r, g, b] = colour.match(/\d+/g).map(Number);
+      let pixels = 0;
+      for (let i = 0; i < data.length; i += 4) {
+        if (data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] === 255) pixels += 1;
+      }
+      return pixels;
+    };
+    const few = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN });
+    await few.page.locator('.plot canvas').waitFor();
+    await few.page.waitForTimeout(300);
+    const colours = await few.page
+      .locator('.readings .arm i')
+      .evaluateAll((all) => all.map((swatch) => getComputedStyle(swatch).backgroundColor));
+    assert.equal(colours.length, 3);
+    for (const colour of colours) assert.ok((await few.page.evaluate(drawn, colour)) > 20, `a line in ${colour}`);
+    await few.close();
+
+    const many = await open(`#/jobs/${(await jobNamed(JOBS['35 arms'])).id}`, { token: TOKEN });
+    await many.page.locator('.plot canvas').waitFor();
+    const legend = many.page.locator('.many .grid button');
+    assert.equal(await legend.count(), 35);
+    for (const arm of ['pld-cosine', 'sandwich']) {
+      const button = legend.filter({ hasText: arm });
+      await button.click();
+      assert.equal(await button.getAttribute('aria-pressed'), 'true');
+      await many.page.mouse.move(0, 0);
+      const colour = await button.locator('line').evaluate((line) => getComputedStyle(line).stroke);
+      // The other arms are faint now, so that only the chosen one has its full colour.
+      await many.page.waitForTimeout(100);
+      assert.ok((await many.page.evaluate(drawn, colour)) > 20, `${arm} in ${colour}`);
+      await many.page.getByRole('button', { name: 'Choose none' }).click();
+    }
+    await many.close();
+  });
+
+  it('sorts, filters and folds many arms', { skip: mockOnly }, async () => {
+    const view = await open(`#/jobs/${(await jobNamed(JOBS['35 arms'])).id}`, { token: TOKEN });
+    const { page } = view;
+    const table = page.getByRole('region', { name: 'Arms against pre-ln' });
+    const first = () => table.getByRole('rowheader').first().textContent();
+    await table.getByRole('rowheader').first().waitFor();
+    assert.equal(await table.getByRole('rowheader').count(), 8);
+    const heading = table.getByRole('button', { name: 'Speed per step' });
+    await heading.click();
+    await heading.click();
+    const column = table.getByRole('columnheader', { name: 'Speed per step' });
+    assert.equal(await column.getAttribute('aria-sort'), 'descending');
+    const speeds = await table.locator('tbody tr td:nth-of-type(1) b').allTextContents();
+    assert.deepEqual(speeds, speeds.toSorted((a, b) => parseFloat(b) - parseFloat(a)));
+    assert.notEqual((await first()).trim(), 'float32');
+    await page.getByRole('button', { name: 'Show all 34 arms' }).first().click();
+    assert.equal(await table.getByRole('rowheader').count(), 34);
+    await page.getByLabel('Filter arms by name').fill('stochastic post');
+    assert.equal(await table.getByRole('rowheader').count(), 2);
+    await page.getByText('3 of 35 shown').waitFor();
+    // The filter holds for every table and chart, and leaves the baseline.
+    const speed = page.getByRole('region', { name: 'Speed', exact: true });
+    assert.equal(await speed.getByRole('rowheader').count(), 3);
+    assert.equal(await page.locator('.many .grid button').count(), 3);
+    await page.getByLabel('Filter arms by name').fill('no such arm');
+    await table.getByText('No arm matches').waitFor();
+    await isSound(view);
+    await view.close();
+  });
+
+  it('sorts and searches trials, and says among which', { skip: mockOnly }, async () => {
+    const view = await open(`#/jobs/${(await firstJob()).id}/trials`, { token: TOKEN });
+    const { page } = view;
+    await page.getByText('100 of 694 trials are loaded.').waitFor();
+    await page.getByRole('button', { name: 'Loss', exact: true }).click();
+    await page.getByText('Only the 100 loaded of 694 trials are sorted.').waitFor();
+    const losses = (await page.locator('td[data-name=loss]').allTextContents()).map(parseFloat).filter(Number.isFinite);
+    assert.deepEqual(losses, losses.toSorted((a, b) => a - b));
+    await page.getByRole('button', { name: 'Load all 694' }).click();
+    await page.getByText('694 trials.').waitFor();
+    await page.getByLabel('Search trials').fill('pld cola 5e-4');
+    await page.getByText('15 of 694 trials match.').waitFor();
+    await page.getByRole('button', { name: 'Score', exact: true }).click();
+    await page.getByRole('cell', { name: /^\d\d?\.\d$/ }).first().waitFor();
+    await isSound(view);
+    await view.close();
+  });
+
+  it('fetches a report again only if it has changed', { skip: mockOnly }, async () => {
+    const { id } = await jobNamed(JOBS['three arms']);
+    const view = await open(`#/jobs/${id}`, { token: TOKEN });
+    const answers = [];
+    view.page.on('response', (response) => response.url().includes('/report') && answers.push(response.status()));
+    await view.page.getByRole('heading', { name: 'Report' }).waitFor();
+    await view.page.getByRole('link', { name: 'Trials' }).click();
+    await view.page.getByRole('link', { name: 'Overview' }).click();
+    await view.page.getByRole('heading', { name: 'Report' }).waitFor();
+    assert.equal(answers.at(-1), 304);
+    assert.ok(answers.filter((status) => status === 200).length <= 1, `answers: ${answers}`);
+    await view.close();
+  });
+
+  it('says what is the case in a job without a result to compare', { skip: mockOnly }, async () => {
+    const say = async (name, ...texts) => {
+      const view = await open(`#/jobs/${(await jobNamed(name)).id}`, { token: TOKEN });
+      for (const text of texts) await view.page.getByText(text, { exact: true }).first().waitFor();
+      await view.close();
+    };
+    await say(JOBS.diverged, 'diverged', 'all 3 seeds', 'so did the baseline', 'no fine-tune run has a result');
+    await say(JOBS['timing alone'], 'no pre-train run has ended', 'No pre-train trial has a point of this metric.');
+    await say(JOBS['one arm'], 'One arm, so nothing is compared.');
+    const view = await open('#/jobs', { token: TOKEN });
+    const row = view.page.getByRole('row', { name: new RegExp(JOBS.cancelled) });
+    await row.getByText(/^\d+ of \d+ trials succeeded$/).waitFor();
+    assert.equal(await row.getByRole('progressbar').count(), 0, 'a cancelled job has no full bar');
+    await view.close();
+  });
+
+  it('puts no number in bold on an interval that says nothing', { skip: mockOnly }, async () => {
+    const view = await open(`#/jobs/${(await jobNamed(JOBS.noisy)).id}`, { token: TOKEN });
+    await view.page.getByRole('heading', { name: 'Report', exact: true }).waitFor();
+    const answer = view.page.getByRole('region', { name: 'pld against pre-ln' });
+    assert.deepEqual(await answer.locator('.value').allTextContents(), new Array(3).fill('cannot tell'));
+    const text = await view.page.locator('main').innerText();
+    for (const absurd of ['603', '1212', '1,212', '1618', '[6.', '109', '810', '80.9', '31.2', '240.0']) {
+      assert.ok(!text.includes(absurd), `${absurd} stands on the page`);
+    }
+    const bold = await view.page.locator('.report b:not(.faint)').allTextContents();
+    assert.deepEqual(bold.filter((one) => /5\.24|203/.test(one)), []);
+    await view.close();
+  });
+
+  it('has a table in the report of a timing trial', { skip: mockOnly }, async () => {
+    const { id } = await firstJob();
+    const [timing] = (await get(`/jobs/${id}/trials?stage=timing`)).items;
+    const view = await open(`#/trials/${timing.id}`, { token: TOKEN });
+    const table = view.page.getByRole('region', { name: 'Time of a step by arm' });
+    await table.getByRole('row', { name: /^pld .*143.ms 8 .* of 12 28\.6.k$/ }).waitFor();
+    await isSound(view);
+    await view.close();
+  });
 
   it('explains why a token is refused, accepts a valid one, and signs out', async () => {
     const view = await open('');
@@ -172,7 +477,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
         await page.getByRole('img', { name: /^Gradient norm of block 2 by step, at .*pre-ln: 0\.\d/ }).waitFor();
         await page.waitForFunction(inked);
       }
-      await page.getByRole('radio', { name: 'Hours' }).check({ force: true });
+      await page.getByRole('radio', { name: 'Time', exact: true }).check({ force: true });
       await page.getByRole('img', { name: /by training time/ }).waitFor();
       await page.waitForFunction(inked);
       await isSound(view);
@@ -193,11 +498,11 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
 
       const blocks = page.getByRole('region', { name: 'Contribution of each block', exact: true });
       await blocks.getByRole('columnheader', { name: 'All shuffled' }).waitFor();
-      await blocks.getByRole('img', { name: /block removed, by block.*pre-ln: from .* to \+\S+ at 1;/ }).waitFor();
+      await blocks.getByRole('img', { name: /removed, nats, by block.*pre-ln: from .* to \+\S+ at 1;/ }).waitFor();
       assert.equal(await blocks.locator('circle').count(), 3 * 12);
       await blocks.getByRole('radio', { name: 'Removed' }).focus();
       await page.keyboard.press('ArrowRight');
-      await blocks.getByRole('img', { name: /block and next swapped/ }).waitFor();
+      await blocks.getByRole('img', { name: /block and next swapped, nats, by block/ }).waitFor();
       assert.equal(await blocks.locator('circle').count(), 3 * 11, 'the last block has no next');
       await blocks.getByText('Every value').click();
       await blocks.getByRole('row', { name: '12 – – –' }).waitFor();
@@ -233,17 +538,19 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       await more.waitFor();
       assert.equal(await strips.getByRole('rowheader').count(), 3);
       await more.click();
+      assert.equal(await strips.getByRole('rowheader').count(), 8, 'many rows are folded');
+      await strips.getByRole('button', { name: 'Show all 15 rows' }).click();
       assert.equal(await strips.getByRole('rowheader').count(), 15);
       await strips.getByRole('button', { name: 'Selected rates only' }).click();
 
       const rte = page.getByRole('region', { name: 'RTE by learning rate' });
       await rte.getByRole('img', { name: /^Colours: scores from \d+ to \d+$/ }).waitFor();
       const pld = rte.getByRole('grid', {
-        name: /^pld: scores by learning rate and run, .* of 75 failed, selected rate/,
+        name: /^pld: scores by learning rate and run, .* of 75 at or below the majority, or diverged, selected rate/,
       });
       assert.equal(await pld.getByRole('gridcell').count(), 5 * 15);
       assert.equal(await pld.getByRole('rowheader', { name: /selected$/ }).count(), 1);
-      await rte.getByRole('gridcell', { name: /diverged, failed$/ }).first().waitFor();
+      await rte.getByRole('gridcell', { name: /: diverged$/ }).first().waitFor();
 
       const reading = pld.locator('xpath=..').locator('.reading');
       await pld.getByRole('gridcell', { name: 'seed 3, pre-train seed 1, 5e-5' }).hover();
@@ -271,7 +578,7 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
       await row.getByRole('cell', { name: /6.min 4.s ref\. 5.min 53.s/ }).waitFor();
       await row.getByRole('cell', { name: '2 of 3 21–94 %' }).waitFor();
       const pair = view.page.getByRole('region', { name: 'pre-ln-fast against pre-ln' });
-      await pair.getByText('2 seeds diverged').waitFor();
+      await pair.getByText('2 of 3 seeds diverged').waitFor();
       await isSound(view);
       await view.close();
     }
@@ -421,6 +728,22 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await view.close();
   });
 
+  it('names registered data, or the commands that make some', { skip: mockOnly }, async () => {
+    const view = await open('#/submit', { token: 'demo' });
+    const editor = view.page.getByLabel('Job, as JSON');
+    await view.page.waitForFunction(() => document.querySelector('#spec').value !== '');
+    const named = JSON.parse(await editor.inputValue());
+    assert.deepEqual([named.corpus, named.vocabulary, named.glue.dataset], ['wiki', 'bert-base-uncased', 'glue']);
+    await view.close();
+    for (const hash of ['#/submit', '#/jobs']) {
+      const other = await open(hash, { token: 'empty' });
+      await other.page.getByText('lamina data generate --out').first().waitFor();
+      await other.page.getByText('lamina data import').first().waitFor();
+      await isSound(other);
+      await other.close();
+    }
+  });
+
   it('plans a job, and leads from a problem to its place in the text', { skip: mockOnly }, async () => {
     const view = await open('#/submit', { token: 'demo' });
     const { page } = view;
@@ -428,12 +751,21 @@ describe('dashboard', { skip, timeout: 180_000 }, () => {
     await page.getByText('1 timing').waitFor();
     await page.getByRole('row', { name: /^pld 0\.5 / }).waitFor();
     const editor = page.getByLabel('Job, as JSON');
+    const before = await editor.inputValue();
     await editor.fill((await editor.inputValue()).replace('"theta_limit": 0.5', '"theta_limit": 7'));
     await page.getByRole('button', { name: 'Submit' }).click();
     await page.getByRole('alert').getByText('invalid_job').waitFor();
+    const selected = () => editor.evaluate((area) => area.value.slice(area.selectionStart, area.selectionEnd));
+    await page.getByText('line 13', { exact: true }).waitFor();
+    assert.equal(await selected(), '7', 'the first problem is selected at once');
     await page.getByRole('button', { name: '/arms/1/layer_drop/theta_limit' }).click();
-    assert.equal(await editor.evaluate((area) => area.value.slice(area.selectionStart, area.selectionEnd)), '7');
-    await isSound(view, /422/);
+    assert.equal(await selected(), '7');
+    assert.equal(await page.locator('.gutter .bad').textContent(), '13');
+    await editor.fill('{"name": "x",\n "arms": [}');
+    await page.getByRole('button', { name: 'Check and plan' }).click();
+    await page.getByRole('alert').getByText('malformed_json').waitFor();
+    await editor.fill(before);
+    await isSound(view, /4\d\d/);
     await view.close();
   });
 });

@@ -106,11 +106,13 @@ test('failed runs do not stretch the scale, and their titles say that they faile
   expect(shown.scale!.domain).toEqual([0.64, expect.closeTo(0.69)]);
   expect(shown.maps[0]!.rows.flatMap((row) => row.cells.map((cell) => [cell.state, cell.title]))).toEqual([
     ['scored', 'seed 3, 2e-5: 68.2'],
-    ['failed', 'seed 4, 2e-5: 10.0, failed'],
-    ['diverged', 'seed 3, 1e-3: diverged, failed'],
+    ['failed', 'seed 4, 2e-5: 10.0, at or below the majority'],
+    ['diverged', 'seed 3, 1e-3: diverged'],
     ['scored', 'seed 4, 1e-3: 64.0'],
   ]);
-  expect(shown.maps[0]!.spoken).toBe('pld: scores by learning rate and run, 10.0 to 68.2, 2 of 4 failed');
+  expect(shown.maps[0]!.spoken).toBe(
+    'pld: scores by learning rate and run, 10.0 to 68.2, 2 of 4 at or below the majority, or diverged',
+  );
 });
 
 test('there is no scale if every run failed', () => {

@@ -35,3 +35,8 @@ test('a single point moves aside for a line and for another single point, and th
   ];
   expect(laid(apart, same, same, 4)).toEqual(apart.map((line) => line.points));
 });
+
+test('many single points stay where they belong', () => {
+  const lines = Array.from({ length: 12 }, (_, i) => ({ arm: `${i}`, points: [{ x: 100, y: 50 }] }));
+  expect(laid(lines, same, same, 4).flat().every((point) => point.x === 100)).toBe(true);
+});

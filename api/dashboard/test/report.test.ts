@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
 
+import { ofOneArm } from '../src/parts/answer';
 import { blockLines, blockRows, quantities } from '../src/parts/blocks';
 import { memoryShown } from '../src/parts/memory';
+import { speedRow } from '../src/parts/speed';
 import { accuracyTable, lossTable, pValue, taskTable } from '../src/parts/strips';
-import { verdicts } from '../src/parts/verdict';
+import { type Asked, tally, verdicts } from '../src/parts/verdict';
 import type { ArmMemory, ArmSpeed, Comparison, GlueReport, ProbeArm, Report } from '../src/schema';
 
 const comparison = (over: Partial<Comparison>): Comparison => ({
@@ -133,6 +135,8 @@ const REPORT: Report = {
   ],
 };
 
+const ASKED: Asked = { arms: ['pre-ln', 'pld'], times: true, pretrains: true, tunes: true, ended: false };
+
 test('every seed that has a score is a dot, and failed ones say so', () => {
   const row = taskTable(RTE).rows[0]!;
   expect(row.dots.map((dot) => [dot.name, dot.failed])).toEqual([
@@ -233,48 +237,133 @@ test('a learning rate that all arms share stands in the heading, different ones 
   ]);
 });
 
-test('a verdict calls a difference clear only if its interval does', () => {
-  const [pld] = verdicts(REPORT, ['pre-ln', 'pld'], true);
-  expect(pld!.answers.map((answer) => [answer.value, answer.words])).toEqual([
-    ['1.28×', 'faster'],
-    ['–', ''],
-    ['1 of 1', '1 better'],
+test('a verdict has a number in large letters only if its interval is worth one', () => {
+  const said = (report: Report) =>
+    verdicts(report, ASKED)[0]!.answers.map(({ kind, value, words }) => [kind, value, words]);
+  expect(said(REPORT)).toEqual([
+    ['better', '1.28×', 'faster'],
+    ['none', '–', ''],
+    ['better', '1 of 1', 'task better'],
   ]);
   const vague: Report = structuredClone(REPORT);
   vague.speed!.arms[0]!.ratio_interval = [0.9, 1.4];
-  vague.pretrain[1]!.comparison = comparison({});
+  vague.pretrain[1]!.comparison = comparison({ interval: [-1.3, 1.5] });
   vague.glue[0]!.comparisons[0]!.p_holm = 0.2;
   const shallow = { ...COMPARED, keep: { first: 3 }, blocks: 3, p_holm: 0.001 };
   vague.glue[0]!.selected_comparisons = [{ ...COMPARED, p_holm: 0.2 }, shallow];
-  expect(verdicts(vague, ['pld'], true)[0]!.answers.map((answer) => answer.words)).toEqual(
-    new Array(3).fill('no clear difference'),
-  );
+  expect(said(vague)).toEqual(new Array(3).fill(['open', 'cannot tell', '']));
+  expect(tally(verdicts(vague, ASKED))[0]).toEqual({ question: 'Speed per step', counts: '1 cannot tell' });
 });
 
-test('a verdict on the loss says how many seeds diverged', () => {
-  const loss = (report: Report) => verdicts(report, ['pld'], true)[0]!.answers[1]!.evidence;
-  expect(loss(REPORT)).toEqual(['1 seed diverged']);
+test('an interval of many orders of magnitude is not printed, nor the number inside it', () => {
+  const report: Report = structuredClone(REPORT);
+  Object.assign(report.speed!.arms[0]!, { ratio_to_baseline: 5.24, ratio_interval: [0.001, 603_653_588.96] });
+  const [speed] = verdicts(report, ASKED)[0]!.answers;
+  expect(speed).toMatchObject({
+    value: 'cannot tell',
+    evidence: ['measured 5.24×', 'the turns differ too much', '8 turns'],
+  });
+  report.pretrain[1]!.comparison = comparison({ mean_difference: 0.04, interval: [-31.2, 30.4] });
+  expect(verdicts(report, ASKED)[0]!.answers[1]).toMatchObject({
+    value: 'cannot tell',
+    evidence: ['measured +0.040', 'the pairs differ too much', '3 pairs', 'p = 0.200', '1 of 1 seed diverged'],
+  });
+  Object.assign(report.speed!.arms[0]!, { ratio_to_baseline: 5.24, ratio_interval: [1.1, 40] });
+  const [wide] = verdicts(report, ASKED)[0]!.answers;
+  expect(wide).toMatchObject({ value: 'faster', words: 'by how much cannot be told' });
+});
+
+test('a difference that is at most small is called the same, within a bound that holds', () => {
+  const report: Report = structuredClone(REPORT);
+  report.speed!.arms[0]!.ratio_interval = [0.991, 1.0203];
+  report.pretrain[1]!.comparison = comparison({ mean_difference: 0.001, interval: [-0.031, 0.033] });
+  const [speed, loss] = verdicts(report, ASKED)[0]!.answers;
+  expect(speed!.words.replace('\u202f', ' ')).toBe('same within 3 %');
+  expect(loss).toMatchObject({ kind: 'same', value: '+0.001', words: 'same within 0.04' });
+});
+
+test('a verdict on the loss says how many seeds diverged, and of an ended job what that means', () => {
+  const loss = (report: Report, ended: boolean) => verdicts(report, { ...ASKED, ended })[0]!.answers[1]!;
+  expect(loss(REPORT, false).evidence).toEqual(['1 of 1 seed diverged']);
+  expect(loss(REPORT, true)).toMatchObject({ value: 'diverged', evidence: ['its only seed'] });
   const report = structuredClone(REPORT);
+  Object.assign(report.pretrain[0]!, { diverged: 1, validation_loss: null });
+  expect(loss(report, true).evidence).toEqual(['its only seed', 'so did the baseline']);
+  report.pretrain[1]!.diverged = 0;
+  expect(loss(report, true).evidence).toEqual(['nothing to compare with: the baseline diverged']);
   report.pretrain[1]!.comparison = comparison({});
-  expect(loss(report)).toContain('1 seed diverged');
+  report.pretrain[1]!.diverged = 1;
+  expect(loss(report, true).evidence).toContain('1 of 1 seed diverged');
+});
+
+test('runs that are all at the majority guess are called so, and no test is claimed to be missing', () => {
+  const report: Report = structuredClone(REPORT);
+  Object.assign(report.glue[0]!.arms[0]!, { failed: 3, n: 3 });
+  expect(verdicts(report, ASKED)[0]!.answers[2]).toMatchObject({
+    value: 'no better than a guess',
+    evidence: ['all 3 runs', 'at or below the majority score'],
+  });
+  report.glue[0]!.arms[0]!.failed = 0;
+  report.glue[0]!.comparisons[0]!.p_holm = null;
+  expect(verdicts(report, ASKED)[0]!.answers[2]!.evidence[0]).toBe('all pairs differ by the same amount');
+  report.glue[0]!.comparisons[0]!.n_pairs = 1;
+  expect(verdicts(report, ASKED)[0]!.answers[2]!.evidence[0]).toBe('one pair: a test needs two');
 });
 
 test('a loss of another objective is not compared, and the verdict says so', () => {
   const report: Report = structuredClone(REPORT);
   report.pretrain[1]!.other_measure = true;
-  expect(verdicts(report, ['pld'], true)[0]!.answers[1]).toMatchObject({
+  expect(verdicts(report, ASKED)[0]!.answers[1]).toMatchObject({
     value: '–',
-    evidence: ['of another objective: not compared'],
+    evidence: ['another objective: not compared'],
   });
   // It is not drawn on one scale with the others either.
   report.pretrain[1]!.seeds[0]!.validation_loss = 28.1;
   expect(lossTable(report.pretrain).rows.map((row) => row.reasonNotDrawn)).toEqual(['', 'of another objective']);
 });
 
-test('the verdict of a job that does not fine-tune leaves GLUE out', () => {
-  const questions = (tuned: boolean) => verdicts(REPORT, ['pld'], tuned)[0]!.answers.map((answer) => answer.question);
-  expect(questions(true)).toEqual(['Speed per step', 'Validation loss', 'GLUE']);
-  expect(questions(false)).toEqual(['Speed per step', 'Validation loss']);
+test('a verdict answers only what the job asks', () => {
+  const questions = (over: Partial<Asked>) =>
+    verdicts(REPORT, { ...ASKED, ...over })[0]!.answers.map((answer) => answer.question);
+  expect(questions({})).toEqual(['Speed per step', 'Validation loss', 'GLUE']);
+  expect(questions({ tunes: false })).toEqual(['Speed per step', 'Validation loss']);
+  expect(questions({ times: false, pretrains: false })).toEqual(['GLUE']);
+});
+
+test('an interval outside of what is possible is not shown', () => {
+  const task: GlueReport = structuredClone(RTE);
+  task.arms[0]!.interval = [0.57, 1.079];
+  task.comparisons[0]!.interval = [-1.2, 1.6];
+  const [row] = taskTable(task).rows;
+  expect(row).toMatchObject({ interval: null, isVague: true, difference: { interval: null, isVague: true } });
+  expect(taskTable(RTE).rows[0]).toMatchObject({ interval: [0.53, 0.59], isVague: false });
+});
+
+test('a speed that is not worth a number has none in its row either', () => {
+  const [arm] = REPORT.speed!.arms;
+  expect(speedRow(arm!, 'pre-ln')).toMatchObject({
+    ratio: { text: '1.280×', interval: '[1.200, 1.360]', isSure: true },
+    filled: 0.92,
+  });
+  const time = { ...arm!.seconds_per_step, interval: [-1.212, 1.618] as [number, number] };
+  const wild = { ...arm!, seconds_per_step: time, ratio_interval: [0.01, 60] as [number, number], share_of_limit: 8.1 };
+  expect(speedRow(wild, 'pre-ln')).toMatchObject({
+    time: { interval: 'cannot tell', isSure: false },
+    ratio: { interval: 'cannot tell', isSure: false },
+    saving: 'cannot tell',
+    share: 'cannot tell',
+    filled: null,
+    drawn: null,
+  });
+});
+
+test('the only arm of a job has its numbers in place of a comparison', () => {
+  const found = ofOneArm(REPORT).map(({ name, value, detail }) => `${name}: ${value}, ${detail}`);
+  expect(found.map((text) => text.replaceAll('\u202f', ' '))).toEqual([
+    'Time per step: 140 ms, mean of 8 turns',
+    'Validation loss: 3.100, mean of 1 seed',
+    'GLUE: 56.0, score × 100, mean of 1 task',
+  ]);
 });
 
 test('no p-value is zero', () => {
@@ -308,7 +397,7 @@ test('memory is shown in MiB, and in blocks of two sublayers', () => {
     timed('untimed', null),
   ])!;
   expect(shown.rows[0]).toMatchObject({
-    taken: { state: '507', mean: '508', peak: '2,300' },
+    taken: { state: { text: '507' }, mean: { text: '508' }, peak: { text: '2,300' } },
     fewest: null,
     most: { blocks: 12, peak: '2,300' },
   });
@@ -327,7 +416,11 @@ test('memory that was not measured is left out; small memory keeps a decimal', (
   expect(memoryShown(REPORT.speed!.arms)).toBeUndefined();
   expect(memoryShown([timed('pld', null, 8)])).toMatchObject({ measured: false, varies: false, sought: true });
   const small = memoryShown([timed('pre-ln', memory(7.25, [[4, 1234.5]]))])!;
-  expect(small.rows[0]!.taken).toEqual({ state: '7.3', mean: '8.3', peak: '1,234.5' });
+  expect(small.rows[0]!.taken).toMatchObject({
+    state: { text: '7.3' },
+    mean: { text: '8.3' },
+    peak: { text: '1,234.5' },
+  });
   expect(small.varies).toBe(false);
 });
 

@@ -24,7 +24,7 @@ const QUANTITIES: QuantityShown[] = [
   {
     value: 'removed_adds',
     name: 'Removed',
-    title: 'Rise of the validation loss, block removed',
+    title: 'Rise of the validation loss, block removed, nats',
     meaning: 'Rise of the validation loss without the block.',
     text: added,
     zero: true,
@@ -32,7 +32,7 @@ const QUANTITIES: QuantityShown[] = [
   {
     value: 'swapped_adds',
     name: 'Swapped',
-    title: 'Rise of the validation loss, block and next swapped',
+    title: 'Rise of the validation loss, block and next swapped, nats',
     meaning: 'Rise of the validation loss when the block and the next one change places.',
     text: added,
     zero: true,

@@ -4,6 +4,7 @@ import type uPlot from 'uplot';
 
 import { type Drawing, timeUnit, type XAxis } from '../curves';
 import { compact, count, metric as number } from '../format';
+import { COLOURS, type Look } from '../looks';
 
 /** Up to this many points, each is marked: a line alone would hide how few there are. */
 const MARKED = 30;
@@ -20,7 +21,7 @@ export function palette(root: Element): Palette {
   const style = getComputedStyle(root);
   const colour = (name: string) => style.getPropertyValue(name).trim();
   return {
-    arms: Array.from({ length: 6 }, (_, i) => colour(`--arm-${i}`)),
+    arms: Array.from({ length: COLOURS }, (_, i) => colour(`--arm-${i}`)),
     ink: colour('--ink-3'),
     line: colour('--line'),
   };
@@ -43,11 +44,15 @@ export function smoothing(metric: string, points: number): number {
   return NOISY.has(metric) ? Math.floor(points / RESOLVED / 2) : 0;
 }
 
-/** Lines in drawing order, means above seeds. An arm of one seed has one line, unless its mean is smoothed. */
-export function traces(drawing: Drawing, smoothed: boolean): Trace[] {
-  const seeds = drawing.arms.flatMap(({ arm, seeds }) =>
-    seeds.length === 1 && !smoothed ? [] : seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values })),
-  );
+/**
+ * Lines in drawing order, means above seeds. An arm of one seed has one line, unless its mean is smoothed. Among many
+ * arms nobody can see which arm a seed belongs to, so `bare` leaves the seeds out.
+ */
+export function traces(drawing: Drawing, smoothed: boolean, bare: boolean): Trace[] {
+  const seeds = drawing.arms.flatMap(({ arm, seeds }) => {
+    if (bare || (seeds.length === 1 && !smoothed)) return [];
+    return seeds.map((line): Trace => ({ arm, kind: 'seed', values: line.values }));
+  });
   const means = drawing.arms.map(({ arm, seeds, mean }): Trace => {
     return { arm, kind: 'mean', values: seeds.length === 1 && !smoothed ? seeds[0]!.values : mean.values };
   });
@@ -59,9 +64,11 @@ export function shape(lines: Trace[]): string {
   return lines.map((line) => `${line.kind}:${line.arm}`).join('\n');
 }
 
-export interface Look {
-  arms: string[];
-  hidden: ReadonlySet<string>;
+export interface Setting {
+  look: (arm: string) => Look;
+  shows: (arm: string) => boolean;
+  weight: (line: Trace) => Weight;
+  areMany: boolean;
   axis: XAxis;
   metric: string;
   xs: number[];
@@ -69,9 +76,27 @@ export interface Look {
   width: number;
   height: number;
   moved: (index: number | null) => void;
+  /** Called with the line at the pointer, or with null. */
+  pointed: (line: Trace | null) => void;
 }
 
-export function options(lines: Trace[], look: Look): uPlot.Options {
+export interface Weight {
+  width: number;
+  alpha: number;
+}
+
+/** How strongly a line is drawn. `chosen`: the arms that the reader has brought to the front, if any. */
+export function weight({ kind, arm }: Trace, chosen: ReadonlySet<string>, areMany: boolean): Weight {
+  const width = kind === 'seed' ? 1 : areMany ? 1.5 : 2.25;
+  if (chosen.size === 0) return { width, alpha: 1 };
+  if (!chosen.has(arm)) return { width, alpha: 0.16 };
+  return { width: kind === 'seed' ? 1 : 2.75, alpha: 1 };
+}
+
+/** Largest distance in pixels of a line from the pointer that points at it. */
+const REACH = 24;
+
+export function options(lines: Trace[], look: Setting): uPlot.Options {
   const unit = timeUnit(look.xs.at(-1) ?? 0);
   const axis: uPlot.Axis = {
     stroke: look.colours.ink,
@@ -88,7 +113,8 @@ export function options(lines: Trace[], look: Look): uPlot.Options {
     cursor: {
       y: false,
       drag: { x: true, y: false },
-      points: { size: 8, width: 2 },
+      points: { size: 8, width: 2, one: look.areMany },
+      focus: { prox: REACH },
     },
     scales: { x: { time: false }, y: { range: range(look) } },
     axes: [
@@ -106,47 +132,55 @@ export function options(lines: Trace[], look: Look): uPlot.Options {
       { ...axis, size: 58, gap: 8, values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : tickText(tick))) },
     ],
     series: [{}, ...lines.map((line) => series(line, look))],
-    hooks: { setCursor: [(plot) => look.moved(plot.cursor.idx ?? null)] },
+    hooks: {
+      setCursor: [(plot) => look.moved(plot.cursor.idx ?? null)],
+      setSeries: [
+        (_, index, change) => {
+          if ('focus' in change) look.pointed(index === null ? null : (lines[index - 1] ?? null));
+        },
+      ],
+    },
   };
 }
 
 const INCREMENTS = [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000].flatMap((power) => [power, 2 * power, 5 * power]);
 
-function series(line: Trace, look: Look): uPlot.Series {
-  const place = Math.max(0, look.arms.indexOf(line.arm));
-  const colour = look.colours.arms[place % look.colours.arms.length]!;
+function series(line: Trace, look: Setting): uPlot.Series {
+  const { colour: number, dash } = look.look(line.arm);
+  const colour = look.colours.arms[number]!;
   const known = line.values.reduce<number>((sum, value) => sum + (value === null ? 0 : 1), 0);
   return {
     label: line.arm,
-    show: !look.hidden.has(line.arm),
+    show: look.shows(line.arm),
     stroke: line.kind === 'mean' ? colour : `${colour}70`,
-    width: line.kind === 'mean' ? 2.25 : 1,
-    // If there are more arms than colours, the second use of a colour is dashed.
-    ...(place >= look.colours.arms.length ? { dash: [6, 4] } : {}),
+    ...look.weight(line),
+    ...(dash.length > 0 ? { dash: [...dash] } : {}),
     spanGaps: true,
-    points: { show: line.kind === 'mean' && known <= MARKED, size: 5, fill: colour, stroke: colour },
+    points: { show: line.kind === 'mean' && known <= MARKED && !look.areMany, size: 5, fill: colour, stroke: colour },
   };
 }
 
 /** First share of the x axis. The y axis leaves its losses out: they fall by ten times the differences of interest. */
 const FALL = 0.08;
+/** That share for many arms, whose differences are smaller. */
+const FALL_OF_MANY = 0.3;
 
-function range({ metric }: Look): uPlot.Scale.Range {
+function range({ metric, areMany }: Setting): uPlot.Scale.Range {
   if (metric === 'theta') return [0, 1.02];
   if (metric === 'open_blocks') return (_, __, max) => [0, max === null ? 1 : Math.ceil(max * 1.05)];
   return (plot, min, max) => {
     if (min === null || max === null) return [0, 1];
-    if (metric.endsWith('_loss')) max = settled(plot) ?? max;
+    if (metric.endsWith('_loss')) max = settled(plot, areMany ? FALL_OF_MANY : FALL) ?? max;
     const pad = (max - min) * 0.06 || Math.abs(max) * 0.05 || 1;
     return [min - pad, max + pad];
   };
 }
 
 /** The largest visible value after the first fall; undefined if points are few or the fall is not in view. */
-function settled(plot: uPlot): number | undefined {
+function settled(plot: uPlot, fall: number): number | undefined {
   const xs = plot.data[0];
   const [first = 0, last = 0] = [xs[0], xs[xs.length - 1]];
-  const from = first + (last - first) * FALL;
+  const from = first + (last - first) * fall;
   // While uPlot sets the scales, only the series know which part of the x axis is in view.
   const [left, right] = plot.series[0]?.idxs ?? [0, 0];
   if (xs.length < 8 || left > 0 || right < xs.length - 1) return undefined;

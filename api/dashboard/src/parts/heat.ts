@@ -118,8 +118,8 @@ function outcome(run: GlueScore | undefined, scale: Scale | null): Outcome {
 
 function resultText(run: GlueScore | undefined): string {
   if (run === undefined) return 'no result';
-  if (run.score === null) return 'diverged, failed';
-  return `${score(run.score)}${run.failed ? ', failed' : ''}`;
+  if (run.score === null) return 'diverged';
+  return `${score(run.score)}${run.failed ? ', at or below the majority' : ''}`;
 }
 
 function spoken(name: string, rows: GlueRow[]): string {
@@ -130,7 +130,7 @@ function spoken(name: string, rows: GlueRow[]): string {
   return [
     `${name}: scores by learning rate and run`,
     ...(scores.length > 0 ? [`${score(Math.min(...scores))} to ${score(Math.max(...scores))}`] : []),
-    `${failed} of ${runs.length} failed`,
+    `${failed} of ${runs.length} at or below the majority, or diverged`,
     ...(selected ? [`selected rate ${rate(selected.learning_rate)}`] : []),
   ].join(', ');
 }

@@ -4,6 +4,12 @@ import { mebibytes } from '../format';
 import type { ArmLine } from '../lines';
 import type { ArmSpeed, OpenMemory } from '../schema';
 
+/** A number of bytes, and its text in MiB. */
+export interface Amount {
+  bytes: number;
+  text: string;
+}
+
 export interface OpenPeak {
   blocks: number;
   peak: string;
@@ -11,8 +17,8 @@ export interface OpenPeak {
 
 export interface MemoryRow {
   arm: string;
-  /** MiB; null if the arm's memory was not measured. */
-  taken: { state: string; mean: string; peak: string } | null;
+  /** Null if the arm's memory was not measured. */
+  taken: { state: Amount; mean: Amount; peak: Amount } | null;
   /** Null if every step opened the same number of blocks. */
   fewest: OpenPeak | null;
   most: OpenPeak | null;
@@ -46,6 +52,7 @@ export function memoryShown(arms: ArmSpeed[]): MemoryShown | undefined {
   // In a small model, a tenth of a MiB is a difference worth seeing.
   const digits = smallest < 100 * 2 ** 20 ? 1 : 0;
   const mib = (value: number) => mebibytes(value, digits);
+  const amount = (bytes: number): Amount => ({ bytes, text: mib(bytes) });
   const open = (row: OpenMemory | undefined) =>
     row ? { blocks: row.open_sublayers / 2, peak: mib(row.peak_bytes) } : null;
   return {
@@ -55,9 +62,9 @@ export function memoryShown(arms: ArmSpeed[]): MemoryShown | undefined {
     rows: arms.map(({ arm, memory, largest_batch }) => ({
       arm,
       taken: memory && {
-        state: mib(memory.state_bytes),
-        mean: mib(memory.mean_bytes),
-        peak: mib(memory.peak_bytes),
+        state: amount(memory.state_bytes),
+        mean: amount(memory.mean_bytes),
+        peak: amount(memory.peak_bytes),
       },
       fewest: memory && memory.by_open.length > 1 ? open(memory.by_open[0]) : null,
       most: open(memory?.by_open.at(-1)),

@@ -1,11 +1,9 @@
 /** This module turns the report into the contents of strip tables: the rows, and the content of each cell. */
 
 import { duration, rate, score, signed, words } from '../format';
-import type { Comparison, GlueRow, GlueReport, GlueScore, PretrainArm, PretrainSeed, Summary } from '../schema';
+import type { Comparison, GlueRow, GlueReport, GlueScore, PretrainArm, PretrainSeed } from '../schema';
 import { depthOf, keptBlocks, modelOf, taskName } from '../trial';
-
-/** Both ends of a 95 % interval. */
-export type Interval = NonNullable<Summary['interval']>;
+import { type Interval, isPossible } from './worth';
 
 /** A run that has a value. */
 export interface Dot {
@@ -30,7 +28,10 @@ export interface StripRow {
   /** The text below the list of all values: the time of a run, and the expected best of several runs. */
   footnote: string;
   mean: number | null;
+  /** Null if there is none, or if it leaves the range in which values can lie. */
   interval: Interval | null;
+  /** True if there are values, but so few or so different that their interval leaves that range. */
+  isVague: boolean;
   sd: number | null;
   n: number;
   /** One for each of the table's `asideNames`. */
@@ -50,7 +51,9 @@ export interface Aside {
 
 export interface Difference {
   mean: number;
+  /** Null if there is none, or if it is wider than values can differ. */
   interval: Interval | null;
+  isVague: boolean;
   p: string;
   title: string;
   /** True if 0 lies outside of the interval. */
@@ -66,6 +69,8 @@ export interface StripTableContent {
   rows: StripRow[];
   /** A value with which all rows are compared, drawn as a dashed line. */
   guideline: { value: number; name: string } | null;
+  /** The unit of the axis. */
+  unit: string;
   /** Writes a value; null is written as a dash. */
   text: (value: number | null) => string;
   tickText: (value: number) => string;
@@ -78,12 +83,15 @@ export function taskTable(task: GlueReport): StripTableContent {
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
   // The models with a selected rate. Of a model without one, all rates are shown.
   const modelsWithSelection = new Set(task.arms.filter((arm) => arm.selected).map(modelOf));
+  // A correlation can be negative, a share cannot.
+  const range: Interval = [task.metrics.some((name) => CORRELATIONS.has(name)) ? -1 : 0, 1];
   return {
     title: taskName(task.task),
     subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
-    asideNames: ['Failed'],
+    asideNames: ['≤ majority'],
     pMeaning: 'Paired t test, Holm’s correction over the tasks',
     guideline: task.majority_score === null ? null : { value: task.majority_score, name: 'majority' },
+    unit: 'score × 100',
     text: (value) => score(value),
     tickText: (value) => plain(value * 100),
     differenceText: (value) => signed(value === null ? null : value * 100, 1),
@@ -104,20 +112,28 @@ export function taskTable(task: GlueReport): StripTableContent {
       }),
       footnote: [timeOf(arm), bestOf(arm)].filter(Boolean).join(' · '),
       mean: arm.mean,
-      interval: arm.interval,
+      ...within(arm.interval, range),
       sd: arm.sd,
       n: arm.n,
       asides: [
         {
           text: `${arm.failed} of ${arm.n}`,
-          detail: '',
-          title: failedTitle(arm.failed_interval, arm.diverged),
+          detail: arm.diverged > 0 ? `${arm.diverged} diverged` : '',
+          title: majorityTitle(arm.failed_interval, arm.diverged),
           isBad: arm.failed > 0,
         },
       ],
-      difference: difference(comparisonOf(task, arm)),
+      difference: difference(comparisonOf(task, arm), range[1] - range[0]),
     })),
   };
+}
+
+const CORRELATIONS = new Set(['matthews', 'pearson', 'spearman']);
+
+/** The interval, if it lies where values can lie. */
+function within(interval: Interval | null, range: [number, number]): Pick<StripRow, 'interval' | 'isVague'> {
+  const isVague = interval !== null && !isPossible(interval, range);
+  return { interval: isVague ? null : interval, isVague };
 }
 
 function hoursText(hours: number | null): string {
@@ -158,8 +174,9 @@ function comparisonOf(task: GlueReport, row: GlueRow): Comparison | undefined {
 
 export function lossTable(arms: PretrainArm[]): StripTableContent {
   return {
-    ...pretrainTable(arms, 'validation_loss', 'comparison'),
+    ...pretrainTable(arms, 'validation_loss', 'comparison', [0, Infinity]),
     title: 'Validation loss',
+    unit: 'nats',
     text: (value) => (value === null ? '–' : value.toFixed(3)),
     tickText: plain,
     differenceText: (value) => signed(value, 3),
@@ -168,11 +185,12 @@ export function lossTable(arms: PretrainArm[]): StripTableContent {
 
 /** The accuracy of classifiers of images. */
 export function accuracyTable(arms: PretrainArm[]): StripTableContent {
-  const table = pretrainTable(arms, 'validation_accuracy', 'accuracy_comparison');
+  const table = pretrainTable(arms, 'validation_accuracy', 'accuracy_comparison', [0, 1]);
   return {
     ...table,
     title: 'Validation accuracy',
     subtitle: `of classes × 100, ${table.subtitle}`,
+    unit: 'accuracy × 100',
     text: (value) => (value === null ? '–' : (100 * value).toFixed(2)),
     tickText: (value) => plain(100 * value),
     differenceText: (value) => signed(value === null ? null : 100 * value, 2),
@@ -186,11 +204,14 @@ function pretrainTable(
   allArms: PretrainArm[],
   measure: 'validation_loss' | 'validation_accuracy',
   comparison: 'comparison' | 'accuracy_comparison',
+  range: [number, number],
 ): PretrainTable {
   const arms = allArms.filter((arm) => arm.seeds.length > 0);
   const rates = new Set(arms.map((arm) => arm.learning_rate).filter((value) => value !== null));
   // A rate that all arms share is in the heading. Different rates are in the rows.
   const sharedRate = rates.size === 1 ? [...rates][0] : undefined;
+  // A loss has no upper end; two losses differ by less than the largest one.
+  const widest = Math.min(range[1], Math.max(0, ...arms.map((arm) => arm[measure]?.mean ?? 0)));
   const hasDiverged = arms.some((arm) => arm.diverged > 0);
   return {
     subtitle: `at the end of pre-training${sharedRate === undefined ? '' : `, learning rate ${rate(sharedRate)}`}`,
@@ -209,11 +230,11 @@ function pretrainTable(
       }),
       footnote: '',
       mean: arm[measure]?.mean ?? null,
-      interval: arm[measure]?.interval ?? null,
+      ...within(arm[measure]?.interval ?? null, range),
       sd: arm[measure]?.sd ?? null,
       n: arm[measure]?.n ?? 0,
       asides: [timeAside(arm), ...(hasDiverged ? [divergedAside(arm)] : [])],
-      difference: difference(arm[comparison]),
+      difference: difference(arm[comparison], widest),
     })),
   };
 }
@@ -271,9 +292,11 @@ export function pValue(p: number | null): string {
   return p < 0.001 ? '< 0.001' : p.toFixed(3);
 }
 
-function difference(comparison: Comparison | null | undefined): Difference | null {
+/** `widest`: the most by which two values can differ. */
+function difference(comparison: Comparison | null | undefined, widest: number): Difference | null {
   if (!comparison) return null;
-  const { n_pairs: pairs, interval } = comparison;
+  const { n_pairs: pairs } = comparison;
+  const { interval, isVague } = within(comparison.interval, [-widest, widest]);
   const p = comparison.p_holm ?? comparison.p_paired_t;
   const tests = [
     ['paired t', comparison.p_paired_t],
@@ -285,6 +308,7 @@ function difference(comparison: Comparison | null | undefined): Difference | nul
   return {
     mean: comparison.mean_difference,
     interval,
+    isVague,
     p: pValue(p),
     title: [`over ${pairs} ${pairs === 1 ? 'pair' : 'pairs'}`, ...ratesOf(comparison), ...known].join('\n'),
     isClear: interval !== null && (interval[0] > 0 || interval[1] < 0),
@@ -297,8 +321,8 @@ function ratesOf({ learning_rate: ownRate, baseline_learning_rate: baselineRate 
   return [`at rate ${rate(ownRate)} against ${rate(baselineRate)}`];
 }
 
-function failedTitle(interval: Interval | null, diverged: number): string {
-  const parts = ['At or below the majority guess, or diverged'];
+function majorityTitle(interval: Interval | null, diverged: number): string {
+  const parts = ['Runs that score at or below the majority guess, or diverged'];
   if (diverged > 0) parts.push(`${diverged} diverged and have no score`);
   if (interval) parts.push(`95 % interval of the share: ${score(interval[0], 0)} to ${score(interval[1], 0)} %`);
   return parts.join('\n');
