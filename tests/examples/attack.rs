@@ -277,7 +277,8 @@ async fn special_files(scene: Arc<Scene>) -> Result<String, String> {
     let token = scene.service.home().join("token");
     let paths = ["/dev/zero", "/dev/ptmx", "/etc/passwd", "/proc/self/environ", "/nowhere"].map(Path::new);
     let paths = paths.into_iter().chain([token.as_path()]).cycle().take(521);
-    counted(all(paths.map(|path| register(&scene, "vocabulary", path))).await, &[422, 503])
+    let requests: Vec<_> = paths.map(|path| register(&scene, "vocabulary", path)).collect();
+    counted(all(requests).await, &[422, 503])
 }
 
 async fn growing_files(scene: Arc<Scene>) -> Result<String, String> {
@@ -330,10 +331,8 @@ async fn huge_jobs(scene: Arc<Scene>) -> Result<String, String> {
     };
     let bodies = [body(1500, 1500, 1), body(1, 1, 10_000), body(100_000, 1, 1)];
     let bodies = bodies.iter().cycle().take(24);
-    counted(
-        all(bodies.map(|body| scene.status(Method::POST, "/jobs?dry_run=true", Some(body)))).await,
-        &[413, 422, 503],
-    )
+    let requests: Vec<_> = bodies.map(|body| scene.status(Method::POST, "/jobs?dry_run=true", Some(body))).collect();
+    counted(all(requests).await, &[413, 422, 503])
 }
 
 async fn huge_bodies(scene: Arc<Scene>) -> Result<String, String> {
