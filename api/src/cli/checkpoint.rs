@@ -16,6 +16,7 @@ use recipe::event::{MANIFEST, ManifestFile};
 use reqwest::header::RANGE;
 use reqwest::{Method, StatusCode};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::client::{Client, Connection};
 use super::text;
@@ -25,7 +26,7 @@ use crate::routes::checkpoint::Checkpoint;
 pub(crate) struct Arguments {
     /// The trial's id (see `lamina trials`)
     #[arg(value_name = "TRIAL")]
-    trial: String,
+    trial: Uuid,
     /// The folder to make; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
