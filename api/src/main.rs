@@ -13,6 +13,7 @@
 //! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
 //! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
+//! | [`tar`] | archives that are made while they are sent |
 //! | [`reports`], [`streams`] | reports and event streams, each computed and read once for all who ask |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
@@ -44,6 +45,7 @@ mod router;
 mod routes;
 mod serve;
 mod streams;
+mod tar;
 #[cfg(test)]
 mod tests;
 mod up;

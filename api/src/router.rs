@@ -28,7 +28,9 @@ use crate::admission::{
 use crate::app::App;
 use crate::error::Error;
 use crate::openapi::{self, Preamble};
-use crate::routes::{agents, artifacts, datasets, events, health, jobs, nodes, report, submission, tokens, trials};
+use crate::routes::{
+    agents, artifacts, checkpoint, datasets, events, health, jobs, nodes, report, submission, tokens, trials,
+};
 use crate::{auth, dashboard, limits, metrics};
 
 /// Largest size of a body in bytes, unless its route sets another limit.
@@ -94,6 +96,8 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
         .routes(routes!(trials::list))
         .routes(routes!(trials::get))
         .routes(routes!(trials::logs))
+        .routes(routes!(checkpoint::get))
+        .routes(routes!(checkpoint::archive))
         .routes(routes!(nodes::list))
         .routes(routes!(datasets::list));
     let write = OpenApiRouter::new().routes(routes!(jobs::submit)).routes(routes!(jobs::cancel));

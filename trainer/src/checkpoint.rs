@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::bert::Weights;
 use crate::bert::weights::overwrite;
+use crate::bert::{Weights, published};
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
 use crate::optimizer::Optimizer;
@@ -78,6 +78,7 @@ pub struct Contents<'a> {
     pub state: &'a TrainingState,
     pub weights: &'a Weights,
     pub optimizer: &'a Optimizer,
+    /// The content of `config.json`.
     pub config: &'a serde_json::Value,
     /// None for a model of images.
     pub vocabulary: Option<&'a Vocabulary>,
@@ -104,14 +105,14 @@ pub fn save(out: &Path, contents: &Contents<'_>) -> Result<SavedCheckpoint, Trai
     fs::create_dir_all(&temporary).map_err(TrainerError::io(&temporary))?;
     write_tensors(&temporary.join(MODEL), contents.weights.named())?;
     write_tensors(&temporary.join(OPTIMIZER), moments(contents.weights, contents.optimizer))?;
-    write_json(&temporary.join(CONFIG), contents.config)?;
     write_json(&temporary.join(STATE), contents.state)?;
-    if let Some(vocabulary) = contents.vocabulary {
-        let path = temporary.join(VOCABULARY);
-        fs::write(&path, vocabulary.text()).map_err(TrainerError::io(&path))?;
+    let described = published::files(contents.config, contents.vocabulary)?;
+    for (name, text) in &described {
+        let path = temporary.join(name);
+        fs::write(&path, text.as_bytes()).map_err(TrainerError::io(&path))?;
     }
-    let vocabulary = contents.vocabulary.map(|_| VOCABULARY);
-    let files = [MODEL, CONFIG].into_iter().chain(vocabulary).chain([OPTIMIZER, STATE]);
+    let described = described.iter().map(|(name, _)| *name);
+    let files = [MODEL].into_iter().chain(described).chain([OPTIMIZER, STATE]);
     let files = files.map(|file| sync_and_digest(&temporary, file)).collect::<Result<_, _>>()?;
     let manifest = Manifest { fingerprint: contents.state.fingerprint.clone(), step: contents.state.step, files };
     write_json(&temporary.join(MANIFEST), &manifest)?;
@@ -152,7 +153,7 @@ impl Verified {
     /// # Errors
     /// `CorruptCheckpoint` that names the file.
     pub fn open(folder: &Path) -> Result<Self, TrainerError> {
-        Self::check(folder, &[MODEL, CONFIG, OPTIMIZER, STATE])
+        Self::check(folder, &[MODEL, CONFIG, OPTIMIZER, STATE], |_| true)
     }
 
     /// Opens a checkpoint to fine-tune from or to probe. Only the files of the model have to be there.
@@ -160,18 +161,22 @@ impl Verified {
     /// # Errors
     /// `CorruptCheckpoint` that names the file.
     pub fn open_model(folder: &Path) -> Result<Self, TrainerError> {
-        Self::check(folder, &[MODEL, CONFIG])
+        Self::check(folder, &[MODEL, CONFIG], |name| name == VOCABULARY)
     }
 
-    fn check(folder: &Path, needed: &[&str]) -> Result<Self, TrainerError> {
+    /// Checks the files that are `needed`, and those that are `wanted` if the manifest lists them: one that an earlier
+    /// version wrote lists fewer.
+    fn check(folder: &Path, needed: &[&str], wanted: impl Fn(&str) -> bool) -> Result<Self, TrainerError> {
         let path = folder.join(MANIFEST);
         let manifest: Manifest = read_json(&path)?;
-        let vocabulary = manifest.files.iter().any(|file| file.name == VOCABULARY).then_some(VOCABULARY);
-        for name in needed.iter().copied().chain(vocabulary) {
-            let path = folder.join(name);
-            let Some(listed) = manifest.files.iter().find(|file| file.name == name) else {
-                return Err(TrainerError::corrupt(path, UNLISTED));
-            };
+        for name in needed {
+            if manifest.files.iter().all(|file| file.name != *name) {
+                return Err(TrainerError::corrupt(folder.join(name), UNLISTED));
+            }
+        }
+        let checked = |file: &&ManifestFile| needed.contains(&&*file.name) || wanted(&file.name);
+        for listed in manifest.files.iter().filter(checked) {
+            let path = folder.join(&listed.name);
             let (sha256, bytes) = digest(&path).map_err(|e| TrainerError::corrupt(&path, e.to_string()))?;
             if (bytes, &sha256) != (listed.bytes, &listed.sha256) {
                 let why = format!(

@@ -208,7 +208,7 @@ impl Training for Finetuning {
         Some(&self.vocabulary)
     }
 
-    fn config(&self) -> serde_json::Value {
+    fn config(&self, _blocks: u32) -> serde_json::Value {
         let head = TextHead::Classifier { outputs: self.recipe.task.outputs(), family: self.head.family() };
         published::config(&self.model, self.rows, self.vocabulary.pad(), head)
     }

@@ -1,5 +1,6 @@
 //! Reads the data of a pre-train recipe: text as token shards, or images.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use images::Images;
@@ -16,7 +17,7 @@ use crate::options::Options;
 /// The text or the images of `recipe`, which is at `pointer` in the recipe file.
 ///
 /// # Errors
-/// Bad data; `InvalidRecipe` if the images do not have the shape that the recipe expects.
+/// Bad data, also if pairs of texts are asked for and there is one sequence; `InvalidRecipe` if the images do not have the shape that the recipe expects.
 pub fn material(
     recipe: &Pretrain,
     pointer: &str,
@@ -30,7 +31,22 @@ pub fn material(
         Some(Vocabulary::Trained { size }) => VocabularySource::Trained { size: *size },
         Some(Vocabulary::File { .. }) | None => VocabularySource::File(options.vocabulary()?.to_owned()),
     };
-    Ok(Material::Text(shards(recipe, vocabulary, options, emitter)?))
+    let shards = shards(recipe, vocabulary, options, emitter)?;
+    if recipe.objective.next_sentence {
+        check_pairs(&shards, recipe.length, options.corpus()?)?;
+    }
+    Ok(Material::Text(shards))
+}
+
+/// Checks that a second text can be drawn from another sequence, in training and in validation. From the same sequence
+/// it would follow the first, whatever its label says.
+fn check_pairs(shards: &Shards, length: u32, corpus: &Path) -> Result<(), DataError> {
+    for (part, sequences) in [("training", &shards.train), ("held-out", &shards.valid)] {
+        if sequences.sequences() < 2 {
+            return Err(DataError::OneSequence { path: corpus.to_owned(), part, length });
+        }
+    }
+    Ok(())
 }
 
 fn read_images(

@@ -1,12 +1,14 @@
 //! The checkpoint that a fine-tune starts from or that is probed: written by a pre-train trial, or published in Hugging
 //! Face's layout.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use recipe::published::{self, CONFIG, MODEL, MOST_CONFIG_BYTES, TOKENIZER, VOCABULARY};
-use recipe::{KeptBlocks, Model, Pretrain, Published, Recipe, Source};
+use recipe::published::{self, CONFIG, Config, MODEL, MOST_CONFIG_BYTES, TOKENIZER, VOCABULARY};
+use recipe::{KeptBlocks, Model, Pretrain, Problem, Published, Recipe, Source};
+use serde_json::{Map, Value, json};
 use texts::lines::whole;
 
 use crate::bert::{TextFamily, Weights};
@@ -14,6 +16,7 @@ use crate::checkpoint::{self, Verified};
 use crate::data::DataError;
 use crate::data::vocabulary::Vocabulary;
 use crate::failure::TrainerError;
+use crate::options::Options;
 
 /// A checkpoint that was found to be the one in the recipe.
 pub struct Origin {
@@ -63,25 +66,11 @@ impl Origin {
     }
 
     fn published(published: &Published, folder: &Path) -> Result<Self, TrainerError> {
-        let path = folder.join(CONFIG);
-        let file = File::open(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
-        let text = whole(&path, file, MOST_CONFIG_BYTES).map_err(DataError::from)?;
-        let tokenizer_path = folder.join(TOKENIZER);
-        let tokenizer = match File::open(&tokenizer_path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            file => {
-                let file = file.map_err(TrainerError::io(&tokenizer_path))?;
-                Some(whole(&tokenizer_path, file, MOST_CONFIG_BYTES).map_err(DataError::from)?)
-            }
-        };
-        let vocabulary = Vocabulary::read(&folder.join(VOCABULARY))?;
-        let config = published::check(&text, tokenizer.as_deref(), vocabulary.size().into())
-            .map_err(|published::UnfitCheckpoint { file, reason }| TrainerError::unsuited(folder.join(file), reason))?;
+        let (config, vocabulary) = read_published(folder)?;
         let Model { dropout, attention_dropout, .. } = published.model;
-        let found = Model { dropout, attention_dropout, ..config.model };
-        if found != published.model {
-            let why = format!("describes {found:?}, but the recipe has {:?}", published.model);
-            return Err(TrainerError::unsuited(path, why));
+        let problems = differences(&published.model, &Model { dropout, attention_dropout, ..config.model });
+        if !problems.is_empty() {
+            return Err(TrainerError::InvalidRecipe { path: folder.join(CONFIG), problems });
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -121,6 +110,73 @@ impl Origin {
         checkpoint::fill(&path, targets)?;
         weights.refresh();
         Ok(())
+    }
+}
+
+/// Reads the small files of the published checkpoint in `folder`.
+///
+/// # Errors
+/// `CorruptCheckpoint` if a file is missing or broken; `InvalidRecipe` if the model is not implemented.
+fn read_published(folder: &Path) -> Result<(Config, Vocabulary), TrainerError> {
+    let path = folder.join(CONFIG);
+    let file = File::open(&path).map_err(|error| TrainerError::corrupt(&path, error.to_string()))?;
+    let text = whole(&path, file, MOST_CONFIG_BYTES).map_err(DataError::from)?;
+    let tokenizer_path = folder.join(TOKENIZER);
+    let tokenizer = match File::open(&tokenizer_path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        file => {
+            let file = file.map_err(TrainerError::io(&tokenizer_path))?;
+            Some(whole(&tokenizer_path, file, MOST_CONFIG_BYTES).map_err(DataError::from)?)
+        }
+    };
+    let vocabulary = Vocabulary::read(&folder.join(VOCABULARY))?;
+    let config = published::check(&text, tokenizer.as_deref(), vocabulary.size().into())
+        .map_err(|published::UnfitCheckpoint { file, reason }| TrainerError::unsuited(folder.join(file), reason))?;
+    Ok((config, vocabulary))
+}
+
+/// The fields in which the model of the recipe is another one than the checkpoint's.
+fn differences(recipe: &Model, found: &Model) -> Vec<Problem> {
+    let fields = |model: &Model| match json!(model) {
+        Value::Object(fields) => fields,
+        other => unreachable!("a model is written as an object, not as {other}"),
+    };
+    let (recipe, found) = (fields(recipe), fields(found));
+    let names: BTreeSet<&String> = recipe.keys().chain(found.keys()).collect();
+    let value = |model: &Map<String, Value>, name: &String| model.get(name).map_or("absent".into(), Value::to_string);
+    names
+        .into_iter()
+        .filter(|name| recipe.get(*name) != found.get(*name))
+        .map(|name| Problem {
+            pointer: format!("/recipe/from/model/{name}"),
+            message: format!(
+                "it is {} in the recipe and {} in this file: correct it, or leave `model` out",
+                value(&recipe, name),
+                value(&found, name)
+            ),
+        })
+        .collect()
+}
+
+/// Adds the model to a recipe that starts from a published checkpoint and leaves it out, from the files in `--from`.
+/// Returns true if it did.
+///
+/// # Errors
+/// `Usage` if `--from` is missing; those of reading the checkpoint.
+pub fn complete(spec: &mut Value, options: &Options) -> Result<bool, TrainerError> {
+    let Some(recipe) = spec.get_mut("recipe") else { return Ok(false) };
+    let published = match recipe["stage"].as_str() {
+        Some("finetune") => recipe["from"]["kind"] == "published",
+        Some("probe") => !recipe["published"].is_null(),
+        _ => false,
+    };
+    match recipe.get_mut("from").and_then(Value::as_object_mut) {
+        Some(from) if published && !from.contains_key("model") => {
+            let (config, _) = read_published(options.from()?)?;
+            from.insert("model".into(), json!(config.model));
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -169,7 +225,28 @@ fn candidates(name: &str, source: &Source) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use recipe::{Norm, Size};
+
     use super::*;
+
+    #[test]
+    fn each_field_that_contradicts_the_file_is_named() {
+        let size = Size { blocks: 3, hidden: 8, heads: 2, intermediate: 16 };
+        let found = Model::of_size(size, Norm::Post);
+        let order = Some("sfsfsf".to_owned());
+        let problems = differences(&Model { blocks: 4, order, ..found.clone() }, &found);
+        let told: Vec<String> =
+            problems.into_iter().map(|Problem { pointer, message }| pointer + ": " + &message).collect();
+        let end = "correct it, or leave `model` out";
+        assert_eq!(
+            told,
+            [
+                format!("/recipe/from/model/blocks: it is 4 in the recipe and 3 in this file: {end}"),
+                format!("/recipe/from/model/order: it is \"sfsfsf\" in the recipe and absent in this file: {end}"),
+            ]
+        );
+        assert_eq!(differences(&found, &found), []);
+    }
 
     #[test]
     fn kept_blocks_are_renumbered() {

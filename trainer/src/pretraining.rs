@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use recipe::report::BlockState;
-use recipe::{Gate, ImageObjective, Mlm, Moment, Pretrain, Seeds};
+use recipe::{Gate, ImageObjective, Mlm, Model, Moment, Pretrain, Seeds};
 use tch::{Device, Tensor};
 
 use crate::bert::{Encoder, Head, TextHead, Weights, published};
@@ -210,14 +210,14 @@ impl Training for Pretraining {
         self.material.vocabulary()
     }
 
-    fn config(&self) -> serde_json::Value {
-        let model = &self.recipe.model;
+    fn config(&self, blocks: u32) -> serde_json::Value {
+        let model = Model { blocks, ..self.recipe.model.clone() };
         match &self.material {
             Material::Text(shards) => {
                 let vocabulary = &shards.vocabulary;
-                published::config(model, vocabulary.size(), vocabulary.pad(), TextHead::of(&self.recipe.objective))
+                published::config(&model, vocabulary.size(), vocabulary.pad(), TextHead::of(&self.recipe.objective))
             }
-            Material::Images { images, rule } => published::image_config(model, images.shape, *rule, images.classes),
+            Material::Images { images, rule } => published::image_config(&model, images.shape, *rule, images.classes),
         }
     }
 }

@@ -1,16 +1,17 @@
 //! `lamina-trainer run`: reads the recipe and hands it to its stage.
 
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use recipe::{Event, Recipe, Stage, TrialSpec};
+use serde_json::Value;
 
 use crate::attempt::{Attempt, Ended};
 use crate::checkpoint;
 use crate::emit::Emitter;
 use crate::failure::{TrainerError, caught};
 use crate::options::Options;
+use crate::origin;
 use crate::stages::{finetune, pretrain, probe, timing};
 
 /// Carries out one attempt and emits its events, except for a failure, which the caller emits. When `stop` is set, the
@@ -23,7 +24,7 @@ pub fn run(options: &Options, stop: &AtomicBool, emitter: &mut Emitter) -> Resul
 }
 
 fn carry_out(options: &Options, stop: &AtomicBool, emitter: &mut Emitter) -> Result<Ended<()>, TrainerError> {
-    let spec = read_spec(&options.recipe)?;
+    let spec = read_spec(options)?;
     options.require_inputs(&spec.recipe)?;
     let attempt = Attempt::prepare(options, &spec, stop)?;
     let ended = match &spec.recipe {
@@ -48,10 +49,17 @@ fn carry_out(options: &Options, stop: &AtomicBool, emitter: &mut Emitter) -> Res
     Ok(Ended::Finished(()))
 }
 
-fn read_spec(path: &Path) -> Result<TrialSpec, TrainerError> {
+fn read_spec(options: &Options) -> Result<TrialSpec, TrainerError> {
+    let path = &options.recipe;
     let text = fs::read(path).map_err(TrainerError::io(path))?;
-    let spec: TrialSpec =
-        serde_json::from_slice(&text).map_err(|source| TrainerError::RecipeSyntax { path: path.to_owned(), source })?;
+    let syntax = |source| TrainerError::RecipeSyntax { path: path.clone(), source };
+    let mut value: Value = serde_json::from_slice(&text).map_err(syntax)?;
+    let spec: TrialSpec = if origin::complete(&mut value, options)? {
+        serde_json::from_value(value).map_err(syntax)?
+    } else {
+        // The text is read once more, because an error of a value has neither line nor column.
+        serde_json::from_slice(&text).map_err(syntax)?
+    };
     let problems = spec.validate();
-    if problems.is_empty() { Ok(spec) } else { Err(TrainerError::InvalidRecipe { path: path.to_owned(), problems }) }
+    if problems.is_empty() { Ok(spec) } else { Err(TrainerError::InvalidRecipe { path: path.clone(), problems }) }
 }

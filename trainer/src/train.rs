@@ -76,8 +76,8 @@ pub trait Training {
     fn optimizer(&self) -> recipe::Optimizer;
     /// None for images.
     fn vocabulary(&self) -> Option<&Vocabulary>;
-    /// The content of `config.json` in a checkpoint.
-    fn config(&self) -> serde_json::Value;
+    /// The content of `config.json` in a checkpoint of the first `blocks` blocks, which are all unless the model grows.
+    fn config(&self, blocks: u32) -> serde_json::Value;
 }
 
 /// The length of a run, in steps or in seconds.
@@ -382,7 +382,7 @@ fn save(
         state,
         weights: training.weights(),
         optimizer,
-        config: &training.config(),
+        config: &training.config(state.blocks),
         vocabulary: training.vocabulary(),
     };
     let saved = checkpoint::save(attempt.out, &contents)?;

@@ -93,6 +93,26 @@ fn a_published_checkpoint_gives_the_same_run_with_any_of_the_published_names() {
 }
 
 #[test]
+fn a_recipe_may_leave_out_the_model_that_the_files_of_its_checkpoint_describe() {
+    let bench = FinetuneBench::new();
+    let folder = bench.published("folder", |name| Some(name.to_owned()));
+    let written = bench.run_from("written", &folder, &published(3)).succeeded();
+    let mut recipe = published(3);
+    recipe["from"].as_object_mut().unwrap().remove("model");
+    let left_out = bench.run_from("left-out", &folder, &recipe).succeeded();
+    assert_eq!(left_out.points("train_loss"), written.points("train_loss"));
+    assert_eq!(left_out.report()["digest"], written.report()["digest"], "the fingerprint is the same too");
+
+    // Only the files of a published checkpoint describe its model.
+    let mut made_here = finetune(pretrain(5), 1);
+    made_here["from"].as_object_mut().unwrap().remove("model");
+    let refused = bench.run("made-here", &made_here);
+    assert!(refused.failure().message.contains("missing field `model`"), "{:?}", refused.failure());
+    let refused = finish(&mut bench.files.command("alone", "alone", &spec(recipe)));
+    assert!(refused.failure().message.contains("--from is missing"), "{:?}", refused.failure());
+}
+
+#[test]
 fn an_unsuitable_published_checkpoint_is_refused_with_the_reason_and_nothing_is_written() {
     type Damage = dyn Fn(&Path);
     let bench = FinetuneBench::new();
@@ -101,7 +121,11 @@ fn an_unsuitable_published_checkpoint_is_refused_with_the_reason_and_nothing_is_
         ("type", &|folder| write_config(folder, "model_type", json!("roberta")), r#"the model_type "roberta""#),
         ("act", &|folder| write_config(folder, "hidden_act", json!("relu")), "hidden_act is relu"),
         ("shape", &|folder| write_config(folder, "vocab_size", json!(300)), "word_embeddings.weight is F32"),
-        ("size", &|folder| write_config(folder, "num_hidden_layers", json!(2)), "but the recipe has"),
+        (
+            "size",
+            &|folder| write_config(folder, "num_hidden_layers", json!(2)),
+            "/recipe/from/model/blocks: it is 3 in the recipe and 2",
+        ),
         ("json", &|folder| fs::write(folder.join("config.json"), b"{").unwrap(), "config.json"),
         ("gone", &|folder| fs::remove_file(folder.join("config.json")).unwrap(), "config.json"),
         ("weights", &|folder| fs::write(folder.join("model.safetensors"), b"x").unwrap(), "model.safetensors"),

@@ -229,6 +229,9 @@ fn a_published_checkpoint_gives_the_same_probe_as_one_of_a_pretrain_trial() {
     let report = run("other", &folder, published.clone()).succeeded().report();
     expected["step"] = json!(0);
     assert_eq!(report, expected);
+    // The model may be left out, because the file describes it.
+    let unsaid = json!({"published": checkpoint, "from": {"vocabulary": of_file, "model": null}});
+    assert_eq!(run("unsaid", &folder, unsaid).succeeded().report(), expected);
 
     // A checkpoint that transformers saved, with more rows in the embeddings than tokens.
     let theirs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published/bert");
@@ -240,7 +243,7 @@ fn a_published_checkpoint_gives_the_same_probe_as_one_of_a_pretrain_trial() {
     assert!((report["validation_loss"].as_f64().unwrap() - f64::ln(29.0)).abs() < 0.5, "{report}");
 
     for (name, change, message) in [
-        ("model", json!({"from": {"model": {"blocks": 2}}}), "describes"),
+        ("model", json!({"from": {"model": {"blocks": 2}}}), "/recipe/from/model/blocks"),
         ("head", json!({"from": {"objective": {"next_sentence": true}}}), "/recipe/published"),
         (
             "trained",

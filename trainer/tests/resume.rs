@@ -10,6 +10,7 @@ use std::process::Command;
 
 use program::{Bench, Exited, Running, finetune, finish, learned, pretrain, spec};
 use recipe::{Event, FailureKind};
+use serde_json::Value;
 
 const STEPS: u64 = 60;
 
@@ -85,9 +86,16 @@ fn a_changed_byte_in_any_file_of_a_checkpoint_is_a_failure_that_names_the_file()
     let spec = spec(pretrain(3));
     let whole = finish(&mut bench.command("run", "run", &spec)).succeeded();
     let folder = bench.checkpoint("run");
-    for file in
-        ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "vocab.txt", "manifest.json"]
-    {
+    for file in [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "config.json",
+        "vocab.txt",
+        "tokenizer_config.json",
+        "modeling_lamina.py",
+        "manifest.json",
+    ] {
         let path = folder.join(file);
         let sound = fs::read(&path).unwrap();
         let mut bytes = sound.clone();
@@ -102,6 +110,26 @@ fn a_changed_byte_in_any_file_of_a_checkpoint_is_a_failure_that_names_the_file()
     // With the original files, the finished run gives the same report as before.
     let again = finish(bench.command("run", "run", &spec).arg("--resume")).succeeded();
     assert_eq!(again.report(), whole.report());
+}
+
+/// Earlier versions wrote neither the settings of the tokenizer nor the Python module.
+#[test]
+fn a_checkpoint_without_the_files_for_transformers_is_still_used() {
+    let bench = Bench::new();
+    let trial = spec(pretrain(3));
+    finish(&mut bench.command("run", "run", &trial)).succeeded();
+    let folder = bench.checkpoint("run");
+    let path = folder.join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let later = ["tokenizer_config.json", "modeling_lamina.py"];
+    manifest["files"].as_array_mut().unwrap().retain(|file| !later.iter().any(|name| file["name"] == *name));
+    assert_eq!(manifest["files"].as_array().unwrap().len(), 5);
+    fs::write(&path, manifest.to_string()).unwrap();
+    later.iter().for_each(|name| fs::remove_file(folder.join(name)).unwrap());
+    let resumed = finish(bench.command("run", "run", &trial).arg("--resume")).succeeded();
+    assert_eq!(resumed.resumed_from(), Some(3));
+    let tune = spec(finetune(pretrain(3), 1));
+    finish(bench.command("tune", "tune", &tune).arg("--from").arg(&folder)).succeeded();
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use program::{Bench, finetune, finish, pretrain, spec, without_stage};
+use program::{Bench, changed, finetune, finish, pretrain, spec, without_stage};
+use recipe::seeds::is_held_out;
 use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
 
@@ -56,6 +57,29 @@ fn equal_seeds_give_equal_runs_and_each_seed_changes_the_run() {
         other["seeds"][seed] = json!(99);
         assert_ne!(here, digest(seed, &other), "{seed}");
     }
+}
+
+/// Both parts have at least one document; a document of 40 words fills one sequence of 32 tokens.
+#[test]
+fn pairs_of_texts_are_refused_where_a_part_has_one_sequence() {
+    let bench = Bench::new();
+    let mut recipe = changed(pretrain(4), &json!({"length": 32, "objective": {"next_sentence": true}}));
+    let held_out = |share: f64| (0..40).filter(|&document| is_held_out(document, share)).count();
+    let share = (1..1000).map(|n| f64::from(n) / 1000.0).find(|&share| held_out(share) == 1).unwrap();
+    let text =
+        |count: usize| (0..count).map(|n| format!("{}\n\n", ["ba", "de"][n % 2].repeat(2) + &" fi go".repeat(20)));
+    fs::write(bench.path("text.txt"), text(40).collect::<String>()).unwrap();
+    recipe["held_out"] = json!(share);
+    let refused = finish(&mut bench.command("one", "one", &spec(recipe.clone())));
+    assert_eq!(refused.failure().kind, FailureKind::BadData);
+    let message = &refused.failure().message;
+    assert!(message.contains("text.txt: the held-out part is one sequence of 32 tokens"), "{message}");
+
+    // Without pairs, the same text is enough; and with two held-out documents, the pairs are.
+    let single = changed(recipe.clone(), &json!({"objective": null}));
+    finish(&mut bench.command("single", "single", &spec(single))).succeeded();
+    recipe["held_out"] = json!((1..1000).map(|n| f64::from(n) / 1000.0).find(|&share| held_out(share) >= 3).unwrap());
+    finish(&mut bench.command("more", "more", &spec(recipe))).succeeded();
 }
 
 #[test]

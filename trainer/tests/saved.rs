@@ -2,19 +2,19 @@
 //! fine-tuning give the logits that transformers computed from their folders (`fixtures/saved.py`), and a fine-tune
 //! from a checkpoint that transformers saved computes what transformers computed (`fixtures/published.py`).
 
-use std::collections::BTreeMap;
+#[expect(dead_code, reason = "other tests use the rest")]
+mod computed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use recipe::{Electra, Finetune, Gate, Model, Norm, Seeds, Size};
-use safetensors::{Dtype, SafeTensors};
+use computed::{close, hidden, logits, tensors};
+use recipe::{Electra, Finetune, Model, Norm, Seeds, Size};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor, no_grad};
-use trainer::bert::{Classifier, Detector, Encoder, Input, MlmHead, TextFamily, TextHead, Weights, published};
+use tch::{Device, no_grad};
+use trainer::bert::{TextFamily, TextHead, Weights, published};
 use trainer::origin::Origin;
 
-/// Largest norm of a difference over the norm of the expected logits.
-const TOLERANCE: f64 = 1e-5;
 const SIZE: Size = Size { blocks: 3, hidden: 24, heads: 4, intermediate: 37 };
 
 #[test]
@@ -52,7 +52,7 @@ fn a_checkpoint_that_transformers_saved_gives_its_hidden_states_and_logits() {
             let hidden = no_grad(|| hidden(&case, &weights, &model, TextFamily::Bert, 0));
             close(&format!("{name}, hidden states"), &hidden, &case["hidden"]);
             if head == TextHead::MLM {
-                let logits = no_grad(|| logits(&case, &weights, &model, TextFamily::Bert, head, 0));
+                let logits = no_grad(|| logits(&case, &weights, &model, head, 0));
                 close(&format!("{name}, logits"), &logits, &case["logits"]);
             }
             // A model for masked words has neither of these heads, so they keep their starting values.
@@ -87,70 +87,11 @@ fn agrees(name: &str, model: &Model, family: TextFamily, pretrained: TextHead) {
             no_grad(|| values.copy_(&stored[&weight]));
         }
         let case = tensors(&folder.join("logits.safetensors"));
-        let found = no_grad(|| logits(&case, &weights, model, family, head, padding));
+        let found = no_grad(|| logits(&case, &weights, model, head, padding));
         close(&format!("{name}, {stage}"), &found, &case["logits"]);
     }
 }
 
-/// Logits of every position, or of every sequence for a classifier, without dropout.
-fn logits(
-    case: &BTreeMap<String, Tensor>,
-    weights: &Weights,
-    model: &Model,
-    family: TextFamily,
-    head: TextHead,
-    padding: i64,
-) -> Tensor {
-    let hidden = hidden(case, weights, model, family, padding);
-    match head {
-        TextHead::Mlm { .. } => {
-            let every = Tensor::arange(case["input_ids"].numel() as i64, (Kind::Int64, Device::Cpu));
-            MlmHead::new(weights).forward(&hidden, &every).view(&case["logits"].size()[..])
-        }
-        TextHead::Electra(_) => Detector::new(weights).forward(&hidden),
-        TextHead::Classifier { .. } => Classifier::new(weights, family, model).forward(&hidden, None),
-    }
-}
-
-/// The last hidden state, without dropout.
-fn hidden(
-    case: &BTreeMap<String, Tensor>,
-    weights: &Weights,
-    model: &Model,
-    family: TextFamily,
-    padding: i64,
-) -> Tensor {
-    let [ids, types] = ["input_ids", "token_type_ids"].map(|name| case[name].shallow_clone());
-    let input = Input::padded(ids, types, &case["attention_mask"]);
-    let gates = vec![Gate::OPEN; 2 * model.blocks as usize];
-    Encoder::new(weights, family, model, padding).forward(&input, &gates, None)
-}
-
-fn close(what: &str, found: &Tensor, expected: &Tensor) {
-    assert_eq!(found.size(), expected.size(), "{what}");
-    let error = norm(&(found - expected)) / norm(expected);
-    assert!(error <= TOLERANCE, "{what}: off by {error:e}");
-}
-
-fn norm(tensor: &Tensor) -> f64 {
-    tensor.to_kind(Kind::Double).norm().double_value(&[])
-}
-
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
-    let bytes = fs::read(path).unwrap();
-    let stored = SafeTensors::deserialize(&bytes).unwrap();
-    let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::I64 => Kind::Int64,
-            other => panic!("{name} is {other:?}"),
-        };
-        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        (name, Tensor::from_data_size(view.data(), &shape, kind))
-    };
-    stored.tensors().into_iter().map(tensor).collect()
 }

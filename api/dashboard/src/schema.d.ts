@@ -403,6 +403,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/trials/{id}/checkpoint": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The newest complete checkpoint of a trial, with the names, sizes and digests of its files. */
+        get: operations["get_trial_checkpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/trials/{id}/checkpoint.tar": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The newest complete checkpoint of a trial as a tar archive of one folder. */
+        get: operations["get_trial_checkpoint_archive"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/trials/{id}/logs": {
         parameters: {
             query?: never;
@@ -776,6 +810,23 @@ export interface components {
              * @description L2 norm of the gradient of the mean loss with respect to the weights of the block.
              */
             gradient_norm: number;
+        };
+        /** @description A complete checkpoint. Each of its files is the artifact of its sha256; `manifest` is that of `manifest.json`. */
+        Checkpoint: components["schemas"]["CheckpointView"] & {
+            files: components["schemas"]["ManifestFile"][];
+            /** @description Fingerprint of the recipe that made it. */
+            fingerprint: string;
+        };
+        CheckpointView: {
+            attempt: components["schemas"]["AttemptId"];
+            /** Format: date-time */
+            created_at: string;
+            /** @description Hex sha256 of the checkpoint's manifest. */
+            manifest: string;
+            /** Format: int64 */
+            step: number;
+            /** Format: double */
+            trained_seconds: number;
         };
         /**
          * @description How the optimiser treats the weights of a block that is closed at a step.
@@ -1577,6 +1628,15 @@ export interface components {
              */
             id: number;
             text: string;
+        };
+        /** @description One file of a checkpoint. */
+        ManifestFile: {
+            /** Format: int64 */
+            bytes: number;
+            /** @description A plain file name, without any folder. */
+            name: string;
+            /** @description Hex sha256 of the file's bytes. */
+            sha256: string;
         };
         Match: {
             arm: string;
@@ -2720,6 +2780,8 @@ export type Basis = components['schemas']['Basis'];
 export type BlockMeans = components['schemas']['BlockMeans'];
 export type BlockProbe = components['schemas']['BlockProbe'];
 export type BlockState = components['schemas']['BlockState'];
+export type Checkpoint = components['schemas']['Checkpoint'];
+export type CheckpointView = components['schemas']['CheckpointView'];
 export type ClosedBlocks = components['schemas']['ClosedBlocks'];
 export type Code = components['schemas']['Code'];
 export type Comparison = components['schemas']['Comparison'];
@@ -2770,6 +2832,7 @@ export type LargestBatch = components['schemas']['LargestBatch'];
 export type LayerDrop = components['schemas']['LayerDrop'];
 export type LearningRate = components['schemas']['LearningRate'];
 export type LogLine = components['schemas']['LogLine'];
+export type ManifestFile = components['schemas']['ManifestFile'];
 export type Match = components['schemas']['Match'];
 export type MemoryEstimate = components['schemas']['MemoryEstimate'];
 export type Mlm = components['schemas']['Mlm'];
@@ -5247,6 +5310,176 @@ export interface operations {
                 };
             };
             /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A fault of the server, whose log has the cause */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The server has as much to do as it can; try again after `Retry-After` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_trial_checkpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["TrialId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Checkpoint"];
+                };
+            };
+            /** @description A parameter or the body cannot be read, or the route has no such parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no token, or it is unknown, has expired or was revoked */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The token's scope does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description No such trial, or it has no checkpoint */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A fault of the server, whose log has the cause */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The server has as much to do as it can; try again after `Retry-After` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    get_trial_checkpoint_archive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["TrialId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-tar": number[];
+                };
+            };
+            /** @description A parameter or the body cannot be read, or the route has no such parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no token, or it is unknown, has expired or was revoked */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The token's scope does not allow this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description No such trial, or it has no checkpoint */
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -3,9 +3,10 @@
 //! | module | content |
 //! |---|---|
 //! | [`client`] | HTTP, with refusals as sentences |
-//! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`trials`], [`logs`], [`nodes`], [`datasets`], [`token`] | the commands |
+//! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`trials`], [`logs`], [`checkpoint`], [`nodes`], [`datasets`], [`token`] | the commands |
 //! | [`progress`], [`waiting`], [`plan`], [`markdown`], [`table`], [`text`] | the form in which answers are shown |
 
+mod checkpoint;
 pub(crate) mod client;
 mod datasets;
 mod jobs;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Trials(trials::Arguments),
     /// Show the log of a trial
     Logs(logs::Arguments),
+    /// Download a trial's newest checkpoint, as a folder that transformers loads
+    Checkpoint(checkpoint::Arguments),
     /// Cancel a job
     Cancel(jobs::CancelArguments),
     /// List nodes with the trials on their slots
@@ -68,6 +71,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Jobs(arguments) => jobs::list(arguments).await,
         Command::Trials(arguments) => trials::run(arguments).await,
         Command::Logs(arguments) => logs::run(arguments).await,
+        Command::Checkpoint(arguments) => checkpoint::run(arguments).await,
         Command::Cancel(arguments) => jobs::cancel(arguments).await,
         Command::Nodes(connection) => nodes::list(&connection).await,
         Command::Node(arguments) => nodes::run(arguments).await,

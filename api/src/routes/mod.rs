@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod artifacts;
+pub(crate) mod checkpoint;
 pub(crate) mod datasets;
 pub(crate) mod events;
 pub(crate) mod health;

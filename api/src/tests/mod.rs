@@ -16,3 +16,4 @@ mod openapi;
 mod server;
 mod submissions;
 mod tokens;
+mod trial_checkpoint;

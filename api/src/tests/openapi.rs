@@ -125,7 +125,7 @@ fn a_field_that_is_null_at_times_is_optional_in_requests_alone() {
     assert_eq!(required("JobSpec"), ["name", "arms"]);
 }
 
-const OPERATIONS: [&str; 28] = [
+const OPERATIONS: [&str; 30] = [
     "delete /nodes/{id}",
     "delete /tokens/{id}",
     "get /artifacts/{sha256}",
@@ -144,6 +144,8 @@ const OPERATIONS: [&str; 28] = [
     "get /readyz",
     "get /tokens",
     "get /trials/{id}",
+    "get /trials/{id}/checkpoint",
+    "get /trials/{id}/checkpoint.tar",
     "get /trials/{id}/logs",
     "head /artifacts/{sha256}",
     "post /agents/sync",

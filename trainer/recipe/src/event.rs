@@ -103,6 +103,7 @@ pub struct Manifest {
 /// One file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ManifestFile {
     /// A plain file name, without any folder.
     pub name: String,

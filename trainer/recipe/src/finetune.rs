@@ -56,7 +56,8 @@ pub enum Source {
 #[serde(deny_unknown_fields)]
 pub struct Published {
     /// Has to equal what `config.json` says, except for the two dropouts: these change the training but not the
-    /// function of the model, so the recipe may choose them.
+    /// function of the model, so the recipe may choose them. A recipe file may leave it out: the trainer then takes it
+    /// from there.
     pub model: Model,
     /// The registered folder. Its digest, if present, has to be that of the files.
     pub checkpoint: Dataset,

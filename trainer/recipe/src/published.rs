@@ -16,6 +16,8 @@ pub const MODEL: &str = "model.safetensors";
 pub const VOCABULARY: &str = "vocab.txt";
 /// The settings of the tokenizer. Without this file the tokenizer lowercases.
 pub const TOKENIZER: &str = "tokenizer_config.json";
+/// The Python module that computes a model which no published architecture computes.
+pub const MODELING: &str = "modeling_lamina.py";
 /// Largest [`CONFIG`] and largest [`TOKENIZER`] in bytes. Published ones have some kilobytes, and a tokenizer with a
 /// template and a thousand added tokens some hundred.
 pub const MOST_CONFIG_BYTES: u64 = 4 << 20;

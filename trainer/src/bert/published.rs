@@ -1,16 +1,64 @@
-//! Writes `config.json`, so that the folder of a checkpoint opens in Hugging Face's transformers.
+//! Writes the files beside the weights, so that the folder of a checkpoint opens in Hugging Face's transformers.
+
+use std::borrow::Cow;
 
 use recipe::model::{INIT_STANDARD_DEVIATION, LAYER_NORM_EPSILON};
-use recipe::published::LAMINA;
+use recipe::published::{CONFIG, LAMINA, MODELING, TOKENIZER, VOCABULARY};
 use recipe::{ImageObjective, ImageShape, Model, Norm};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::layout::{TextFamily, TextHead};
+use crate::data::vocabulary::Vocabulary;
+
+/// The content of [`MODELING`].
+const MODELING_TEXT: &str = include_str!("../../transformers/modeling_lamina.py");
+/// The field of a configuration that names the classes in [`MODELING`].
+const AUTO_MAP: &str = "auto_map";
+
+/// The names and contents of the files that describe the model of `config` to transformers: the configuration, for text
+/// the vocabulary and the settings of its tokenizer, and the Python module if the configuration refers to it.
+///
+/// # Errors
+/// None in practice: a configuration is plain JSON.
+pub fn files<'a>(
+    config: &Value,
+    vocabulary: Option<&'a Vocabulary>,
+) -> Result<Vec<(&'static str, Cow<'a, str>)>, serde_json::Error> {
+    let mut files = vec![(CONFIG, pretty(config)?.into())];
+    if let Some(vocabulary) = vocabulary {
+        files.push((VOCABULARY, vocabulary.text().into()));
+        files.push((TOKENIZER, pretty(&tokenizer_config(config))?.into()));
+    }
+    if config.get(AUTO_MAP).is_some() {
+        files.push((MODELING, MODELING_TEXT.into()));
+    }
+    Ok(files)
+}
+
+fn pretty(value: &Value) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// The settings of the tokenizer that [`Vocabulary`] is, for the model of `config`.
+fn tokenizer_config(config: &Value) -> Value {
+    json!({
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": true,
+        "tokenize_chinese_chars": true,
+        "strip_accents": null,
+        "model_max_length": config["max_position_embeddings"],
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    })
+}
 
 /// The configuration of the published architecture that computes the same function: `bert` for Post-LN, `megatron-bert`
-/// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. A model
-/// without a published counterpart gets a model type that transformers refuses, because loading it as one of these
-/// would silently ignore a part of it. [`recipe::published`] can read `lamina-bert`.
+/// for Pre-LN without LayerNorm after the embeddings, `electra` for Post-LN that detects replaced tokens. Loading any
+/// other model as one of these would silently ignore a part of it: it gets a model type of its own, whose classes are
+/// in [`MODELING`]. [`recipe::published`] can read `lamina-bert`.
 pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> Value {
     let electra = head.family() == TextFamily::Electra;
     let (model_type, family) = match (model.norm, model.embedding_norm) {
@@ -21,13 +69,13 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> V
         (Norm::Pre, false) => ("megatron-bert", "MegatronBert"),
         (Norm::Pre, true) => (LAMINA, "LaminaBert"),
     };
-    let head = match head {
+    let suffix = match head {
         TextHead::Mlm { next_sentence: false } => "ForMaskedLM",
         TextHead::Mlm { next_sentence: true } | TextHead::Electra(_) => "ForPreTraining",
         TextHead::Classifier { .. } => "ForSequenceClassification",
     };
     let mut config = json!({
-        "architectures": [format!("{family}{head}")],
+        "architectures": [format!("{family}{suffix}")],
         "model_type": model_type,
         "vocab_size": vocabulary,
         "hidden_size": model.hidden,
@@ -46,12 +94,29 @@ pub fn config(model: &Model, vocabulary: u32, padding: u32, head: TextHead) -> V
         "tie_word_embeddings": true,
         "torch_dtype": "float32",
     });
-    if model_type == LAMINA {
+    if let TextHead::Classifier { outputs, .. } = head {
+        config["num_labels"] = json!(outputs);
+    }
+    if family.starts_with("Lamina") {
         config["norm"] = json!(model.norm);
         config["order"] = json!(model.order);
         config["embedding_norm"] = json!(model.embedding_norm);
+        config[AUTO_MAP] = auto_map(family, electra);
     }
     config
+}
+
+/// The class of [`MODELING`] behind each `Auto...` class of transformers.
+fn auto_map(family: &str, electra: bool) -> Value {
+    // An ELECTRA checkpoint is published as its discriminator, which does not predict words.
+    let words = if electra { None } else { Some("ForMaskedLM") };
+    let suffixes = ["Config", "Model", "ForPreTraining", "ForSequenceClassification"].into_iter().chain(words);
+    let module = MODELING.trim_end_matches(".py");
+    let entry = |suffix: &str| {
+        let auto = if suffix.starts_with("For") { format!("AutoModel{suffix}") } else { format!("Auto{suffix}") };
+        (auto, json!(format!("{module}.{family}{suffix}")))
+    };
+    Value::Object(suffixes.map(entry).collect::<Map<_, _>>())
 }
 
 /// The configuration of a model of images of `shape`. No published architecture computes the same function: Hugging

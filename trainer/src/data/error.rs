@@ -29,6 +29,12 @@ pub enum DataError {
         path.display()
     )]
     TooShort { path: PathBuf, part: &'static str, tokens: u64, length: u32 },
+    #[error(
+        "{}: the {part} part is one sequence of {length} tokens, but next-sentence prediction draws half of its second \
+         texts from another one: add text, shorten the sequences, change the held-out share or leave `next_sentence` out",
+        path.display()
+    )]
+    OneSequence { path: PathBuf, part: &'static str, length: u32 },
     #[error("{}: the {part} part contains no word of the vocabulary", path.display())]
     AllUnknown { path: PathBuf, part: &'static str },
 

@@ -116,7 +116,7 @@ pub fn masked_per_sequence(length: usize, rate: f64) -> usize {
 }
 
 impl PairBatch {
-    /// Appends a pair whose first segment is the start of sequence `row`.
+    /// Appends a pair whose first segment is the start of sequence `row`. There must be another sequence.
     fn push(&mut self, sequences: &Sequences, row: usize, masking: &Masking<'_>, mut draws: ChaCha8Rng) {
         let apart = uniform(&mut draws) < 0.5;
         let other = if apart { another(row, sequences.sequences(), &mut draws) } else { row };
@@ -173,11 +173,12 @@ fn pair(mut first: Vec<i64>, second: impl Iterator<Item = i64>, separator: i64) 
     first
 }
 
-/// A row other than `row`, each with the same probability; `row` itself if there is no other.
+/// A row other than `row`, each with the same probability.
+///
+/// # Panics
+/// If there is no other.
 fn another(row: usize, rows: usize, draws: &mut ChaCha8Rng) -> usize {
-    if rows < 2 {
-        return row;
-    }
+    assert!(rows > 1, "a pair needs two sequences");
     let drawn = below(draws, rows as u64 - 1) as usize;
     if drawn < row { drawn } else { drawn + 1 }
 }
