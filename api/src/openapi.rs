@@ -195,62 +195,41 @@ fn describe_responses(operation: &mut Map<String, Value>) {
     }
 }
 
-/// The operations that follow from an answer: the operation, its status, and each next operation with its parameter
-/// and where the answer holds the value of that parameter.
-const LINKS: [(&str, &str, &[(&str, &str, &str)]); 9] = [
-    (
-        "submit_job",
-        "201",
-        &[
-            ("get_job", "id", "$response.body#/id"),
-            ("cancel_job", "id", "$response.body#/id"),
-            ("list_job_trials", "id", "$response.body#/id"),
-            ("get_job_curves", "id", "$response.body#/id"),
-            ("get_job_report", "id", "$response.body#/id"),
-            ("stream_job_events", "id", "$response.body#/id"),
-            ("get_job_submission", "id", "$response.body#/id"),
-        ],
-    ),
-    ("list_jobs", "200", &[("get_job", "id", "$response.body#/items/0/id"), NEXT_PAGE_OF_JOBS]),
-    (
-        "list_job_trials",
-        "200",
-        &[
-            ("get_trial", "id", "$response.body#/items/0/id"),
-            ("get_trial_logs", "id", "$response.body#/items/0/id"),
-            ("list_job_trials", "cursor", "$response.body#/next"),
-        ],
-    ),
-    ("get_trial", "200", &[("get_trial_logs", "id", "$response.body#/id"), ("get_job", "id", "$response.body#/job")]),
-    (
-        "list_nodes",
-        "200",
-        &[
-            ("drain_node", "id", "$response.body#/items/0/id"),
-            ("resume_node", "id", "$response.body#/items/0/id"),
-            ("delete_node", "id", "$response.body#/items/0/id"),
-        ],
-    ),
-    ("drain_node", "204", &[("resume_node", "id", "$request.path.id"), ("delete_node", "id", "$request.path.id")]),
-    ("create_token", "201", &[("revoke_token", "id", "$response.body#/id")]),
-    ("list_tokens", "200", &[("revoke_token", "id", "$response.body#/items/0/id")]),
-    ("put_artifact", "204", &[("get_artifact", "sha256", "$request.path.sha256")]),
+/// An operation, the status of its answer, an operation that may follow, a parameter of that one, and the place of the
+/// parameter's value in the first request or its answer.
+type Link = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+#[rustfmt::skip]
+const LINKS: [Link; 21] = [
+    ("submit_job", "201", "get_job", "id", "$response.body#/id"),
+    ("submit_job", "201", "cancel_job", "id", "$response.body#/id"),
+    ("submit_job", "201", "list_job_trials", "id", "$response.body#/id"),
+    ("submit_job", "201", "get_job_curves", "id", "$response.body#/id"),
+    ("submit_job", "201", "get_job_report", "id", "$response.body#/id"),
+    ("submit_job", "201", "stream_job_events", "id", "$response.body#/id"),
+    ("submit_job", "201", "get_job_submission", "id", "$response.body#/id"),
+    ("list_jobs", "200", "get_job", "id", "$response.body#/items/0/id"),
+    ("list_jobs", "200", "list_jobs", "cursor", "$response.body#/next"),
+    ("list_job_trials", "200", "get_trial", "id", "$response.body#/items/0/id"),
+    ("list_job_trials", "200", "get_trial_logs", "id", "$response.body#/items/0/id"),
+    ("list_job_trials", "200", "list_job_trials", "cursor", "$response.body#/next"),
+    ("get_trial", "200", "get_trial_logs", "id", "$response.body#/id"),
+    ("get_trial", "200", "get_job", "id", "$response.body#/job"),
+    ("list_nodes", "200", "drain_node", "id", "$response.body#/items/0/id"),
+    ("list_nodes", "200", "delete_node", "id", "$response.body#/items/0/id"),
+    ("drain_node", "204", "resume_node", "id", "$request.path.id"),
+    ("drain_node", "204", "delete_node", "id", "$request.path.id"),
+    ("create_token", "201", "revoke_token", "id", "$response.body#/id"),
+    ("list_tokens", "200", "revoke_token", "id", "$response.body#/items/0/id"),
+    ("put_artifact", "204", "get_artifact", "sha256", "$request.path.sha256"),
 ];
 
-const NEXT_PAGE_OF_JOBS: (&str, &str, &str) = ("list_jobs", "cursor", "$response.body#/next");
-
 fn add_links(operation: &mut Map<String, Value>) {
-    let (_, status, links) = match LINKS.iter().find(|(name, ..)| operation["operationId"] == *name) {
-        Some(found) => found,
-        None => return,
-    };
-    let links: Map<String, Value> = links
-        .iter()
-        .map(|(next, parameter, value)| {
-            ((*next).to_owned(), json!({"operationId": next, "parameters": {*parameter: value}}))
-        })
-        .collect();
-    operation["responses"][*status]["links"] = links.into();
+    let name = operation["operationId"].clone();
+    for (_, status, next, parameter, value) in LINKS.iter().filter(|(from, ..)| name == *from) {
+        let link = json!({"operationId": next, "parameters": {*parameter: value}});
+        operation["responses"][*status]["links"][*next] = link;
+    }
 }
 
 /// A body for each operation that a person writes one for.

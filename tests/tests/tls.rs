@@ -79,18 +79,15 @@ async fn clients_agents_and_streams_work_through_nginx_with_tls() {
     .await;
 
     // An agent joins through the proxy.
-    let _agent = Running(
-        Command::new(program("lamina"))
-            .args(["agent", "--server", &url, "--name", "behind-tls"])
-            .arg("--token-file")
-            .arg(service.home().join("agent-token"))
-            .arg("--home")
-            .arg(folder.path().join("agent"))
-            .env("SSL_CERT_FILE", &authority)
-            .stderr(fs::File::create(folder.path().join("agent.log")).expect("a log"))
-            .spawn()
-            .expect("an agent starts"),
-    );
+    let mut agent = Command::new(program("lamina"));
+    agent
+        .args(["agent", "--server", &url, "--name", "behind-tls"])
+        .arg("--token-file")
+        .arg(service.home().join("agent-token"))
+        .arg("--home")
+        .arg(folder.path().join("agent"))
+        .env("SSL_CERT_FILE", &authority);
+    let _agent = Background::start("the agent", &mut agent, folder.path().join("agent.log"));
     until("the agent has joined", Duration::from_secs(30), || async {
         let nodes = service.try_get("/nodes").await?;
         nodes["items"].as_array()?.iter().any(|node| node["name"] == "behind-tls").then_some(())
@@ -127,17 +124,14 @@ async fn clients_agents_and_streams_work_through_nginx_with_tls() {
     assert!(submitted.status.success(), "{}", String::from_utf8_lossy(&submitted.stderr));
     let id = service.get("/jobs").await["items"][0]["id"].as_str().expect("an id").to_owned();
     let events = folder.path().join("events");
-    let _stream = Running(
-        Command::new("curl")
-            .args(["-sSN", "--cacert"])
-            .arg(&authority)
-            .arg("-H")
-            .arg(format!("Authorization: Bearer {}", service.token()))
-            .arg(format!("{url}/jobs/{id}/events"))
-            .stdout(fs::File::create(&events).expect("a file"))
-            .spawn()
-            .expect("curl starts"),
-    );
+    let mut stream = Command::new("curl");
+    stream
+        .args(["-sSN", "--cacert"])
+        .arg(&authority)
+        .arg("-H")
+        .arg(format!("Authorization: Bearer {}", service.token()))
+        .arg(format!("{url}/jobs/{id}/events"));
+    let _stream = Background::start("curl", &mut stream, events.clone());
     until("an event has passed the proxy", Duration::from_secs(20), || async {
         fs::read_to_string(&events).ok()?.contains("event: started").then_some(())
     })

@@ -166,17 +166,16 @@ impl TimedArm {
     /// The peak memory of a step of `recipe`, if this arm's steps are of the same shape but for the number of tokens,
     /// with which the memory beside weights, moments and gradients grows.
     fn peak_bytes_of(&self, recipe: &Pretrain) -> Option<u64> {
-        let shape = |recipe: &Pretrain| {
-            let Pretrain { model, objective, vocabulary, images, precision, recompute, length, .. } = recipe;
-            let growth = recipe.growth.is_some();
-            let vocabulary = vocabulary.clone();
-            (model.clone(), objective.clone(), vocabulary, *images, *precision, *recompute, *length, growth)
+        let is_alike = |a: &Pretrain, b: &Pretrain| {
+            (&a.model, &a.objective, &a.vocabulary, a.images) == (&b.model, &b.objective, &b.vocabulary, b.images)
+                && (a.precision, a.recompute, a.length) == (b.precision, b.recompute, b.length)
+                && a.growth.is_some() == b.growth.is_some()
         };
         let memory = self.memory.as_ref()?;
         let sequences = |recipe: &Pretrain| f64::from(recipe.batch) / f64::from(recipe.micro_batches);
         let factor = sequences(recipe) / sequences(&self.recipe);
         let of_step = memory.peak_bytes.saturating_sub(memory.state_bytes) as f64 * factor;
-        (shape(recipe) == shape(&self.recipe)).then(|| memory.state_bytes + of_step as u64)
+        is_alike(recipe, &self.recipe).then(|| memory.state_bytes + of_step as u64)
     }
 }
 

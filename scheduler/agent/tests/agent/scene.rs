@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::fixture::assignment;
 use crate::server::{Heard, Server, TOKEN};
 
 /// The shell functions that every fake trainer has. `checkpoint STEP CONTENT` writes a checkpoint as the real trainer does
