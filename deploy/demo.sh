@@ -128,7 +128,7 @@ if kill -0 "$watching" 2>/dev/null; then die "the service ended before the job d
 
 if [[ -n $data ]]; then
     printf '\nReal tasks need more training than this. The full job: lamina data import %q; lamina submit %q\n' \
-        "$data" "$root/examples/main-job.json"
+        "$data" "$root/examples/jobs/main.json"
 fi
 say "The dashboard of this job: $url"
 if [[ -n ${KEEP:-} ]]; then

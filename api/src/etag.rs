@@ -19,6 +19,18 @@ pub(crate) fn answer(headers: &HeaderMap, media_type: &'static str, body: impl I
     response
 }
 
+/// Makes the tag of a compressed answer weak: its bytes depend on the client's `Accept-Encoding` (RFC 9110, section
+/// 8.8.1).
+pub(crate) async fn weakened(mut response: Response) -> Response {
+    if response.headers().contains_key(header::CONTENT_ENCODING)
+        && let Some(tag) = response.headers_mut().get_mut(header::ETAG)
+        && let Ok(weak) = HeaderValue::try_from(["W/".as_bytes(), tag.as_bytes()].concat())
+    {
+        *tag = weak;
+    }
+    response
+}
+
 /// True if the client's `If-None-Match` contains `tag`, by weak comparison (RFC 9110, section 13.1.2).
 pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

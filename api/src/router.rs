@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::{Extension, Router};
 use scheduler::token::Scope;
 use serde_json::Value;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
@@ -31,7 +33,7 @@ use crate::openapi::{self, Preamble};
 use crate::routes::{
     agents, artifacts, checkpoint, datasets, events, health, jobs, nodes, report, submission, tokens, trials,
 };
-use crate::{auth, dashboard, limits, metrics};
+use crate::{auth, dashboard, etag, limits, metrics};
 
 /// Largest size of a body in bytes, unless its route sets another limit.
 const BODY_LIMIT: usize = 1 << 20;
@@ -56,6 +58,8 @@ pub(crate) fn router(app: App) -> Result<Router> {
         .layer(Extension(Arc::new(document)))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(RequestBodyTimeoutLayer::new(limits::IDLE_TIME))
+        .layer(CompressionLayer::new().compress_when(is_compressible()))
+        .layer(map_response(etag::weakened))
         .layer(
             ServiceBuilder::new()
                 .map_request(without_strange_id)
@@ -128,6 +132,14 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
 /// A group whose requests have a limit of time.
 fn timed(group: OpenApiRouter<App>) -> OpenApiRouter<App> {
     group.route_layer(from_fn_with_state(limits::REQUEST_TIME, limit_time))
+}
+
+/// Text that is worth the work. An event stream would arrive late, and what is stored as a file has its own format.
+fn is_compressible() -> impl Predicate {
+    DefaultPredicate::new()
+        .and(NotForContentType::const_new("application/octet-stream"))
+        .and(NotForContentType::const_new("application/zip"))
+        .and(NotForContentType::const_new("application/x-tar"))
 }
 
 async fn method_not_allowed(method: Method) -> Error {

@@ -2,7 +2,7 @@
 """Prints one row per arm of a finished job, from its report and its dry run: loss, seconds, tokens/s, FLOPs, memory.
 
     export TOKEN=$(cat ~/.local/share/lamina/token)
-    lamina submit examples/reviewers.json --watch; trainer/benches/arms.py http://localhost:8642 JOB
+    lamina submit examples/jobs/reviewers.json --watch; trainer/benches/arms.py http://localhost:8642 JOB
 """
 
 import json

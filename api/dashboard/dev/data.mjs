@@ -7,11 +7,11 @@ export const TASKS = {
   cola: { metrics: ['matthews'], majority: 0, base: 0.118, sd: 0.035 },
 };
 const ARMS = ['post-ln', 'pre-ln', 'pld'];
-/** The arms of examples/factorial.json. */
+/** The arms of examples/jobs/factorial.json. */
 const TWELVE = ['post-ln', 'post-ln pld', 'pre-ln', 'pre-ln pld'].flatMap((arm) =>
   ['1e-4', '1e-3', '1e-2'].map((rate) => `${arm} ${rate}`),
 );
-/** The arms of examples/reviewers.json, of which one has a name as a script would write it. */
+/** The arms of examples/jobs/reviewers.json, of which one has a name as a script would write it. */
 const MANY = [
   'pre-ln', 'float32', 'recompute', 'post-ln', 'pld', 'pld-released-index', 'pld-later-index', 'pld-unscaled',
   'pld-linear', 'pld-polynomial', 'pld-cosine', 'pld-step', 'pld-constant', 'pld-decreasing', 'stochastic-depth-pre',

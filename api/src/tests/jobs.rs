@@ -1,7 +1,10 @@
 //! Jobs: submit, read, cancel.
 
+use std::io::Read;
+
 use axum::body::Body;
 use axum::http::{Method, header};
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -134,6 +137,29 @@ async fn a_cancelled_job_stays_cancelled() {
         let body = cancelled.json();
         assert_eq!((&body["status"], &body["trials"]["cancelled"]), (&json!("cancelled"), &json!(3)));
     }
+}
+
+#[tokio::test]
+async fn an_answer_is_compressed_for_a_client_that_accepts_it() {
+    let server = Server::with_data().await;
+    let uri = format!("/jobs/{}", server.submit("n").await);
+    let get = |encoding: &'static str, tag: String| {
+        let request = server.request(Method::GET, &uri).header(header::ACCEPT_ENCODING, encoding);
+        server.send(request.header(header::IF_NONE_MATCH, tag).body(Body::empty()).unwrap())
+    };
+    let plain = get("identity", String::new()).await;
+    assert_eq!((plain.status.as_u16(), plain.header("content-encoding")), (200, ""));
+    let packed = get("gzip", String::new()).await;
+    assert_eq!((packed.status.as_u16(), packed.header("content-encoding")), (200, "gzip"));
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&*packed.body).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(unpacked, plain.body);
+    assert!(packed.body.len() < plain.body.len() / 2, "{} of {}", packed.body.len(), plain.body.len());
+    let varies = packed.headers.get_all(header::VARY).iter().any(|vary| vary == "accept-encoding");
+    assert!(varies, "{:?}", packed.headers);
+    let tag = packed.header("etag").to_owned();
+    assert_eq!(tag, format!("W/{}", plain.header("etag")));
+    assert_eq!(get("gzip", tag).await.status, 304);
 }
 
 #[tokio::test]

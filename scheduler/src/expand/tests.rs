@@ -98,7 +98,7 @@ fn the_plan_shows_the_closed_form_saving() {
 
 #[test]
 fn matched_arms_have_the_flops_of_the_arm_that_they_name() {
-    let text = include_str!("../../../examples/reviewers.json");
+    let text = include_str!("../../../examples/jobs/reviewers.json");
     let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
     let plan = expand(&job, &datasets()).unwrap().plan;
     let flops = |name: &str| plan.arms.iter().find(|arm| arm.name == name).unwrap().pretrain_flops;
@@ -149,32 +149,32 @@ fn the_example_jobs_keep_the_recipes_of_their_trials() {
     // A digest here changes only when the meaning of a recipe does: stored results name the fingerprints.
     for (text, datasets, expected) in [
         (
-            include_str!("../../../examples/main-job.json"),
+            include_str!("../../../examples/jobs/main.json"),
             &every_task,
             "07b029f462b9f81794d6045171c74e0acc3872c60460957fae5baafeeafb83b4",
         ),
         (
-            include_str!("../../../examples/reviewers.json"),
+            include_str!("../../../examples/jobs/reviewers.json"),
             &every_task,
             "4d50f3a9403dc4ff3bb99499b3034128aa75dfab9bf58bfb30e21247e445860f",
         ),
         (
-            include_str!("../../../examples/equal-time.json"),
+            include_str!("../../../examples/jobs/equal-time.json"),
             &every_task,
             "fff6df124e438ee050e8c52f3104bb7ea67f116b55a9275e6321f4524beef49b",
         ),
         (
-            include_str!("../../../examples/factorial.json"),
+            include_str!("../../../examples/jobs/factorial.json"),
             &every_task,
             "b1529e3fb822836df08a0f9c75e32d6d0a95a1e91dea51d215a97101184d45a0",
         ),
         (
-            include_str!("../../../examples/glue.json"),
+            include_str!("../../../examples/jobs/glue.json"),
             &every_task,
             "28d91935200727723d41ec86e62e2170b0175ee007f8d7dc632ad5ec53abaddd",
         ),
         (
-            include_str!("../../../examples/image-job.json"),
+            include_str!("../../../examples/jobs/images.json"),
             &with_images(28, 10),
             "398e7fe802f66a36168873966f2a95bdeb7073e841f8db52456f1d71ec2988dd",
         ),
@@ -185,7 +185,9 @@ fn the_example_jobs_keep_the_recipes_of_their_trials() {
 
 #[test]
 fn the_equal_time_and_factorial_examples_are_accepted() {
-    for text in [include_str!("../../../examples/equal-time.json"), include_str!("../../../examples/factorial.json")] {
+    for text in
+        [include_str!("../../../examples/jobs/equal-time.json"), include_str!("../../../examples/jobs/factorial.json")]
+    {
         let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
         let plan = expand(&job, &datasets()).unwrap().plan;
         assert_eq!(plan.trials.pretrain, job.arms.len() as u64 * u64::from(job.pretrain.seeds));
@@ -196,7 +198,7 @@ fn the_equal_time_and_factorial_examples_are_accepted() {
 fn the_example_with_every_task_tunes_each_checkpoint_at_each_depth_and_rate() {
     let examples = Task::ALL.into_iter().map(|task| (task, 5000)).collect();
     let glue = Some(scan("glue", DatasetFacts::Glue { examples }));
-    let text = include_str!("../../../examples/glue.json");
+    let text = include_str!("../../../examples/jobs/glue.json");
     let job = JobSpec { corpus: "wiki".into(), ..serde_json::from_str(text).unwrap() };
     let plan = expand(&job, &Datasets { glue, ..datasets() }).unwrap().plan;
     // Arms x pre-train seeds; tasks x depths x rates x seeds of each.
@@ -205,7 +207,7 @@ fn the_example_with_every_task_tunes_each_checkpoint_at_each_depth_and_rate() {
 
 #[test]
 fn the_example_job_on_images_is_accepted() {
-    let job: JobSpec = serde_json::from_str(include_str!("../../../examples/image-job.json")).unwrap();
+    let job: JobSpec = serde_json::from_str(include_str!("../../../examples/jobs/images.json")).unwrap();
     let plan = expand(&job, &with_images(28, 10)).unwrap().plan;
     assert_eq!(plan.trials.pretrain, job.arms.len() as u64 * u64::from(job.pretrain.seeds));
 }

@@ -13,7 +13,7 @@ const FINGERPRINTS: [(&str, &str); 4] = [
 #[test]
 fn the_example_recipes_are_valid_and_keep_their_fingerprints() {
     for (name, fingerprint) in FINGERPRINTS {
-        let path = format!("{}/../../examples/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../examples/recipes/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let spec: TrialSpec = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(spec.validate(), [], "{name}");
         assert_eq!(spec.recipe.fingerprint().as_str(), fingerprint, "{name}");

@@ -1,4 +1,4 @@
-//! How a job becomes trials: the numbers are those of `examples/main-job.json`.
+//! How a job becomes trials: the numbers are those of `examples/jobs/main.json`.
 
 use super::svg::{Anchor, BLUE, Canvas, GREEN, GRID, INK, ORANGE, PALE, SOFT};
 
@@ -10,7 +10,7 @@ pub(super) fn draw() -> String {
         12,
         SOFT,
         Anchor::Start,
-        "examples/main-job.json: 3 arms, 1 pre-train seed, 3 tasks, 5 seeds, 1 learning rate",
+        "examples/jobs/main.json: 3 arms, 1 pre-train seed, 3 tasks, 5 seeds, 1 learning rate",
     );
     canvas.titled((24.0, 186.0), (112.0, 84.0), PALE, BLUE, "Job", "3 arms, a baseline");
 
