@@ -68,6 +68,8 @@ async function answer(request, response, world, cancelled) {
   if (kind === 'trials') {
     const trial = jobs.flatMap((j) => j.trials).find((t) => t.id === id);
     if (!trial) return missing(response);
+    if (part === 'checkpoint') return checkpoint(response, trial);
+    if (part === 'checkpoint.tar') return response.end('what the mock keeps of a checkpoint');
     if (part !== 'logs') return json(response, trialOf(trial));
     const after = Number(query.get('after') ?? 0);
     const lines = logOf(trial).filter((line) => line.id > after);
@@ -92,6 +94,25 @@ async function answer(request, response, world, cancelled) {
       query,
     ),
   );
+}
+
+/** The checkpoint that a pre-train trial leaves. */
+function checkpoint(response, trial) {
+  if (trial.stage !== 'pretrain' || trial.state !== 'succeeded') return missing(response);
+  const file = (name, bytes, i) => ({ name, sha256: `${i}`.repeat(64), bytes });
+  return json(response, {
+    attempt: trial.id,
+    created_at: trial.finished_at,
+    manifest: 'd'.repeat(64),
+    step: trial.step,
+    trained_seconds: trial.trained_seconds,
+    fingerprint: trial.fingerprint,
+    files: [
+      file('config.json', 812, 1),
+      file('model.safetensors', 25_413_120, 2),
+      file('optimizer.safetensors', 50_826_240, 3),
+    ],
+  });
 }
 
 function page(items, query) {
@@ -145,6 +166,14 @@ async function submit(request, response, query, jobs) {
     steps: 18_720,
     flops: 8.4e15,
     arms,
+    estimate: {
+      slot_hours: 2.4,
+      basis: { kind: 'timed', job: jobs[0].summary.id, device: 'AMD EPYC', flops_per_second: 9.7e11 },
+      slots: 2,
+      largest_slot_bytes: 2 ** 33,
+      memory: arms.map((arm, i) => ({ arm: arm.name, peak_bytes: 5.2e8, measured: i === 0 })),
+      warnings: [],
+    },
   });
 }
 

@@ -74,6 +74,8 @@ export const api = {
   reportText: async (id: string, format: 'json' | 'markdown') =>
     (await send('/jobs/{id}/report', { values: { id, format } })).text(),
   trial: (id: string, signal?: AbortSignal) => get('/trials/{id}', { id, points: 500 }, signal),
+  checkpoint: (id: string, signal?: AbortSignal) => get('/trials/{id}/checkpoint', { id }, signal),
+  checkpointArchive: async (id: string) => (await send('/trials/{id}/checkpoint.tar', { values: { id } })).blob(),
   logs: (id: string, after: number | null, signal?: AbortSignal) =>
     get('/trials/{id}/logs', { id, after, limit: 500 }, signal),
   datasets: async (signal?: AbortSignal) => (await get('/datasets', {}, signal)).items,

@@ -8,7 +8,8 @@ export class ProblemError extends Error {
   readonly status: number;
   readonly fields: Problem[];
 
-  constructor(details: Partial<ProblemDetails> & { code: string; title: string }) {
+  /** The dashboard has codes of its own, for failures without an answer. */
+  constructor(details: Partial<Omit<ProblemDetails, 'code'>> & { code: string; title: string }) {
     super(details.detail ?? details.title);
     this.code = details.code;
     this.title = details.title;

@@ -84,6 +84,8 @@ test.each(INDEXES)('job %i of the mock is as the OpenAPI document says', { timeo
     const trial = trials.items.find((one: { stage: string }) => one.stage === stage);
     if (trial === undefined) continue;
     await answer('/trials/{id}', `/trials/${trial.id}`);
+    const kept = trial.stage === 'pretrain' && trial.state === 'succeeded';
+    if (kept) await answer('/trials/{id}/checkpoint', `/trials/${trial.id}/checkpoint`);
     await answer('/trials/{id}/logs', `/trials/${trial.id}/logs?limit=5`);
   }
 });
