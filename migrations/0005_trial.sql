@@ -70,7 +70,7 @@ create index trial_timed on trial (finished_at) where stage = 'timing' and state
 -- Finds the trials that wait for a trial.
 create index trial_waiting on trial (waits_for) where state = 'blocked';
 -- Answers a job's counts, times and progress without reading the table.
-create index trial_by_state on trial (job_id, state) include (work, stage, started_at, finished_at);
+create index trial_by_state on trial (job_id, state) include (work, stage, waits_for, started_at, finished_at);
 -- Lists a job's trials of one stage and arm.
 create index trial_by_arm on trial (job_id, stage, arm, ordinal);
 -- Finds the reports that name an artifact: answers to GLUE's test files (recipe::report::PredictionFile) are stored as
