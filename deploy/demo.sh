@@ -17,7 +17,9 @@ port=${DEMO_PORT:-8650}
 log=$folder/up.log
 # The commands below read these variables. They must not reach another service that the caller's environment names.
 unset LAMINA_URL LAMINA_TOKEN LAMINA_TOKEN_FILE LAMINA_BIND LAMINA_SLOTS LAMINA_TRAINER LAMINA_DATA_ROOT
-export LAMINA_HOME=$folder/home
+# A database of other tables cannot be used. The home of an earlier checkout stays as it is, and this one gets its own.
+tables=$(cat "$root"/migrations/*.sql | sha256sum | cut -c 1-8)
+export LAMINA_HOME=$folder/home-$tables
 PATH=$root/target/release:$PATH
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }

@@ -67,8 +67,8 @@ create table trial (
 create index trial_queue on trial (job_id, stage, ordinal) where state = 'queued';
 -- Finds the newest speeds that timing trials measured.
 create index trial_timed on trial (finished_at) where stage = 'timing' and state = 'succeeded';
--- Finds the trials that wait for a trial.
-create index trial_waiting on trial (waits_for) where state = 'blocked';
+-- Finds the trials that wait for a trial, batch by batch.
+create index trial_waiting on trial (waits_for, id) where state = 'blocked';
 -- Answers a job's counts, times and progress without reading the table.
 create index trial_by_state on trial (job_id, state) include (work, stage, waits_for, started_at, finished_at);
 -- Lists a job's trials of one stage and arm.
