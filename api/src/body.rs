@@ -46,7 +46,7 @@ pub(crate) async fn parse_long<T: DeserializeOwned + Send + 'static>(
 }
 
 /// The JSON body of an agent. Unlike [`Json`], it may be long and its texts may contain anything, because it holds what
-/// trainers wrote.
+/// trainers wrote. A refusal names the first misfit alone: finding all would read a long body many times over.
 pub(crate) struct AgentJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for AgentJson<T> {
@@ -58,8 +58,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for AgentJson<T> {
         let parse = move || {
             require_json(&headers)?;
             serde_json::from_slice::<IgnoredAny>(&body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-            let Fitted { value, unknown } = object(&body)?;
-            if unknown.is_empty() { Ok(Self(value)) } else { Err(Error::UnknownField(unknown)) }
+            object(&body)?.map(Self).map_err(|misfit| match is_unknown_field(&misfit) {
+                true => Error::UnknownField(vec![misfit]),
+                false => Error::InvalidBody(vec![misfit]),
+            })
         };
         if is_short { parse() } else { app.agent_workers.run(limits::WORK_TIME, move |_| parse()).await? }
     }
@@ -99,20 +101,20 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
             false => Error::MalformedJson(error.inner().to_string()),
         })?;
     deserializer.end().map_err(|error| Error::MalformedJson(error.to_string()))?;
-    object(body)
+    match object(body)? {
+        Ok(value) => Ok(Fitted { value, unknown: Vec::new() }),
+        Err(misfit) => without_misfits(body, misfit),
+    }
 }
 
-/// Reads an object from JSON that is well-formed.
-fn object<T: DeserializeOwned>(body: &[u8]) -> Result<Fitted<T>, Error> {
+/// Reads an object from JSON that is well-formed, up to the first misfit.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Problem>, Error> {
     // serde would also accept an array of a struct's fields in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::invalid("", "the body must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    match serde_path_to_error::deserialize(&mut deserializer) {
-        Ok(value) => Ok(Fitted { value, unknown: Vec::new() }),
-        Err(error) => without_misfits(body, problem(&error)),
-    }
+    Ok(serde_path_to_error::deserialize(&mut deserializer).map_err(|error| problem(&error)))
 }
 
 /// Reads an object from JSON of which serde has found the `first` misfit. serde stops at each, so the values that do
@@ -131,7 +133,7 @@ fn without_misfits<T: DeserializeOwned>(body: &[u8], first: Problem) -> Result<F
             Err(error) => found = problem(&error),
         }
     };
-    let only_unknown = taken.problems.iter().all(|problem| problem.message.starts_with(UNKNOWN_FIELD));
+    let only_unknown = taken.problems.iter().all(is_unknown_field);
     match fitted {
         Some(value) if only_unknown => Ok(Fitted { value, unknown: taken.problems }),
         _ if only_unknown => Err(Error::UnknownField(taken.problems)),
@@ -271,6 +273,10 @@ fn require_json(headers: &HeaderMap) -> Result<(), Error> {
 /// How serde's message about an unknown field starts. It has no kind of error for this; a test holds the form.
 const UNKNOWN_FIELD: &str = "unknown field `";
 
+fn is_unknown_field(problem: &Problem) -> bool {
+    problem.message.starts_with(UNKNOWN_FIELD)
+}
+
 fn problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let (pointer, text) = (pointer(error.path()), error.inner().to_string());
     let message = with_nearest(without_position(&text));
@@ -367,9 +373,9 @@ mod tests {
             #[serde(rename = "lists")]
             _lists: Vec<Vec<u8>>,
         }
-        let Error::InvalidBody(problems) =
-            object::<Lists>(br#"{"lists": [[1, "a", 2, "b"], "c", [3], ["d", 4, 5, -1]]}"#).unwrap_err()
-        else {
+        let body = br#"{"lists": [[1, "a", 2, "b"], "c", [3], ["d", 4, 5, -1]]}"#;
+        let misfit = object::<Lists>(body).unwrap().unwrap_err();
+        let Error::InvalidBody(problems) = without_misfits::<Lists>(body, misfit).unwrap_err() else {
             panic!("another error")
         };
         assert_eq!(pointers(&problems), ["/lists/0/1", "/lists/0/3", "/lists/1", "/lists/3/0", "/lists/3/3"]);

@@ -12,7 +12,7 @@
 //! | [`admission`], [`guesses`] | what every request has to pass; the limit of wrong tokens |
 //! | [`app`] | the state that all handlers share |
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
-//! | [`error`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
+//! | [`error`], [`code`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
 //! | [`tar`] | archives that are made while they are sent |
 //! | [`reports`], [`streams`] | reports and event streams, each computed and read once for all who ask |
 //! | [`openapi`] | the OpenAPI document |
@@ -24,6 +24,7 @@ mod app;
 mod auth;
 mod body;
 mod cli;
+mod code;
 mod connections;
 mod daemon;
 mod dashboard;

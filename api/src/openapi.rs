@@ -13,7 +13,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use crate::admission::LONGEST_PARAMETER;
 use crate::body::LONGEST_TEXT;
-use crate::error::Code;
+use crate::code::Code;
 use crate::page;
 use crate::routes::{tokens, trials};
 
@@ -200,7 +200,7 @@ fn describe_responses(operation: &mut Map<String, Value>) {
 type Link = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-const LINKS: [Link; 21] = [
+const LINKS: [Link; 23] = [
     ("submit_job", "201", "get_job", "id", "$response.body#/id"),
     ("submit_job", "201", "cancel_job", "id", "$response.body#/id"),
     ("submit_job", "201", "list_job_trials", "id", "$response.body#/id"),
@@ -215,6 +215,8 @@ const LINKS: [Link; 21] = [
     ("list_job_trials", "200", "list_job_trials", "cursor", "$response.body#/next"),
     ("get_trial", "200", "get_trial_logs", "id", "$response.body#/id"),
     ("get_trial", "200", "get_job", "id", "$response.body#/job"),
+    ("get_trial", "200", "get_trial_checkpoint", "id", "$response.body#/id"),
+    ("get_trial_checkpoint", "200", "get_trial_checkpoint_archive", "id", "$request.path.id"),
     ("list_nodes", "200", "drain_node", "id", "$response.body#/items/0/id"),
     ("list_nodes", "200", "delete_node", "id", "$response.body#/items/0/id"),
     ("drain_node", "204", "resume_node", "id", "$request.path.id"),

@@ -51,13 +51,13 @@ impl Service {
     }
 
     async fn until(&mut self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let deadline = Instant::now() + BOUND;
+        let (deadline, mut beat) = (Instant::now() + BOUND, tokio::time::interval(POLL));
         while !holds().await {
             assert!(Instant::now() < deadline, "timed out waiting until {what}{}", self.logs());
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
                 panic!("lamina up ended ({status}) before {what}{}", self.logs());
             }
-            tokio::time::sleep(POLL).await;
+            beat.tick().await;
         }
     }
 
@@ -197,14 +197,10 @@ async fn each_killed_part_is_started_again() {
     for word in ["postgres", "serve", "agent"] {
         let killed = service.part(word).unwrap();
         send(killed, libc::SIGKILL);
-        let deadline = Instant::now() + BOUND;
-        loop {
-            let again = service.part(word).is_some_and(|part| part != killed);
-            if again && service.is_ready().await {
-                break;
-            }
+        let (deadline, mut beat) = (Instant::now() + BOUND, tokio::time::interval(POLL));
+        while service.part(word).is_none_or(|part| part == killed) || !service.is_ready().await {
             assert!(Instant::now() < deadline, "the {word} did not start again{}", service.logs());
-            tokio::time::sleep(POLL).await;
+            beat.tick().await;
         }
     }
     assert!(service.token_names().await.contains(&"kept".to_owned()));

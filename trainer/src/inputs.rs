@@ -17,7 +17,8 @@ use crate::options::Options;
 /// The text or the images of `recipe`, which is at `pointer` in the recipe file.
 ///
 /// # Errors
-/// Bad data, also if pairs of texts are asked for and there is one sequence; `InvalidRecipe` if the images do not have the shape that the recipe expects.
+/// Bad data, also if the recipe needs pairs of texts and a part has one sequence; `InvalidRecipe` if the images do not
+/// have the shape that the recipe expects.
 pub fn material(
     recipe: &Pretrain,
     pointer: &str,

@@ -78,6 +78,16 @@ async fn what_no_node_can_have_is_refused_where_it_stands() {
 }
 
 #[tokio::test]
+async fn the_body_of_an_agent_is_read_up_to_its_first_misfit_alone() {
+    let server = Server::start().await;
+    let body = json!({"node": 1, "instance": 2, "attempts": 3});
+    let problem = server.post("/agents/sync", &body).await.problem(422, "invalid_body");
+    assert_eq!(pointers(&problem).len(), 1, "{problem:#}");
+    let problem = server.post("/tokens", &json!({"name": 1, "scope": 2})).await.problem(422, "invalid_body");
+    assert_eq!(pointers(&problem), ["/name", "/scope"]);
+}
+
+#[tokio::test]
 async fn a_job_is_counted_before_it_is_built() {
     let server = Server::with_data().await;
     let rates: Vec<f64> = (1..=1500).map(|rate| f64::from(rate) * 1e-6).collect();

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::server::Server;
-use crate::error::Code;
+use crate::code::Code;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| crate::router::document().unwrap());
 

@@ -6,7 +6,7 @@ use protocol::id::JobId;
 use recipe::{Recipe, TrialReport, TrialSpec};
 use report::statistics::mean;
 
-use super::{Store, StoreError, unsigned};
+use super::{Store, StoreError, read, unsigned};
 use crate::expand::{FreeSlots, TimedArm, TimedJob};
 
 impl Store {
@@ -22,15 +22,18 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        // What another version of the server wrote, and this one cannot read, tells nothing here.
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                let spec = serde_json::from_value(row.spec).ok()?;
-                let report = serde_json::from_value(row.report).ok()?;
-                timed_job(row.job, row.device?, row.work, spec, report)
-            })
-            .collect())
+        let mut timed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let found = read("trial", "spec", row.job, row.spec)
+                .and_then(|spec| Ok((spec, read("trial", "report", row.job, row.report)?)));
+            match (found, row.device) {
+                (Ok((spec, report)), Some(device)) => timed.extend(timed_job(row.job, device, row.work, spec, report)),
+                // Another version of the server wrote it. The estimate follows from the other jobs.
+                (Err(error), _) => tracing::warn!(job = %row.job, %error, "a timed job cannot be read"),
+                (Ok(_), None) => {}
+            }
+        }
+        Ok(timed)
     }
 
     /// The slots on which new trials may be placed.
