@@ -1,5 +1,7 @@
 //! What a job will take of this fleet: hours and memory, from the timing trials of earlier jobs.
 
+use std::collections::HashMap;
+
 use protocol::id::JobId;
 use recipe::report::ArmMemory;
 use recipe::{ImageObjective, Model, Precision, Pretrain, Problem, Recipe};
@@ -127,14 +129,14 @@ struct PretrainedArm<'a> {
 }
 
 fn pretrained<'a>(spec: &'a JobSpec, expansion: &'a Expansion) -> Vec<PretrainedArm<'a>> {
-    let recipe_of = |name: &str| {
-        expansion.trials.iter().find_map(|trial| match &trial.spec.recipe {
-            Recipe::Pretrain(recipe) if trial.arm.as_deref() == Some(name) => Some(recipe),
-            _ => None,
-        })
-    };
+    // The seeds of an arm share its recipe, so any of its trials will do.
+    let of_trials = expansion.trials.iter().filter_map(|trial| match &trial.spec.recipe {
+        Recipe::Pretrain(recipe) => Some((trial.arm.as_deref()?, recipe)),
+        _ => None,
+    });
+    let recipes: HashMap<&str, &Pretrain> = of_trials.collect();
     let arms = spec.arms.iter().enumerate();
-    arms.filter_map(|(index, arm)| Some(PretrainedArm { index, name: &arm.name, recipe: recipe_of(&arm.name)? }))
+    arms.filter_map(|(index, arm)| Some(PretrainedArm { index, name: &arm.name, recipe: recipes.get(&*arm.name)? }))
         .collect()
 }
 
