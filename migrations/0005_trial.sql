@@ -27,6 +27,8 @@ create table trial (
     -- starts from, unless that is a published one. A pre-train trial waits for the timing trial if its budget is in
     -- seconds of that trial's device.
     waits_for        uuid references trial on delete cascade,
+    -- Some trials wait for this one: true from the submission until all of them have moved on.
+    awaited          boolean not null,
     -- Planned training FLOPs: the weight of the trial in the job's progress.
     work             double precision not null,
     -- Optimiser updates. Null while a pre-train trial waits for the timing trial, which decides their number; an
@@ -67,10 +69,13 @@ create table trial (
 create index trial_queue on trial (job_id, stage, ordinal) where state = 'queued';
 -- Finds the newest speeds that timing trials measured.
 create index trial_timed on trial (finished_at) where stage = 'timing' and state = 'succeeded';
--- Finds the trials that wait for a trial, batch by batch.
+-- Finds the trials that have ended while others still wait for them, and those others, batch by batch.
+create index trial_awaited on trial (id) where awaited and state in ('succeeded', 'failed', 'cancelled');
 create index trial_waiting on trial (waits_for, id) where state = 'blocked';
--- Answers a job's counts, times and progress without reading the table.
-create index trial_by_state on trial (job_id, state) include (work, stage, waits_for, started_at, finished_at);
+-- Finds the trials that a cancel ends, batch by batch.
+create index trial_idle on trial (job_id, ordinal) where state in ('blocked', 'queued', 'paused');
+-- Lists a job's trials of one state, and answers the numbers of /metrics without reading the table.
+create index trial_by_state on trial (job_id, state) include (stage);
 -- Lists a job's trials of one stage and arm.
 create index trial_by_arm on trial (job_id, stage, arm, ordinal);
 -- Finds the reports that name an artifact: answers to GLUE's test files (recipe::report::PredictionFile) are stored as

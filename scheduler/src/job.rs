@@ -103,6 +103,8 @@ pub struct JobSummary {
     pub name: String,
     pub status: JobStatus,
     pub created_at: DateTime<Utc>,
+    /// The first placement of a trial.
+    pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
     pub arms: Vec<String>,
     pub baseline: String,

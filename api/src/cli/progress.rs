@@ -220,7 +220,7 @@ mod tests {
     fn job() -> JobSummary {
         serde_json::from_value(json!({
             "id": Uuid::nil(), "name": "compare", "status": "running", "created_at": "2026-11-23T19:00:00Z",
-            "finished_at": null, "arms": ["pre-ln", "pld"], "baseline": "pre-ln", "progress": 0.5,
+            "started_at": null, "finished_at": null, "arms": ["pre-ln", "pld"], "baseline": "pre-ln", "progress": 0.5,
             "estimated_end": "2026-11-23T19:10:00Z", "trials": TrialCounts::default(),
         }))
         .unwrap()

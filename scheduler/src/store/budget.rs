@@ -1,6 +1,8 @@
 //! Budgets in reference seconds: the timing trial's time per step decides how many steps a pre-train trial makes.
 
+use recipe::report::TimingReport;
 use recipe::{Stage, TrialReport, TrialSpec};
+use serde_json::Value;
 use sqlx::types::Json;
 
 use super::{Store, StoreError, read};
@@ -8,14 +10,27 @@ use crate::expand;
 use crate::job::JobSpec;
 use protocol::id::{JobId, TrialId};
 
+/// Trials in one statement.
+const BATCH: i64 = 1000;
+
+/// A trial whose steps, or whose schedule, the timing trial decides.
+struct Unsettled {
+    id: TrialId,
+    ordinal: i32,
+    arm: String,
+    spec: Value,
+    stage: Stage,
+}
+
 impl Store {
     /// Sets the steps of the trials whose budget is in reference seconds and whose timing trial has succeeded. Repeating it
     /// writes the same.
     pub(crate) async fn settle_budgets(&self) -> Result<usize, StoreError> {
         let ready = sqlx::query!(
             r#"select distinct on (j.id) j.id as "job: JobId", j.spec, w.id as "timing: TrialId", w.report as "report!"
-               from trial t join trial w on w.id = t.waits_for join job j on j.id = t.job_id
-               where t.state = 'blocked' and t.total_steps is null and w.stage = 'timing' and w.state = 'succeeded'
+               from trial w join job j on j.id = w.job_id
+               where w.awaited and w.state = 'succeeded' and w.stage = 'timing'
+                 and exists (select from trial where waits_for = w.id and state = 'blocked' and total_steps is null)
                order by j.id"#
         )
         .fetch_all(&self.pool)
@@ -43,13 +58,36 @@ impl Store {
         let (TrialReport::Timing(timing), Some(seconds)) = (report, spec.pretrain.reference_seconds) else {
             return Ok(0);
         };
-        let rows = sqlx::query!(
-            r#"select id as "id: TrialId", arm as "arm!", spec, stage as "stage: Stage" from trial
-               where job_id = $1 and arm is not null and state = 'blocked' order by ordinal"#,
-            job.0
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        // Pre-train trials come first in a job, and a job whose pre-train trials have their steps is settled. So they are
+        // settled last, and a settlement that was broken off is repeated.
+        let (mut settled, mut before) = (0, i32::MAX);
+        loop {
+            let rows = sqlx::query_as!(
+                Unsettled,
+                r#"select id as "id: TrialId", ordinal, arm as "arm!", spec, stage as "stage: Stage" from trial
+                   where job_id = $1 and arm is not null and state = 'blocked' and ordinal < $2
+                   order by ordinal desc limit $3"#,
+                job.0,
+                before,
+                BATCH
+            )
+            .fetch_all(&self.pool)
+            .await?;
+            let Some(last) = rows.last() else { return Ok(settled) };
+            before = last.ordinal;
+            settled += rows.len();
+            self.settle_batch(job, spec, seconds, timing, rows).await?;
+        }
+    }
+
+    async fn settle_batch(
+        &self,
+        job: JobId,
+        spec: &JobSpec,
+        seconds: f64,
+        timing: &TimingReport,
+        rows: Vec<Unsettled>,
+    ) -> Result<(), StoreError> {
         let (mut ids, mut specs, mut fingerprints, mut steps) = (vec![], vec![], vec![], vec![]);
         for row in rows {
             let mut trial: TrialSpec = read("trial", "spec", row.id, row.spec)?;
@@ -77,6 +115,6 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        Ok(ids.len())
+        Ok(())
     }
 }

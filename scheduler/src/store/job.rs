@@ -44,9 +44,20 @@ impl Store {
     ) -> Result<Submitted, StoreError> {
         let id = JobId::new();
         let mut transaction = self.pool.begin().await?;
-        sqlx::query!("insert into job (id, name, spec) values ($1, $2, $3)", id.0, spec.name, Json(spec) as _)
-            .execute(&mut *transaction)
-            .await?;
+        let trials = Arc::new(NewTrials::new(expansion.clone()));
+        let first = trials.counts();
+        sqlx::query!(
+            "insert into job (id, name, spec, trials, blocked, queued, work) values ($1, $2, $3, $4, $5, $6, $7)",
+            id.0,
+            spec.name,
+            Json(spec) as _,
+            first.total(),
+            first.blocked,
+            first.queued,
+            trials.work()
+        )
+        .execute(&mut *transaction)
+        .await?;
         if let Some(key) = key
             && !claim_key(&mut transaction, key, id).await?
         {
@@ -54,7 +65,7 @@ impl Store {
             let earlier = self.replay(key).await?;
             return earlier.ok_or_else(|| StoreError::Conflict("the job under this key has just been removed".into()));
         }
-        insert_trials(&mut transaction, id, expansion).await?;
+        trials.insert(&mut transaction, id).await?;
         let announced = serde_json::json!({ "status": JobStatus::Queued });
         sqlx::query!("select append_event($1, null, null, null, 'job', $2)", id.0, announced)
             .fetch_one(&mut *transaction)
@@ -100,23 +111,10 @@ impl Store {
             r#"select j.id as "id: JobId", j.name, j.spec, j.created_at, j.cancelled_at, now() as "now!",
                       array(select arm ->> 'name' from jsonb_array_elements(j.spec -> 'arms') arm) as "arms!: Vec<String>",
                       coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}', '') as "baseline!",
-                      t.states as "states!: Vec<TrialState>", t.counts as "counts!", t.useful as "useful!",
-                      t.work as "work!", t.ended_work as "ended_work!", t.started_at, t.finished_at,
+                      j.blocked, j.queued, j.running, j.succeeded, j.failed, j.cancelled, j.paused, j.useful,
+                      j.work, j.ended_work, j.cancelled_work, j.started_at, j.finished_at,
                       coalesce(o.work, 0) as "open_work!"
                from job j
-               cross join lateral (
-                   select coalesce(array_agg(s.state), '{}') as states, coalesce(array_agg(s.count), '{}') as counts,
-                          coalesce(sum(s.useful)::bigint, 0) as useful,
-                          coalesce(sum(s.work), 0) as work, coalesce(sum(s.ended_work), 0) as ended_work,
-                          min(s.started_at) as started_at, max(s.finished_at) as finished_at
-                   from (
-                       select state, count(*) as count,
-                              count(*) filter (where state = 'succeeded' and waits_for is null) as useful,
-                              sum(work) as work, sum(work) filter (where finished_at is not null) as ended_work,
-                              min(started_at) as started_at, max(finished_at) as finished_at
-                       from trial where job_id = j.id group by state
-                   ) s
-               ) t
                -- The work that open attempts have done so far.
                cross join lateral (
                    select sum(r.work * least(1, a.step::float8 / nullif(r.total_steps, 0))) as work
@@ -130,22 +128,30 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let summaries = rows.into_iter().map(|row| {
-            let mut counts = TrialCounts::default();
-            for (state, count) in row.states.into_iter().zip(row.counts) {
-                *counts.of(state) = count;
-            }
-            let status = counts.status(row.cancelled_at.is_some(), row.useful);
-            let done = row.ended_work + row.open_work;
+            let trials = TrialCounts {
+                blocked: row.blocked,
+                queued: row.queued,
+                running: row.running,
+                succeeded: row.succeeded,
+                failed: row.failed,
+                cancelled: row.cancelled,
+                paused: row.paused,
+            };
+            let status = trials.status(row.cancelled_at.is_some(), row.useful);
+            // A trial that waited for a failed one leaves nothing to do; one that a person cancelled leaves its work undone.
+            let undone = if row.cancelled_at.is_some() { row.cancelled_work } else { 0.0 };
+            let done = row.ended_work - undone + row.open_work;
             let progress = if row.work > 0.0 { (done / row.work).clamp(0.0, 1.0) } else { 1.0 };
             let summary = JobSummary {
                 id: row.id,
                 name: row.name,
                 status,
                 created_at: row.created_at,
+                started_at: row.started_at,
                 finished_at: row.finished_at.filter(|_| status.is_ended()),
                 arms: row.arms,
                 baseline: row.baseline,
-                trials: counts,
+                trials,
                 progress,
                 estimated_end: (status == JobStatus::Running)
                     .then(|| estimate(row.started_at, row.now, progress))
@@ -256,18 +262,54 @@ struct TrialRow<'a> {
     spec: &'a TrialSpec,
     fingerprint: String,
     waits_for: Option<TrialId>,
+    awaited: bool,
     work: f64,
     /// Absent for a pre-train trial whose steps the timing trial decides.
     total_steps: Option<u64>,
     state: TrialState,
 }
 
-impl<'a> TrialRow<'a> {
-    /// `ids` are the ids of all trials of the job by their place in the expansion.
-    fn new(ordinal: usize, trial: &'a NewTrial, ids: &[TrialId]) -> Self {
-        let waits_for = trial.waits_for.map(|awaited| ids[awaited]);
-        Self {
-            id: ids[ordinal],
+/// The trials of a job that is submitted, with their ids.
+struct NewTrials {
+    expansion: Arc<Expansion>,
+    /// By their place in the expansion.
+    ids: Vec<TrialId>,
+    /// Whether others wait for the trial, by its place in the expansion.
+    awaited: Vec<bool>,
+}
+
+impl NewTrials {
+    fn new(expansion: Arc<Expansion>) -> Self {
+        let ids = expansion.trials.iter().map(|_| TrialId::new()).collect();
+        let mut awaited = vec![false; expansion.trials.len()];
+        for place in expansion.trials.iter().filter_map(|trial| trial.waits_for) {
+            awaited[place] = true;
+        }
+        Self { expansion, ids, awaited }
+    }
+
+    fn waits_for(&self, trial: &NewTrial) -> Option<TrialId> {
+        trial.waits_for.map(|place| self.ids[place])
+    }
+
+    fn counts(&self) -> TrialCounts {
+        let mut counts = TrialCounts::default();
+        for trial in &self.expansion.trials {
+            *counts.of(State::first(self.waits_for(trial)).name()) += 1;
+        }
+        counts
+    }
+
+    /// Planned training FLOPs.
+    fn work(&self) -> f64 {
+        self.expansion.trials.iter().map(|trial| trial.work).sum()
+    }
+
+    fn row(&self, ordinal: usize) -> TrialRow<'_> {
+        let trial = &self.expansion.trials[ordinal];
+        let waits_for = self.waits_for(trial);
+        TrialRow {
+            id: self.ids[ordinal],
             ordinal,
             stage: trial.stage(),
             arm: trial.arm.as_deref(),
@@ -276,44 +318,42 @@ impl<'a> TrialRow<'a> {
             spec: &trial.spec,
             fingerprint: trial.spec.recipe.fingerprint().to_string(),
             waits_for,
+            awaited: self.awaited[ordinal],
             work: trial.work,
             total_steps: (trial.stage() != Stage::Pretrain || waits_for.is_none()).then_some(trial.total_steps),
             state: State::first(waits_for).name(),
         }
     }
-}
 
-async fn insert_trials(
-    connection: &mut PgConnection,
-    job: JobId,
-    expansion: &Arc<Expansion>,
-) -> Result<(), StoreError> {
-    let ids: Arc<[TrialId]> = expansion.trials.iter().map(|_| TrialId::new()).collect();
-    for start in (0..ids.len()).step_by(CHUNK) {
-        let (expansion, ids) = (expansion.clone(), ids.clone());
-        // Fingerprints and JSON of many recipes take long, and this thread has other requests to serve.
-        let chunk = spawn_blocking(move || {
-            let trials = expansion.trials.iter().enumerate().skip(start).take(CHUNK);
-            let rows: Vec<TrialRow<'_>> = trials.map(|(ordinal, trial)| TrialRow::new(ordinal, trial, &ids)).collect();
-            serde_json::value::to_raw_value(&rows)
-        });
-        let failed = |why: String| StoreError::Internal(format!("the trials of job {job} cannot be written: {why}"));
-        let chunk =
-            chunk.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-        sqlx::query!(
-            "insert into trial (id, job_id, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work,
-                                total_steps, state, ready_at)
-             select id, $1, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, work, total_steps, state,
-                    case when state = 'queued' then now() end
-             from jsonb_to_recordset($2) as new (
-                 id uuid, ordinal integer, stage stage, arm text, task text, learning_rate float8, spec jsonb,
-                 fingerprint text, waits_for uuid, work float8, total_steps bigint, state trial_state
-             )",
-            job.0,
-            Json(chunk) as _
-        )
-        .execute(&mut *connection)
-        .await?;
+    async fn insert(self: &Arc<Self>, connection: &mut PgConnection, job: JobId) -> Result<(), StoreError> {
+        let count = self.ids.len();
+        for start in (0..count).step_by(CHUNK) {
+            let trials = self.clone();
+            // Fingerprints and JSON of many recipes take long, and this thread has other requests to serve.
+            let chunk = spawn_blocking(move || {
+                let rows: Vec<TrialRow<'_>> =
+                    (start..count.min(start + CHUNK)).map(|place| trials.row(place)).collect();
+                serde_json::value::to_raw_value(&rows)
+            });
+            let failed =
+                |why: String| StoreError::Internal(format!("the trials of job {job} cannot be written: {why}"));
+            let chunk =
+                chunk.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+            sqlx::query!(
+                "insert into trial (id, job_id, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for,
+                                    awaited, work, total_steps, state, ready_at)
+                 select id, $1, ordinal, stage, arm, task, learning_rate, spec, fingerprint, waits_for, awaited, work,
+                        total_steps, state, case when state = 'queued' then now() end
+                 from jsonb_to_recordset($2) as new (
+                     id uuid, ordinal integer, stage stage, arm text, task text, learning_rate float8, spec jsonb,
+                     fingerprint text, waits_for uuid, awaited boolean, work float8, total_steps bigint, state trial_state
+                 )",
+                job.0,
+                Json(chunk) as _
+            )
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -70,8 +70,8 @@ impl Change {
     }
 }
 
-/// Writes the new states of trials that this transaction has locked, and an event for each. The event takes its number from
-/// the job's row, so nothing but the commit should follow.
+/// Writes the new states of trials that this transaction has locked, an event for each, and the sums over the trials of a
+/// job. This locks the job's row, so nothing but the commit should follow.
 pub(super) async fn save(connection: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
     for chunk in changes.chunks(BATCH) {
         let (mut after, mut reports, mut kinds, mut messages) = (vec![], vec![], vec![], vec![]);
@@ -105,12 +105,32 @@ pub(super) async fn save(connection: &mut PgConnection, changes: &[Change]) -> R
                              $7::text[], $8::bool[])
                       as new (id, before, state, after, report, failure_kind, failure_message, ended)
                  where t.id = new.id
-                 returning t.job_id, t.ordinal, t.id, new.before, t.state
+                 returning t.job_id, t.ordinal, t.id, new.before, t.state, t.waits_for, t.work, t.started_at, t.finished_at
+             ), sums as (
+                 select job_id, count(*) as changes,
+                        sum((state = 'blocked')::int - (before = 'blocked')::int) as blocked,
+                        sum((state = 'queued')::int - (before = 'queued')::int) as queued,
+                        sum((state = 'running')::int - (before = 'running')::int) as running,
+                        sum((state = 'succeeded')::int - (before = 'succeeded')::int) as succeeded,
+                        sum((state = 'failed')::int - (before = 'failed')::int) as failed,
+                        sum((state = 'cancelled')::int - (before = 'cancelled')::int) as cancelled,
+                        sum((state = 'paused')::int - (before = 'paused')::int) as paused,
+                        count(*) filter (where state = 'succeeded' and waits_for is null) as useful,
+                        coalesce(sum(work) filter (where finished_at is not null), 0) as ended_work,
+                        coalesce(sum(work) filter (where state = 'cancelled'), 0) as cancelled_work,
+                        min(started_at) as started_at, max(finished_at) as finished_at
+                 from changed group by job_id
              ), numbered as (
-                 update job j set events = j.events + c.changes
-                 from (select job_id, count(*) as changes from changed group by job_id) c
-                 where j.id = c.job_id
-                 returning j.id, j.events - c.changes as earlier
+                 update job j
+                 set events = j.events + s.changes, blocked = j.blocked + s.blocked, queued = j.queued + s.queued,
+                     running = j.running + s.running, succeeded = j.succeeded + s.succeeded, failed = j.failed + s.failed,
+                     cancelled = j.cancelled + s.cancelled, paused = j.paused + s.paused, useful = j.useful + s.useful,
+                     ended_work = j.ended_work + s.ended_work, cancelled_work = j.cancelled_work + s.cancelled_work,
+                     started_at = coalesce(j.started_at, s.started_at),
+                     finished_at = greatest(j.finished_at, s.finished_at)
+                 from sums s
+                 where j.id = s.job_id
+                 returning j.id, j.events - s.changes as earlier
              )
              insert into event (job_id, number, trial_id, kind, data)
              select c.job_id, n.earlier + row_number() over (partition by c.job_id order by c.ordinal), c.id, 'trial',
@@ -154,11 +174,21 @@ impl Store {
     /// trial, so that placements are not held up; the events of their moves bring on the next round. Returns the number of
     /// trials that moved.
     pub(crate) async fn unblock_trials(&self) -> Result<usize, StoreError> {
+        // No trial begins to wait after the submission, so this is final.
+        sqlx::query!(
+            "update trial set awaited = false where id in (
+                 select p.id from trial p
+                 where p.awaited and p.state in ('succeeded', 'failed', 'cancelled')
+                   and not exists (select from trial where waits_for = p.id and state = 'blocked')
+                 order by p.id for update skip locked
+             )"
+        )
+        .execute(&self.pool)
+        .await?;
         let awaited = sqlx::query!(
-            r#"select p.id as "id: TrialId", p.state as "state: TrialState", p.stage = 'timing' as "is_timing!" from trial p
-               where p.state in ('succeeded', 'failed', 'cancelled')
-                 and p.id in (select waits_for from trial where state = 'blocked')
-               order by p.id"#
+            r#"select id as "id: TrialId", state as "state: TrialState", stage = 'timing' as "is_timing!" from trial
+               where awaited and state in ('succeeded', 'failed', 'cancelled') order by id limit $1"#,
+            BATCH as i64
         )
         .fetch_all(&self.pool)
         .await?;

@@ -119,11 +119,41 @@ impl World {
         run.remove(0)
     }
 
+    /// Panics unless the sums in each job's row are those of its trials.
+    async fn check_sums(&self) {
+        let differing = "select j.id from job j join lateral (
+                 select count(*) as trials,
+                        count(*) filter (where state = 'blocked') as blocked,
+                        count(*) filter (where state = 'queued') as queued,
+                        count(*) filter (where state = 'running') as running,
+                        count(*) filter (where state = 'succeeded') as succeeded,
+                        count(*) filter (where state = 'failed') as failed,
+                        count(*) filter (where state = 'cancelled') as cancelled,
+                        count(*) filter (where state = 'paused') as paused,
+                        count(*) filter (where state = 'succeeded' and waits_for is null) as useful,
+                        coalesce(sum(work), 0) as work,
+                        coalesce(sum(work) filter (where finished_at is not null), 0) as ended_work,
+                        coalesce(sum(work) filter (where state = 'cancelled'), 0) as cancelled_work,
+                        min(started_at) as started_at, max(finished_at) as finished_at
+                 from trial where job_id = j.id
+             ) t on (j.trials, j.blocked, j.queued, j.running, j.succeeded, j.failed, j.cancelled, j.paused, j.useful)
+                    is distinct from
+                    (t.trials, t.blocked, t.queued, t.running, t.succeeded, t.failed, t.cancelled, t.paused, t.useful)
+                 or (j.started_at, j.finished_at) is distinct from (t.started_at, t.finished_at)
+                 -- The order of a sum changes its last digits.
+                 or greatest(abs(j.work - t.work), abs(j.ended_work - t.ended_work),
+                             abs(j.cancelled_work - t.cancelled_work)) > 1e-9 * t.work";
+        let differing: Vec<Uuid> = sqlx::query_scalar(differing).fetch_all(&self.store.pool).await.unwrap();
+        assert!(differing.is_empty(), "the sums of jobs differ from their trials: {differing:?}");
+    }
+
     async fn state(&self, trial: TrialId) -> TrialState {
+        self.check_sums().await;
         self.store.trial(trial, &self.policy).await.unwrap().state
     }
 
     async fn states(&self, job: JobId) -> Vec<TrialState> {
+        self.check_sums().await;
         let trials = self.store.trials(job, &TrialFilter::default(), &self.policy, 1000, None).await.unwrap();
         trials.into_iter().map(|trial| trial.state).collect()
     }
