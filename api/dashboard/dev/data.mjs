@@ -274,6 +274,7 @@ function job(number, name, arms, age, ending, now, options = {}) {
       name,
       status,
       created_at: at(created),
+      started_at: kept.map((trial) => trial.started_at).filter(Boolean).sort()[0] ?? null,
       finished_at: open === 0 || ending === 'cancelled' ? at(created + Math.min(age, LENGTH) * 1000) : null,
       arms,
       baseline,

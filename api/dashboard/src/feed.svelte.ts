@@ -1,6 +1,5 @@
 /** The events of one job, passed on to every component that shows a part of the job. */
 
-import { changeOf } from './change';
 import { api } from './client';
 import { poll } from './live.svelte';
 import { follow, type SseMessage } from './sse';
@@ -19,8 +18,6 @@ export class Feed {
   /** True while the stream is connected; otherwise the feed polls. */
   live = $state(false);
   ended = $state(false);
-  /** When the first trial started; undefined until the stream has said so. Jobs themselves do not say it. */
-  began = $state<string>();
 
   #listeners = new Set<(message: SseMessage) => void>();
   #controller: AbortController | undefined;
@@ -33,9 +30,8 @@ export class Feed {
     void follow(
       {
         open: (headers, abort) => api.events(job, headers, abort),
-        message: (message) => this.#receive(message),
+        message: (message) => this.#notify(message),
         connected: (connected) => {
-          if (this.ended && !connected) controller.abort();
           if (this.ended) return;
           // Events between the last fetch and this connection were missed: fetch once.
           if (connected && !this.live) this.#notify(POLLED);
@@ -47,12 +43,12 @@ export class Feed {
     return () => (controller.abort(), stopPolling());
   }
 
-  /** The job has ended: nothing will change any more. The stream is read on only to learn when the job began. */
+  /** The job has ended: nothing will change any more. */
   end(): void {
     if (this.ended) return;
     this.ended = true;
     this.live = false;
-    if (this.began !== undefined) this.#controller?.abort();
+    this.#controller?.abort();
     this.#notify(POLLED);
   }
 
@@ -60,15 +56,6 @@ export class Feed {
   on(listener: (message: SseMessage) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
-  }
-
-  #receive(message: SseMessage): void {
-    if (this.began === undefined) {
-      const change = changeOf(message);
-      if (change?.state === 'running') this.began = change.at;
-    }
-    if (!this.ended) this.#notify(message);
-    else if (this.began !== undefined) this.#controller?.abort();
   }
 
   #notify(message: SseMessage): void {

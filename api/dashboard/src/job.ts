@@ -3,19 +3,12 @@
 import { count, duration } from './format';
 import type { JobSummary } from './schema';
 
-/**
- * How long the job waited for its first slot and how long it has run since, apart. Without `began`, the time at which
- * its first trial started, one span says that it has both in it.
- */
-export function spans(
-  job: Pick<JobSummary, 'created_at' | 'finished_at'>,
-  began: string | undefined,
-  now: Date,
-): string[] {
+/** How long a job or trial waited for its first slot and how long it has run since, apart. */
+export function spans(job: Pick<JobSummary, 'created_at' | 'started_at' | 'finished_at'>, now: Date): string[] {
   const end = job.finished_at === null ? now.getTime() : Date.parse(job.finished_at);
   const made = Date.parse(job.created_at);
-  if (began === undefined) return job.finished_at === null ? [] : [`ended ${span(made, end)} later, waiting included`];
-  const start = Date.parse(began);
+  if (job.started_at === null) return job.finished_at === null ? [] : [`never ran, ended ${span(made, end)} later`];
+  const start = Date.parse(job.started_at);
   return [`waited ${span(made, start)}`, `${job.finished_at === null ? 'running for' : 'ran'} ${span(start, end)}`];
 }
 

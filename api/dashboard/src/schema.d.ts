@@ -1546,6 +1546,11 @@ export interface components {
              * @description Share of the planned FLOPs that is done, from 0 to 1.
              */
             progress: number;
+            /**
+             * Format: date-time
+             * @description The first placement of a trial.
+             */
+            started_at: string | null;
             status: components["schemas"]["JobStatus"];
             trials: components["schemas"]["TrialCounts"];
         };
@@ -1872,6 +1877,11 @@ export interface components {
                  * @description Share of the planned FLOPs that is done, from 0 to 1.
                  */
                 progress: number;
+                /**
+                 * Format: date-time
+                 * @description The first placement of a trial.
+                 */
+                started_at: string | null;
                 status: components["schemas"]["JobStatus"];
                 trials: components["schemas"]["TrialCounts"];
             }[];
