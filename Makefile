@@ -69,7 +69,7 @@ bench: release ## Compare speed and memory with PyTorch: make bench [BENCH="--si
 
 # The service and its agent are real; the clients are hostile. It takes some minutes and is no part of the tests.
 attack: release ## What hostile clients can do to a service at work: delays, memory, answers
-	@$(ENV); cargo run --release --quiet --package tests --example attack
+	@$(ENV); deploy/attack.sh
 
 figures: ## Draw the figures of docs/
 	@cargo run --quiet --package recipe --example figures -- docs/figures

@@ -20,7 +20,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// Longest id that is taken over from a client or a proxy: that of any tracing system, but no text.
 const LONGEST_REQUEST_ID: usize = 128;
-/// Longest value of a parameter in bytes; names and cursors are shorter.
+/// Longest value of a parameter in characters; names and cursors are shorter.
 pub(crate) const LONGEST_PARAMETER: usize = 1000;
 
 /// Makes the id of a request that has none.
@@ -93,8 +93,9 @@ impl Parameters {
             if value.contains('\0') {
                 return Err(Error::InvalidParameter(format!("{name} contains the character NUL (%00)")));
             }
-            if value.len() > LONGEST_PARAMETER {
-                let message = format!("{name} has {} bytes: at most {LONGEST_PARAMETER} are allowed", value.len());
+            let length = value.chars().count();
+            if length > LONGEST_PARAMETER {
+                let message = format!("{name} has {length} characters: at most {LONGEST_PARAMETER} are allowed");
                 return Err(Error::InvalidParameter(message));
             }
         }

@@ -121,16 +121,19 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Problem>, Error>
 /// not fit are taken out one by one, until the rest fits or something is missing.
 fn without_misfits<T: DeserializeOwned>(body: &[u8], first: Problem) -> Result<Fitted<T>, Error> {
     let mut document: Value = serde_json::from_slice(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
+    write_whole_numbers(&mut document);
     let mut taken = Taken::default();
-    let mut found = first;
+    // A whole number may fit now.
+    let mut found = (!first.message.starts_with(FRACTION)).then_some(first);
     let fitted = loop {
-        let may_go_on = taken.take(&mut document, found) && taken.problems.len() < MOST_PROBLEMS;
-        if !may_go_on {
+        if let Some(problem) = found
+            && !(taken.take(&mut document, problem) && taken.problems.len() < MOST_PROBLEMS)
+        {
             break None;
         }
         match serde_path_to_error::deserialize(&document) {
             Ok(value) => break Some(value),
-            Err(error) => found = problem(&error),
+            Err(error) => found = Some(problem(&error)),
         }
     };
     let only_unknown = taken.problems.iter().all(is_unknown_field);
@@ -138,6 +141,28 @@ fn without_misfits<T: DeserializeOwned>(body: &[u8], first: Problem) -> Result<F
         Some(value) if only_unknown => Ok(Fitted { value, unknown: taken.problems }),
         _ if only_unknown => Err(Error::UnknownField(taken.problems)),
         _ => Err(Error::InvalidBody(taken.problems)),
+    }
+}
+
+/// How serde's message about a number with a decimal point or an exponent starts, where a whole number is needed.
+const FRACTION: &str = "invalid type: floating point `";
+
+/// Whole numbers of a size below this one are exact in a double.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Writes 3.0 and 1e5 as 3 and 100000. JSON has one kind of number and JSON Schema calls these integers, but serde reads
+/// no integer from them.
+fn write_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(write_whole_numbers),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < MOST_EXACT);
+            if let (true, Some(whole)) = (number.is_f64(), whole) {
+                *number = (whole as i64).into();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 
@@ -194,11 +219,11 @@ impl Taken {
     }
 }
 
-/// Longest text of a body in bytes: the longest path of Linux.
+/// Longest text of a body in characters: no path of Linux is longer.
 pub(crate) const LONGEST_TEXT: usize = 4096;
 
-/// Any JSON whose texts can be stored: they are not longer than [`LONGEST_TEXT`], and contain no NUL, which Postgres
-/// does not store.
+/// Any JSON that can be stored: its texts are not longer than [`LONGEST_TEXT`] and contain no NUL, which Postgres does
+/// not store; its integers have 64 bits with the sign, as Postgres has them; no object has a field twice.
 struct Storable;
 
 impl<'de> Deserialize<'de> for Storable {
@@ -218,8 +243,9 @@ impl<'de> Visitor<'de> for Storable {
         if text.contains('\0') {
             return Err(E::custom("a text contains the character NUL (\\u0000), which cannot be stored"));
         }
-        if text.len() > LONGEST_TEXT {
-            return Err(E::custom(format!("a text of {} bytes: at most {LONGEST_TEXT} are allowed", text.len())));
+        let length = text.chars().count();
+        if length > LONGEST_TEXT {
+            return Err(E::custom(format!("a text of {length} characters: at most {LONGEST_TEXT} are allowed")));
         }
         Ok(self)
     }
@@ -232,8 +258,11 @@ impl<'de> Visitor<'de> for Storable {
         Ok(self)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self, E> {
+        match i64::try_from(number) {
+            Ok(_) => Ok(self),
+            Err(_) => Err(E::custom(format!("the number {number}: at most {} is allowed", i64::MAX))),
+        }
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
@@ -250,9 +279,13 @@ impl<'de> Visitor<'de> for Storable {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
+        let mut keys = HashSet::new();
         while let Some(key) = fields.next_key::<String>()? {
             Self.visit_str(&key)?;
             fields.next_value::<Self>()?;
+            if let Some(twice) = keys.replace(key) {
+                return Err(serde::de::Error::custom(format!("duplicate field `{twice}`: a field stands once")));
+            }
         }
         Ok(self)
     }
@@ -391,8 +424,23 @@ mod tests {
 
     #[test]
     fn a_field_twice_is_refused() {
-        let Error::InvalidBody(problems) = refused(r#"{"inner": [], "inner": []}"#) else { panic!("another error") };
-        assert!(problems[0].message.contains("duplicate"), "{problems:#?}");
+        for body in [r#"{"inner": [], "inner": []}"#, r#"{"inner": [{"a/b": 1.0, "a/b": 2}]}"#] {
+            let Error::InvalidBody(problems) = refused(body) else { panic!("another error") };
+            assert!(problems[0].message.contains("duplicate"), "{problems:#?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point_or_an_exponent() {
+        for (number, read) in [("3.0", 3), ("1e5", 100_000), ("4", 4)] {
+            let Fitted { value, unknown } = parsed(&format!(r#"{{"inner": [{{"a/b": {number}}}]}}"#)).unwrap();
+            assert!(value._inner[0]._number == read && unknown.is_empty(), "{number}: {unknown:?}");
+        }
+        let Error::InvalidBody(problems) = refused(r#"{"inner": [{"a/b": 3.0}, {"a/b": 3.5}, {"a/b": -2.0}]}"#) else {
+            panic!("another error")
+        };
+        assert_eq!(pointers(&problems), ["/inner/1/a~1b", "/inner/2/a~1b"]);
+        assert!(matches!(refused(r#"{"inner": [{"a/b": 1e300}]}"#), Error::InvalidBody(_)));
     }
 
     #[test]
@@ -403,9 +451,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_cannot_be_stored_is_refused_where_it_stands() {
-        let long = format!(r#"{{"inner": ["{}"]}}"#, "x".repeat(LONGEST_TEXT + 1));
-        for (body, at) in [(r#"{"inner": [{"a": "x\u0000"}]}"#, "/inner/0/a"), (long.as_str(), "/inner/0")] {
+    fn a_value_that_cannot_be_stored_is_refused_where_it_stands() {
+        let long = format!(r#"{{"inner": ["{}"]}}"#, "é".repeat(LONGEST_TEXT + 1));
+        let large = r#"{"inner": [9223372036854775808]}"#;
+        for (body, at) in [(r#"{"inner": [{"a": "x\u0000"}]}"#, "/inner/0/a"), (&long, "/inner/0"), (large, "/inner/0")]
+        {
             assert!(matches!(refused(body), Error::InvalidBody(p) if p[0].pointer == at), "{body}");
         }
         let key = refused(r#"{"a\u0000": 1}"#);

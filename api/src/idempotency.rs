@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
-const LONGEST: usize = 255;
+pub(crate) const LONGEST: usize = 255;
 
 /// The key of a request with the digest of its body, if the request has a key. The digest tells a repeated request from
 /// another one that reuses the key by mistake.

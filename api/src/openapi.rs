@@ -14,12 +14,16 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use crate::admission::LONGEST_PARAMETER;
 use crate::body::LONGEST_TEXT;
 use crate::code::Code;
-use crate::page;
-use crate::routes::{tokens, trials};
+use crate::idempotency;
+use crate::page::{self, Cursor};
+use crate::routes::{datasets, events, tokens, trials};
 
-/// The part of the document that does not follow from the routes.
+/// The part of the document that does not follow from the routes, with the schemas that no route has as its body.
 #[derive(OpenApi)]
-#[openapi(info(title = "Lamina", description = "Compares ways to train Transformers. Errors are RFC 9457 problems."))]
+#[openapi(
+    info(title = "Lamina", description = "Compares ways to train Transformers. Errors are RFC 9457 problems."),
+    components(schemas(events::JobProgress))
+)]
 pub(crate) struct Preamble;
 
 /// The document as it is served: with the bearer token, and with every field of an answer required that the server
@@ -35,6 +39,16 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> 
         let property = document.pointer_mut(&format!("{SCHEMAS}/{property}")).and_then(Value::as_object_mut);
         property.context("a bound of a property that the document does not have")?.insert(keyword.into(), bound.into());
     }
+    for (property, longest, pattern) in NAMES {
+        let property = document.pointer_mut(&format!("{SCHEMAS}/{property}")).and_then(Value::as_object_mut);
+        let property = property.context("a name that the document does not have")?;
+        property.extend([
+            ("minLength".to_owned(), 1.into()),
+            ("maxLength".to_owned(), longest.into()),
+            ("pattern".to_owned(), pattern.into()),
+        ]);
+    }
+    describe_stream(&mut document)?;
     bound_texts(&mut document, &requests);
     list_codes(&mut document)?;
     operations(&mut document).for_each(|operation| {
@@ -46,21 +60,37 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> 
     Ok(document)
 }
 
+/// A text that has more than white space, and no control characters.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// A text that Postgres can store.
+const WITHOUT_NUL: &str = r"^[^\u0000]*$";
+/// A text without control characters.
+const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The texts that become names, each with the number of characters that it may have and its pattern.
+const NAMES: [(&str, usize, &str); 9] = [
+    ("JobSpec/properties/name", LONGEST_NAME, NAME),
+    ("JobSpec/properties/corpus", LONGEST_NAME, NAME),
+    ("ArmSpec/properties/name", LONGEST_NAME, NAME),
+    ("GlueSpec/properties/dataset", LONGEST_NAME, NAME),
+    ("VocabularyChoice/oneOf/0", LONGEST_NAME, NAME),
+    ("NewToken/properties/name", tokens::LONGEST_NAME, NAME),
+    ("Registration/properties/name", datasets::LONGEST_NAME, "^[A-Za-z0-9._-]*$"),
+    ("NodeFacts/properties/name", sync::LONGEST_TEXT, PRINTABLE),
+    ("SlotFacts/properties/device", sync::LONGEST_TEXT, PRINTABLE),
+];
+
 /// The bounds of what a body may contain, each from the constant that the check of it reads. Counts and lengths that
 /// are not here have no bound of their own but the size of the body.
 fn bounds() -> Vec<(&'static str, &'static str, u64)> {
     let steps = u64::from(Timing::MOST_STEPS_PER_TURN);
     let batch = u64::from(recipe::MOST_SEQUENCES_OF_A_BATCH);
     vec![
-        ("JobSpec/properties/name", "maxLength", LONGEST_NAME as u64),
-        ("JobSpec/properties/corpus", "maxLength", LONGEST_NAME as u64),
         ("JobSpec/properties/baseline", "maxLength", LONGEST_NAME as u64),
         ("JobSpec/properties/arms", "minItems", 1),
         ("JobSpec/properties/arms", "maxItems", MOST_ARMS as u64),
-        ("ArmSpec/properties/name", "maxLength", LONGEST_NAME as u64),
         ("ArmSpec/properties/checkpoint", "maxLength", LONGEST_NAME as u64),
         ("Match/properties/arm", "maxLength", LONGEST_NAME as u64),
-        ("VocabularyChoice/oneOf/0", "maxLength", LONGEST_NAME as u64),
         ("Growth/properties/stages", "maxItems", Growth::MOST_STAGES as u64),
         ("PretrainSpec/properties/seeds", "minimum", 1),
         ("PretrainSpec/properties/seeds", "maximum", MOST_SEEDS.into()),
@@ -72,7 +102,6 @@ fn bounds() -> Vec<(&'static str, &'static str, u64)> {
         ("PretrainSpec/properties/validation_sequences", "maximum", Pretrain::MOST_VALIDATION_SEQUENCES.into()),
         ("PretrainSpec/properties/batch", "minimum", 1),
         ("PretrainSpec/properties/batch", "maximum", batch),
-        ("GlueSpec/properties/dataset", "maxLength", LONGEST_NAME as u64),
         ("GlueSpec/properties/tasks", "minItems", 1),
         ("GlueSpec/properties/tasks", "maxItems", Task::ALL.len() as u64),
         ("GlueSpec/properties/learning_rates", "minItems", 1),
@@ -93,20 +122,14 @@ fn bounds() -> Vec<(&'static str, &'static str, u64)> {
         ("ProbeSpec/properties/sequences", "minimum", 1),
         ("ProbeSpec/properties/sequences", "maximum", Probe::MOST_SEQUENCES.into()),
         ("ProbeSpec/properties/shuffles", "maximum", Probe::MOST_SHUFFLES.into()),
-        ("NewToken/properties/name", "minLength", 1),
-        ("NewToken/properties/name", "maxLength", tokens::LONGEST_NAME as u64),
         ("SyncRequest/properties/attempts", "maxItems", sync::MOST_ATTEMPTS as u64),
         ("AttemptReport/properties/events", "maxItems", sync::MOST_EVENTS as u64),
         ("AttemptReport/properties/log", "maxItems", sync::MOST_EVENTS as u64),
-        ("NodeFacts/properties/name", "minLength", 1),
-        ("NodeFacts/properties/name", "maxLength", sync::LONGEST_TEXT as u64),
         ("NodeFacts/properties/labels", "maxProperties", sync::MOST_LABELS as u64),
         ("NodeFacts/properties/labels/additionalProperties", "maxLength", sync::LONGEST_TEXT as u64),
         ("NodeFacts/properties/slots", "maxItems", sync::MOST_SLOTS as u64),
         ("SlotFacts/properties/index", "maximum", sync::LARGEST_NUMBER.into()),
         ("SlotFacts/properties/threads", "maximum", sync::LARGEST_NUMBER.into()),
-        ("SlotFacts/properties/device", "minLength", 1),
-        ("SlotFacts/properties/device", "maxLength", sync::LONGEST_TEXT as u64),
         ("SlotFacts/properties/model", "maxLength", sync::LONGEST_TEXT as u64),
     ]
 }
@@ -126,6 +149,7 @@ fn bound_texts(document: &mut Value, requests: &BTreeSet<String>) {
                 |kind: &Value| kind == "string" || kind.as_array().is_some_and(|all| all.contains(&"string".into()));
             if property.get("type").is_some_and(is_text) && !property.contains_key("format") {
                 property.entry("maxLength").or_insert(LONGEST_TEXT.into());
+                property.entry("pattern").or_insert(WITHOUT_NUL.into());
             }
         }
     }
@@ -150,26 +174,80 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Val
 
 /// States the bounds of the parameters, which have the same meaning on every route.
 fn bound_parameters(operation: &mut Map<String, Value>) {
+    let cursors = match operation["operationId"].as_str() {
+        Some("list_jobs") => Cursor::pattern(Cursor::Job),
+        Some("list_job_trials") => Cursor::pattern(Cursor::Trial),
+        _ => Cursor::pattern(Cursor::Node),
+    };
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten();
-    for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
-        let bounds: &[(&str, i64)] = match (parameter["name"].as_str(), &parameter["schema"]["type"]) {
-            (Some("limit"), _) => &[("minimum", 1), ("maximum", page::LARGEST_LIMIT)],
-            (Some("points"), _) => &[("minimum", 1), ("maximum", trials::MOST_POINTS)],
-            (_, kind) if kind == "string" && parameter["schema"]["enum"].is_null() => {
-                &[("maxLength", LONGEST_PARAMETER as i64)]
+    for parameter in parameters {
+        without_null(&mut parameter["schema"]);
+        let is_text = parameter["schema"]["type"] == "string" && parameter["schema"]["enum"].is_null();
+        let bounds = match parameter["name"].as_str() {
+            Some("limit") => json!({"minimum": 1, "maximum": page::LARGEST_LIMIT}),
+            Some("points") => json!({"minimum": 1, "maximum": trials::MOST_POINTS}),
+            Some("cursor") => json!({"pattern": cursors}),
+            Some("sha256") => json!({"pattern": "^[0-9a-f]{64}$"}),
+            Some("Last-Event-ID") => json!({"minimum": 0}),
+            Some("Idempotency-Key") => {
+                json!({"minLength": 1, "maxLength": idempotency::LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$"})
             }
-            _ => &[],
+            _ if is_text && parameter["in"] == "query" => {
+                json!({"maxLength": LONGEST_PARAMETER, "pattern": WITHOUT_NUL})
+            }
+            _ => json!({}),
         };
-        for (keyword, bound) in bounds {
-            parameter["schema"][*keyword] = (*bound).into();
+        if let (Some(schema), Value::Object(bounds)) = (parameter["schema"].as_object_mut(), bounds) {
+            schema.extend(bounds);
         }
     }
+}
+
+/// Takes out that a parameter may be null, which utoipa writes for one that may be absent.
+fn without_null(schema: &mut Value) {
+    for keyword in ["type", "oneOf"] {
+        let Some(kinds) = schema.get_mut(keyword).and_then(Value::as_array_mut) else { continue };
+        kinds.retain(|kind| kind != "null" && kind["type"] != "null");
+        if kinds.len() == 1 {
+            let only = kinds.remove(0);
+            if let (Some(schema), true) = (schema.as_object_mut(), keyword == "oneOf") {
+                schema.remove(keyword);
+                schema.extend(only.as_object().cloned().unwrap_or_default());
+            } else {
+                schema[keyword] = only;
+            }
+        }
+    }
+}
+
+/// Describes one message of the stream of events. OpenAPI 3.1 has no words for a stream, so the schema is that of one
+/// message, as the programs that test the document read it.
+fn describe_stream(document: &mut Value) -> Result<()> {
+    let stream = "/paths/~1jobs~1{id}~1events/get/responses/200/content/text~1event-stream/schema";
+    let schema = document.pointer_mut(stream).context("the document has no stream of events")?;
+    let row = schema.take();
+    let progress = json!({"$ref": "#/components/schemas/JobProgress"});
+    *schema = json!({
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "id": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "The number of the event; `progress` has none."},
+            "event": {"type": "string", "description": "`progress`, or the kind of the event."},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"oneOf": [row, progress]}
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Adds the refusals that any operation may give, and the description that every response must have.
 fn describe_responses(operation: &mut Map<String, Value>) {
     let needs_token = operation.contains_key("security");
     let has_body = operation.contains_key("requestBody");
+    let has_json = operation.get("requestBody").is_some_and(|body| !body["content"]["application/json"].is_null());
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, description) in [
         ("400", true.then_some("A parameter or the body cannot be read, or the route has no such parameter")),
@@ -178,6 +256,7 @@ fn describe_responses(operation: &mut Map<String, Value>) {
         ("408", has_body.then_some("The body did not arrive in time")),
         ("413", has_body.then_some("The body is longer than this route allows")),
         ("415", has_body.then_some("The body has another media type")),
+        ("422", has_json.then_some("The body has values that are not allowed")),
         ("429", needs_token.then_some("Too many wrong tokens came from this address")),
         ("500", Some("A fault of the server, whose log has the cause")),
         ("503", Some("The server has as much to do as it can; try again after `Retry-After`")),

@@ -49,6 +49,12 @@ impl Cursor {
         hex::encode([&[kind], id.as_bytes().as_slice()].concat())
     }
 
+    /// The regular expression of the cursors of a kind.
+    pub(crate) fn pattern(kind: fn(Uuid) -> Self) -> String {
+        let digits = 2 * size_of::<Uuid>();
+        format!("^{}[0-9a-f]{{{digits}}}$", kind(Uuid::nil()).encode().trim_end_matches('0'))
+    }
+
     fn decode(text: &str) -> Option<Self> {
         let bytes = hex::decode(text).ok()?;
         let (kind, id) = bytes.split_first()?;
@@ -138,6 +144,12 @@ mod tests {
         let link = |uri: &'static str| next_link(&Uri::from_static(uri), "6a");
         assert_eq!(link("/jobs"), "</jobs?cursor=6a>; rel=\"next\"");
         assert_eq!(link("/jobs?limit=2&cursor=77&arm=a%20b"), "</jobs?limit=2&arm=a%20b&cursor=6a>; rel=\"next\"");
+    }
+
+    #[test]
+    fn a_cursor_has_the_pattern_of_its_kind() {
+        assert_eq!(Cursor::pattern(Cursor::Job), "^6a[0-9a-f]{32}$");
+        assert_eq!(Cursor::Job(Uuid::from_u128(1)).encode(), format!("6a{:032x}", 1));
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //!
 //! Each attack runs beside three probes, which call `GET /healthz`, `GET /jobs` and `POST /agents/sync` over new
 //! connections. The table at the end has the delays of the probes and the memory of the server, during the attack and
-//! after it. The exit status is 1 if an answer was not the expected one, if a probe's 99th percentile reached 250 ms, or
-//! if the memory was above its bound and not given back.
+//! after it.
+//!
+//! Then schemathesis tries every operation of the OpenAPI document on a service of its own, with a token of each scope.
+//!
+//! The exit status is 1 if an answer was not the expected one, if a probe's 99th percentile reached 250 ms, if the memory
+//! was above its bound and not given back, or if schemathesis found something.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,6 +67,11 @@ async fn main() -> ExitCode {
     }
     let cancelled = cancel(&scene).await;
     println!("\ncancelling {} trials took {:.1} s", scene.large_trials, cancelled.as_secs_f64());
+    drop(scene);
+    match std::env::var_os("LAMINA_SCHEMATHESIS") {
+        Some(program) => faults.extend(schemathesis(Path::new(&program)).await),
+        None => println!("schemathesis: skipped, because LAMINA_SCHEMATHESIS does not name the program"),
+    }
     for fault in &faults {
         println!("FAULT {fault}");
     }
@@ -76,6 +85,7 @@ struct Scene {
     service: Service,
     client: Client,
     agent_token: String,
+    growing: GrowingFiles,
     /// The process that answers HTTP.
     server: i32,
     large_job: String,
@@ -109,11 +119,14 @@ impl Scene {
         let trials = &service.get(&format!("/jobs/{large_job}")).await["trials"];
         let large_trials = trials.as_object().expect("counts").values().filter_map(Value::as_u64).max();
         let (_, token) = service.post("/tokens", &json!({"name": "probe", "scope": "agent"})).await;
+        // The files are made before the probes call, since the compression takes a core.
+        let growing = GrowingFiles::make(&service.home().join("data/attack")).expect("files that grow when read");
         let server = service.processes(" serve").first().map_or_else(|| service.pid(), |process| process.pid);
         Self {
             agent_token: token["token"].as_str().expect("a token").to_owned(),
             client: Client::builder().pool_max_idle_per_host(0).build().expect("a client"),
             large_trials: large_trials.unwrap_or_default(),
+            growing,
             service,
             server,
             large_job,
@@ -281,22 +294,31 @@ async fn special_files(scene: Arc<Scene>) -> Result<String, String> {
     counted(all(requests).await, &[422, 503])
 }
 
+/// Files that are small on the disk and large once they are read.
+struct GrowingFiles {
+    /// A folder with 1.5 GB of zeros as IDX images.
+    images: PathBuf,
+    /// A text of one line of 1.6 GB.
+    line: PathBuf,
+}
+
+impl GrowingFiles {
+    fn make(folder: &Path) -> std::io::Result<Self> {
+        let (images, line) = (folder.join("images"), folder.join("line.txt"));
+        fs::create_dir_all(&images)?;
+        bomb(&images.join("train-images-idx3-ubyte.gz"))?;
+        fs::write(images.join("train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 1, 0])?;
+        fs::File::create(&line)?.set_len(1_600_000_000)?;
+        Ok(Self { images, line })
+    }
+}
+
 async fn growing_files(scene: Arc<Scene>) -> Result<String, String> {
-    let folder = scene.service.home().join("data/attack");
-    let images = folder.join("images");
-    fs::create_dir_all(&images).map_err(|error| error.to_string())?;
-    // 1.5 GB of zeros, as IDX images.
-    bomb(&images.join("train-images-idx3-ubyte.gz")).map_err(|error| error.to_string())?;
-    fs::write(images.join("train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 1, 0])
-        .map_err(|error| error.to_string())?;
-    // One line of 1.6 GB, which takes no space on the disk.
-    let line = folder.join("line.txt");
-    let file = fs::File::create(&line).and_then(|file| file.set_len(1_600_000_000));
-    file.map_err(|error| error.to_string())?;
+    let GrowingFiles { images, line } = &scene.growing;
     let requests = (0..20).map(|number| match number % 3 {
-        0 => register(&scene, "images", &images),
-        1 => register(&scene, "corpus", &line),
-        _ => register(&scene, "vocabulary", &line),
+        0 => register(&scene, "images", images),
+        1 => register(&scene, "corpus", line),
+        _ => register(&scene, "vocabulary", line),
     });
     counted(all(requests).await, &[422, 503])
 }
@@ -403,4 +425,33 @@ async fn cancel(scene: &Scene) -> Duration {
     let (status, answer) = scene.service.post(&format!("/jobs/{}/cancel", scene.large_job), &json!({})).await;
     assert!(status.is_success(), "{answer:#}");
     begin.elapsed()
+}
+
+/// The seconds for which schemathesis tries the operations with one token.
+const SCHEMATHESIS_SECONDS: u32 = 150;
+
+/// Lets schemathesis, with all of its checks, try every operation with a token of each scope. Returns what it found.
+async fn schemathesis(program: &Path) -> Vec<String> {
+    let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/schemathesis/schemathesis.toml");
+    let mut faults = Vec::new();
+    println!();
+    for scope in ["read", "write", "agent", "admin"] {
+        // What one of them has changed must not be in the way of the next.
+        let service = Service::start().await;
+        service.register_generated_data().await;
+        let (_, token) = service.post("/tokens", &json!({"name": "schemathesis", "scope": scope})).await;
+        let header = format!("Authorization: Bearer {}", token["token"].as_str().expect("a token"));
+        let mut command = tokio::process::Command::new(program);
+        command.arg("--config-file").arg(&configuration).args(["run", &format!("{}/openapi.json", service.url())]);
+        command.args(["--header", &header, "--max-time", &SCHEMATHESIS_SECONDS.to_string()]);
+        let output = command.current_dir(service.home()).output().await.expect("schemathesis, which can be started");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let cases = text.lines().find(|line| line.contains(" generated")).unwrap_or("no cases").trim();
+        println!("schemathesis, scope {scope}: {cases}");
+        if !output.status.success() {
+            println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+            faults.push(format!("schemathesis, scope {scope}: {}", output.status));
+        }
+    }
+    faults
 }

@@ -1506,6 +1506,19 @@ export interface components {
          * @description The id of a job.
          */
         JobId: string;
+        /** @description The data of the event `progress`. */
+        JobProgress: {
+            /** Format: date-time */
+            estimated_end: string | null;
+            /**
+             * Format: double
+             * @description Share of the planned FLOPs that is done, from 0 to 1.
+             */
+            progress: number;
+            running: components["schemas"]["Progress"][];
+            status: components["schemas"]["JobStatus"];
+            trials: components["schemas"]["TrialCounts"];
+        };
         /** @description A comparison of arms: the body of `POST /jobs`. Everything but `name` and `arms` has a default. */
         JobSpec: {
             arms: components["schemas"]["ArmSpec"][];
@@ -2347,6 +2360,19 @@ export interface components {
             /** @description `urn:lamina:problem:` followed by the code. */
             type: string;
         };
+        /** @description The progress of a running trial. */
+        Progress: {
+            attempt: components["schemas"]["AttemptId"];
+            /** @description The work before the first step, such as `tokenizing`; absent while the trial trains. */
+            phase: string | null;
+            /** Format: int64 */
+            step: number;
+            /** Format: int64 */
+            total_steps: number | null;
+            /** Format: double */
+            trained_seconds: number;
+            trial: components["schemas"]["TrialId"];
+        };
         Registration: {
             kind: components["schemas"]["DatasetKind"];
             /** @description 1 to 100 letters, digits, dots, dashes and underscores. */
@@ -2832,6 +2858,7 @@ export type ImageObjective = components['schemas']['ImageObjective'];
 export type ImageShape = components['schemas']['ImageShape'];
 export type Job = components['schemas']['Job'];
 export type JobId = components['schemas']['JobId'];
+export type JobProgress = components['schemas']['JobProgress'];
 export type JobSpec = components['schemas']['JobSpec'];
 export type JobStatus = components['schemas']['JobStatus'];
 export type JobSummary = components['schemas']['JobSummary'];
@@ -2879,6 +2906,7 @@ export type ProbeReport = components['schemas']['ProbeReport'];
 export type ProbeSpec = components['schemas']['ProbeSpec'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemDetails = components['schemas']['ProblemDetails'];
+export type Progress = components['schemas']['Progress'];
 export type Registration = components['schemas']['Registration'];
 export type Report = components['schemas']['Report'];
 export type Sampler = components['schemas']['Sampler'];
@@ -3043,7 +3071,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description `bytes=first-last` */
-                Range?: string | null;
+                Range?: string;
             };
             path: {
                 /** @description 64 hexadecimal digits in lower case */
@@ -3204,6 +3232,15 @@ export interface operations {
             };
             /** @description The token's scope does not allow this */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The name is no sha256 */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3688,7 +3725,7 @@ export interface operations {
             };
             header?: {
                 /** @description A second request with the same key and body gets the job of the first one */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path?: never;
             cookie?: never;
@@ -4130,7 +4167,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description Number of the last event that the client has read */
-                "Last-Event-ID"?: number | null;
+                "Last-Event-ID"?: number;
             };
             path: {
                 id: components["schemas"]["JobId"];
@@ -4145,7 +4182,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["EventRow"];
+                    "text/event-stream": {
+                        data: string;
+                        /** @description `progress`, or the kind of the event. */
+                        event: string;
+                        /** @description The number of the event; `progress` has none. */
+                        id?: string;
+                    };
                 };
             };
             /** @description A parameter or the body cannot be read, or the route has no such parameter */
@@ -5141,6 +5184,15 @@ export interface operations {
             };
             /** @description The body has another media type */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body has values that are not allowed */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -20,6 +20,7 @@ use crate::range;
     request_body(content = [u8], content_type = "application/octet-stream"),
     responses(
         (status = NO_CONTENT),
+        (status = NOT_FOUND, description = "The name is no sha256", body = ProblemDetails, content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]

@@ -16,6 +16,8 @@ use crate::error::{Error, ProblemDetails};
 use crate::page::Page;
 use scheduler::work::Workers;
 
+/// Longest name of a data set, in characters.
+pub(crate) const LONGEST_NAME: usize = 100;
 /// Data sets that are read at the same time. Each reads a disk and hashes on a core of its own.
 const SCANS_AT_ONCE: usize = 2;
 /// Registrations that wait for their turn. `lamina data import` sends one at a time.
@@ -63,7 +65,7 @@ pub(crate) async fn register(
 ) -> Result<(StatusCode, Json<DatasetView>), Error> {
     let Registration { name, kind, path } = registration;
     if !is_name(&name) {
-        let message = "a name has 1 to 100 letters, digits, dots, dashes and underscores";
+        let message = format!("a name has 1 to {LONGEST_NAME} letters, digits, dots, dashes and underscores");
         return Err(Error::invalid("/name", message));
     }
     if !path.is_absolute() {
@@ -77,7 +79,7 @@ pub(crate) async fn register(
 
 fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    (1..=100).contains(&name.len()) && name.chars().all(allowed)
+    (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(allowed)
 }
 
 /// The registered datasets, each name with its newest content.

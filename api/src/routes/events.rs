@@ -8,13 +8,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use futures::Stream;
 use protocol::error_chain;
 use protocol::id::JobId;
-use scheduler::job::JobSummary;
+use scheduler::job::{JobStatus, JobSummary, TrialCounts};
 use scheduler::store::{EventRow, Progress};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::{Error, ProblemDetails};
@@ -110,28 +112,45 @@ fn message(event: &Message) -> Event {
     Event::default().id(event.number.to_string()).event(&event.kind).data(&event.data)
 }
 
+/// The data of the event `progress`.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct JobProgress {
+    status: JobStatus,
+    /// Share of the planned FLOPs that is done, from 0 to 1.
+    progress: f64,
+    trials: TrialCounts,
+    estimated_end: Option<DateTime<Utc>>,
+    running: Vec<Progress>,
+}
+
 /// The data of the last `progress` event, and when it was sent.
 #[derive(Default)]
-struct LastProgress(Option<(Value, Instant)>);
+struct LastProgress(Option<(JobProgress, Instant)>);
 
 impl LastProgress {
     /// The next `progress` event; `None` if nothing has changed or if the last one is younger than [`PERIOD`]. The end
     /// of the job is sent at once.
     fn update(&mut self, summary: &JobSummary, running: &[Progress]) -> Option<Event> {
-        let now = json!({
-            "status": summary.status,
-            "progress": summary.progress,
-            "trials": summary.trials,
-            "estimated_end": summary.estimated_end,
-            "running": running,
-        });
+        let now = JobProgress {
+            status: summary.status,
+            progress: summary.progress,
+            trials: summary.trials,
+            estimated_end: summary.estimated_end,
+            running: running.to_vec(),
+        };
         if let Some((last, at)) = &self.0
             && (*last == now || (at.elapsed() < PERIOD && !summary.status.is_ended()))
         {
             return None;
         }
-        let event = Event::default().event("progress").data(now.to_string());
+        let data = serde_json::to_string(&now);
         self.0 = Some((now, Instant::now()));
-        Some(event)
+        match data {
+            Ok(data) => Some(Event::default().event("progress").data(data)),
+            Err(error) => {
+                tracing::error!(%error, "the progress of a job cannot be written as JSON");
+                None
+            }
+        }
     }
 }

@@ -58,8 +58,9 @@ pub(crate) async fn create(
     State(app): State<App>,
     Json(NewToken { name, scope, expires_in_days }): Json<NewToken>,
 ) -> Result<Response, Error> {
-    if name.trim().is_empty() || name.len() > LONGEST_NAME {
-        return Err(Error::invalid("/name", format!("a name has 1 to {LONGEST_NAME} bytes and is not blank")));
+    if name.trim().is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+        let message = format!("a name has 1 to {LONGEST_NAME} characters, is not blank and has no control characters");
+        return Err(Error::invalid("/name", message));
     }
     if expires_in_days.is_some_and(|days| !(1..=MOST_DAYS).contains(&days)) {
         return Err(Error::invalid("/expires_in_days", format!("a token lasts from 1 to {MOST_DAYS} days")));

@@ -57,7 +57,7 @@ pub struct SlotFacts {
     pub memory_bytes: u64,
 }
 
-/// Longest name of a node, a device or its model, and longest label with its value, in bytes.
+/// Longest name of a node, a device or its model, and longest label and its value, in characters.
 pub const LONGEST_TEXT: usize = 200;
 /// A machine has fewer accelerators; a slot of processor cores has at least one core.
 pub const MOST_SLOTS: usize = 1024;
@@ -124,9 +124,9 @@ impl SlotFacts {
 
 /// A text that is stored, and shown in terminals and pages.
 fn check_text(problems: &mut Problems, field: &str, text: &str, shortest: usize) {
-    let fits = (shortest..=LONGEST_TEXT).contains(&text.len()) && !text.chars().any(char::is_control);
+    let fits = (shortest..=LONGEST_TEXT).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     problems.require(fits, field, || {
-        format!("a text of {shortest} to {LONGEST_TEXT} bytes without control characters is needed")
+        format!("a text of {shortest} to {LONGEST_TEXT} characters is needed, none of them a control character")
     });
 }
 

@@ -64,8 +64,10 @@ fn check_dataset_names(problems: &mut Problems, spec: &JobSpec) {
 }
 
 fn check_name(problems: &mut Problems, field: &str, name: &str) {
-    let fits = !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
-    problems.require(fits, field, || format!("a name has 1 to {LONGEST_NAME} bytes and no control characters"));
+    let fits = !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME && !name.chars().any(char::is_control);
+    problems.require(fits, field, || {
+        format!("a name has 1 to {LONGEST_NAME} characters, is not blank and has no control characters")
+    });
 }
 
 fn check_arms(problems: &mut Problems, spec: &JobSpec) {

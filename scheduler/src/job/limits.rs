@@ -1,6 +1,6 @@
 //! How large a job may be. The OpenAPI document states each of these numbers.
 
-/// Longest name of a job, an arm or a dataset in bytes.
+/// Longest name of a job, an arm or a dataset, in characters.
 pub const LONGEST_NAME: usize = 200;
 /// A report compares every arm with the baseline; nobody reads a comparison of more arms.
 pub const MOST_ARMS: usize = 100;
