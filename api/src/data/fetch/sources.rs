@@ -284,6 +284,24 @@ mod tests {
         assert_eq!((hex::encode(sha2::Sha256::digest(&bytes)).as_str(), bytes.len() as u64), (file.sha256, file.bytes));
     }
 
+    #[test]
+    fn the_example_jobs_name_what_is_fetched_or_generated() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/jobs");
+        let known =
+            [datasets(), vec!["generated-text", "generated-words", "generated-glue", "generated-shapes"]].concat();
+        let mut names = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let job: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            for pointer in ["/corpus", "/vocabulary", "/glue/dataset"] {
+                let Some(name) = job.pointer(pointer) else { continue };
+                assert!(known.iter().any(|known| *known == name), "{}: {name}", path.display());
+                names += 1;
+            }
+        }
+        assert!(names > 6);
+    }
+
     /// The page must name what the command fetches, with its licence and its digest.
     #[test]
     fn the_page_about_data_names_every_source() {
