@@ -23,7 +23,7 @@ mod wikitext;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
@@ -88,8 +88,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     fs::create_dir_all(&cache)
         .with_context(|| format!("cannot make {}; name another folder with --out", cache.display()))?;
     let running = File::create(cache.join("lock")).with_context(|| format!("cannot write to {}", cache.display()))?;
-    let is_alone = running.try_lock().is_ok();
-    ensure!(is_alone, "another `lamina data fetch` writes to {}; wait for it", out.display());
+    // A file system without locks does not keep anybody from fetching.
+    let is_taken = matches!(running.try_lock(), Err(TryLockError::WouldBlock));
+    ensure!(!is_taken, "another `lamina data fetch` writes to {}; wait for it", out.display());
     let lock = match &arguments.lock {
         Some(path) => Lock::read(path)?,
         None => Lock::official(),
@@ -382,6 +383,12 @@ mod tests {
         fs::write(generated.join(generate::MARK), "").unwrap();
         let error = fetch(&generated, server.url(), &[]).await.unwrap_err().to_string();
         assert!(error.contains("generated; name another folder"), "{error}");
+        let busy = folder.path().join("busy");
+        fs::create_dir_all(busy.join(".download")).unwrap();
+        let running = File::create(busy.join(".download/lock")).unwrap();
+        running.lock().unwrap();
+        let error = fetch(&busy, server.url(), &[]).await.unwrap_err().to_string();
+        assert!(error.starts_with("another `lamina data fetch`"), "{error}");
         assert_eq!(server.ranges().len(), 0);
     }
 
