@@ -302,6 +302,17 @@ mod tests {
         assert!(names > 6);
     }
 
+    #[test]
+    fn a_job_that_names_no_data_takes_what_is_fetched_by_default() {
+        let job = serde_json::json!({"name": "n", "arms": [{"name": "a"}], "glue": {"tasks": ["rte"]}});
+        let job: scheduler::job::JobSpec = serde_json::from_value(job).unwrap();
+        let job = serde_json::to_value(job.filled_in()).unwrap();
+        for pointer in ["/corpus", "/vocabulary", "/glue/dataset"] {
+            let name = job.pointer(pointer).unwrap();
+            assert!(SOURCES.iter().any(|source| source.by_default && source.dataset == name), "{pointer}: {name}");
+        }
+    }
+
     /// The page must name what the command fetches, with its licence and its digest.
     #[test]
     fn the_page_about_data_names_every_source() {
