@@ -23,7 +23,9 @@ if [[ -z $python ]]; then
 fi
 
 printf '\n# Speed\n\n'
-python3 "$benches/compare.py" --trainer "$trainer" --python "$python" "$@"
+# A peer that cannot run does not keep the rest from being measured; the exit status tells of it at the end.
+status=0
+python3 "$benches/compare.py" --trainer "$trainer" --python "$python" "$@" || status=$?
 printf '\n# What layer drop saves\n\n'
 python3 "$benches/layer_drop.py" --trainer "$trainer" --sizes narrow
 printf '\n# Memory\n'
@@ -33,3 +35,4 @@ if [[ -n ${LAMINA_DATA:-} ]]; then
     corpora=("$LAMINA_DATA"/corpus/*.txt*) vocabularies=("$LAMINA_DATA"/vocab/*.txt)
     (cd "$root" && cargo bench --quiet --package trainer --bench loader -- "${corpora[0]}" "${vocabularies[0]}")
 fi
+exit "$status"

@@ -2,8 +2,8 @@
 # Runs a small version of the main job from start to end: pre-LN against pre-LN with progressive layer dropping, with
 # 12 blocks, two tasks and five seeds. It takes at most five minutes on two cores.
 #
-#   deploy/demo.sh [DATA]   DATA is a folder with corpus/, vocab/ and glue/ in the official layout. Without it, the demo
-#                           generates its data.
+#   deploy/demo.sh [DATA]   DATA is a folder with corpus/, vocab/ and glue/ in the official layout, such as the one of
+#                           `lamina data fetch`. Without it, the demo generates its data.
 #
 #   KEEP=1         leaves the service running at the end
 #   LAMINA_CACHE   the folder in which the demo makes its home (default: ~/.cache/lamina)
@@ -129,8 +129,8 @@ if kill -0 "$watching" 2>/dev/null; then die "the service ended before the job d
 ((status == 0)) || exit "$status"
 
 if [[ -n $data ]]; then
-    printf '\nReal tasks need more training than this. The full job: lamina data import %q; lamina submit %q\n' \
-        "$data" "$root/examples/jobs/main.json"
+    printf '\nReal tasks need more training than this. The full job, on what lamina data fetch downloads: %s\n' \
+        "lamina submit $root/examples/jobs/main.json"
 fi
 say "The dashboard of this job: $url"
 if [[ -n ${KEEP:-} ]]; then

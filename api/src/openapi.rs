@@ -331,7 +331,7 @@ fn add_examples(operation: &mut Map<String, Value>) {
             "glue": {"dataset": "generated-glue", "tasks": ["rte"], "seeds": 3, "epochs": 1, "length": 32}
         }),
         Some("register_dataset") => {
-            json!({"name": "wiki", "kind": "corpus", "path": "/srv/lamina/data/corpus/wiki.txt.xz"})
+            json!({"name": "wikitext-103", "kind": "corpus", "path": "/srv/lamina/data/corpus/wikitext-103.txt"})
         }
         Some("create_token") => json!({"name": "laptop", "scope": "write", "expires_in_days": 90}),
         _ => return,

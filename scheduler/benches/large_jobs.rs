@@ -110,7 +110,7 @@ impl World {
     async fn submit(&self, trials: u64) -> JobId {
         let seeds = (trials - 1) / 10;
         let spec = json!({
-            "name": "large", "arms": [{"name": "one"}], "timing": null,
+            "name": "large", "corpus": "wiki", "arms": [{"name": "one"}], "timing": null,
             "glue": {"tasks": ["rte"], "seeds": seeds, "learning_rates": (1..=10).map(|rate| 1e-5 * f64::from(rate)).collect::<Vec<_>>()},
         });
         let spec: JobSpec = serde_json::from_value(spec).expect("a job");

@@ -3,14 +3,19 @@
 
 Every system gets a turn of a few steps in each round, in reverse order in every second round, so that other load on the
 machine affects all of them alike. A turn counts as the mean of its steps, a system as the median of its turns.
+
+A system that cannot run, or that dies, is a row that says why, and the others go on; the exit status is then 1. Peers stay
+in memory between their turns, so one for which there is no room left is not started.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -50,9 +55,12 @@ def main():
           f"Matrix peak: {listed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         lamina = Lamina(options, pathlib.Path(folder), threads)
+        failed = []
         for name in options.sizes:
             size = SIZES[name] | {"length": options.length} | ({"batch": options.batch} if options.batch else {})
-            compare(name, size, options, lamina, threads, peaks)
+            failed += compare(name, size, options, lamina, threads, peaks)
+    if failed:
+        sys.exit("compare: these did not run to the end:\n" + "\n".join(f"  {line}" for line in failed))
 
 
 def arguments(sizes=SIZES, default=DEFAULT):
@@ -67,12 +75,16 @@ def arguments(sizes=SIZES, default=DEFAULT):
 
 
 def matrix_peak(precision, options, threads):
-    """FLOP/s of the fastest of several products of large square matrices."""
+    """FLOP/s of the fastest of several products of large square matrices; NaN if they cannot be measured."""
     width = 2048 if options.device == "cpu" else 8192
     peer = Peer("peak", precision, False, {"width": width}, options, threads)
-    seconds = peer.turn(10)
-    peer.process.kill()
-    return 2 * width**3 / min(seconds, default=float("nan"))
+    try:
+        return 2 * width**3 / min(peer.turn(10))
+    except Died as reason:
+        print(f"compare: the matrix peak in {precision} was not measured: {reason}", file=sys.stderr)
+        return float("nan")
+    finally:
+        peer.stop()
 
 
 def masked(length):
@@ -89,6 +101,7 @@ def flops(size):
 
 
 def compare(name, size, options, lamina, threads, peaks):
+    """Prints the table of a size, and returns a line for each system that did not run to the end."""
     peers = [
         Peer(peer, precision, compiled, size, options, threads)
         for peer in ["stock", "tuned"]
@@ -97,21 +110,42 @@ def compare(name, size, options, lamina, threads, peaks):
     ]
     systems = peers + [Arm(lamina, name, size, precision) for precision in PRECISIONS]
     tokens = size["batch"] * size["length"]
+    turns, deaths = {system.name: [] for system in systems}, {}
+
+    def turn(system, steps, when):
+        """Seconds of each step, or None for a system that has died now or before."""
+        if system.name in deaths:
+            return None
+        try:
+            return system.turn(steps)
+        except Died as reason:
+            deaths[system.name] = f"died in {when}: {reason}" if system.has_started else f"not started: {reason}"
+            print(f"compare: {name}, {system.name} {deaths[system.name]}", file=sys.stderr)
+            system.stop()
+            return None
+
     try:
-        # The first turn compiles and allocates.
-        systems = [system for system in systems if system.turn(2)]
-        turns = {system.name: [] for system in systems}
+        # The first turn compiles and allocates. The largest peer so far says what the next one may take.
+        largest = 0
+        for system in systems:
+            system.needed = largest
+            turn(system, 2, "its first turn")
+            largest = max(largest, system.memory())
         for number in range(options.rounds):
             for system in systems if number % 2 == 0 else reversed(systems):
-                turns[system.name].append(tokens / statistics.mean(system.turn(options.steps)))
+                seconds = turn(system, options.steps, f"round {number + 1} of {options.rounds}")
+                if seconds:
+                    turns[system.name].append(tokens / statistics.mean(seconds))
     finally:
         for peer in peers:
-            peer.process.kill()
-    rates = {system: statistics.median(rates) for system, rates in turns.items()}
-    table(name, size, rates, turns, peaks)
+            peer.stop()
+    # What a system did before it died is not comparable: it missed rounds that the others had.
+    rates = {system: statistics.median(rates) for system, rates in turns.items() if system not in deaths}
+    table(name, size, rates, turns, peaks, deaths)
+    return [f"{name}, {system}: {death}" for system, death in deaths.items()]
 
 
-def table(name, size, rates, turns, peaks):
+def table(name, size, rates, turns, peaks, deaths):
     def best(start):
         return max((rate for system, rate in rates.items() if system.startswith(start)), default=float("nan"))
 
@@ -121,29 +155,101 @@ def table(name, size, rates, turns, peaks):
     for system, rate in rates.items():
         share = rate * per_token / peaks[system.split()[-1]]
         print(f"| {system} | {rate:,.0f} | {min(turns[system]):,.0f} to {max(turns[system]):,.0f} | {share:.0%} |")
+    for system, death in deaths.items():
+        print(f"| {system} | - | {death.replace('|', '/')} | - |")
     stock, eager, tuned, ours = best("stock"), best("stock eager"), best("tuned"), best("Lamina")
     print(f"\nLamina's best is {ours / eager:.2f} x the best stock eager, {ours / stock:.2f} x the best stock, "
           f"{ours / tuned:.2f} x the best tuned.", flush=True)
 
 
+class Died(Exception):
+    """The reason for which a system has no more turns."""
+
+
 class Peer:
-    """A process that waits between its turns."""
+    """A process that waits between its turns. It starts with its first one."""
 
     def __init__(self, peer, precision, compiled, size, options, threads):
         self.name = f"{peer} {'compiled' if compiled else 'eager'} {precision}"
         order = {"peer": peer, "precision": precision, "compiled": compiled, "size": size, "vocabulary": VOCABULARY,
                  "batch": size.get("batch"), "length": options.length, "masked": masked(options.length),
                  "threads": threads, "device": options.device}
-        self.process = subprocess.Popen([options.python, HERE / "peers" / "worker.py", json.dumps(order)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.command = [options.python, HERE / "peers" / "worker.py", json.dumps(order)]
+        self.process, self.log = None, None
+        # Bytes of memory that it may take, 0 if unknown.
+        self.needed = 0
+
+    @property
+    def has_started(self):
+        return self.process is not None
 
     def turn(self, steps):
-        """Seconds of each step after WARMUP steps, as for Lamina; an empty list if the peer does not run."""
+        """Seconds of each step after WARMUP steps, as for Lamina."""
+        if self.process is None:
+            self.start()
         try:
             print(steps + WARMUP, file=self.process.stdin, flush=True)
-            return json.loads(self.process.stdout.readline() or "[]")[WARMUP:]
         except BrokenPipeError:
-            return []
+            raise Died(self.ending()) from None
+        answer = self.process.stdout.readline()
+        try:
+            return json.loads(answer)[WARMUP:]
+        except ValueError:
+            raise Died(self.ending()) from None
+
+    def start(self):
+        # A turn of Lamina needs room, too: its trainer starts beside the peers.
+        free = available()
+        if free < 2 * self.needed:
+            raise Died(f"{free / 1e9:.1f} GB of memory are free, and one before it took {self.needed / 1e9:.1f} GB "
+                       f"(a smaller --batch, or --eager, needs less)")
+        self.log = tempfile.TemporaryFile("w+", errors="replace")
+        try:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            stderr=self.log, text=True)
+        except OSError as error:
+            raise Died(str(error)) from None
+
+    def ending(self):
+        """How the process ended, with the last line of its log."""
+        try:
+            status = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            return "its answer is not a list of seconds"
+        self.log.seek(0)
+        lines = self.log.read().split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it left no message")
+        return f"{ended(status)}; {last}"
+
+    def memory(self):
+        """The most bytes of memory that the process had, 0 if it has ended."""
+        try:
+            status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        except (AttributeError, OSError):
+            return 0
+        return next((1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+    def stop(self):
+        """Ends the process and waits until its memory is free."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def ended(status):
+    if status >= 0:
+        return f"exit status {status}"
+    name = signal.Signals(-status).name
+    return f"killed by {name}" + (", as the kernel does when memory is full" if name == "SIGKILL" else "")
+
+
+def available():
+    """Bytes of memory that can be had without swapping."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), float("inf"))
 
 
 class Lamina:
@@ -163,6 +269,7 @@ class Lamina:
         _, log = process.communicate()
         if process.returncode:
             print(log, file=sys.stderr)
+            print(f"compare: {self.options.trainer}: {ended(process.returncode)}", file=sys.stderr)
             return None
         report = json.loads(pathlib.Path(out, "report.json").read_text())
         return {arm["name"]: arm for arm in report["arms"]}
@@ -180,12 +287,24 @@ class Lamina:
 
 
 class Arm:
+    """An arm of a trainer, which starts anew for each turn."""
+
+    has_started = True
+
     def __init__(self, lamina, name, size, precision):
         self.name, self.lamina, self.recipe = f"Lamina {precision}", lamina, recipe(size, precision)
 
     def turn(self, steps):
         arms = self.lamina.run({self.name: self.recipe}, rounds=1, steps=steps, warmup=WARMUP)
-        return arms[self.name]["turns"] if arms else []
+        if not arms:
+            raise Died("the trainer failed, its log is above")
+        return arms[self.name]["turns"]
+
+    def memory(self):
+        return 0
+
+    def stop(self):
+        pass
 
 
 def recipe(size, precision, **more):

@@ -18,7 +18,12 @@ def main():
         for peer in ["stock", "tuned"]:
             for precision in compare.PRECISIONS:
                 system = compare.Peer(peer, precision, False, size, options, threads)
-                system.turn(options.steps)
+                try:
+                    system.turn(options.steps)
+                except compare.Died as reason:
+                    system.stop()
+                    print(f"| {system.name} | does not run: {reason} |", flush=True)
+                    continue
                 system.process.stdin.close()
                 row(system.name, system.process)
         with tempfile.TemporaryDirectory() as folder:

@@ -68,6 +68,10 @@ curl ${origin}/jobs \\
   -d '${body.replaceAll("'", "'\\''")}'`;
 }
 
-/** The commands that make data for a first job, and register them. */
+/** The commands that download data for a first job, and register them. */
+export const FETCH = `lamina data fetch
+lamina data import ~/.local/share/lamina/data`;
+
+/** The commands that make a substitute without network, and register it. */
 export const GENERATE = `lamina data generate --out ~/.local/share/lamina/data/generated
 lamina data import ~/.local/share/lamina/data/generated`;

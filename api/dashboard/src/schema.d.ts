@@ -1524,7 +1524,10 @@ export interface components {
             arms: components["schemas"]["ArmSpec"][];
             /** @description The arm that the others are compared with; the first one by default. */
             baseline?: string | null;
-            /** @description Name of a registered corpus, or of registered images in a job with `images`. */
+            /**
+             * @description Name of a registered corpus, or of registered images in a job with `images`. By default it is `wikitext-103`, which
+             *     `lamina data fetch` downloads.
+             */
             corpus?: string;
             glue?: components["schemas"]["GlueSpec"] | null;
             images?: components["schemas"]["ImageObjective"] | null;
@@ -3481,8 +3484,8 @@ export interface operations {
                 /**
                  * @example {
                  *       "kind": "corpus",
-                 *       "name": "wiki",
-                 *       "path": "/srv/lamina/data/corpus/wiki.txt.xz"
+                 *       "name": "wikitext-103",
+                 *       "path": "/srv/lamina/data/corpus/wikitext-103.txt"
                  *     }
                  */
                 "application/json": components["schemas"]["Registration"];

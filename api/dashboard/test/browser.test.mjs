@@ -737,6 +737,7 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     await view.close();
     for (const hash of ['#/submit', '#/jobs']) {
       const other = await open(hash, { token: 'empty' });
+      await other.page.getByText('lamina data fetch').first().waitFor();
       await other.page.getByText('lamina data generate --out').first().waitFor();
       await other.page.getByText('lamina data import').first().waitFor();
       await isSound(other);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { curlOf, exampleJob, missing } from '../src/example';
+import { curlOf, exampleJob, FETCH, missing } from '../src/example';
 import { marksOf } from '../src/parts/marks';
 import { ProblemError } from '../src/problem';
 import type { DatasetView, JobSpec } from '../src/schema';
@@ -20,6 +20,12 @@ test('the example names what is registered, real data before generated ones', ()
   const found = job([corpus('generated-text'), corpus('books'), vocabulary('uncased'), tasks]);
   expect([found.corpus, found.vocabulary, found.model]).toEqual(['books', 'uncased', 'narrow']);
   expect([found.glue!.dataset, found.glue!.tasks]).toEqual(['glue', ['mrpc', 'cola', 'mnli']]);
+});
+
+test('with what `lamina data fetch` brings the example names it', () => {
+  const found = job([vocabulary('bert-base-uncased'), corpus('wikitext-103'), glue('glue', ['rte', 'mrpc', 'cola'])]);
+  expect([found.corpus, found.vocabulary, found.glue!.dataset]).toEqual(['wikitext-103', 'bert-base-uncased', 'glue']);
+  expect(FETCH.split('\n')[0]).toBe('lamina data fetch');
 });
 
 test('with generated data the example is small', () => {

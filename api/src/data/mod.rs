@@ -1,4 +1,4 @@
-//! `lamina data`: import files of this machine, fetch GLUE, generate a small substitute.
+//! `lamina data`: import files of this machine, fetch open data, generate a small substitute.
 
 mod fetch;
 mod generate;
@@ -13,7 +13,7 @@ use clap::Subcommand;
 pub(crate) enum Command {
     /// Register a data folder (corpus/, vocab/, glue/, checkpoints/, images/) or a single file or folder with a server
     Import(import::Arguments),
-    /// Fetch the official GLUE archives and unpack them in the official layout
+    /// Fetch a vocabulary, an open corpus and GLUE, and unpack them so that `lamina data import` takes them
     Fetch(fetch::Arguments),
     /// Generate a small corpus, GLUE-shaped tasks and images of shapes, for machines without data and network
     Generate(generate::Arguments),

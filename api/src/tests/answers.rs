@@ -81,7 +81,7 @@ async fn submitted(tasks: &[&str], mut glue: Value) -> (Server, String) {
     let registered = server.post("/datasets", &json!({"name": "glue", "kind": "glue", "path": folder})).await;
     assert_eq!(registered.status, 201, "{}", registered.text());
     glue["tasks"] = json!(tasks);
-    let job = json!({"name": "n", "arms": [{"name": "pre-ln & co"}], "timing": null, "glue": glue});
+    let job = json!({"name": "n", "corpus": "wiki", "arms": [{"name": "pre-ln & co"}], "timing": null, "glue": glue});
     let answer = server.post("/jobs", &job).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let id = answer.json()["id"].as_str().unwrap().to_owned();

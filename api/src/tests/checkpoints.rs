@@ -23,7 +23,7 @@ async fn register(server: &Server, config: &Value) -> super::server::Answer {
 
 fn job() -> Value {
     json!({
-        "name": "n", "arms": [{"name": "bert", "checkpoint": "bert-base"}],
+        "name": "n", "corpus": "wiki", "arms": [{"name": "bert", "checkpoint": "bert-base"}],
         "glue": {"tasks": ["rte"], "seeds": 2, "keep": ["all", {"first": 2}], "selection": null},
     })
 }

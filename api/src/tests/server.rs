@@ -145,7 +145,7 @@ impl Server {
 
 /// The smallest job, with two arms.
 pub(super) fn job(name: &str) -> Value {
-    json!({"name": name, "arms": [{"name": "pre-ln"}, {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}]})
+    json!({"name": name, "corpus": "wiki", "arms": [{"name": "pre-ln"}, {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}]})
 }
 
 impl Answer {

@@ -40,7 +40,7 @@ async fn trained(server: &Server, files: &[(&str, Vec<u8>)]) -> String {
     }
     let manifest = json!({"fingerprint": "f", "step": 2000, "files": listed}).to_string();
     let manifest = put(server, manifest.as_bytes()).await;
-    let untimed = json!({"name": "job", "arms": [{"name": "pre-ln"}], "timing": null});
+    let untimed = json!({"name": "job", "corpus": "wiki", "arms": [{"name": "pre-ln"}], "timing": null});
     assert_eq!(server.post("/jobs", &untimed).await.status, 201);
     let agent = Agent::new(server);
     agent.sync(json!([])).await;

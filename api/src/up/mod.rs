@@ -221,7 +221,8 @@ impl Service {
             ("token", format!("in {}", self.home.token_file().display())),
             ("data, logs", format!("in {home}")),
             ("", String::new()),
-            ("next", "lamina data import DIR             register text, a vocabulary, GLUE or images".into()),
+            ("next", "lamina data fetch                  download text, a vocabulary and GLUE".into()),
+            ("", "lamina data import DIR             register text, a vocabulary, GLUE or images".into()),
             ("", "lamina submit JOB.json --watch     submit a job and follow it".into()),
             ("stop", "Ctrl-C".into()),
         ];

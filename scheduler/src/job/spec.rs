@@ -18,7 +18,8 @@ pub struct JobSpec {
     pub name: String,
     #[serde(default)]
     pub model: ModelChoice,
-    /// Name of a registered corpus, or of registered images in a job with `images`.
+    /// Name of a registered corpus, or of registered images in a job with `images`. By default it is `wikitext-103`, which
+    /// `lamina data fetch` downloads.
     #[serde(default = "default_corpus")]
     pub corpus: String,
     /// `bert-base-uncased` by default. A job with `images` has none.
@@ -334,7 +335,7 @@ impl Default for TimingSpec {
 }
 
 fn default_corpus() -> String {
-    "wiki".into()
+    "wikitext-103".into()
 }
 fn default_glue() -> String {
     "glue".into()

@@ -7,7 +7,7 @@ const FINGERPRINTS: [(&str, &str); 4] = [
     ("timing", "cd2fd4b15c7a5cf2dbd91d909427b807603c8b2387d78d2311c2446077fc709c"),
     ("pretrain", "c83aa81f8f8de075f6ad506f72ab03c2d7d09ec20dcf84880d12cd387323f3c5"),
     ("finetune", "0a867afddf4b4951b08d463ecd8b2dc6e0ee1d83c390e2fb80249cdf799df3a7"),
-    ("images", "bc46349a9200eb8c5fb4c9426f7a73d5406bf6623ea1f9359bf244a75fd545cb"),
+    ("images", "2645a0b3feddb6e7ef0a98c9dc450ca37cfa2ff3e4522b58339eca0c0eefd7e5"),
 ];
 
 #[test]

@@ -1,23 +1,29 @@
-//! The download of a file by HTTP, which resumes after an interruption.
+//! The download of a file by HTTP, which resumes after an interruption and goes on to the next address of the file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
+use super::{sources::Remote, space};
+
 /// A download fails after this many attempts in a row without a new byte.
 const ATTEMPTS: u32 = 5;
+/// A host that has not answered at all is asked this many times.
+const CONNECTION_ATTEMPTS: u32 = 2;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that is silent for this long counts as broken.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -32,19 +38,34 @@ pub(super) struct Pin {
 
 pub(super) struct Downloader {
     client: Client,
-    base: String,
+    /// The base URL that takes the place of the public addresses.
+    mirror: Option<String>,
     first_delay: Duration,
+    /// Hosts that could not be reached. They are not asked again: on a machine without network each one may take as long
+    /// as a connection is waited for.
+    unreachable: BTreeSet<String>,
 }
 
-/// An incomplete download: `NAME.part` with the bytes so far, and `NAME.version` with the version of the file that they
-/// belong to.
+/// An incomplete download: `NAME.part` with the bytes so far, and `NAME.version` with the address and the version of the
+/// file that they belong to.
 struct Partial {
     path: PathBuf,
     version: PathBuf,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DownloadError {
+    /// There is no network, or none of the file's hosts can be reached from here.
+    #[error("{0}")]
+    Unreachable(String),
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
 /// The error of an attempt.
 enum AttemptError {
+    /// The host has not answered.
+    Unreachable(anyhow::Error),
     /// Another attempt may succeed.
     Transient(anyhow::Error),
     Final(anyhow::Error),
@@ -57,76 +78,142 @@ impl<E: Into<anyhow::Error>> From<E> for AttemptError {
 }
 
 impl Downloader {
-    pub(super) fn new(base: &str) -> Result<Self> {
-        let client = Client::builder().connect_timeout(Duration::from_secs(20)).read_timeout(SILENCE).build()?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), first_delay: FIRST_DELAY })
+    /// A downloader from `mirror`, or from the public addresses.
+    pub(super) fn new(mirror: Option<&str>) -> Result<Self> {
+        let client = Client::builder()
+            .connect_timeout(CONNECTION_PATIENCE)
+            .read_timeout(SILENCE)
+            // Some hosts refuse a client without a name.
+            .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let mirror = mirror.map(|base| base.trim_end_matches('/').to_owned());
+        Ok(Self { client, mirror, first_delay: FIRST_DELAY, unreachable: BTreeSet::new() })
     }
 
-    /// Downloads `source` to `file`, unless the file exists, and returns its digest.
+    /// Downloads `remote` to `file`, unless the file exists, and returns its digest. `file` exists only as a whole and
+    /// with the pinned digest.
     ///
     /// # Errors
-    /// If the digest is not the pinned one (the file is then removed), if the server refuses, or if several attempts in
-    /// a row end without a new byte.
-    pub(super) async fn fetch(&self, source: &str, file: &Path, pin: Option<&Pin>) -> Result<Pin> {
-        if !file.is_file() {
-            let partial = Partial { path: with_ending(file, ".part"), version: with_ending(file, ".version") };
-            self.complete(&format!("{}/{source}", self.base), &partial).await?;
-            fs::rename(&partial.path, file)?;
-        }
-        let found = digest(file)?;
-        match pin {
-            Some(pin) if *pin != found => {
-                fs::remove_file(file)?;
-                bail!(
-                    "{source} has sha256 {} ({} bytes), but {} ({} bytes) is pinned; the download was removed. \
-                     If the new content is right, pin it in a lock file of your own (--lock)",
-                    found.sha256,
-                    found.bytes,
-                    pin.sha256,
-                    pin.bytes
-                )
+    /// If no address of the file gives the pinned content; each one's reason is named.
+    pub(super) async fn fetch(
+        &mut self,
+        remote: &Remote,
+        file: &Path,
+        pin: Option<&Pin>,
+    ) -> Result<Pin, DownloadError> {
+        if file.is_file() {
+            let found = digest(file)?;
+            if pin.is_none_or(|pin| *pin == found) {
+                return Ok(found);
             }
-            _ => Ok(found),
+            eprintln!("{} is not the pinned file; it is fetched again", file.display());
+            fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
         }
+        let urls: Vec<String> = match &self.mirror {
+            Some(base) => vec![format!("{base}/{}", remote.path)],
+            None => remote.urls.iter().map(|url| (*url).to_owned()).collect(),
+        };
+        let (mut reasons, mut is_reached) = (Vec::new(), false);
+        for url in urls {
+            match self.fetch_from(&url, file, pin).await {
+                Ok(found) => return Ok(found),
+                Err(DownloadError::Unreachable(reason)) => reasons.push(reason),
+                Err(DownloadError::Failed(error)) => {
+                    is_reached = true;
+                    reasons.push(format!("{error:#}"));
+                }
+            }
+        }
+        let reasons = reasons.join("; ");
+        Err(if is_reached { anyhow::anyhow!(reasons).into() } else { DownloadError::Unreachable(reasons) })
     }
 
-    async fn complete(&self, url: &str, partial: &Partial) -> Result<()> {
-        let (mut failures, mut delay) = (0, self.first_delay);
+    async fn fetch_from(&mut self, url: &str, file: &Path, pin: Option<&Pin>) -> Result<Pin, DownloadError> {
+        let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+        if self.unreachable.contains(&host) {
+            return Err(DownloadError::Unreachable(format!("{host} cannot be reached")));
+        }
+        let partial = Partial { path: with_ending(file, ".part"), version: with_ending(file, ".version") };
+        let completed = self.complete(url, &partial, pin).await;
+        if matches!(completed, Err(DownloadError::Unreachable(_))) {
+            self.unreachable.insert(host);
+        }
+        completed?;
+        let found = digest(&partial.path)?;
+        if let Some(pin) = pin.filter(|pin| **pin != found) {
+            partial.remove()?;
+            return Err(anyhow::anyhow!(
+                "{url} has sha256 {} ({} bytes), but {} ({} bytes) is pinned; the download was removed. If the new \
+                 content is right, pin it in a lock file of your own (--lock)",
+                found.sha256,
+                found.bytes,
+                pin.sha256,
+                pin.bytes
+            )
+            .into());
+        }
+        partial.remove_version()?;
+        fs::rename(&partial.path, file).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(found)
+    }
+
+    async fn complete(&self, url: &str, partial: &Partial, pin: Option<&Pin>) -> Result<(), DownloadError> {
+        let (mut failures, mut delay, mut has_answered) = (0, self.first_delay, false);
         loop {
             let before = partial.bytes();
-            let error = match self.attempt(url, partial).await {
-                Ok(()) => return partial.remove_version(),
-                Err(AttemptError::Final(error)) => return Err(error),
-                Err(AttemptError::Transient(error)) => error,
+            if pin.is_some_and(|pin| pin.bytes == before) {
+                // The last run ended between the last byte and the look at the digest.
+                return Ok(());
+            }
+            let (error, is_unreachable) = match self.attempt(url, partial, pin).await {
+                Ok(()) => return Ok(()),
+                Err(AttemptError::Final(error)) => return Err(error.into()),
+                Err(AttemptError::Transient(error)) => (error, false),
+                Err(AttemptError::Unreachable(error)) => (error, true),
             };
+            has_answered |= !is_unreachable;
             if partial.bytes() > before {
                 (failures, delay) = (0, self.first_delay);
             } else {
                 failures += 1;
             }
-            if failures == ATTEMPTS {
-                return Err(error.context(format!("gave up after {ATTEMPTS} attempts in a row without a new byte")));
+            if !has_answered && failures == CONNECTION_ATTEMPTS {
+                return Err(DownloadError::Unreachable(format!("{error:#}")));
             }
-            eprintln!("{error:#}; resuming at byte {}", partial.bytes());
+            if failures == ATTEMPTS {
+                let error = error.context(format!("gave up after {ATTEMPTS} attempts in a row without a new byte"));
+                return Err(error.into());
+            }
+            if has_answered {
+                eprintln!("{error:#}; resuming at byte {}", partial.bytes());
+            }
             sleep(delay).await;
             delay *= 2;
         }
     }
 
-    async fn attempt(&self, url: &str, partial: &Partial) -> Result<(), AttemptError> {
-        let (have, version) = (partial.bytes(), partial.read_version());
+    async fn attempt(&self, url: &str, partial: &Partial, pin: Option<&Pin>) -> Result<(), AttemptError> {
+        let (have, version) = (partial.bytes(), partial.read_version(url));
         let mut request = self.client.get(url);
         if let Some(version) = version.filter(|_| have > 0) {
             // With If-Range, the server sends the rest of this version or the whole of a newer one.
             request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, version);
         }
         let transient = |error: reqwest::Error| AttemptError::Transient(anyhow::Error::new(error));
-        let response = request.send().await.map_err(transient)?;
+        let response = request.send().await.map_err(|error| match error.is_connect() {
+            true => AttemptError::Unreachable(anyhow::Error::new(error)),
+            false => transient(error),
+        })?;
         let start = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 range_start(&response).context("the server sent a part of the file without Content-Range")?
             }
             status if status.is_success() => 0,
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                // There are more bytes here than the file has now.
+                partial.remove()?;
+                return Err(AttemptError::Transient(anyhow::anyhow!("{url}: the file has become shorter")));
+            }
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 return Err(AttemptError::Transient(anyhow::anyhow!("{url}: {status}")));
             }
@@ -136,29 +223,53 @@ impl Downloader {
             let message = anyhow::anyhow!("{url}: the request was for byte {have}, the answer starts at byte {start}");
             return Err(AttemptError::Final(message));
         }
-        partial.write_version(&response)?;
         let rest = header(&response, CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-        let mut file =
-            tokio::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&partial.path).await?;
+        if let (Some(pin), Some(rest)) = (pin, rest)
+            && start + rest != pin.bytes
+        {
+            // Another file needs no download to be known as one.
+            partial.remove()?;
+            let message = "the file has changed: it has";
+            return Err(anyhow::anyhow!("{url}: {message} {} bytes, and {} are pinned", start + rest, pin.bytes).into());
+        }
+        if let (Some(rest), Some(folder)) = (rest, partial.path.parent()) {
+            space::ensure(folder, rest, "the download")?;
+        }
+        partial.write_version(url, &response)?;
+        let cannot_write = || format!("cannot write {}; what is there is kept", partial.path.display());
+        let mut file = tokio::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&partial.path)
+            .await
+            .with_context(cannot_write)?;
         file.set_len(start).await?;
         tokio::io::AsyncSeekExt::seek(&mut file, std::io::SeekFrom::Start(start)).await?;
 
         let bar = bar(url, rest.map(|rest| start + rest), start);
         let mut stream = response.bytes_stream();
+        let most = pin.map_or(u64::MAX, |pin| pin.bytes.saturating_sub(start));
         let mut received = 0;
         let ended = loop {
             match stream.next().await {
                 None => break Ok(()),
                 Some(Err(error)) => break Err(transient(error)),
                 Some(Ok(chunk)) => {
-                    file.write_all(&chunk).await?;
                     received += chunk.len() as u64;
+                    if received > most {
+                        partial.remove()?;
+                        return Err(
+                            anyhow::anyhow!("{url}: the file has changed: it is longer than the pinned one").into()
+                        );
+                    }
+                    file.write_all(&chunk).await.with_context(cannot_write)?;
                     bar.inc(chunk.len() as u64);
                 }
             }
         };
         bar.finish_and_clear();
-        file.sync_all().await?;
+        file.sync_all().await.with_context(cannot_write)?;
         ended?;
         match rest {
             Some(rest) if rest != received => {
@@ -174,25 +285,43 @@ impl Partial {
         fs::metadata(&self.path).map_or(0, |meta| meta.len())
     }
 
-    fn read_version(&self) -> Option<String> {
-        fs::read_to_string(&self.version).ok()
+    /// The version of the file at `url` that the bytes belong to.
+    fn read_version(&self, url: &str) -> Option<String> {
+        let text = fs::read_to_string(&self.version).ok()?;
+        let (from, version) = text.split_once('\n')?;
+        (from == url).then(|| version.to_owned())
     }
 
     /// Stores the version of the file. Without a version, the download cannot be resumed.
-    fn write_version(&self, response: &Response) -> Result<()> {
+    fn write_version(&self, url: &str, response: &Response) -> Result<()> {
         // A weak tag does not promise equal bytes.
         let tag = header(response, ETAG).filter(|tag| !tag.starts_with("W/"));
         match tag.or_else(|| header(response, LAST_MODIFIED)) {
-            Some(version) => Ok(fs::write(&self.version, version)?),
+            Some(version) => {
+                let path = self.version.display();
+                fs::write(&self.version, format!("{url}\n{version}")).with_context(|| format!("cannot write {path}"))
+            }
             None => self.remove_version(),
         }
     }
 
+    fn remove(&self) -> Result<()> {
+        remove(&self.path)?;
+        self.remove_version()
+    }
+
     fn remove_version(&self) -> Result<()> {
-        match fs::remove_file(&self.version) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        remove(&self.version)
+    }
+}
+
+/// Removes a file, if there is one.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
+        _ => Ok(()),
     }
 }
 
@@ -223,97 +352,160 @@ fn bar(url: &str, total: Option<u64>, start: u64) -> ProgressBar {
 
 fn digest(file: &Path) -> Result<Pin> {
     let mut hasher = Sha256::new();
-    let bytes = std::io::copy(&mut fs::File::open(file)?, &mut hasher)?;
+    let cannot_read = || format!("cannot read {}", file.display());
+    let mut content = fs::File::open(file).with_context(cannot_read)?;
+    let bytes = std::io::copy(&mut content, &mut hasher).with_context(cannot_read)?;
     ensure!(bytes > 0, "{} is empty", file.display());
     Ok(Pin { sha256: hex::encode(hasher.finalize()), bytes })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
+    use super::super::server::Server;
     use super::*;
 
-    /// Starts a server of one file, version "one", that closes each connection after `piece` bytes of the file. Returns
-    /// a downloader for it and the number of its requests. The server uses a bare socket because an HTTP library would
-    /// not end in the middle of a body.
-    fn serve(content: &[u8], piece: usize) -> (Downloader, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut downloader = Downloader::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        downloader.first_delay = Duration::from_millis(1);
-        let requests = Arc::new(AtomicUsize::new(0));
-        let (content, counter) = (content.to_vec(), requests.clone());
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                counter.fetch_add(1, Ordering::SeqCst);
-                answer(&connection.unwrap(), &content, piece);
-            }
-        });
-        (downloader, requests)
-    }
+    const REMOTE: Remote = Remote { path: "a.zip", urls: &["http://localhost/never"], sha256: "", bytes: 0 };
 
-    fn answer(mut connection: &TcpStream, content: &[u8], piece: usize) {
-        let lines = BufReader::new(connection).lines().map(|line| line.unwrap().to_lowercase());
-        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-        let wanted = head.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
-        let same = head.iter().any(|line| line == "if-range: \"one\"");
-        let (start, all) = (wanted.filter(|_| same).unwrap_or(0), content.len());
-        let status = if start > 0 { "206 Partial Content" } else { "200 OK" };
-        let range = format!("bytes {start}-{}/{all}", all - 1);
-        let length = all - start;
-        let head =
-            format!("HTTP/1.1 {status}\r\nETag: \"one\"\r\nContent-Range: {range}\r\nContent-Length: {length}\r\n\r\n");
-        connection.write_all(head.as_bytes()).unwrap();
-        connection.write_all(&content[start..all.min(start.saturating_add(piece))]).unwrap();
+    fn downloader(base: &str) -> Downloader {
+        let mut downloader = Downloader::new(Some(base)).unwrap();
+        downloader.first_delay = Duration::from_millis(1);
+        downloader
     }
 
     fn content() -> Vec<u8> {
         (0..100_000u32).flat_map(u32::to_le_bytes).collect()
     }
 
+    fn pin(content: &[u8]) -> Pin {
+        Pin { sha256: hex::encode(Sha256::digest(content)), bytes: content.len() as u64 }
+    }
+
+    /// A folder with an incomplete download of `a.zip` from `base`.
+    fn with_part(bytes: &[u8], base: &str, version: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.zip");
+        fs::write(with_ending(&file, ".part"), bytes).unwrap();
+        fs::write(with_ending(&file, ".version"), format!("{base}/a.zip\n{version}")).unwrap();
+        (folder, file)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     #[tokio::test]
     async fn an_interrupted_download_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.zip");
-        let (downloader, requests) = serve(&content(), 150_000);
-        let pin = downloader.fetch("a.zip", &file, None).await.unwrap();
+        let server = Server::start([("a.zip", content())]).breaking_after(150_000);
+        let found = downloader(server.url()).fetch(&REMOTE, &file, None).await.unwrap();
         assert_eq!(fs::read(&file).unwrap(), content());
-        assert_eq!(pin, Pin { sha256: hex::encode(Sha256::digest(content())), bytes: 400_000 });
-        assert_eq!(requests.load(Ordering::SeqCst), 3);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the file");
+        assert_eq!(found, pin(&content()));
+        assert_eq!(server.ranges(), [None, Some(150_000), Some(300_000)]);
+        assert_eq!(names(folder.path()), ["a.zip"], "nothing is left beside the file");
     }
 
     #[tokio::test]
-    async fn a_part_of_an_older_version_is_not_resumed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.zip");
-        fs::write(folder.path().join("a.zip.part"), b"other bytes").unwrap();
-        fs::write(folder.path().join("a.zip.version"), "\"zero\"").unwrap();
-        let (downloader, _) = serve(&content(), usize::MAX);
-        downloader.fetch("a.zip", &file, None).await.unwrap();
+    async fn a_download_of_an_earlier_run_is_resumed() {
+        let server = Server::start([("a.zip", content())]);
+        let (_folder, file) = with_part(&content()[..1000], server.url(), "\"one\"");
+        downloader(server.url()).fetch(&REMOTE, &file, Some(&pin(&content()))).await.unwrap();
+        assert_eq!(fs::read(&file).unwrap(), content());
+        assert_eq!(server.ranges(), [Some(1000)]);
+    }
+
+    #[tokio::test]
+    async fn a_complete_part_needs_no_request() {
+        let server = Server::start([("a.zip", content())]);
+        let (_folder, file) = with_part(&content(), server.url(), "\"one\"");
+        downloader(server.url()).fetch(&REMOTE, &file, Some(&pin(&content()))).await.unwrap();
+        assert_eq!((fs::read(&file).unwrap(), server.ranges().len()), (content(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_server_without_ranges_sends_the_whole_file() {
+        let server = Server::start([("a.zip", content())]).without_ranges();
+        let (_folder, file) = with_part(&content()[..1000], server.url(), "\"one\"");
+        downloader(server.url()).fetch(&REMOTE, &file, Some(&pin(&content()))).await.unwrap();
         assert_eq!(fs::read(&file).unwrap(), content());
     }
 
     #[tokio::test]
-    async fn a_wrong_digest_is_refused_and_the_file_removed() {
+    async fn a_part_of_an_older_version_or_of_another_address_is_not_resumed() {
+        let server = Server::start([("a.zip", content())]);
+        for (base, version) in [(server.url(), "\"zero\""), ("http://elsewhere", "\"one\"")] {
+            let (_folder, file) = with_part(b"other bytes", base, version);
+            downloader(server.url()).fetch(&REMOTE, &file, None).await.unwrap();
+            assert_eq!(fs::read(&file).unwrap(), content());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_longer_than_the_file_is_fetched_anew() {
+        let server = Server::start([("a.zip", b"content".to_vec())]);
+        let (_folder, file) = with_part(b"longer content", server.url(), "\"one\"");
+        downloader(server.url()).fetch(&REMOTE, &file, None).await.unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"content");
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_refused_and_not_kept() {
+        let server = Server::start([("a.zip", b"content".to_vec())]);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.zip");
-        let (downloader, _) = serve(b"content", 100);
-        let pin = Pin { sha256: "00".repeat(32), bytes: 7 };
-        let error = downloader.fetch("a.zip", &file, Some(&pin)).await.unwrap_err().to_string();
-        assert!(error.contains("is pinned"), "{error}");
-        assert!(!file.exists());
+        for (pin, expected) in
+            [(Pin { sha256: "00".repeat(32), bytes: 7 }, "is pinned"), (pin(b"others"), "the file has changed")]
+        {
+            let error = downloader(server.url()).fetch(&REMOTE, &file, Some(&pin)).await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(names(folder.path()).is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_with_another_digest_is_fetched_again() {
+        let server = Server::start([("a.zip", b"content".to_vec())]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.zip");
+        fs::write(&file, "damage").unwrap();
+        downloader(server.url()).fetch(&REMOTE, &file, Some(&pin(b"content"))).await.unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"content");
     }
 
     #[tokio::test]
     async fn a_download_ends_after_five_attempts_without_a_byte() {
         let folder = tempfile::tempdir().unwrap();
-        let (downloader, requests) = serve(&content(), 0);
-        let error = downloader.fetch("a.zip", &folder.path().join("a.zip"), None).await.unwrap_err();
-        assert!(format!("{error:#}").contains("gave up after 5 attempts"), "{error:#}");
-        assert_eq!(requests.load(Ordering::SeqCst), 5);
+        let server = Server::start([("a.zip", content())]).breaking_after(0);
+        let error = downloader(server.url()).fetch(&REMOTE, &folder.path().join("a.zip"), None).await.unwrap_err();
+        assert!(error.to_string().contains("gave up after 5 attempts"), "{error}");
+        assert_eq!(server.ranges().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_after_one_that_fails() {
+        let server = Server::start([("a.zip", b"content".to_vec())]);
+        let urls = [format!("{}/missing.zip", server.url()), format!("{}/a.zip", server.url())];
+        // The table has addresses that live as long as the program.
+        let urls: Vec<&'static str> = urls.into_iter().map(|url| &*url.leak()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.zip");
+        let remote = Remote { urls: urls.leak(), ..REMOTE };
+        let mut downloader = Downloader::new(None).unwrap();
+        downloader.fetch(&remote, &file, Some(&pin(b"content"))).await.unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"content");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_reached_is_not_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.zip");
+        // A port that was free a moment ago has nobody who listens.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut downloader = downloader(&format!("http://127.0.0.1:{port}"));
+        for _ in 0..2 {
+            let error = downloader.fetch(&REMOTE, &file, None).await.unwrap_err();
+            assert!(matches!(error, DownloadError::Unreachable(_)), "{error}");
+        }
+        assert_eq!(downloader.unreachable.len(), 1);
     }
 }

@@ -1,48 +1,65 @@
-//! `lamina data fetch` downloads the official GLUE archives and unpacks them in the official layout.
+//! `lamina data fetch` downloads what a first job needs: a vocabulary, an open corpus, and the official GLUE archives.
 //!
-//! The addresses are those of GLUE's own download script. Their digests are the ones that the Hugging Face `datasets`
-//! library published with its `glue` data set (`glue.lock.json`); other content is refused. A mirror with other
-//! archives needs a lock file of its own (`--lock`), which the first download from it writes.
+//! [`sources`] is the one table of what can be fetched, with address, licence, size and digest; other content is refused.
+//! A mirror with other archives needs a lock file of its own (`--lock`), which the first download from it writes.
 //!
 //! | module | content |
 //! |---|---|
+//! | [`sources`] | the table |
 //! | [`download`] | downloads a file, resumes and retries, and checks the digest |
-//! | [`unpack`] | unpacks a zip archive, which cannot write outside its folder |
+//! | [`space`] | looks for room on the disk |
+//! | [`unpack`] | reads and unpacks a zip archive, which cannot write outside its folder |
+//! | [`wikitext`] | turns WikiText into a corpus |
 //! | [`mrpc`] | makes the files of MRPC, which GLUE publishes in parts |
 
 mod download;
 mod mrpc;
+#[cfg(test)]
+mod server;
+mod sources;
+mod space;
 mod unpack;
+mod wikitext;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fmt::Write as _;
+use std::fs::{self, File, TryLockError};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use recipe::Task;
 use serde::{Deserialize, Serialize};
 
+use super::generate;
+use crate::cli::text;
 use crate::home::Home;
-use download::{Downloader, Pin};
-
-const DEFAULT_BASE: &str = "https://dl.fbaipublicfiles.com";
+use download::{DownloadError, Downloader, Pin};
+use sources::{Content, Remote, SOURCES, Source};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folder that gets glue/ (and .download/ during the download) [default: data/ in the home, where `lamina up` may
-    /// read]
+    /// Data sets to fetch [default: what a first job needs, which is all but wikitext-2]
+    #[arg(value_name = "DATASET", value_parser = PossibleValuesParser::new(sources::datasets()))]
+    datasets: Vec<String>,
+    /// Show what can be fetched, with licence, size, addresses and sha256, and where it goes; fetch nothing
+    #[arg(long)]
+    list: bool,
+    /// Folder that gets vocab/, corpus/ and glue/ (and .download/ during the download) [default: data/ in the home, where
+    /// `lamina up` may read]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Home of a local `lamina up`
     #[arg(long, env = "LAMINA_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Tasks to fetch [default: all nine]
+    /// Tasks of GLUE to fetch [default: all nine]
     #[arg(long, value_name = "TASK,...", value_delimiter = ',', value_parser = task)]
     tasks: Vec<Task>,
-    /// URL of a mirror with the same paths
-    #[arg(long, value_name = "URL", default_value = DEFAULT_BASE)]
-    base_url: String,
+    /// URL of a mirror that has the files under the paths that --list shows [default: the public addresses]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
     /// Lock file with the digests to check instead of the official ones; files that it does not name are added to it
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -55,23 +72,98 @@ fn task(name: &str) -> Result<Task, String> {
     })
 }
 
-/// The paths of a task's files, relative to the base URL.
-fn sources(task: Task) -> &'static [&'static str] {
-    match task {
-        Task::Cola => &["glue/data/CoLA.zip"],
-        Task::Sst2 => &["glue/data/SST-2.zip"],
-        Task::StsB => &["glue/data/STS-B.zip"],
-        Task::Qqp => &["glue/data/QQP-clean.zip"],
-        Task::Mnli => &["glue/data/MNLI.zip"],
-        Task::Qnli => &["glue/data/QNLIv2.zip"],
-        Task::Rte => &["glue/data/RTE.zip"],
-        Task::Wnli => &["glue/data/WNLI.zip"],
-        Task::Mrpc => &[
-            "senteval/senteval_data/msr_paraphrase_train.txt",
-            "senteval/senteval_data/msr_paraphrase_test.txt",
-            "glue/data/mrpc_dev_ids.tsv",
-        ],
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let selected = select(&arguments)?;
+    if arguments.list {
+        print!("{}", list(&selected));
+        return Ok(());
     }
+    let out = match arguments.out {
+        Some(out) => out,
+        None => Home::new(arguments.home)?.data_folder(),
+    };
+    let mark = out.join(generate::MARK);
+    ensure!(!mark.exists(), "{} says that the data there is generated; name another folder with --out", mark.display());
+    let cache = out.join(".download");
+    fs::create_dir_all(&cache)
+        .with_context(|| format!("cannot make {}; name another folder with --out", cache.display()))?;
+    let running = File::create(cache.join("lock")).with_context(|| format!("cannot write to {}", cache.display()))?;
+    // A file system without locks does not keep anybody from fetching.
+    let is_taken = matches!(running.try_lock(), Err(TryLockError::WouldBlock));
+    ensure!(!is_taken, "another `lamina data fetch` writes to {}; wait for it", out.display());
+    let lock = match &arguments.lock {
+        Some(path) => Lock::read(path)?,
+        None => Lock::official(),
+    };
+    let downloader = Downloader::new(arguments.base_url.as_deref())?;
+    let mut fetcher = Fetcher { downloader, lock, out: &out, cache };
+    let (mut failures, mut is_offline) = (Vec::new(), false);
+    for source in selected {
+        // Data that cannot be fetched does not keep the rest from being fetched.
+        if let Err(error) = fetcher.fetch(source).await {
+            is_offline |= matches!(error.downcast_ref(), Some(DownloadError::Unreachable(_)));
+            eprintln!("{}: {error:#}", source.label());
+            failures.push(source.label());
+        }
+        if let Some(path) = &arguments.lock {
+            fetcher.lock.write(path)?;
+        }
+    }
+    if !failures.is_empty() {
+        let advice = match is_offline {
+            true => format!(
+                ".\nWithout network: run the command on a machine that has it and copy its folder to {}, name a mirror \
+                 with --base-url, or make a small substitute with `lamina data generate`",
+                out.display()
+            ),
+            false => String::new(),
+        };
+        bail!(
+            "not fetched: {}. Incomplete downloads are kept; run the same command again to resume them{advice}",
+            failures.join(", ")
+        );
+    }
+    println!();
+    println!("Register the data with: lamina data import {}", out.display());
+    Ok(())
+}
+
+/// The sources that the command line names.
+fn select(arguments: &Arguments) -> Result<Vec<&'static Source>> {
+    let Arguments { datasets, tasks, list, .. } = arguments;
+    let is_named = |source: &Source| match datasets.is_empty() {
+        true => source.by_default || *list,
+        false => datasets.iter().any(|name| name == source.dataset),
+    };
+    let is_wanted = |source: &Source| match source.content {
+        Content::Task(task) => tasks.is_empty() || tasks.contains(&task),
+        _ => true,
+    };
+    let selected: Vec<_> = SOURCES.iter().filter(|source| is_named(source) && is_wanted(source)).collect();
+    let has_task = selected.iter().any(|source| matches!(source.content, Content::Task(_)));
+    ensure!(tasks.is_empty() || has_task, "--tasks selects tasks of glue, which is not among the data sets to fetch");
+    Ok(selected)
+}
+
+/// The table for people.
+fn list(sources: &[&Source]) -> String {
+    let mut page = String::new();
+    let mut line = |text: std::fmt::Arguments| page.write_fmt(text).expect("a string takes all text");
+    for source in sources {
+        let by_default = if source.by_default { "" } else { " (only if named)" };
+        let size = text::bytes(source.bytes());
+        line(format_args!("{}{by_default}: {}\n", source.label(), source.about));
+        line(format_args!("    {size}; licence: {}; goes to {}\n", source.licence, source.target()));
+        for file in source.files {
+            line(format_args!("    {}, {} bytes\n        sha256 {}\n", file.path, file.bytes, file.sha256));
+            for url in file.urls {
+                line(format_args!("        {url}\n"));
+            }
+        }
+    }
+    let total = sources.iter().filter(|source| source.by_default).map(|source| source.bytes()).sum();
+    line(format_args!("\nWithout names, {} are downloaded.\n", text::bytes(total)));
+    page
 }
 
 /// The digest of each file, by its path.
@@ -80,8 +172,10 @@ fn sources(task: Task) -> &'static [&'static str] {
 struct Lock(BTreeMap<String, Pin>);
 
 impl Lock {
-    fn official() -> Result<Self> {
-        serde_json::from_str(include_str!("glue.lock.json")).context("the built-in lock file is broken")
+    fn official() -> Self {
+        let files = SOURCES.iter().flat_map(|source| source.files);
+        let pin = |file: &Remote| Pin { sha256: file.sha256.to_owned(), bytes: file.bytes };
+        Self(files.map(|file| (file.path.to_owned(), pin(file))).collect())
     }
 
     fn read(path: &Path) -> Result<Self> {
@@ -101,87 +195,219 @@ impl Lock {
     }
 }
 
-pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let out = match arguments.out {
-        Some(out) => out,
-        None => Home::new(arguments.home)?.data_folder(),
-    };
-    let (cache, glue) = (out.join(".download"), out.join("glue"));
-    for folder in [&cache, &glue] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let mut lock = match &arguments.lock {
-        Some(path) => Lock::read(path)?,
-        None => Lock::official()?,
-    };
-    let tasks = match arguments.tasks.as_slice() {
-        [] => Task::ALL.to_vec(),
-        some => some.to_vec(),
-    };
-    let downloader = Downloader::new(&arguments.base_url)?;
-    let mut failures = Vec::new();
-    for task in tasks {
-        // A task that cannot be fetched does not keep the others from being fetched.
-        if let Err(error) = fetch(task, &downloader, &cache, &glue, &mut lock).await {
-            eprintln!("{}: {error:#}", task.name());
-            failures.push(task.name());
-        }
-        if let Some(path) = &arguments.lock {
-            lock.write(path)?;
-        }
-    }
-    if !failures.is_empty() {
-        bail!(
-            "not fetched: {}. Incomplete downloads are kept; run the same command again to resume them",
-            failures.join(", ")
-        );
-    }
-    println!();
-    println!("Register the tasks with: lamina data import {}", out.display());
-    Ok(())
+struct Fetcher<'a> {
+    downloader: Downloader,
+    lock: Lock,
+    /// The data folder.
+    out: &'a Path,
+    cache: PathBuf,
 }
 
-async fn fetch(task: Task, downloader: &Downloader, cache: &Path, glue: &Path, lock: &mut Lock) -> Result<()> {
-    let folder = glue.join(task.row().folder);
-    if folder.is_dir() {
-        println!("{:<6} exists already", task.name());
-        return Ok(());
+impl Fetcher<'_> {
+    async fn fetch(&mut self, source: &Source) -> Result<()> {
+        let (label, target) = (source.label(), self.out.join(source.target()));
+        // A target gets its name when it is complete, so one that exists is complete.
+        if target.exists() {
+            println!("{label:<17} exists already");
+            return Ok(());
+        }
+        let mut files = Vec::new();
+        for remote in source.files {
+            let file = self.cache.join(remote.name());
+            let pin = self.downloader.fetch(remote, &file, self.lock.0.get(remote.path)).await?;
+            println!("{label:<17} {}, sha256 {}", remote.path, pin.sha256);
+            self.lock.0.insert(remote.path.to_owned(), pin);
+            files.push(file);
+        }
+        let folder = target.parent().unwrap_or(self.out);
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let partial = folder.join(format!(".{name}.partial"));
+        match (source.content, files.as_slice()) {
+            (Content::Vocabulary, [file]) => {
+                fs::copy(file, &partial).with_context(|| format!("cannot write {}", partial.display()))?;
+                File::open(&partial)?.sync_all()?;
+            }
+            (Content::WikiText { member }, [archive]) => {
+                let summary = unpack::read(archive, member, |size, raw| {
+                    space::ensure(folder, size, "the corpus")?;
+                    let mut corpus = BufWriter::new(File::create(&partial)?);
+                    let summary = wikitext::convert(Path::new(member), raw, &mut corpus)?;
+                    corpus.into_inner()?.sync_all()?;
+                    Ok(summary)
+                })?;
+                let wikitext::Summary { articles, paragraphs } = summary;
+                println!("{label:<17} {articles} articles, {paragraphs} paragraphs in {}", source.target());
+            }
+            (Content::Task(task), files) => make_task(task, files, &partial)?,
+            (_, files) => bail!("{label} has {} files", files.len()),
+        }
+        fs::rename(&partial, &target).with_context(|| format!("cannot write {}", target.display()))?;
+        for file in files {
+            fs::remove_file(file)?;
+        }
+        Ok(())
     }
-    let mut files = Vec::new();
-    for source in sources(task) {
-        let file = cache.join(source.rsplit('/').next().unwrap_or(source));
-        let pin = downloader.fetch(source, &file, lock.0.get(*source)).await?;
-        println!("{:<6} {source}\n       sha256 {}", task.name(), pin.sha256);
-        lock.0.insert((*source).to_owned(), pin);
-        files.push(file);
+}
+
+/// Makes the folder of a task from its archive, or from the three files of MRPC.
+fn make_task(task: Task, files: &[PathBuf], folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
     }
-    let partial = glue.join(format!(".{}.partial", task.row().folder));
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
-    fs::create_dir(&partial)?;
-    match files.as_slice() {
-        [archive] => unpack::unpack(archive, task.row().folder, &partial)?,
-        [train, test, dev_ids] => mrpc::assemble(train, test, dev_ids, &partial)?,
+    fs::create_dir(folder)?;
+    match files {
+        [archive] => unpack::unpack(archive, task.row().folder, folder)?,
+        [train, test, dev_ids] => mrpc::assemble(train, test, dev_ids, folder)?,
         _ => bail!("{} has {} sources", task.name(), files.len()),
     }
     for name in ["train.tsv", task.row().dev] {
-        if !partial.join(name).is_file() {
-            bail!("the archive does not contain {name}");
-        }
-    }
-    fs::rename(&partial, &folder)?;
-    for file in files {
-        fs::remove_file(file)?;
+        ensure!(folder.join(name).is_file(), "the archive does not contain {name}");
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
+    use super::server::Server;
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(line: &[&str]) -> Arguments {
+        let line = ["fetch"].iter().chain(line);
+        <Line as clap::Parser>::try_parse_from(line).unwrap().arguments
+    }
+
+    /// Runs the command against a mirror, with a lock file of its own because the archives are not the official ones.
+    async fn fetch(out: &Path, mirror: &str, words: &[&str]) -> Result<()> {
+        let lock = out.with_extension("lock");
+        let paths = ["--out", out.to_str().unwrap(), "--lock", lock.to_str().unwrap(), "--base-url", mirror];
+        run(arguments(&[words, &paths].concat())).await
+    }
+
+    const WIKITEXT: &str = " \n = A = \n \n One @-@ two . \n \n = B = \n \n Three . \n";
+
+    fn mirror() -> Server {
+        let header = "index\tsentence1\tsentence2\tlabel\n";
+        let corpus = unpack::zipped(&[("wikitext-103-raw/wiki.train.raw", WIKITEXT), ("../evil", "evil")]);
+        Server::start([
+            ("bert-base-uncased/vocab.txt", b"[PAD]\n[UNK]\n".to_vec()),
+            ("wikitext/wikitext-103-raw-v1.zip", corpus),
+            ("wikitext/wikitext-2-raw-v1.zip", unpack::zipped(&[("other", "")])),
+            ("glue/data/RTE.zip", unpack::zipped(&[("RTE/train.tsv", header), ("RTE/dev.tsv", header)])),
+            ("glue/data/WNLI.zip", unpack::zipped(&[("WNLI/train.tsv", header), ("WNLI/../../evil", "evil")])),
+        ])
+    }
+
+    fn entries(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_first_job_gets_its_vocabulary_corpus_and_tasks_and_a_second_run_does_nothing() {
+        let (server, folder) = (mirror(), tempfile::tempdir().unwrap());
+        let out = folder.path().join("data");
+        fetch(&out, server.url(), &["--tasks", "rte"]).await.unwrap();
+        let read = |path: &str| fs::read_to_string(out.join(path)).unwrap();
+        assert_eq!(read("corpus/wikitext-103.txt"), "One-two .\n\nThree .\n");
+        assert_eq!(read("vocab/bert-base-uncased-vocab.txt"), "[PAD]\n[UNK]\n");
+        assert_eq!(entries(&out.join("glue")), ["RTE"]);
+        assert_eq!(entries(&out.join(".download")), ["lock"], "archives are removed");
+        assert_eq!(entries(folder.path()), ["data", "data.lock"], "nothing leaves the folder");
+        let requests = server.ranges().len();
+        fetch(&out, server.url(), &["--tasks", "rte"]).await.unwrap();
+        assert_eq!(server.ranges().len(), requests);
+    }
+
+    #[tokio::test]
+    async fn the_corpus_of_an_interrupted_run_is_made_anew() {
+        let (server, folder) = (mirror(), tempfile::tempdir().unwrap());
+        let out = folder.path().join("data");
+        fs::create_dir_all(out.join("corpus")).unwrap();
+        fs::write(out.join("corpus/.wikitext-103.txt.partial"), "half of a ").unwrap();
+        fetch(&out, server.url(), &["wikitext-103"]).await.unwrap();
+        assert_eq!(entries(&out.join("corpus")), ["wikitext-103.txt"]);
+        assert_eq!(fs::read_to_string(out.join("corpus/wikitext-103.txt")).unwrap(), "One-two .\n\nThree .\n");
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_named_and_the_rest_is_fetched() {
+        let (server, folder) = (mirror(), tempfile::tempdir().unwrap());
+        let out = folder.path().join("data");
+        let words = ["wikitext-2", "wikitext-103", "glue", "--tasks", "wnli,cola"];
+        let error = fetch(&out, server.url(), &words).await.unwrap_err().to_string();
+        assert!(error.starts_with("not fetched: wikitext-2, cola, wnli."), "{error}");
+        assert!(!error.contains("Without network"), "{error}");
+        assert_eq!(entries(&out.join("corpus")), ["wikitext-103.txt"]);
+        assert!(!out.join("evil").exists() && !out.join("glue/WNLI").exists());
+    }
+
+    #[tokio::test]
+    async fn content_that_is_not_the_official_one_is_refused_before_it_is_unpacked() {
+        let (server, folder) = (mirror(), tempfile::tempdir().unwrap());
+        let out = folder.path().to_str().unwrap();
+        let error = run(arguments(&["--out", out, "--base-url", server.url(), "--tasks", "rte"])).await.unwrap_err();
+        assert!(error.to_string().starts_with("not fetched: bert-base-uncased, wikitext-103, rte."), "{error}");
+        assert_eq!(entries(folder.path()), [".download"]);
+        assert_eq!(entries(&folder.path().join(".download")), ["lock"]);
+    }
+
+    #[tokio::test]
+    async fn the_error_on_a_machine_without_network_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mirror = format!("http://127.0.0.1:{port}");
+        let error = fetch(&folder.path().join("data"), &mirror, &[]).await.unwrap_err().to_string();
+        for part in ["Without network", "copy its folder", "--base-url", "lamina data generate"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_used_is_named_before_anything_is_downloaded() {
+        let (server, folder) = (mirror(), tempfile::tempdir().unwrap());
+        let out = folder.path().join("data");
+        fs::write(&out, "a file").unwrap();
+        let error = fetch(&out, server.url(), &[]).await.unwrap_err().to_string();
+        assert!(error.contains("cannot make") && error.contains("--out"), "{error}");
+        let generated = folder.path().join("generated");
+        fs::create_dir(&generated).unwrap();
+        fs::write(generated.join(generate::MARK), "").unwrap();
+        let error = fetch(&generated, server.url(), &[]).await.unwrap_err().to_string();
+        assert!(error.contains("generated; name another folder"), "{error}");
+        let busy = folder.path().join("busy");
+        fs::create_dir_all(busy.join(".download")).unwrap();
+        let running = File::create(busy.join(".download/lock")).unwrap();
+        running.lock().unwrap();
+        let error = fetch(&busy, server.url(), &[]).await.unwrap_err().to_string();
+        assert!(error.starts_with("another `lamina data fetch`"), "{error}");
+        assert_eq!(server.ranges().len(), 0);
+    }
+
+    #[test]
+    fn the_list_has_licence_size_digest_and_place_of_everything() {
+        let list = list(&select(&arguments(&["--list"])).unwrap());
+        for source in &SOURCES {
+            for part in [source.label(), source.licence, &source.target()] {
+                assert!(list.contains(part), "{part}");
+            }
+            assert!(source.files.iter().all(|file| list.contains(file.sha256)));
+        }
+    }
+
+    #[test]
+    fn tasks_without_glue_are_refused() {
+        assert!(select(&arguments(&["wikitext-2", "--tasks", "rte"])).is_err());
+        assert_eq!(select(&arguments(&["glue", "--tasks", "rte"])).unwrap().len(), 1);
+    }
 
     #[test]
     fn reading_a_written_lock_file_gives_the_same_digests() {
@@ -193,22 +419,5 @@ mod tests {
         assert_eq!(Lock::read(&path).unwrap(), lock);
         fs::write(&path, "[]").unwrap();
         assert!(Lock::read(&path).unwrap_err().to_string().contains("is not a lock file"));
-    }
-
-    #[test]
-    fn every_official_source_has_its_digest() {
-        let lock = Lock::official().unwrap();
-        let sources: Vec<&str> = Task::ALL.into_iter().flat_map(sources).copied().collect();
-        assert_eq!(lock.0.len(), sources.len());
-        for source in sources {
-            assert!(lock.0[source].sha256.len() == 64 && lock.0[source].bytes > 0, "{source}");
-        }
-    }
-
-    #[test]
-    fn every_task_has_a_source_and_no_two_files_share_a_name() {
-        assert!(Task::ALL.into_iter().all(|task| !sources(task).is_empty()));
-        let names: Vec<_> = Task::ALL.into_iter().flat_map(sources).map(|source| source.rsplit('/').next()).collect();
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
     }
 }

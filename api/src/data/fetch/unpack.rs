@@ -1,11 +1,13 @@
 //! Unpacks a zip archive without writing outside the target folder.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use zip::ZipArchive;
+
+use super::space;
 
 /// Largest total size of the unpacked files, in bytes. GLUE's largest archive has less than a gigabyte.
 const LARGEST: u64 = 4 << 30;
@@ -17,8 +19,10 @@ const LARGEST: u64 = 4 << 30;
 /// files that were unpacked before the error must not be used.
 pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
     let name = archive.display();
-    let file = File::open(archive).with_context(|| format!("cannot read {name}"))?;
-    let mut zip = ZipArchive::new(file).with_context(|| format!("{name} is not a zip archive"))?;
+    let mut zip = open(archive)?;
+    // The sizes that an archive states may be wrong. They are good enough to tell of a full disk before it is full.
+    let stated = zip.decompressed_size().unwrap_or(0).min(u128::from(LARGEST));
+    space::ensure(into, stated as u64, "unpacking it")?;
     let (mut left, mut files) = (LARGEST, 0);
     for index in 0..zip.len() {
         let entry = zip.by_index(index).with_context(|| format!("{name}: entry {index} cannot be read"))?;
@@ -51,23 +55,51 @@ pub(super) fn unpack(archive: &Path, root: &str, into: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gives the file `member` of `archive` to `read`, without unpacking it.
+///
+/// # Errors
+/// If the archive lacks the file, if the file has more than 4 GiB, and the errors of `read`.
+pub(super) fn read<T>(
+    archive: &Path,
+    member: &str,
+    read: impl FnOnce(u64, &mut dyn io::BufRead) -> Result<T>,
+) -> Result<T> {
+    let name = archive.display();
+    let mut zip = open(archive)?;
+    // The name is only looked up: no path of the archive becomes one of this machine.
+    let entry = zip.by_name(member).with_context(|| format!("{name} contains no file {member}"))?;
+    let size = entry.size();
+    let mut reader = BufReader::new(entry.take(LARGEST + 1));
+    let result = read(size.min(LARGEST), &mut reader).with_context(|| format!("{name}: {member}"));
+    ensure!(reader.get_ref().limit() > 0, "{name} unpacks to more than {} GiB; it was refused", LARGEST >> 30);
+    result
+}
+
+fn open(archive: &Path) -> Result<ZipArchive<File>> {
+    let name = archive.display();
+    let file = File::open(archive).with_context(|| format!("cannot read {name}"))?;
+    ZipArchive::new(file).with_context(|| format!("{name} is not a zip archive"))
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) fn zipped(entries: &[(&str, &str)]) -> Vec<u8> {
     use std::io::Write;
 
-    use zip::ZipWriter;
-    use zip::write::SimpleFileOptions;
+    let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    for (name, content) in entries {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn archive(folder: &Path, entries: &[(&str, &str)]) -> std::path::PathBuf {
         let path = folder.join("a.zip");
-        let mut zip = ZipWriter::new(File::create(&path).unwrap());
-        for (name, content) in entries {
-            zip.start_file(*name, SimpleFileOptions::default()).unwrap();
-            zip.write_all(content.as_bytes()).unwrap();
-        }
-        zip.finish().unwrap();
+        fs::write(&path, zipped(entries)).unwrap();
         path
     }
 
@@ -106,5 +138,22 @@ mod tests {
         assert!(unpack(&text, "RTE", folder.path()).unwrap_err().to_string().contains("is not a zip archive"));
         let other = archive(folder.path(), &[("CoLA/train.tsv", "")]);
         assert!(unpack(&other, "RTE", folder.path()).unwrap_err().to_string().contains("contains no folder RTE"));
+    }
+
+    #[test]
+    fn a_file_is_read_by_its_name_and_nothing_else_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = archive(folder.path(), &[("../evil", "evil"), ("wiki/train.raw", "text")]);
+        let content = |member: &str| {
+            read(&path, member, |size, file| {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                Ok((size, text))
+            })
+        };
+        assert_eq!(content("wiki/train.raw").unwrap(), (4, "text".to_owned()));
+        assert!(content("wiki/test.raw").unwrap_err().to_string().contains("contains no file wiki/test.raw"));
+        assert!(!folder.path().parent().unwrap().join("evil").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -279,7 +279,8 @@ async fn an_idempotency_key_makes_one_job_and_refuses_another_body() {
     let world = World::new().await;
     let secret = Secret::from_random([9; 32]);
     let token = world.store.create_token("t", Scope::Write, &secret, None).await.unwrap().id;
-    let spec: JobSpec = serde_json::from_value(json!({"name": "n", "arms": [{"name": "a"}]})).unwrap();
+    let spec: JobSpec =
+        serde_json::from_value(json!({"name": "n", "corpus": "wiki", "arms": [{"name": "a"}]})).unwrap();
     let expansion = Arc::new(plan(&world.store, &world.roots, &spec).await.unwrap());
     let key = |body| IdempotencyKey { token, key: "k".into(), body_sha256: [body; 32] };
     let submit = async |body| world.store.submit(&spec, &expansion, Some(&key(body))).await.unwrap();

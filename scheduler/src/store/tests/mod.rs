@@ -94,7 +94,7 @@ impl World {
 
     /// Submits a job of one arm without timing or fine-tuning, changed by `change`.
     async fn submit(&self, change: impl FnOnce(&mut Value)) -> JobId {
-        let mut spec = json!({"name": "job", "arms": [{"name": "pre-ln"}], "timing": null});
+        let mut spec = json!({"name": "job", "corpus": "wiki", "arms": [{"name": "pre-ln"}], "timing": null});
         change(&mut spec);
         let spec: JobSpec = serde_json::from_value(spec).unwrap();
         let expansion = Arc::new(plan(&self.store, &self.roots, &spec).await.unwrap());
