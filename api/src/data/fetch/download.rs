@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
+use crate::terminal::mention;
+
 /// A download fails after this many attempts in a row without a new byte.
 const ATTEMPTS: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
@@ -107,7 +109,7 @@ impl Downloader {
             if failures == ATTEMPTS {
                 return Err(error.context(format!("gave up after {ATTEMPTS} attempts in a row without a new byte")));
             }
-            eprintln!("{error:#}; resuming at byte {}", partial.bytes());
+            mention(format_args!("{error:#}; resuming at byte {}", partial.bytes()));
             sleep(delay).await;
             delay *= 2;
         }

@@ -24,6 +24,7 @@ use recipe::Task;
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
+use crate::terminal::{announce, mention, say};
 use download::{Downloader, Pin};
 
 const DEFAULT_BASE: &str = "https://dl.fbaipublicfiles.com";
@@ -123,7 +124,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     for task in tasks {
         // A task that cannot be fetched does not keep the others from being fetched.
         if let Err(error) = fetch(task, &downloader, &cache, &glue, &mut lock).await {
-            eprintln!("{}: {error:#}", task.name());
+            mention(format_args!("{}: {error:#}", task.name()));
             failures.push(task.name());
         }
         if let Some(path) = &arguments.lock {
@@ -136,22 +137,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             failures.join(", ")
         );
     }
-    println!();
-    println!("Register the tasks with: lamina data import {}", out.display());
-    Ok(())
+    say(format_args!("\nRegister the tasks with: lamina data import {}", out.display()))
 }
 
 async fn fetch(task: Task, downloader: &Downloader, cache: &Path, glue: &Path, lock: &mut Lock) -> Result<()> {
     let folder = glue.join(task.row().folder);
     if folder.is_dir() {
-        println!("{:<6} exists already", task.name());
+        announce(format_args!("{:<6} exists already", task.name()));
         return Ok(());
     }
     let mut files = Vec::new();
     for source in sources(task) {
         let file = cache.join(source.rsplit('/').next().unwrap_or(source));
         let pin = downloader.fetch(source, &file, lock.0.get(*source)).await?;
-        println!("{:<6} {source}\n       sha256 {}", task.name(), pin.sha256);
+        announce(format_args!("{:<6} {source}\n       sha256 {}", task.name(), pin.sha256));
         lock.0.insert((*source).to_owned(), pin);
         files.push(file);
     }
