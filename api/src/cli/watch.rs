@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use chrono::{DateTime, Utc};
 use clap::Args;
 use indicatif::ProgressDrawTarget;
 use protocol::id::JobId;
@@ -65,35 +64,26 @@ pub(super) async fn follow(client: &Client, job: JobId) -> Result<ExitCode> {
         }
     };
     drop(view);
-    mention(format_args!("{}\n", ended.sentence()));
-    if ended.job.trials.succeeded > 0 {
+    mention(format_args!("{}\n", ending(&ended)));
+    if ended.trials.succeeded > 0 {
         match report::show(client, job).await {
             // The exit status still says how the job ended.
             Err(error) if error.is::<Closed>() => {}
             shown => shown?,
         }
     }
-    Ok(ExitCode::from(exit_status(ended.job.status)))
+    Ok(ExitCode::from(exit_status(ended.status)))
 }
 
-/// A job that has ended.
-struct Ended {
-    job: JobSummary,
-    /// When its first trial was placed on a slot. The time before it is that of the queue and not of the job.
-    started_at: Option<DateTime<Utc>>,
-}
-
-impl Ended {
-    fn sentence(&self) -> String {
-        let Self { job, started_at } = self;
-        let took = job.finished_at.zip(*started_at).and_then(|(end, start)| (end - start).to_std().ok());
-        let took = took.map(|took| format!(" after {}", text::duration(took))).unwrap_or_default();
-        let (status, trials) = (job.status.name(), &job.trials);
-        let others = [(trials.failed, "failed"), (trials.cancelled, "cancelled")];
-        let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!(", {count} {how}"));
-        let others: String = others.collect();
-        format!("{} {status}{took}: {} of {} trials succeeded{others}", job.name, trials.succeeded, trials.total())
-    }
+/// How a job ended. Its time counts from the first placement of a trial, because the time before it is that of the queue.
+fn ending(job: &JobSummary) -> String {
+    let took = job.finished_at.zip(job.started_at).and_then(|(end, start)| (end - start).to_std().ok());
+    let took = took.map(|took| format!(" after {}", text::duration(took))).unwrap_or_default();
+    let (status, trials) = (job.status.name(), &job.trials);
+    let others = [(trials.failed, "failed"), (trials.cancelled, "cancelled")];
+    let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!(", {count} {how}"));
+    let others: String = others.collect();
+    format!("{} {status}{took}: {} of {} trials succeeded{others}", job.name, trials.succeeded, trials.total())
 }
 
 /// The exit status for a status of the job: 0 succeeded, 1 failed, 3 some trials failed, 4 cancelled. Clap uses 2 for a
@@ -107,7 +97,7 @@ fn exit_status(status: JobStatus) -> u8 {
     }
 }
 
-async fn until_end(client: &Client, job: JobId, view: &mut dyn View) -> Result<Ended> {
+async fn until_end(client: &Client, job: JobId, view: &mut dyn View) -> Result<JobSummary> {
     let mut unreachable_since = None;
     loop {
         let started = Instant::now();
@@ -116,8 +106,7 @@ async fn until_end(client: &Client, job: JobId, view: &mut dyn View) -> Result<E
                 unreachable_since = None;
                 view.show(&answer.body, &trials, answer.at)?;
                 if answer.body.status.is_ended() {
-                    let started_at = trials.iter().filter_map(|trial| trial.started_at).min();
-                    return Ok(Ended { job: answer.body, started_at });
+                    return Ok(answer.body);
                 }
             }
             Err(error) if error.is_transient() && unreachable_since.get_or_insert(started).elapsed() < PATIENCE => {
@@ -147,16 +136,14 @@ mod tests {
     fn the_time_of_a_job_does_not_include_that_in_the_queue() {
         let job: JobSummary = serde_json::from_value(json!({
             "id": Uuid::nil(), "name": "compare", "status": "cancelled", "created_at": "2026-11-23T19:00:00Z",
-            "finished_at": "2026-11-23T21:05:00Z", "arms": ["pld"], "baseline": "pld", "progress": 1.0,
+            "started_at": "2026-11-23T21:00:00Z", "finished_at": "2026-11-23T21:05:00Z", "arms": ["pld"], "baseline": "pld", "progress": 1.0,
             "estimated_end": null, "trials": TrialCounts { succeeded: 3, cancelled: 9, ..TrialCounts::default() },
         }))
         .unwrap();
-        let started_at = DateTime::parse_from_rfc3339("2026-11-23T21:00:00Z").ok().map(|at| at.to_utc());
-        let ended = Ended { job, started_at };
         let expected = "compare cancelled after 5 min 00 s: 3 of 12 trials succeeded, 9 cancelled";
-        assert_eq!(ended.sentence(), expected);
-        let never_started = Ended { started_at: None, ..ended };
-        assert_eq!(never_started.sentence(), "compare cancelled: 3 of 12 trials succeeded, 9 cancelled");
+        assert_eq!(ending(&job), expected);
+        let never_started = JobSummary { started_at: None, ..job };
+        assert_eq!(ending(&never_started), "compare cancelled: 3 of 12 trials succeeded, 9 cancelled");
     }
 
     #[test]
