@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -142,7 +141,7 @@ fn log_to_stderr() {
     if std::env::var_os("LAMINA_LOG_JSON").is_some() {
         log.json().init();
     } else {
-        log.with_ansi(std::io::stderr().is_terminal()).init();
+        log.with_ansi(console::colors_enabled_stderr()).init();
     }
     // A panic is one line of the log, in its format and with the id of the request, wherever it happens.
     std::panic::set_hook(Box::new(|panic| {

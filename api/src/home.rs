@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::terminal::mention;
+
 /// The folder of one service: `data/`, `postgres/`, `artifacts/`, `agent/`, `log/`, `token`, `agent-token` and `url`.
 #[derive(Debug, Clone)]
 pub(crate) struct Home(PathBuf);
@@ -83,7 +85,10 @@ pub(crate) fn close_to_others(path: &Path, group: Option<u32>) -> Result<()> {
         set_mode(path, wanted)?;
     }
     if mode & 0o067 != 0 {
-        eprintln!("lamina: {} was open to other users (mode {mode:03o}); it is closed to them now", path.display());
+        mention(format_args!(
+            "lamina: {} was open to other users (mode {mode:03o}); it is closed to them now",
+            path.display()
+        ));
     }
     Ok(())
 }

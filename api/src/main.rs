@@ -6,6 +6,7 @@
 //! | [`daemon`] | `lamina serve` and `lamina agent`: flags, log, signals |
 //! | [`cli`] | the commands that talk to a running server |
 //! | [`data`] | data sets: import, fetch, generate |
+//! | [`terminal`] | what is printed: closed pipes, widths, control characters |
 //! | [`home`] | where a service keeps its files |
 //! | [`serve`] | the server: HTTP and the control loop |
 //! | [`connections`], [`limits`] | the connections of clients; how much of everything the server holds |
@@ -18,6 +19,8 @@
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
 //! | [`metrics`], [`dashboard`] | `/metrics`, the web dashboard |
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod admission;
 mod app;
@@ -47,6 +50,7 @@ mod routes;
 mod serve;
 mod streams;
 mod tar;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -56,6 +60,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
+
+use terminal::{Closed, mention};
 
 /// Compares ways to train Transformers: how much faster, at the same quality, on the same hardware.
 #[derive(Parser)]
@@ -85,8 +91,10 @@ enum Command {
 fn main() -> ExitCode {
     match run(Lamina::parse().command) {
         Ok(code) => code,
+        // Whoever closes a pipe has read enough.
+        Err(error) if error.is::<Closed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lamina: {error:#}");
+            mention(format_args!("lamina: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -101,7 +109,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Client(command) => runtime()?.block_on(cli::run(command)),
         Command::Data(command) => runtime()?.block_on(data::run(command)),
         Command::Openapi => {
-            println!("{:#}", router::document()?);
+            terminal::say_json(&router::document()?)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -12,21 +12,22 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use protocol::id::TrialId;
 use recipe::event::{MANIFEST, ManifestFile};
 use reqwest::header::RANGE;
 use reqwest::{Method, StatusCode};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::client::{Client, Connection};
-use super::text;
+use super::{named, text};
 use crate::routes::checkpoint::Checkpoint;
+use crate::terminal::say;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The trial's id (see `lamina trials`)
-    #[arg(value_name = "TRIAL")]
-    trial: Uuid,
+    #[arg(value_name = "TRIAL", value_parser = named::trial)]
+    trial: TrialId,
     /// The folder to make; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -52,8 +53,7 @@ pub(crate) async fn run(Arguments { trial, out, connection }: Arguments) -> Resu
     write_synced(&partial.join(MANIFEST), &manifest)?;
     publish(&partial, &out)?;
     bar.finish_and_clear();
-    println!("{}  step {}, {} files, {}", out.display(), checkpoint.step, files.len() + 1, text::bytes(total));
-    Ok(())
+    say(format_args!("{}  step {}, {} files, {}", out.display(), checkpoint.step, files.len() + 1, text::bytes(total)))
 }
 
 /// Refuses a folder that has something in it, or that is not a folder.

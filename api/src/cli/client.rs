@@ -13,6 +13,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::named;
 use crate::home::{Home, read_secret};
 use crate::page::Page;
 
@@ -68,6 +69,10 @@ impl fmt::Display for Refusal {
         match self.code.as_str() {
             "unauthenticated" => f.write_str("; give a valid token with --token or LAMINA_TOKEN")?,
             "forbidden" => f.write_str("; use a token of a wider scope")?,
+            "not_found" => {
+                let hint = self.detail.as_deref().and_then(named::hint);
+                f.write_str(&hint.map(|hint| format!("; {hint}")).unwrap_or_default())?;
+            }
             _ => {}
         }
         let width = self.problems.iter().map(|problem| problem.pointer.chars().count()).max().unwrap_or(0);

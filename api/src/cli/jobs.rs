@@ -3,13 +3,16 @@
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::Args;
+use protocol::id::JobId;
 use reqwest::Method;
 use scheduler::job::JobSummary;
 
 use super::client::{Client, Connection};
-use super::table::{lay_out, left, right, terminal_width, whole};
+use super::named;
+use super::table::{lay_out, left, right, whole};
 use super::text;
 use crate::page::Page;
+use crate::terminal::{say, width};
 
 #[derive(Args)]
 pub(crate) struct ListArguments {
@@ -23,8 +26,8 @@ pub(crate) struct ListArguments {
 #[derive(Args)]
 pub(crate) struct CancelArguments {
     /// The job's id
-    #[arg(value_name = "JOB")]
-    job: String,
+    #[arg(value_name = "JOB", value_parser = named::job)]
+    job: JobId,
     #[command(flatten)]
     connection: Connection,
 }
@@ -33,22 +36,20 @@ pub(crate) async fn list(arguments: ListArguments) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let answer = client.get::<Page<JobSummary>>(&format!("/jobs?limit={}", arguments.limit)).await?;
     if answer.body.items.is_empty() {
-        println!("No jobs yet. Submit one with: lamina submit JOB.json");
-        return Ok(());
+        return say("No jobs yet. Submit one with: lamina submit JOB.json");
     }
     let columns = [
         whole("job"),
-        left("name"),
+        left("name").at_least(22),
         left("status"),
         right("done"),
-        right("trials"),
-        right("left"),
-        right("age"),
-        left("arms"),
+        right("succeeded").leaves(4),
+        right("left").leaves(3),
+        right("age").leaves(2),
+        left("arms").leaves(1),
     ];
     let rows = answer.body.items.iter().map(|job| job_row(job, answer.at)).collect::<Vec<_>>();
-    println!("{}", lay_out(&columns, &rows, terminal_width()));
-    Ok(())
+    say(lay_out(&columns, &rows, width()))
 }
 
 fn job_row(job: &JobSummary, now: Option<DateTime<Utc>>) -> Vec<String> {
@@ -57,8 +58,9 @@ fn job_row(job: &JobSummary, now: Option<DateTime<Utc>>) -> Vec<String> {
         job.id.to_string(),
         job.name.clone(),
         job.status.name().into(),
-        format!("{:.0} %", job.progress * 100.0),
-        format!("{} of {}", job.trials.ended(), job.trials.total()),
+        // The server counts the work of cancelled trials as done.
+        if job.trials.cancelled > 0 { "-".into() } else { format!("{:.0} %", job.progress * 100.0) },
+        format!("{} of {}", job.trials.succeeded, job.trials.total()),
         left.map(text::duration).unwrap_or_default(),
         now.and_then(|now| (now - job.created_at).to_std().ok()).map(text::duration).unwrap_or_default(),
         job.arms.join(", "),
@@ -69,24 +71,23 @@ pub(crate) async fn cancel(arguments: CancelArguments) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
     let request = client.request(Method::POST, &format!("/jobs/{}/cancel", arguments.job));
     let job = client.read::<JobSummary>(request).await?.body;
-    println!(
+    say(format_args!(
         "{}: {}, {} of {} trials were cancelled",
         job.name,
         job.status.name(),
         job.trials.cancelled,
         job.trials.total()
-    );
-    Ok(())
+    ))
 }
 
 /// The given id; without one, the id of the newest job.
-pub(super) async fn named_or_newest(client: &Client, job: Option<String>) -> Result<String> {
+pub(super) async fn named_or_newest(client: &Client, job: Option<JobId>) -> Result<JobId> {
     if let Some(job) = job {
         return Ok(job);
     }
     let newest = client.get::<Page<JobSummary>>("/jobs?limit=1").await?.body.items.into_iter().next();
     match newest {
-        Some(job) => Ok(job.id.to_string()),
+        Some(job) => Ok(job.id),
         None => anyhow::bail!("there is no job yet; submit one with: lamina submit JOB.json"),
     }
 }

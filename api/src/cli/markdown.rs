@@ -3,6 +3,7 @@
 use console::{measure_text_width, style};
 
 use super::table::{Column, lay_out, left, right};
+use crate::terminal::printable;
 
 /// Lays `text` out in at most `width` terminal columns.
 pub(super) fn render(text: &str, width: usize) -> String {
@@ -20,14 +21,14 @@ pub(super) fn render(text: &str, width: usize) -> String {
         }
         let heading = line.trim_start_matches('#');
         if heading.len() < line.len() && heading.starts_with(' ') {
-            out.push(style(inline(heading.trim())).bold().to_string());
+            out.push(style(printable(&inline(heading.trim()))).bold().to_string());
             continue;
         }
         let indent = match line.trim_start() {
             item if item.starts_with("- ") => line.len() - item.len() + 2,
             rest => line.len() - rest.len(),
         };
-        out.push(wrap(&inline(line), indent, width));
+        out.push(wrap(&printable(&inline(line)), indent, width));
     }
     out.join("\n").trim_end().to_owned()
 }
@@ -60,7 +61,8 @@ fn inline(text: &str) -> String {
     text.replace("**", "").replace('`', "")
 }
 
-fn wrap(text: &str, indent: usize, width: usize) -> String {
+/// Breaks the text between words into lines of at most `width` columns. All but the first start with `indent` spaces.
+pub(super) fn wrap(text: &str, indent: usize, width: usize) -> String {
     if measure_text_width(text) <= width {
         return text.to_owned();
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | HTTP, with refusals as sentences |
 //! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`trials`], [`logs`], [`checkpoint`], [`nodes`], [`datasets`], [`token`] | the commands |
+//! | [`named`] | arguments that name a job, a trial or a token |
 //! | [`progress`], [`waiting`], [`plan`], [`markdown`], [`table`], [`text`] | the form in which answers are shown |
 
 mod checkpoint;
@@ -12,6 +13,7 @@ mod datasets;
 mod jobs;
 mod logs;
 mod markdown;
+mod named;
 mod nodes;
 mod plan;
 mod progress;

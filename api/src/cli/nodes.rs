@@ -6,8 +6,9 @@ use reqwest::Method;
 use scheduler::node::NodeView;
 
 use super::client::{Client, Connection};
-use super::table::{lay_out, left, right, terminal_width};
+use super::table::{lay_out, left, right, whole};
 use super::text;
+use crate::terminal::{say, width};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -47,24 +48,32 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Delete { name } => (name, Method::DELETE, "", "is deleted"),
     };
     let nodes = client.list::<NodeView>("/nodes").await?;
-    let node = nodes.iter().find(|node| node.name == name).with_context(|| {
-        let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        format!("there is no node {name:?}; the nodes are: {}", known.join(", "))
-    })?;
+    let node = nodes
+        .iter()
+        .find(|node| node.name == name)
+        .with_context(|| format!("there is no node {name:?}; `lamina nodes` lists nodes with their names"))?;
     client.send(client.request(method, &format!("/nodes/{}{action}", node.id))).await?;
-    println!("{name} {done}");
-    Ok(())
+    say(format_args!("{name} {done}"))
 }
 
 pub(crate) async fn list(connection: &Connection) -> Result<()> {
     let client = Client::new(connection)?;
     let nodes = client.list::<NodeView>("/nodes").await?;
     if nodes.is_empty() {
-        println!("No node has reported yet. Start one with: lamina agent --server {}", client.server());
-        return Ok(());
+        return say(format_args!(
+            "No node has reported yet. Start one with: lamina agent --server {}",
+            client.server()
+        ));
     }
-    let columns =
-        [left("node"), left("state"), right("slot"), left("device"), right("threads"), right("memory"), left("runs")];
+    let columns = [
+        left("node"),
+        left("state"),
+        right("slot"),
+        left("device").leaves(3),
+        right("threads").leaves(1),
+        right("memory").leaves(2),
+        whole("trial"),
+    ];
     let mut rows = Vec::new();
     for node in &nodes {
         for slot in &node.slots {
@@ -80,10 +89,9 @@ pub(crate) async fn list(connection: &Connection) -> Result<()> {
                 format!("{} {}", slot.device, slot.model),
                 slot.threads.to_string(),
                 text::bytes(slot.memory_bytes),
-                slot.attempt.as_ref().map_or("idle".into(), |attempt| format!("trial {}", attempt.trial)),
+                slot.attempt.as_ref().map_or("idle".into(), |attempt| attempt.trial.to_string()),
             ]);
         }
     }
-    println!("{}", lay_out(&columns, &rows, terminal_width()));
-    Ok(())
+    say(lay_out(&columns, &rows, width()))
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use recipe::Problem;
 use scheduler::expand::{ArmPlan, Basis, Estimate, PlannedJob};
 
-use super::table::{lay_out, left, right, terminal_width};
+use super::markdown::wrap;
+use super::table::{lay_out, left, right};
 use super::text;
+use crate::terminal::width;
 
 /// The plan as text: the totals, what they take of this fleet, a table of the arms, and the warnings.
 pub(super) fn show(planned: &PlannedJob) -> String {
@@ -24,9 +26,9 @@ pub(super) fn show(planned: &PlannedJob) -> String {
         if trials.probe > 0 { format!(", {} probe", trials.probe) } else { String::new() },
         plan.steps,
         text::flops(plan.flops),
-        hours(estimate),
-        lay_out(&columns, &rows, terminal_width()),
-        warnings(planned).map(|warning| format!("\n{warning}")).collect::<String>()
+        wrap(&hours(estimate), 0, width()),
+        lay_out(&columns, &rows, width()),
+        warnings(planned).map(|warning| format!("\n{}", wrap(&warning, 2, width()))).collect::<String>()
     )
 }
 

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use protocol::id::JobId;
 use tempfile::NamedTempFile;
 
 use super::client::{Client, Connection};
-use super::text;
+use super::{named, text};
+use crate::terminal::say;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The job's id
-    #[arg(value_name = "JOB")]
-    job: String,
+    #[arg(value_name = "JOB", value_parser = named::job)]
+    job: JobId,
     /// The arm whose predictions are submitted
     #[arg(long, value_name = "NAME")]
     arm: String,
@@ -48,8 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     query.extend(fill.map(|Fill::Majority| ("fill", "majority")));
     let archive = client.bytes(&format!("/jobs/{job}/submission.zip"), &query).await?;
     write(&archive, &out, force)?;
-    println!("{}  {}", out.display(), text::bytes(archive.len() as u64));
-    Ok(())
+    say(format_args!("{}  {}", out.display(), text::bytes(archive.len() as u64)))
 }
 
 /// Writes the file. It appears complete or not at all.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::client::{Answer, Client, Connection};
 use super::plan;
 use super::watch;
+use crate::terminal::{mention, say};
 
 /// Number of times that a job is posted if the server does not answer. The idempotency key makes it one job.
 const POSTS: u32 = 5;
@@ -43,18 +44,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let client = Client::new(&arguments.connection)?;
     let plan: PlannedJob = post(&client, "/jobs?dry_run=true", &body).await?.body;
     if arguments.dry_run {
-        println!("{}", plan::show(&plan));
+        say(plan::show(&plan))?;
         return Ok(ExitCode::SUCCESS);
     }
     for warning in plan::warnings(&plan) {
-        eprintln!("{warning}");
+        mention(warning);
     }
     let job: JobSummary = post(&client, "/jobs", &body).await?.body;
     if arguments.watch {
-        return watch::follow(&client, &job.id.to_string()).await;
+        return watch::follow(&client, job.id).await;
     }
-    println!("{}", job.id);
-    eprintln!("\n  lamina watch {0}     follow the job\n  lamina report {0}    show its report so far", job.id);
+    say(job.id)?;
+    mention(format_args!(
+        "\n  lamina watch {0}     follow the job\n  lamina report {0}    show its report so far",
+        job.id
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

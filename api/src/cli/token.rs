@@ -3,14 +3,17 @@
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
+use protocol::id::TokenId;
 use reqwest::Method;
 use scheduler::token::{Scope as TokenScope, TokenView};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Client, Connection};
-use super::table::{lay_out, left, terminal_width, whole};
+use super::named;
+use super::table::{lay_out, left, whole};
 use crate::page::Page;
+use crate::terminal::{mention, say, width};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -39,8 +42,8 @@ enum Command {
     /// Revoke a token; the next request with it is refused
     Revoke {
         /// The token's id (see `lamina token list`)
-        #[arg(value_name = "ID")]
-        id: String,
+        #[arg(value_name = "ID", value_parser = named::token)]
+        id: TokenId,
     },
 }
 
@@ -90,12 +93,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             let request = client.request(Method::POST, "/tokens").json(&body);
             let created = client.read::<CreatedToken>(request).await?.body;
             // Standard output has the secret alone, so that `TOKEN=$(lamina token create ci)` works.
-            eprintln!("The token of {name}, which is shown only now:");
-            println!("{}", created.token);
+            mention(format_args!("The token of {name}, which is shown only now:"));
+            say(created.token)?;
         }
         Command::List => {
             let tokens = client.get::<Page<TokenView>>("/tokens").await?.body.items;
-            let columns = [whole("token"), left("name"), left("scope"), left("begins with"), left("created"), left("")];
+            let columns = [
+                whole("token"),
+                left("name"),
+                left("scope"),
+                left("begins with").leaves(1),
+                left("created").leaves(2),
+                left("validity").at_least(16),
+            ];
             let day = |time: DateTime<Utc>| time.format("%Y-%m-%d").to_string();
             let row = |token: TokenView| {
                 let state = match (token.revoked_at, token.expires_at) {
@@ -106,11 +116,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
                 let scope = scope_name(token.scope).into();
                 vec![token.id.to_string(), token.name, scope, token.prefix, day(token.created_at), state]
             };
-            println!("{}", lay_out(&columns, &tokens.into_iter().map(row).collect::<Vec<_>>(), terminal_width()));
+            say(lay_out(&columns, &tokens.into_iter().map(row).collect::<Vec<_>>(), width()))?;
         }
         Command::Revoke { id } => {
             client.send(client.request(Method::DELETE, &format!("/tokens/{id}"))).await?;
-            println!("revoked");
+            say("revoked")?;
         }
     }
     Ok(())

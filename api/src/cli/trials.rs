@@ -2,19 +2,22 @@
 
 use anyhow::Result;
 use clap::Args;
+use protocol::id::JobId;
 use recipe::TrialReport;
-use scheduler::trial::TrialView;
+use scheduler::trial::{TrialState, TrialView};
 
 use super::client::{Client, Connection};
 use super::jobs::named_or_newest;
-use super::table::{lay_out, left, right, terminal_width, whole};
+use super::named;
+use super::table::{lay_out, left, right, whole};
 use super::waiting;
+use crate::terminal::{say, width};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The job's id [default: the newest job]
-    #[arg(value_name = "JOB")]
-    job: Option<String>,
+    #[arg(value_name = "JOB", value_parser = named::job)]
+    job: Option<JobId>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -26,17 +29,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let columns = [
         whole("trial"),
         left("stage"),
-        left("arm"),
+        // With this width, its seed and its state, a trial can be told from the others on 80 columns.
+        left("arm").at_least(8),
         left("task"),
-        right("seed"),
+        right("seed").leaves(4),
         left("state"),
-        right("step"),
-        right("score"),
-        left(""),
+        right("step").leaves(2),
+        right("score").leaves(3),
+        left("reason").leaves(1),
     ];
     let rows = trials.iter().map(trial_row).collect::<Vec<_>>();
-    println!("{}", lay_out(&columns, &rows, terminal_width()));
-    Ok(())
+    say(lay_out(&columns, &rows, width()))
 }
 
 /// The score of a fine-tune trial, or the validation loss.
@@ -51,7 +54,11 @@ fn score(trial: &TrialView) -> Option<f64> {
 
 fn trial_row(trial: &TrialView) -> Vec<String> {
     let failure = trial.failure.as_ref().map(|failure| failure.message.clone());
-    let reason = failure.or_else(|| trial.waiting.as_ref().map(waiting::words));
+    // Its step may be lower than that of the attempt before.
+    let again = trial.state == TrialState::Running && trial.attempt_count > 1;
+    let reason = failure
+        .or_else(|| trial.waiting.as_ref().map(waiting::words))
+        .or_else(|| again.then(|| format!("attempt {}", trial.attempt_count)));
     vec![
         trial.id.to_string(),
         trial.stage.name().into(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use console::{Alignment, measure_text_width, pad_str};
 use recipe::Task;
 use reqwest::Method;
 use scheduler::dataset::{DatasetKind, DatasetView};
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use crate::cli::client::{CallError, Client, Connection};
 use crate::cli::text;
+use crate::terminal::{announce, mention};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -73,7 +75,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         None => survey(&path)?,
     };
     let client = Client::new(&arguments.connection)?;
-    let width = entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0);
+    let width = entries.iter().map(|entry| measure_text_width(&entry.name)).max().unwrap_or(0);
     let (count, mut refused) = (entries.len(), Vec::new());
     for Entry { name, kind, path } in entries {
         let kind = DatasetKind::from(kind);
@@ -83,11 +85,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Ok(read) => {
                 let dataset = read.body;
                 let (size, digest) = (text::bytes(dataset.bytes), dataset.digest.chars().take(12).collect::<String>());
-                println!("{:<width$}  {:<10}  {size:>7}  sha256 {digest}", dataset.name, kind.name());
+                let name = pad_str(&dataset.name, width, Alignment::Left, None);
+                announce(format_args!("{name}  {:<10}  {size:>7}  sha256 {digest}", kind.name()));
             }
             // One refused data set of a folder does not keep the others from being registered.
             Err(CallError::Refused(error)) if count > 1 && error.status == 422 => {
-                eprintln!("{name:<width$}  {:<10}  {error}", kind.name());
+                let padded = pad_str(&name, width, Alignment::Left, None);
+                mention(format_args!("{padded}  {:<10}  {error}", kind.name()));
                 refused.push(name);
             }
             Err(error) => return Err(error.into()),

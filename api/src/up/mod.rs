@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::find_trainer;
 use crate::home::{self, Home, close_to_others, write_secret};
 use crate::page::Page;
+use crate::terminal::{announce, mention};
 use postgres::Postgres;
 use process::Stop;
 
@@ -148,9 +149,9 @@ impl Service {
             () = stop.cancelled() => Ok(()),
         };
         if started.is_ok() && !stop.is_cancelled() {
-            println!("{}", self.welcome());
+            announce(self.welcome());
             stop.cancelled().await;
-            eprintln!("lamina: stopping; running trials write a checkpoint (Ctrl-C again stops at once)");
+            mention("lamina: stopping; running trials write a checkpoint (Ctrl-C again stops at once)");
         }
         let mut ended = started;
         for part in parts.into_iter().rev() {

@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::terminal::mention;
+
 /// A child that lived this long was healthy, so the delay before its next restart is the first one again.
 const STEADY: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -109,7 +111,7 @@ pub(super) async fn keep(
                 return Ok(());
             }
         };
-        eprintln!("lamina: the {name} {}; starting it again (log: {})", describe(status), log.display());
+        mention(format_args!("lamina: the {name} {}; starting it again (log: {})", describe(status), log.display()));
         if born.elapsed() > STEADY {
             delay = FIRST_DELAY;
         }
@@ -125,7 +127,7 @@ pub(super) async fn keep(
             };
             match started {
                 Ok(child) => break child,
-                Err(error) => eprintln!("lamina: the {name} does not start: {error:#}"),
+                Err(error) => mention(format_args!("lamina: the {name} does not start: {error:#}")),
             }
         };
     }

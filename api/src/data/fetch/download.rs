@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
 use super::{sources::Remote, space};
+use crate::terminal::mention;
 
 /// A download fails after this many attempts in a row without a new byte.
 const ATTEMPTS: u32 = 5;
@@ -106,7 +107,7 @@ impl Downloader {
             if pin.is_none_or(|pin| *pin == found) {
                 return Ok(found);
             }
-            eprintln!("{} is not the pinned file; it is fetched again", file.display());
+            mention(format_args!("{} is not the pinned file; it is fetched again", file.display()));
             fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
         }
         let urls: Vec<String> = match &self.mirror {
@@ -185,7 +186,7 @@ impl Downloader {
                 return Err(error.into());
             }
             if has_answered {
-                eprintln!("{error:#}; resuming at byte {}", partial.bytes());
+                mention(format_args!("{error:#}; resuming at byte {}", partial.bytes()));
             }
             sleep(delay).await;
             delay *= 2;

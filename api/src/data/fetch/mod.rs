@@ -22,7 +22,6 @@ mod unpack;
 mod wikitext;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File, TryLockError};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -36,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use super::generate;
 use crate::cli::text;
 use crate::home::Home;
+use crate::terminal::{announce, mention, say};
 use download::{DownloadError, Downloader, Pin};
 use sources::{Content, Remote, SOURCES, Source};
 
@@ -75,7 +75,7 @@ fn task(name: &str) -> Result<Task, String> {
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let selected = select(&arguments)?;
     if arguments.list {
-        print!("{}", list(&selected));
+        say(list(&selected))?;
         return Ok(());
     }
     let out = match arguments.out {
@@ -102,7 +102,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         // Data that cannot be fetched does not keep the rest from being fetched.
         if let Err(error) = fetcher.fetch(source).await {
             is_offline |= matches!(error.downcast_ref(), Some(DownloadError::Unreachable(_)));
-            eprintln!("{}: {error:#}", source.label());
+            mention(format_args!("{}: {error:#}", source.label()));
             failures.push(source.label());
         }
         if let Some(path) = &arguments.lock {
@@ -123,9 +123,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             failures.join(", ")
         );
     }
-    println!();
-    println!("Register the data with: lamina data import {}", out.display());
-    Ok(())
+    say(format_args!("\nRegister the data with: lamina data import {}", out.display()))
 }
 
 /// The sources that the command line names.
@@ -147,23 +145,20 @@ fn select(arguments: &Arguments) -> Result<Vec<&'static Source>> {
 
 /// The table for people.
 fn list(sources: &[&Source]) -> String {
-    let mut page = String::new();
-    let mut line = |text: std::fmt::Arguments| page.write_fmt(text).expect("a string takes all text");
+    let mut lines = Vec::new();
     for source in sources {
         let by_default = if source.by_default { "" } else { " (only if named)" };
         let size = text::bytes(source.bytes());
-        line(format_args!("{}{by_default}: {}\n", source.label(), source.about));
-        line(format_args!("    {size}; licence: {}; goes to {}\n", source.licence, source.target()));
+        lines.push(format!("{}{by_default}: {}", source.label(), source.about));
+        lines.push(format!("    {size}; licence: {}; goes to {}", source.licence, source.target()));
         for file in source.files {
-            line(format_args!("    {}, {} bytes\n        sha256 {}\n", file.path, file.bytes, file.sha256));
-            for url in file.urls {
-                line(format_args!("        {url}\n"));
-            }
+            lines.push(format!("    {}, {} bytes\n        sha256 {}", file.path, file.bytes, file.sha256));
+            lines.extend(file.urls.iter().map(|url| format!("        {url}")));
         }
     }
     let total = sources.iter().filter(|source| source.by_default).map(|source| source.bytes()).sum();
-    line(format_args!("\nWithout names, {} are downloaded.\n", text::bytes(total)));
-    page
+    lines.push(format!("\nWithout names, {} are downloaded.", text::bytes(total)));
+    lines.join("\n")
 }
 
 /// The digest of each file, by its path.
@@ -208,14 +203,14 @@ impl Fetcher<'_> {
         let (label, target) = (source.label(), self.out.join(source.target()));
         // A target gets its name when it is complete, so one that exists is complete.
         if target.exists() {
-            println!("{label:<17} exists already");
+            announce(format_args!("{label:<17} exists already"));
             return Ok(());
         }
         let mut files = Vec::new();
         for remote in source.files {
             let file = self.cache.join(remote.name());
             let pin = self.downloader.fetch(remote, &file, self.lock.0.get(remote.path)).await?;
-            println!("{label:<17} {}, sha256 {}", remote.path, pin.sha256);
+            announce(format_args!("{label:<17} {}, sha256 {}", remote.path, pin.sha256));
             self.lock.0.insert(remote.path.to_owned(), pin);
             files.push(file);
         }
@@ -237,7 +232,8 @@ impl Fetcher<'_> {
                     Ok(summary)
                 })?;
                 let wikitext::Summary { articles, paragraphs } = summary;
-                println!("{label:<17} {articles} articles, {paragraphs} paragraphs in {}", source.target());
+                let target = source.target();
+                announce(format_args!("{label:<17} {articles} articles, {paragraphs} paragraphs in {target}"));
             }
             (Content::Task(task), files) => make_task(task, files, &partial)?,
             (_, files) => bail!("{label} has {} files", files.len()),

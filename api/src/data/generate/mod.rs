@@ -26,6 +26,7 @@ use grammar::{Draw, Scene};
 use words::TOPICS;
 
 use crate::home::Home;
+use crate::terminal::say;
 
 /// The file that marks a folder of generated data.
 pub(super) const MARK: &str = "GENERATED.md";
@@ -56,12 +57,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let taken = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) && !out.join(MARK).exists();
     ensure!(!taken, "{} contains files that were not generated; name another folder with --out", out.display());
     write(out, arguments.seed).with_context(|| format!("cannot write to {}", out.display()))?;
-    println!(
+    say(format_args!(
         "Generated data with seed {} is in {1}. Register it with: lamina data import {1}",
         arguments.seed,
         out.display()
-    );
-    Ok(())
+    ))
 }
 
 fn write(out: &Path, seed: u64) -> Result<()> {
