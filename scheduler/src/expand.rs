@@ -33,7 +33,9 @@ pub use recipes::{reference_steps, settle};
 
 use cost::{head_outputs, plan, pretrain_cost};
 use finetune::Origin;
-use recipes::{budget, match_flops, probe_trial, published, published_probe, settings, timing_trial};
+use recipes::{
+    budget, is_sound, match_flops, matched_to, probe_trial, published, published_probe, settings, timing_trial,
+};
 
 /// Returns the reasons to refuse `spec` for its size and its names alone, before any of its datasets is looked up.
 ///
@@ -73,14 +75,15 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         .collect();
     let timed: Vec<(&ArmSpec, &Pretrain)> =
         arms.iter().filter_map(|recipes| Some((recipes.arm, recipes.pretrain()?))).collect();
-    let timing = spec.timing.as_ref().map(|timing| timing_trial(timing, &timed, head_outputs));
+    let timing = spec.timing.as_ref().map(|settings| recipes::timing(settings, &timed));
     if let Some(timing) = &timing {
-        problems.assembled(&pointers::of_timing(), |p| timing.spec.recipe.check(p));
+        problems.assembled(&pointers::of_timing(), |p| timing.check(p));
     }
     if !problems.is_empty() {
         return Err(problems.into_vec());
     }
-    let trials = trials(spec, datasets, &arms, timing.filter(|_| !timed.is_empty()), head_outputs);
+    let timing = timing.filter(|_| !timed.is_empty()).map(|timing| timing_trial(timing, head_outputs));
+    let trials = trials(spec, datasets, &arms, timing, head_outputs);
     let plan = plan(spec, &trials, &timed, head_outputs);
     Ok(Expansion { trials, plan })
 }
@@ -105,8 +108,12 @@ impl<'a> ArmRecipes<'a> {
         problems: &mut Problems,
     ) -> Self {
         let mut recipe = settings(spec, arm, size, datasets);
-        if let Some(matched) = &arm.matched {
-            let is_matched = match_flops(spec, arm, &mut recipe, size, datasets);
+        let target = matched_to(spec, arm, size, datasets);
+        let have_costs = is_sound(&recipe) && target.as_ref().is_none_or(is_sound);
+        if let Some(matched) = &arm.matched
+            && have_costs
+        {
+            let is_matched = target.is_some_and(|target| match_flops(&mut recipe, &target));
             // Without the length, a failed match says nothing: the share of a step that each sublayer takes depends on
             // it. The length of images is unknown until they are registered.
             let length_is_known = spec.images.is_none() || spec.pretrain.length.is_some() || datasets.corpus.is_some();
@@ -120,7 +127,9 @@ impl<'a> ArmRecipes<'a> {
             }
         }
         problems.assembled(&pointers::of_pretrain(index, arm, spec.images.is_some()), |p| recipe.check(p));
-        if let Some(seconds) = spec.pretrain.reference_seconds {
+        if let Some(seconds) = spec.pretrain.reference_seconds
+            && have_costs
+        {
             // The number of steps is a guess until the timing trial has ended.
             let open_ended = Pretrain { seconds: Some(seconds), steps: MOST_STEPS, ..recipe.clone() };
             budget(&mut recipe, &spec.pretrain, pretrain_cost(&open_ended, head_outputs(spec, datasets)).steps);

@@ -1,6 +1,7 @@
 //! The recipes of a job's trials.
 
 use recipe::MOST_STEPS;
+use recipe::problem::Problems;
 use recipe::report::TimingReport;
 use recipe::{
     Dataset, Finetune, Mlm, Model, Norm, Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Timing, TimingArm,
@@ -13,22 +14,28 @@ use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice, default_length};
 use report::statistics::mean;
 
-/// Sets the theta limit of `recipe`, the recipe of `arm`, so that it saves as many FLOPs as the arm that it is matched
-/// to. Returns false, and leaves the recipe alone, if no limit does.
-pub(super) fn match_flops(
-    spec: &JobSpec,
-    arm: &ArmSpec,
-    recipe: &mut Pretrain,
-    size: Size,
-    datasets: &Datasets,
-) -> bool {
-    let limit = || {
-        let name = &arm.matched.as_ref()?.arm;
-        let target = spec.pretraining_arms().find(|other| other.name == *name && other.matched.is_none())?;
-        let saving = settings(spec, target, size, datasets).encoder_saving();
-        recipe.layer_drop?.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget())
-    };
-    let limit = limit();
+/// True if the recipe can be carried out. Only then has it a cost: the formulas divide by numbers that are checked.
+pub(super) fn is_sound(recipe: &Pretrain) -> bool {
+    let mut problems = Problems::default();
+    recipe.check(&mut problems);
+    problems.is_empty()
+}
+
+/// The recipe of the arm that `arm` is matched to; `None` if no arm that pre-trains, and is not matched itself, has the
+/// name.
+pub(super) fn matched_to(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: &Datasets) -> Option<Pretrain> {
+    let name = &arm.matched.as_ref()?.arm;
+    let target = spec.pretraining_arms().find(|other| other.name == *name && other.matched.is_none())?;
+    Some(settings(spec, target, size, datasets))
+}
+
+/// Sets the theta limit of `recipe` so that it saves as many FLOPs as `target`. Both must be sound. Returns false, and
+/// leaves the recipe alone, if no limit does.
+pub(super) fn match_flops(recipe: &mut Pretrain, target: &Pretrain) -> bool {
+    let saving = target.encoder_saving();
+    let limit = recipe
+        .layer_drop
+        .and_then(|drop| drop.limit_that_saves(saving, &recipe.model, recipe.length, recipe.step_budget()));
     if let (Some(drop), Some(limit)) = (&mut recipe.layer_drop, limit) {
         drop.theta_limit = limit;
     }
@@ -118,11 +125,8 @@ pub(super) fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: &Dat
     }
 }
 
-pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], head_outputs: u64) -> NewTrial {
-    let turns = u64::from(timing.rounds) * (u64::from(timing.steps_per_turn) + u64::from(timing.warmup_steps));
-    let costs = arms.iter().map(|(_, recipe)| pretrain_cost(recipe, head_outputs));
-    let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
-    let recipe = Timing {
+pub(super) fn timing(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)]) -> Timing {
+    Timing {
         arms: arms
             .iter()
             .map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: (*recipe).clone() })
@@ -131,7 +135,14 @@ pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], 
         steps_per_turn: timing.steps_per_turn,
         warmup_steps: timing.warmup_steps,
         largest_batch: timing.largest_batch,
-    };
+    }
+}
+
+pub(super) fn timing_trial(recipe: Timing, head_outputs: u64) -> NewTrial {
+    let turns = u64::from(recipe.rounds) * (u64::from(recipe.steps_per_turn) + u64::from(recipe.warmup_steps));
+    let costs = recipe.arms.iter().map(|arm| pretrain_cost(&arm.recipe, head_outputs));
+    let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
+    let total_steps = turns.saturating_mul(recipe.arms.len() as u64);
     NewTrial {
         arm: None,
         task: None,
@@ -139,7 +150,7 @@ pub(super) fn timing_trial(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)], 
         spec: TrialSpec { recipe: Recipe::Timing(recipe), seeds: Seeds::all(0) },
         waits_for: None,
         work: turns as f64 * per_step,
-        total_steps: turns.saturating_mul(arms.len() as u64),
+        total_steps,
     }
 }
 
