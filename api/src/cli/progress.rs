@@ -46,9 +46,6 @@ impl Shares {
             }
         }
         self.job = Some(match self.job {
-            // The server counts cancelled trials as done.
-            Some(shown) if trials.iter().any(was_cancelled) => shown,
-            None if trials.iter().any(was_cancelled) => mean(trials.iter().map(|trial| self.of(trial))),
             // The server leaves out the work of an attempt that ended early, until the next one has read the checkpoint.
             Some(shown) if trials.iter().any(is_between_attempts) => job.progress.max(shown),
             _ => job.progress,
@@ -67,11 +64,6 @@ fn share(trial: &TrialView) -> f64 {
         Some(total) if total > 0 => (trial.step as f64 / total as f64).min(1.0),
         _ => 0.0,
     }
-}
-
-/// True if an operator cancelled the trial, and not the scheduler, because the trial that it waited for failed.
-fn was_cancelled(trial: &TrialView) -> bool {
-    trial.state == TrialState::Cancelled && trial.waiting.is_none()
 }
 
 fn is_between_attempts(trial: &TrialView) -> bool {
@@ -406,19 +398,8 @@ mod tests {
 
     #[test]
     fn a_cancelled_trial_is_not_done() {
-        let mut shares = Shares::default();
         let cancelled = [trial("pretrain", "pld", "cancelled", 50), trial("finetune", "pld", "cancelled", 0)];
-        let trials = TrialCounts { cancelled: 2, ..TrialCounts::default() };
-        let job_at = |progress| JobSummary { progress, trials, ..job() };
-        shares.update(&job_at(1.0), &cancelled);
-        assert_eq!(shares.job, Some(0.125));
-        let mut before = Shares { job: Some(0.67), ..Shares::default() };
-        before.update(&job_at(1.0), &cancelled);
-        assert_eq!(before.job, Some(0.67));
-        let waiting = Some(WaitReason::Trial { stage: Stage::Pretrain, state: TrialState::Failed });
-        before.update(&job_at(0.9), &[TrialView { waiting, ..trial("finetune", "pld", "cancelled", 0) }]);
-        assert_eq!(before.job, Some(0.9), "the job itself goes on");
-        let shown = groups(&job(), &shares, &cancelled, usize::MAX);
+        let shown = groups(&job(), &shares(&cancelled), &cancelled, usize::MAX);
         let shown: Vec<_> = shown.iter().map(|group| (group.share, group.state.as_str(), group.ended)).collect();
         assert_eq!(shown, [(0.25, "cancelled", true), (0.0, "cancelled", true)]);
     }
