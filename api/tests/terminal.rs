@@ -49,7 +49,7 @@ fn arm(n: usize) -> String {
 fn job() -> Value {
     let arms: Vec<String> = (0..35).map(arm).collect();
     json!({"id": JOB, "name": WIDE, "status": "cancelled", "created_at": "2026-11-28T18:00:00Z",
-        "started_at": "2026-11-28T19:50:00Z", "finished_at": "2026-11-28T20:00:00Z", "arms": arms, "baseline": arm(0), "progress": 1.0, "estimated_end": null,
+        "started_at": "2026-11-28T19:50:00Z", "finished_at": "2026-11-28T20:00:00Z", "arms": arms, "baseline": arm(0), "progress": 0.5, "estimated_end": null,
         "trials": {"blocked": 0, "queued": 0, "running": 0, "paused": 0, "succeeded": 0, "failed": 1, "cancelled": 34}})
 }
 
