@@ -50,6 +50,7 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> Result<Value> 
     }
     describe_stream(&mut document)?;
     bound_texts(&mut document, &requests);
+    state_unsigned(&mut document);
     list_codes(&mut document)?;
     operations(&mut document).for_each(|operation| {
         bound_parameters(operation);
@@ -132,6 +133,22 @@ fn bounds() -> Vec<(&'static str, &'static str, u64)> {
         ("SlotFacts/properties/threads", "maximum", sync::LARGEST_NUMBER.into()),
         ("SlotFacts/properties/model", "maxLength", sync::LONGEST_TEXT as u64),
     ]
+}
+
+/// States the format and the maximum of unsigned numbers of 32 bits, for which utoipa writes the format of signed ones.
+fn state_unsigned(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let is_unsigned = fields.get("minimum").and_then(Value::as_f64).is_some_and(|minimum| minimum >= 0.0);
+            if is_unsigned && fields.get("format").is_some_and(|format| format == "int32") {
+                fields.insert("format".into(), "uint32".into());
+                fields.entry("maximum").or_insert(u32::MAX.into());
+            }
+            fields.values_mut().for_each(state_unsigned);
+        }
+        Value::Array(items) => items.iter_mut().for_each(state_unsigned),
+        _ => {}
+    }
 }
 
 /// The schemas that only agents send, whose texts are those of trainers.

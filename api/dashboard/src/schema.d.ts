@@ -530,7 +530,7 @@ export interface components {
              */
             checkpoint?: string | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Width of ELECTRA's embeddings; by default the width of the model.
              */
             embedding?: number | null;
@@ -540,7 +540,7 @@ export interface components {
             layer_drop?: components["schemas"]["LayerDrop"] | null;
             learning_rate?: components["schemas"]["LearningRate"] | null;
             match?: components["schemas"]["Match"] | null;
-            /** Format: int32 */
+            /** Format: uint32 */
             micro_batches?: number | null;
             name: string;
             norm?: components["schemas"]["Norm"] | null;
@@ -572,7 +572,7 @@ export interface components {
              */
             encoder_share: number | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of sequences in the largest batch that fits into memory; 0 if not even the smallest batch fits. Absent if
              *     the job did not ask for it.
              */
@@ -617,12 +617,12 @@ export interface components {
          *     run.
          */
         ArmTiming: {
-            /** Format: int32 */
+            /** Format: uint32 */
             blocks: number;
             /** @description Timed steps by number of open blocks. */
             by_open: components["schemas"]["OpenTiming"][];
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of sequences in the largest batch of which a step with all blocks open fits into memory; 0 if not even
              *     the smallest batch fits. Absent if it was not searched for.
              */
@@ -650,7 +650,7 @@ export interface components {
             /** @description The digest of the manifest of this trial's own newest checkpoint, from which it resumes. */
             resume: string | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description The index of the slot on this node.
              */
             slot: number;
@@ -707,7 +707,7 @@ export interface components {
             id: components["schemas"]["AttemptId"];
             node: string;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Counts from 1 within the trial.
              */
             number: number;
@@ -718,7 +718,7 @@ export interface components {
             placed_at: string;
             /** Format: int64 */
             resumed_from: number | null;
-            /** Format: int32 */
+            /** Format: uint32 */
             slot: number;
             /** Format: date-time */
             started_at: string | null;
@@ -745,7 +745,7 @@ export interface components {
         /** @description The contribution of one block: means over the checkpoints of an arm. */
         BlockMeans: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of the block, counted from 1.
              */
             block: number;
@@ -791,7 +791,7 @@ export interface components {
         /** @description What one block does to the vectors that pass through it. */
         BlockState: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of the block, from 1.
              */
             block: number;
@@ -852,7 +852,7 @@ export interface components {
              */
             baseline_learning_rate: number | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of blocks that were kept of the arm's checkpoints. Absent in a comparison of pre-train runs.
              */
             blocks: number | null;
@@ -938,7 +938,7 @@ export interface components {
              */
             tokens: number;
         } | {
-            /** Format: int32 */
+            /** Format: uint32 */
             classes: number;
             /** @enum {string} */
             kind: "images";
@@ -1018,7 +1018,7 @@ export interface components {
             model: string;
             /** @description `cpu` or `cuda:0`. */
             name: string;
-            /** Format: int32 */
+            /** Format: uint32 */
             threads: number;
             /** @description Version of the trainer. */
             trainer: string;
@@ -1065,7 +1065,7 @@ export interface components {
          */
         Electra: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description The generator has the depth of the model; its width, heads and feed-forward width are those of the model divided
              *     by this number.
              * @default 4
@@ -1208,7 +1208,7 @@ export interface components {
              */
             expected: number;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of runs, k.
              */
             runs: number;
@@ -1269,7 +1269,7 @@ export interface components {
         GlueAverage: {
             arm: string;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of blocks that were kept.
              */
             blocks: number;
@@ -1316,7 +1316,7 @@ export interface components {
             /** @description Expected best score of 2, 5, 10, 20 and 50 runs, as far as that many runs have a score. */
             best_of: components["schemas"]["ExpectedBest"][];
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of blocks that were kept.
              */
             blocks: number;
@@ -1418,11 +1418,11 @@ export interface components {
             selection: number | null;
         };
         GlueSpec: {
-            /** Format: int32 */
+            /** Format: uint32 */
             batch?: number;
             /** @description Name of a registered GLUE folder. */
             dataset?: string;
-            /** Format: int32 */
+            /** Format: uint32 */
             epochs?: number;
             /**
              * @description The blocks of a checkpoint that are kept: `all`, `every_other`, or `{"first": k}`. Each item of a list of these has
@@ -1431,10 +1431,10 @@ export interface components {
             keep?: components["schemas"]["KeepChoice"];
             /** @description Peak learning rates to try. */
             learning_rates?: number[];
-            /** Format: int32 */
+            /** Format: uint32 */
             length?: number;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Fine-tune trials per checkpoint, task and learning rate.
              */
             seeds?: number;
@@ -1465,7 +1465,7 @@ export interface components {
         };
         /** @description The model has `blocks` blocks until the share `until` of the budget is spent. */
         GrowthStage: {
-            /** Format: int32 */
+            /** Format: uint32 */
             blocks: number;
             /** Format: double */
             until: number;
@@ -1475,7 +1475,7 @@ export interface components {
             /** @enum {string} */
             kind: "classifier";
             /**
-             * Format: int32
+             * Format: uint32
              * @description Side of a patch in pixels; it divides height and width.
              */
             patch: number;
@@ -1483,18 +1483,18 @@ export interface components {
             /** @enum {string} */
             kind: "pixels";
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of equal steps to which the intensities 0..=255 are rounded down.
              */
             levels: number;
         };
         /** @description Height and width in pixels, and values per pixel. */
         ImageShape: {
-            /** Format: int32 */
+            /** Format: uint32 */
             channels: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             height: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             width: number;
         };
         Job: components["schemas"]["JobSummary"] & {
@@ -1581,7 +1581,7 @@ export interface components {
         /** @description The blocks of a checkpoint that are kept, as LayerDrop prunes them (Fan et al. 2019, section 3.2). */
         KeptBlocks: "all" | "every_other" | {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Blocks 1 to this number.
              */
             first: number;
@@ -1607,7 +1607,7 @@ export interface components {
              */
             gamma?: number | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of stairs of the step schedule; 4 by default.
              */
             levels?: number | null;
@@ -1715,7 +1715,7 @@ export interface components {
         NewBlocks: "copy" | "fresh";
         NewToken: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of days after which the token is refused; absent for a token that lasts until it is revoked.
              */
             expires_in_days?: number | null;
@@ -1772,14 +1772,14 @@ export interface components {
              * @description Mean memory in use over the time of these steps, `state_bytes` included.
              */
             mean_bytes?: number | null;
-            /** Format: int32 */
+            /** Format: uint32 */
             open_sublayers: number;
             /**
              * Format: int64
              * @description The most memory in use in any of these steps, `state_bytes` included.
              */
             peak_bytes: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             steps: number;
         };
         /** @description The timed steps of an arm with one number of open blocks. */
@@ -1795,7 +1795,7 @@ export interface components {
              */
             open_blocks: number;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of timed steps.
              */
             steps: number;
@@ -1812,7 +1812,7 @@ export interface components {
              * @description Sum over these steps.
              */
             seconds: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             steps: number;
         };
         Optimizer: {
@@ -1968,7 +1968,7 @@ export interface components {
                 /** @description Absent for a timing trial, which runs every arm. */
                 arm: string | null;
                 /**
-                 * Format: int32
+                 * Format: uint32
                  * @description Number of attempts so far.
                  */
                 attempt_count: number;
@@ -1989,7 +1989,7 @@ export interface components {
                 node: string | null;
                 report: components["schemas"]["TrialReport"] | null;
                 seeds: components["schemas"]["Seeds"];
-                /** Format: int32 */
+                /** Format: uint32 */
                 slot: number | null;
                 stage: components["schemas"]["Stage"];
                 /** Format: date-time */
@@ -2169,7 +2169,7 @@ export interface components {
         };
         PretrainSpec: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Sequences per step.
              * @default 32
              */
@@ -2196,13 +2196,13 @@ export interface components {
              */
             learning_rate?: components["schemas"]["LearningRate"];
             /**
-             * Format: int32
+             * Format: uint32
              * @description Tokens per sequence, by default 128. An image determines their number.
              * @default null
              */
             length?: number | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of equal parts of a batch, whose gradients are summed.
              * @default 1
              */
@@ -2259,7 +2259,7 @@ export interface components {
              */
             seconds?: number | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Pre-train trials per arm. Seed n means the same draws in every arm.
              * @default 1
              */
@@ -2277,7 +2277,7 @@ export interface components {
              */
             validate_every?: number | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Held-out sequences of a validation, by default 256, or 2048 for a classifier of images.
              * @default null
              */
@@ -2289,7 +2289,7 @@ export interface components {
             /** @description The blocks from first to last. */
             blocks: components["schemas"]["BlockMeans"][];
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of probed checkpoints, one per pre-train seed.
              */
             n: number;
@@ -2310,7 +2310,7 @@ export interface components {
             /** @description The blocks from the first to the last. If the model has its own `order`, a block is two successive sublayers. */
             blocks: components["schemas"]["BlockProbe"][];
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of held-out sequences.
              */
             sequences: number;
@@ -2330,13 +2330,13 @@ export interface components {
         /** @description The probe of a checkpoint: the loss with blocks removed, swapped and shuffled, and each block's output beside its input. */
         ProbeSpec: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Held-out sequences.
              * @default 64
              */
             sequences?: number;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of random orders of the blocks.
              * @default 8
              */
@@ -2356,7 +2356,7 @@ export interface components {
             detail: string;
             /** @description Everything that is wrong with the body, each at its place. */
             problems?: components["schemas"]["Problem"][];
-            /** Format: int32 */
+            /** Format: uint32 */
             status: number;
             /** @description The code as words for people. */
             title: string;
@@ -2496,13 +2496,13 @@ export interface components {
          *     al. 2019), and `narrow`, which has the depth of `base` at a width that trains on two CPU cores.
          */
         Size: {
-            /** Format: int32 */
+            /** Format: uint32 */
             blocks: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             heads: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             hidden: number;
-            /** Format: int32 */
+            /** Format: uint32 */
             intermediate: number;
         };
         SlotAttempt: {
@@ -2515,7 +2515,7 @@ export interface components {
             /** @description The device in the trainer's notation: `cpu`, or `cuda:0` and so on. */
             device: string;
             /**
-             * Format: int32
+             * Format: uint32
              * @description The number of the slot on its node, from 0.
              */
             index: number;
@@ -2527,7 +2527,7 @@ export interface components {
             /** @description The model of the processor or accelerator. */
             model: string;
             /**
-             * Format: int32
+             * Format: uint32
              * @description The number of processor threads that a trainer uses on this slot.
              */
             threads: number;
@@ -2535,12 +2535,12 @@ export interface components {
         SlotView: {
             attempt: components["schemas"]["SlotAttempt"] | null;
             device: string;
-            /** Format: int32 */
+            /** Format: uint32 */
             index: number;
             /** Format: int64 */
             memory_bytes: number;
             model: string;
-            /** Format: int32 */
+            /** Format: uint32 */
             threads: number;
         };
         /** @description Time per step of each arm, as measured by the timing trial of the job. */
@@ -2631,19 +2631,19 @@ export interface components {
             /** @default null */
             largest_batch?: components["schemas"]["LargestBatch"] | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Turns of each arm.
              * @default 8
              */
             rounds?: number;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Timed steps in one turn.
              * @default 10
              */
             steps_per_turn?: number;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Untimed steps at the start of each turn.
              * @default 2
              */
@@ -2670,7 +2670,7 @@ export interface components {
         };
         TrainVocabulary: {
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of tokens.
              */
             train: number;
@@ -2726,7 +2726,7 @@ export interface components {
             /** @description Absent for a timing trial, which runs every arm. */
             arm: string | null;
             /**
-             * Format: int32
+             * Format: uint32
              * @description Number of attempts so far.
              */
             attempt_count: number;
@@ -2747,7 +2747,7 @@ export interface components {
             node: string | null;
             report: components["schemas"]["TrialReport"] | null;
             seeds: components["schemas"]["Seeds"];
-            /** Format: int32 */
+            /** Format: uint32 */
             slot: number | null;
             stage: components["schemas"]["Stage"];
             /** Format: date-time */
@@ -2779,7 +2779,7 @@ export interface components {
         } | {
             /** Format: date-time */
             at: string;
-            /** Format: int32 */
+            /** Format: uint32 */
             attempt: number;
             failure: components["schemas"]["FailureKind"] | null;
             /** @enum {string} */
