@@ -67,10 +67,16 @@ impl Store {
         let attempt = AttemptId::new();
         let Ok(change) = Change::new(trial.id, trial.state, |state| state.place(attempt)) else { return Ok(false) };
         let opened = sqlx::query!(
-            "insert into attempt (id, trial_id, number, node_id, slot, instance, ready_at, leased_until)
+            "insert into attempt (id, trial_id, number, node_id, slot, instance, ready_at, leased_until,
+                                  step, trained_seconds, resumed_from)
              select $1, t.id, 1 + (select count(*) from attempt where trial_id = t.id), $3, $4, $5, t.ready_at,
-                    now() + make_interval(secs => $6)
+                    now() + make_interval(secs => $6), coalesce(c.step, 0), coalesce(c.trained_seconds, 0), c.step
              from trial t join job j on j.id = t.job_id
+             -- The work up to the newest checkpoint is done. The trainer says later whether it could read the checkpoint.
+             left join lateral (
+                 select step, trained_seconds from checkpoint where trial_id = t.id and forgotten_at is null
+                 order by step desc, id desc limit 1
+             ) c on true
              where t.id = $2 and t.ready_at <= now() and j.cancelled_at is null
                -- On a node whose slots share cores, a timing trial runs alone.
                and not exists (
@@ -250,7 +256,8 @@ pub(super) async fn write_progress(
              phase = case when $8 then $9 else phase end,
              moved_at = case when $10 then now() else moved_at end,
              started_at = case when $11::jsonb is null then started_at else coalesce(started_at, now()) end,
-             device = coalesce($11, device), resumed_from = coalesce($12, resumed_from)
+             device = coalesce($11, device),
+             resumed_from = case when $11::jsonb is null then resumed_from else $12 end
          where id = $1",
         seen.attempt.0,
         policy.lease.as_secs_f64(),

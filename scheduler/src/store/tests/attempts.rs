@@ -80,6 +80,10 @@ async fn an_attempt_that_repeats_steps_replaces_their_points() {
     world.let_backoff_pass().await;
     let second = world.placed(&agent).await;
     assert_eq!(second.resume, Some(manifest(10)));
+    let view = world.store.trial(first.trial, &world.policy).await.unwrap();
+    assert_eq!((view.step, view.attempt_count), (10, 2), "what the checkpoint has is done before the trainer starts");
+    let progress_of_job = world.store.job(view.job).await.unwrap().summary.progress;
+    assert!((progress_of_job - 10.0 / 2000.0).abs() < 1e-9, "{progress_of_job}");
     let events = vec![started(Some(10)), progress(20, 7.5), progress(30, 7.0)];
     agent.sync(&world.store, vec![says(second.attempt, 1, events)]).await;
     let points = world.store.points(first.trial, 100).await.unwrap();
