@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use recipe::Problem;
 use recipe::nearest::did_you_mean;
 use recipe::problem::{MOST_PROBLEMS, pointer_token};
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -23,7 +23,7 @@ use scheduler::work::Workers;
 /// A JSON body. A handler that returns it serialises it; a handler that takes it reads it with [`parse`].
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned + Serialize + Send + 'static> FromRequest<App> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
 }
 
 /// Reads a JSON object as [`parse`] does; a long one on a thread of `workers`.
-pub(crate) async fn parse_long<T: DeserializeOwned + Send + 'static>(
+pub(crate) async fn parse_long<T: DeserializeOwned + Serialize + Send + 'static>(
     workers: &Workers,
     headers: HeaderMap,
     body: Bytes,
@@ -67,7 +67,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for AgentJson<T> {
     }
 }
 
-impl<T: serde::Serialize> IntoResponse for Json<T> {
+impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
     }
@@ -91,7 +91,7 @@ pub(crate) struct Fitted<T> {
 /// # Errors
 /// `unsupported_media_type`; `malformed_json` with line and column; `invalid_body` with a pointer to each value that
 /// does not fit, and to a text that no field may have.
-pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Fitted<T>, Error> {
+pub(crate) fn parse<T: DeserializeOwned + Serialize>(headers: &HeaderMap, body: &[u8]) -> Result<Fitted<T>, Error> {
     require_json(headers)?;
     // The body is checked as JSON first, so that a syntax error after an invalid field is still `malformed_json`.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -101,15 +101,43 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
             false => Error::MalformedJson(error.inner().to_string()),
         })?;
     deserializer.end().map_err(|error| Error::MalformedJson(error.to_string()))?;
-    match object(body)? {
-        Ok(value) => Ok(Fitted { value, unknown: Vec::new() }),
-        Err(misfit) => without_misfits(body, misfit),
+    let fitted = match object(body)? {
+        Ok(value) => Fitted { value, unknown: Vec::new() },
+        Err(misfit) => without_misfits(body, misfit)?,
+    };
+    let problems = lists_for_objects(body, &fitted.value)?;
+    if problems.is_empty() { Ok(fitted) } else { Err(Error::InvalidBody(problems)) }
+}
+
+/// The places at which the body has a list and what was read from it an object: serde accepts the list of a struct's
+/// fields in their order, which nobody means.
+fn lists_for_objects(body: &[u8], read: &impl Serialize) -> Result<Vec<Problem>, Error> {
+    let body = serde_json::from_slice(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
+    let mut problems = Vec::new();
+    compare(&body, &serde_json::to_value(read).map_err(Error::internal)?, "", &mut problems);
+    Ok(problems)
+}
+
+fn compare(body: &Value, read: &Value, at: &str, problems: &mut Vec<Problem>) {
+    match (body, read) {
+        (Value::Array(_), Value::Object(_)) => {
+            problems
+                .push(Problem { pointer: at.into(), message: "a list stands here, but an object is needed".into() });
+        }
+        (Value::Array(items), Value::Array(of)) => {
+            let pairs = items.iter().zip(of).enumerate();
+            pairs.for_each(|(place, (item, of))| compare(item, of, &format!("{at}/{place}"), problems));
+        }
+        (Value::Object(fields), Value::Object(of)) => {
+            let pairs = fields.iter().filter_map(|(name, field)| Some((name, field, of.get(name)?)));
+            pairs.for_each(|(name, field, of)| compare(field, of, &format!("{at}/{}", pointer_token(name)), problems));
+        }
+        _ => {}
     }
 }
 
 /// Reads an object from JSON that is well-formed, up to the first misfit.
 fn object<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Problem>, Error> {
-    // serde would also accept an array of a struct's fields in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::invalid("", "the body must be a JSON object"));
     }
@@ -358,14 +386,14 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Outer {
         #[serde(rename = "inner")]
         _inner: Vec<Inner>,
     }
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Inner {
         #[serde(rename = "a/b")]
@@ -460,6 +488,14 @@ mod tests {
         }
         let key = refused(r#"{"a\u0000": 1}"#);
         assert!(matches!(&key, Error::InvalidBody(p) if p[0].message.contains("NUL")), "{key:?}");
+    }
+
+    #[test]
+    fn a_list_in_place_of_an_object_is_refused_where_it_stands() {
+        let Error::InvalidBody(problems) = refused(r#"{"inner": [{"a/b": 1}, [2], [3.0]]}"#) else {
+            panic!("another error")
+        };
+        assert_eq!(pointers(&problems), ["/inner/1", "/inner/2"]);
     }
 
     #[test]

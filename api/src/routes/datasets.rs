@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use scheduler::dataset::{self, DatasetKind, DatasetView};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -30,7 +30,7 @@ pub(crate) fn scans(shutdown: CancellationToken) -> Workers {
     Workers::new("reading data sets", SCANS_AT_ONCE, SCANS_WAITING, shutdown)
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Registration {
     /// 1 to 100 letters, digits, dots, dashes and underscores.

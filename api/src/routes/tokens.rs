@@ -29,7 +29,7 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Page<TokenView>>
     Ok(Json(Page::whole(app.store.tokens().await?)))
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
     /// Name of the person or program that will use the token.
