@@ -129,8 +129,8 @@ if kill -0 "$watching" 2>/dev/null; then die "the service ended before the job d
 ((status == 0)) || exit "$status"
 
 if [[ -n $data ]]; then
-    printf '\nReal tasks need more training than this. The full job, on what lamina data fetch downloads: %s\n' \
-        "lamina submit $root/examples/jobs/main.json"
+    printf '\nReal tasks need more training than this. The full job, on what lamina data fetch downloads: lamina submit %q\n' \
+        "$root/examples/jobs/main.json"
 fi
 say "The dashboard of this job: $url"
 if [[ -n ${KEEP:-} ]]; then

@@ -1,24 +1,26 @@
 //! JSON bodies. Reading is strict, and a refusal names the place with a JSON pointer.
 
-use std::collections::HashSet;
-use std::fmt;
+mod fit;
+mod misfit;
+mod storable;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use recipe::Problem;
-use recipe::nearest::did_you_mean;
-use recipe::problem::{MOST_PROBLEMS, pointer_token};
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::app::App;
 use crate::error::Error;
 use crate::limits;
+use fit::fit;
+use misfit::{is_unknown_field, problem};
 use scheduler::work::Workers;
+use storable::Storable;
+
+pub(crate) use fit::Fitted;
+pub(crate) use storable::LONGEST_TEXT;
 
 /// A JSON body. A handler that returns it serialises it; a handler that takes it reads it with [`parse`].
 pub(crate) struct Json<T>(pub(crate) T);
@@ -58,9 +60,14 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for AgentJson<T> {
         let parse = move || {
             require_json(&headers)?;
             serde_json::from_slice::<IgnoredAny>(&body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-            object(&body)?.map(Self).map_err(|misfit| match is_unknown_field(&misfit) {
-                true => Error::UnknownField(vec![misfit]),
-                false => Error::InvalidBody(vec![misfit]),
+            require_object(&body)?;
+            let mut deserializer = serde_json::Deserializer::from_slice(&body);
+            serde_path_to_error::deserialize(&mut deserializer).map(Self).map_err(|error| {
+                let misfit = problem(&error);
+                match is_unknown_field(&misfit) {
+                    true => Error::UnknownField(vec![misfit]),
+                    false => Error::InvalidBody(vec![misfit]),
+                }
             })
         };
         if is_short { parse() } else { app.agent_workers.run(limits::WORK_TIME, move |_| parse()).await? }
@@ -78,22 +85,13 @@ async fn read(request: Request, app: &App) -> Result<(HeaderMap, Bytes), Error> 
     Ok((headers, Bytes::from_request(request, app).await?))
 }
 
-/// A body without the fields that nobody knows.
-#[derive(Debug)]
-pub(crate) struct Fitted<T> {
-    pub(crate) value: T,
-    /// A problem for each unknown field.
-    pub(crate) unknown: Vec<Problem>,
-}
-
 /// Reads a JSON object from the bytes of a body.
 ///
 /// # Errors
 /// `unsupported_media_type`; `malformed_json` with line and column; `invalid_body` with a pointer to each value that
-/// does not fit, and to a text that no field may have.
+/// does not fit, and to a value that no field may have; `unknown_field`.
 pub(crate) fn parse<T: DeserializeOwned + Serialize>(headers: &HeaderMap, body: &[u8]) -> Result<Fitted<T>, Error> {
     require_json(headers)?;
-    // The body is checked as JSON first, so that a syntax error after an invalid field is still `malformed_json`.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let Storable =
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error.inner().is_data() {
@@ -101,222 +99,14 @@ pub(crate) fn parse<T: DeserializeOwned + Serialize>(headers: &HeaderMap, body: 
             false => Error::MalformedJson(error.inner().to_string()),
         })?;
     deserializer.end().map_err(|error| Error::MalformedJson(error.to_string()))?;
-    let fitted = match object(body)? {
-        Ok(value) => Fitted { value, unknown: Vec::new() },
-        Err(misfit) => without_misfits(body, misfit)?,
-    };
-    let problems = lists_for_objects(body, &fitted.value)?;
-    if problems.is_empty() { Ok(fitted) } else { Err(Error::InvalidBody(problems)) }
+    require_object(body)?;
+    fit(serde_json::from_slice(body).map_err(|error| Error::MalformedJson(error.to_string()))?)
 }
 
-/// The places at which the body has a list and what was read from it an object: serde accepts the list of a struct's
-/// fields in their order, which nobody means.
-fn lists_for_objects(body: &[u8], read: &impl Serialize) -> Result<Vec<Problem>, Error> {
-    let body = serde_json::from_slice(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-    let mut problems = Vec::new();
-    compare(&body, &serde_json::to_value(read).map_err(Error::internal)?, "", &mut problems);
-    Ok(problems)
-}
-
-fn compare(body: &Value, read: &Value, at: &str, problems: &mut Vec<Problem>) {
-    match (body, read) {
-        (Value::Array(_), Value::Object(_)) => {
-            problems
-                .push(Problem { pointer: at.into(), message: "a list stands here, but an object is needed".into() });
-        }
-        (Value::Array(items), Value::Array(of)) => {
-            let pairs = items.iter().zip(of).enumerate();
-            pairs.for_each(|(place, (item, of))| compare(item, of, &format!("{at}/{place}"), problems));
-        }
-        (Value::Object(fields), Value::Object(of)) => {
-            let pairs = fields.iter().filter_map(|(name, field)| Some((name, field, of.get(name)?)));
-            pairs.for_each(|(name, field, of)| compare(field, of, &format!("{at}/{}", pointer_token(name)), problems));
-        }
-        _ => {}
-    }
-}
-
-/// Reads an object from JSON that is well-formed, up to the first misfit.
-fn object<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Problem>, Error> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Error::invalid("", "the body must be a JSON object"));
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    Ok(serde_path_to_error::deserialize(&mut deserializer).map_err(|error| problem(&error)))
-}
-
-/// Reads an object from JSON of which serde has found the `first` misfit. serde stops at each, so the values that do
-/// not fit are taken out one by one, until the rest fits or something is missing.
-fn without_misfits<T: DeserializeOwned>(body: &[u8], first: Problem) -> Result<Fitted<T>, Error> {
-    let mut document: Value = serde_json::from_slice(body).map_err(|error| Error::MalformedJson(error.to_string()))?;
-    write_whole_numbers(&mut document);
-    let mut taken = Taken::default();
-    // A whole number may fit now.
-    let mut found = (!first.message.starts_with(FRACTION)).then_some(first);
-    let fitted = loop {
-        if let Some(problem) = found
-            && !(taken.take(&mut document, problem) && taken.problems.len() < MOST_PROBLEMS)
-        {
-            break None;
-        }
-        match serde_path_to_error::deserialize(&document) {
-            Ok(value) => break Some(value),
-            Err(error) => found = Some(problem(&error)),
-        }
-    };
-    let only_unknown = taken.problems.iter().all(is_unknown_field);
-    match fitted {
-        Some(value) if only_unknown => Ok(Fitted { value, unknown: taken.problems }),
-        _ if only_unknown => Err(Error::UnknownField(taken.problems)),
-        _ => Err(Error::InvalidBody(taken.problems)),
-    }
-}
-
-/// How serde's message about a number with a decimal point or an exponent starts, where a whole number is needed.
-const FRACTION: &str = "invalid type: floating point `";
-
-/// Whole numbers of a size below this one are exact in a double.
-const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// Writes 3.0 and 1e5 as 3 and 100000. JSON has one kind of number and JSON Schema calls these integers, but serde reads
-/// no integer from them.
-fn write_whole_numbers(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(write_whole_numbers),
-        Value::Number(number) => {
-            let whole = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < MOST_EXACT);
-            if let (true, Some(whole)) = (number.is_f64(), whole) {
-                *number = (whole as i64).into();
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
-    }
-}
-
-/// What was taken out of a document.
-#[derive(Default)]
-struct Taken {
-    /// The reasons, each at its place in the whole document.
-    problems: Vec<Problem>,
-    /// The pointers into the whole document to the values that are gone.
-    gone: HashSet<String>,
-    /// The items that were taken from lists, each as the pointer to the list and the item's place at that time.
-    items: Vec<(String, usize)>,
-}
-
-impl Taken {
-    /// Takes the value at the pointer of `problem` out. Returns false if nothing can be taken out, so that serde would
-    /// stop at the same place again.
-    fn take(&mut self, document: &mut Value, mut problem: Problem) -> bool {
-        let at = std::mem::take(&mut problem.pointer);
-        let original = self.original(&at);
-        let missing = problem.message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-        // A field that was taken out is not missing, but its object cannot be read without it.
-        if missing.is_none_or(|field| !self.gone.contains(&format!("{original}/{}", pointer_token(field)))) {
-            self.problems.push(Problem { pointer: original.clone(), ..problem });
-        }
-        self.gone.insert(original);
-        let Some((parent, token)) = at.rsplit_once('/') else { return false };
-        match document.pointer_mut(parent) {
-            Some(Value::Object(fields)) => fields.remove(&token.replace("~1", "/").replace("~0", "~")).is_some(),
-            Some(Value::Array(items)) => match token.parse::<usize>() {
-                Ok(place) if place < items.len() => {
-                    items.remove(place);
-                    self.items.push((parent.to_owned(), place));
-                    true
-                }
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-
-    /// The pointer into the whole document of a pointer into what is left of it.
-    fn original(&self, pointer: &str) -> String {
-        self.items.iter().rev().fold(pointer.to_owned(), |pointer, (list, taken)| {
-            let Some(rest) = pointer.strip_prefix(list.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
-                return pointer;
-            };
-            let (token, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            match token.parse::<usize>() {
-                Ok(place) if place >= *taken => format!("{list}/{}{below}", place + 1),
-                _ => pointer,
-            }
-        })
-    }
-}
-
-/// Longest text of a body in characters: no path of Linux is longer.
-pub(crate) const LONGEST_TEXT: usize = 4096;
-
-/// Any JSON that can be stored: its texts are not longer than [`LONGEST_TEXT`] and contain no NUL, which Postgres does
-/// not store; its integers have 64 bits with the sign, as Postgres has them; no object has a field twice.
-struct Storable;
-
-impl<'de> Deserialize<'de> for Storable {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for Storable {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self, E> {
-        if text.contains('\0') {
-            return Err(E::custom("a text contains the character NUL (\\u0000), which cannot be stored"));
-        }
-        let length = text.chars().count();
-        if length > LONGEST_TEXT {
-            return Err(E::custom(format!("a text of {length} characters: at most {LONGEST_TEXT} are allowed")));
-        }
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self, E> {
-        match i64::try_from(number) {
-            Ok(_) => Ok(self),
-            Err(_) => Err(E::custom(format!("the number {number}: at most {} is allowed", i64::MAX))),
-        }
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
-        while items.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = fields.next_key::<String>()? {
-            Self.visit_str(&key)?;
-            fields.next_value::<Self>()?;
-            if let Some(twice) = keys.replace(key) {
-                return Err(serde::de::Error::custom(format!("duplicate field `{twice}`: a field stands once")));
-            }
-        }
-        Ok(self)
-    }
+/// serde would also accept an array of a struct's fields in their order.
+fn require_object(body: &[u8]) -> Result<(), Error> {
+    let is_object = body.trim_ascii_start().first() == Some(&b'{');
+    if is_object { Ok(()) } else { Err(Error::invalid("", "the body must be a JSON object")) }
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Error> {
@@ -331,60 +121,12 @@ fn require_json(headers: &HeaderMap) -> Result<(), Error> {
     Err(Error::UnsupportedMediaType { wanted: "application/json", found })
 }
 
-/// How serde's message about an unknown field starts. It has no kind of error for this; a test holds the form.
-const UNKNOWN_FIELD: &str = "unknown field `";
-
-fn is_unknown_field(problem: &Problem) -> bool {
-    problem.message.starts_with(UNKNOWN_FIELD)
-}
-
-fn problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let (pointer, text) = (pointer(error.path()), error.inner().to_string());
-    let message = with_nearest(without_position(&text));
-    match message.strip_prefix(UNKNOWN_FIELD).and_then(|rest| rest.split('`').next()) {
-        Some(field) => Problem { pointer: ending_in(&pointer, field), message },
-        None => Problem { pointer, message },
-    }
-}
-
-/// Adds to a message about an unknown name which of the names that it lists may be meant.
-fn with_nearest(message: String) -> String {
-    if !message.starts_with(UNKNOWN_FIELD) && !message.starts_with("unknown variant `") {
-        return message;
-    }
-    // Every second piece stands between backticks. The first of them is the unknown name, the others are the known ones.
-    let mut names = message.split('`').skip(1).step_by(2);
-    let unknown = names.next().unwrap_or_default();
-    let hint = did_you_mean(unknown, names);
-    message + &hint
-}
-
-/// The pointer to `field`. The path that serde reports usually ends in it already; below a buffered enum it does not.
-fn ending_in(pointer: &str, field: &str) -> String {
-    let field = pointer_token(field);
-    if pointer.rsplit('/').next() == Some(field.as_str()) { pointer.to_owned() } else { format!("{pointer}/{field}") }
-}
-
-fn without_position(text: &str) -> String {
-    text.rsplit_once(" at line ").map_or(text, |(message, _)| message).to_owned()
-}
-
-/// The path as a JSON pointer (RFC 6901). The empty pointer is the whole document.
-fn pointer(path: &Path) -> String {
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", pointer_token(key))),
-            // The name of a variant is not a member of the document, and an unknown segment has no name.
-            Segment::Enum { .. } | Segment::Unknown => None,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use recipe::Problem;
+    use serde::Deserialize;
 
     #[derive(Debug, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -420,7 +162,7 @@ mod tests {
         ) else {
             panic!("another error")
         };
-        let all = ["/inner/0/a~1b", "/e", "/inner/1/c", "/inner/2", "/inner/3/d", "/inner/4/a~1b", "/inner/5"];
+        let all = ["/e", "/inner/0/a~1b", "/inner/1/c", "/inner/2", "/inner/3/d", "/inner/4/a~1b", "/inner/5"];
         assert_eq!(pointers(&problems), all);
         assert!(problems.iter().all(|problem| !problem.message.contains("line")), "{problems:#?}");
         let Error::InvalidBody(missing) = refused("{}") else { panic!("another error") };
@@ -428,26 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn items_that_do_not_fit_keep_their_places() {
-        #[derive(Debug, Deserialize)]
-        struct Lists {
-            #[serde(rename = "lists")]
-            _lists: Vec<Vec<u8>>,
-        }
-        let body = br#"{"lists": [[1, "a", 2, "b"], "c", [3], ["d", 4, 5, -1]]}"#;
-        let misfit = object::<Lists>(body).unwrap().unwrap_err();
-        let Error::InvalidBody(problems) = without_misfits::<Lists>(body, misfit).unwrap_err() else {
-            panic!("another error")
-        };
-        assert_eq!(pointers(&problems), ["/lists/0/1", "/lists/0/3", "/lists/1", "/lists/3/0", "/lists/3/3"]);
-    }
-
-    #[test]
     fn a_body_with_unknown_fields_alone_is_read_without_them() {
         let Fitted { value, unknown } = parsed(r#"{"inner": [{"a/b": 1}, {"a/b": 1, "c": 2}], "iner": 3}"#).unwrap();
         assert_eq!(value._inner.len(), 2);
-        assert_eq!(pointers(&unknown), ["/inner/1/c", "/iner"]);
-        assert!(unknown[1].message.ends_with("; did you mean \"inner\"?"), "{unknown:#?}");
+        assert_eq!(pointers(&unknown), ["/iner", "/inner/1/c"]);
+        assert!(unknown[0].message.ends_with("; did you mean \"inner\"?"), "{unknown:#?}");
     }
 
     #[test]

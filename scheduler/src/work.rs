@@ -73,8 +73,9 @@ impl Workers {
         let mut result = spawn(self.name, (place, slot), Stop(stop.clone()), work)?;
         tokio::select! {
             biased;
-            result = &mut result => result.map_err(|_| WorkError::Panicked(self.name)),
+            // Work that was told to stop may have returned already, with less than its result.
             () = stop.cancelled() => Err(WorkError::Stopping),
+            result = &mut result => result.map_err(|_| WorkError::Panicked(self.name)),
             () = tokio::time::sleep(limit) => Err(WorkError::TimedOut { name: self.name, limit }),
         }
     }

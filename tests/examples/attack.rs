@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tests::{Service, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
 /// The delay that 99 of 100 calls of a probe stay below.
@@ -37,22 +37,22 @@ const MOST_MIB: u64 = 1024;
 const MOST_MIB_AFTER: u64 = 400;
 /// Time between two calls of a probe.
 const BEAT: Duration = Duration::from_millis(50);
-/// The shortest time for which a probe watches.
-const WATCH: Duration = Duration::from_secs(10);
+/// The least number of calls that a probe makes during an attack.
+const CALLS: usize = 200;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let scene = Arc::new(Scene::set().await);
     let attacks: [(&str, Attack); 10] = [
-        ("nothing", |_| Box::pin(async { Ok(String::from("-")) })),
-        ("special and foreign files", |scene| Box::pin(special_files(scene))),
-        ("files that grow when read", |scene| Box::pin(growing_files(scene))),
-        ("jobs of a million settings", |scene| Box::pin(huge_jobs(scene))),
-        ("bodies of 100 MB, nested JSON", |scene| Box::pin(huge_bodies(scene))),
+        ("nothing", |_| Box::pin(async { Ok(String::from("-")).into() })),
+        ("special and foreign files", |scene| Box::pin(async { special_files(scene).await.into() })),
+        ("files that grow when read", |scene| Box::pin(async { growing_files(scene).await.into() })),
+        ("jobs of a million settings", |scene| Box::pin(async { huge_jobs(scene).await.into() })),
+        ("bodies of 100 MB, nested JSON", |scene| Box::pin(async { huge_bodies(scene).await.into() })),
         ("1,100 half-open connections", |scene| Box::pin(half_open(scene))),
-        ("3,000 wrong tokens", |scene| Box::pin(wrong_tokens(scene))),
-        ("syncs under another node's name", |scene| Box::pin(foreign_node(scene))),
-        ("8 reports of a large job", |scene| Box::pin(reports(scene))),
+        ("3,000 wrong tokens", |scene| Box::pin(async { wrong_tokens(scene).await.into() })),
+        ("syncs under another node's name", |scene| Box::pin(async { foreign_node(scene).await.into() })),
+        ("8 reports of a large job", |scene| Box::pin(async { reports(scene).await.into() })),
         ("1,000 event streams of it", |scene| Box::pin(streams(scene))),
     ];
     let mut faults = Vec::new();
@@ -78,7 +78,17 @@ async fn main() -> ExitCode {
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-type Attack = fn(Arc<Scene>) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+type Attack = fn(Arc<Scene>) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// The answers to an attack in words, or which one was not expected; and what stays open until the probes have made their
+/// calls.
+struct Outcome(Result<String, String>, Vec<Box<dyn Send>>);
+
+impl From<Result<String, String>> for Outcome {
+    fn from(answers: Result<String, String>) -> Self {
+        Self(answers, Vec::new())
+    }
+}
 
 /// A service whose agent works on a job, and a second job that is as large as a job may be.
 struct Scene {
@@ -207,20 +217,19 @@ fn percentile(sorted: &[Duration], share: f64) -> Duration {
 async fn watch(scene: &Arc<Scene>, attack: Attack) -> Seen {
     let over = Arc::new(AtomicBool::new(false));
     let probes = [0, 1, 2].map(|which| tokio::spawn(probe(scene.clone(), which, over.clone())));
+    let probed = Arc::new(AtomicBool::new(false));
     let memory = tokio::spawn({
-        let (scene, over) = (scene.clone(), over.clone());
+        let (scene, probed) = (scene.clone(), probed.clone());
         async move {
             let (mut most, mut beat) = (0, interval(BEAT));
-            while !over.load(Ordering::Relaxed) {
+            while !probed.load(Ordering::Relaxed) {
                 beat.tick().await;
                 most = scene.memory().max(most);
             }
             most
         }
     });
-    let begin = Instant::now();
-    let outcome = attack(scene.clone()).await;
-    sleep(WATCH.saturating_sub(begin.elapsed())).await;
+    let Outcome(outcome, open) = attack(scene.clone()).await;
     over.store(true, Ordering::Relaxed);
     let (mut delays, mut refused) = ([vec![], vec![], vec![]], 0);
     for (probe, delays) in probes.into_iter().zip(&mut delays) {
@@ -229,14 +238,17 @@ async fn watch(scene: &Arc<Scene>, attack: Attack) -> Seen {
         delays.sort();
         refused += failed;
     }
+    probed.store(true, Ordering::Relaxed);
+    drop(open);
     let most_mib = memory.await.expect("the memory is read");
     Seen { outcome, delays, refused, most_mib, mib_after: settled(scene).await }
 }
 
-/// The delays of a probe, and the number of its calls that failed.
+/// The delays of a probe, and the number of its calls that failed. It calls until the attack is over, and at least
+/// [`CALLS`] times.
 async fn probe(scene: Arc<Scene>, which: usize, over: Arc<AtomicBool>) -> (Vec<Duration>, usize) {
     let (mut delays, mut failed, mut beat) = (Vec::new(), 0, interval(BEAT));
-    while !over.load(Ordering::Relaxed) {
+    while !over.load(Ordering::Relaxed) || delays.len() < CALLS {
         beat.tick().await;
         let begin = Instant::now();
         let status = match which {
@@ -372,16 +384,16 @@ async fn huge_bodies(scene: Arc<Scene>) -> Result<String, String> {
     counted(all(requests).await, &[400, 413])
 }
 
-async fn half_open(scene: Arc<Scene>) -> Result<String, String> {
+async fn half_open(scene: Arc<Scene>) -> Outcome {
     let address = scene.service.url().trim_start_matches("http://").to_owned();
     let opened = join_all((0..1100).map(|_| async {
         let mut connection = timeout(Duration::from_secs(5), TcpStream::connect(&address)).await.ok()?.ok()?;
         connection.write_all(b"GET /jobs HTTP/1.1\r\nHost: here\r\nX-Slow: ").await.ok()?;
-        Some(connection)
+        Some(Box::new(connection) as Box<dyn Send>)
     }))
     .await;
-    sleep(WATCH).await;
-    Ok(format!("{} were opened", opened.into_iter().flatten().count()))
+    let opened: Vec<_> = opened.into_iter().flatten().collect();
+    Outcome(Ok(format!("{} were opened", opened.len())), opened)
 }
 
 async fn wrong_tokens(scene: Arc<Scene>) -> Result<String, String> {
@@ -405,7 +417,7 @@ async fn reports(scene: Arc<Scene>) -> Result<String, String> {
     counted(all((0..8).map(|_| scene.status(Method::GET, &path, None))).await, &[200, 503])
 }
 
-async fn streams(scene: Arc<Scene>) -> Result<String, String> {
+async fn streams(scene: Arc<Scene>) -> Outcome {
     let path = scene.url(&format!("/jobs/{}/events", scene.large_job));
     let opened = join_all((0..1000).map(|_| async {
         let request = scene.client.get(&path).bearer_auth(scene.service.token()).send();
@@ -413,11 +425,10 @@ async fn streams(scene: Arc<Scene>) -> Result<String, String> {
         answer.map_err(|error| error.to_string())
     }))
     .await;
-    sleep(WATCH).await;
-    counted(
-        opened.iter().map(|answer| answer.as_ref().map(|answer| answer.status().as_u16()).map_err(Clone::clone)),
-        &[200, 503],
-    )
+    let statuses =
+        opened.iter().map(|answer| answer.as_ref().map(|answer| answer.status().as_u16()).map_err(Clone::clone));
+    let answers = counted(statuses, &[200, 503]);
+    Outcome(answers, opened.into_iter().flatten().map(|stream| Box::new(stream) as Box<dyn Send>).collect())
 }
 
 async fn cancel(scene: &Scene) -> Duration {

@@ -32,7 +32,7 @@ export class Feed {
         open: (headers, abort) => api.events(job, headers, abort),
         message: (message) => this.#notify(message),
         connected: (connected) => {
-          if (this.ended) return;
+          if (this.ended) return controller.abort();
           // Events between the last fetch and this connection were missed: fetch once.
           if (connected && !this.live) this.#notify(POLLED);
           this.live = connected;

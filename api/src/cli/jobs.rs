@@ -58,8 +58,7 @@ fn job_row(job: &JobSummary, now: Option<DateTime<Utc>>) -> Vec<String> {
         job.id.to_string(),
         job.name.clone(),
         job.status.name().into(),
-        // The server counts the work of cancelled trials as done.
-        if job.trials.cancelled > 0 { "-".into() } else { format!("{:.0} %", job.progress * 100.0) },
+        format!("{:.0} %", job.progress * 100.0),
         format!("{} of {}", job.trials.succeeded, job.trials.total()),
         left.map(text::duration).unwrap_or_default(),
         now.and_then(|now| (now - job.created_at).to_std().ok()).map(text::duration).unwrap_or_default(),

@@ -27,8 +27,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PAUSE_FACTOR: u32 = 10;
 /// Time for which the server may be unreachable.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// The exit status when nobody reads the progress any more: that of a program which SIGPIPE ended. Status 0 would say
-/// that the job has succeeded.
+/// The exit statuses of a program that SIGINT ended (Ctrl-C) and of one that SIGPIPE ended (nobody reads the progress any
+/// more). Status 0 would say that the job has succeeded.
+const INTERRUPTED: u8 = 130;
 const UNREAD: u8 = 141;
 
 #[derive(Args)]
@@ -60,7 +61,7 @@ pub(super) async fn follow(client: &Client, job: JobId) -> Result<ExitCode> {
             interrupted?;
             drop(view);
             mention(format_args!("The job continues. Follow it again with: lamina watch {job}"));
-            return Ok(ExitCode::SUCCESS);
+            return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     drop(view);

@@ -15,6 +15,9 @@ use crate::cli::client::{CallError, Client, Connection};
 use crate::cli::text;
 use crate::terminal::{announce, mention};
 
+/// The columns of the longest name that this program gives, which is `bert-base-uncased`.
+const USUAL_WIDTH: usize = 17;
+
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// A folder with any of corpus/, vocab/, glue/, checkpoints/ and images/, or a single data set (then with --kind)
@@ -75,7 +78,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         None => survey(&path)?,
     };
     let client = Client::new(&arguments.connection)?;
-    let width = entries.iter().map(|entry| measure_text_width(&entry.name)).max().unwrap_or(0);
+    // The lines of several imports stand below each other as those of one do.
+    let width = entries.iter().map(|entry| measure_text_width(&entry.name)).max().unwrap_or(0).max(USUAL_WIDTH);
     let (count, mut refused) = (entries.len(), Vec::new());
     for Entry { name, kind, path } in entries {
         let kind = DatasetKind::from(kind);

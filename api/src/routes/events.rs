@@ -143,14 +143,8 @@ impl LastProgress {
         {
             return None;
         }
-        let data = serde_json::to_string(&now);
+        let event = Event::default().event("progress").json_data(&now);
         self.0 = Some((now, Instant::now()));
-        match data {
-            Ok(data) => Some(Event::default().event("progress").data(data)),
-            Err(error) => {
-                tracing::error!(%error, "the progress of a job cannot be written as JSON");
-                None
-            }
-        }
+        event.inspect_err(|error| tracing::error!(%error, "the progress of a job cannot be written as JSON")).ok()
     }
 }

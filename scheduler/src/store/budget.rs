@@ -5,13 +5,10 @@ use recipe::{Stage, TrialReport, TrialSpec};
 use serde_json::Value;
 use sqlx::types::Json;
 
-use super::{Store, StoreError, read};
+use super::{BATCH, Store, StoreError, read};
 use crate::expand;
 use crate::job::JobSpec;
 use protocol::id::{JobId, TrialId};
-
-/// Trials in one statement.
-const BATCH: i64 = 1000;
 
 /// A trial whose steps, or whose schedule, the timing trial decides.
 struct Unsettled {
@@ -69,7 +66,7 @@ impl Store {
                    order by ordinal desc limit $3"#,
                 job.0,
                 before,
-                BATCH
+                BATCH as i64
             )
             .fetch_all(&self.pool)
             .await?;

@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Store, StoreError, read};
+use super::{BATCH, Store, StoreError, read};
 use crate::expand::{Expansion, NewTrial};
 use crate::job::{Job, JobSpec, JobStatus, JobSummary, TrialCounts};
 use crate::trial::{State, TrialState};
@@ -247,9 +247,6 @@ async fn claim_key(connection: &mut PgConnection, key: &IdempotencyKey, job: Job
     Ok(claimed.execute(connection).await?.rows_affected() == 1)
 }
 
-/// Trials in one statement.
-const CHUNK: usize = 1000;
-
 /// A row of `trial`, as the statement below reads it from JSON.
 #[derive(Serialize)]
 struct TrialRow<'a> {
@@ -327,12 +324,12 @@ impl NewTrials {
 
     async fn insert(self: &Arc<Self>, connection: &mut PgConnection, job: JobId) -> Result<(), StoreError> {
         let count = self.ids.len();
-        for start in (0..count).step_by(CHUNK) {
+        for start in (0..count).step_by(BATCH) {
             let trials = self.clone();
             // Fingerprints and JSON of many recipes take long, and this thread has other requests to serve.
             let chunk = spawn_blocking(move || {
                 let rows: Vec<TrialRow<'_>> =
-                    (start..count.min(start + CHUNK)).map(|place| trials.row(place)).collect();
+                    (start..count.min(start + BATCH)).map(|place| trials.row(place)).collect();
                 serde_json::value::to_raw_value(&rows)
             });
             let failed =

@@ -48,6 +48,8 @@ pub use measurement::{LogLine, Series, SeriesPoint};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
+/// Trials in one statement, and in one transaction of a change of many trials: others wait for no more than this.
+const BATCH: usize = 1000;
 /// The channel on which Postgres announces new events; the payload is the job's id.
 const CHANNEL: &str = "lamina_event";
 

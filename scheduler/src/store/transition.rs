@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::text::storable;
-use super::{Store, StoreError};
+use super::{BATCH, Store, StoreError};
 use crate::trial::{Refused, State, TrialState};
 use protocol::id::{AttemptId, JobId, TrialId};
 
@@ -48,9 +48,6 @@ async fn open_attempt(connection: &mut PgConnection, trial: TrialId) -> Result<O
     );
     Ok(attempt.fetch_optional(connection).await?)
 }
-
-/// Trials in one statement, and in one transaction of a change of many trials: others wait for no more than this.
-const BATCH: usize = 1000;
 
 /// The change of a trial's state.
 pub(super) struct Change {

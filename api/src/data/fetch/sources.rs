@@ -275,10 +275,13 @@ mod tests {
 
     #[test]
     fn the_vocabulary_has_the_digest_of_the_file_at_hand() {
-        let Some(data) = std::env::var_os("LAMINA_DATA") else { return };
-        let Ok(bytes) = std::fs::read(std::path::Path::new(&data).join("vocab/bert-base-uncased-vocab.txt")) else {
+        let Some(data) = std::env::var_os("LAMINA_DATA") else {
+            println!(
+                "skipped: the_vocabulary_has_the_digest_of_the_file_at_hand needs real data and LAMINA_DATA is not set"
+            );
             return;
         };
+        let bytes = std::fs::read(std::path::Path::new(&data).join("vocab/bert-base-uncased-vocab.txt")).unwrap();
         use sha2::Digest;
         let file = &SOURCES[0].files[0];
         assert_eq!((hex::encode(sha2::Sha256::digest(&bytes)).as_str(), bytes.len() as u64), (file.sha256, file.bytes));
