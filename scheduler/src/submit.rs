@@ -54,7 +54,10 @@ impl Named<'_> {
         let listed: Vec<_> = names.iter().take(Self::MOST_LISTED).map(|name| format!("{name:?}")).collect();
         let listed = listed.join(", ");
         message += &match names.len().saturating_sub(Self::MOST_LISTED) {
-            _ if names.is_empty() => ", and none under another name: `lamina data import` registers data".into(),
+            _ if names.is_empty() => {
+                ", and none under another name: `lamina data fetch` downloads data, `lamina data import` registers them"
+                    .into()
+            }
             0 => format!("; registered: {listed}"),
             more => format!("; registered: {listed} and {more} more (`lamina datasets` lists them)"),
         };

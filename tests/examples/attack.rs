@@ -65,8 +65,9 @@ async fn main() -> ExitCode {
         println!("{name:<34}{}", seen.row());
         faults.extend(seen.faults().into_iter().map(|fault| format!("{name}: {fault}")));
     }
-    let cancelled = cancel(&scene).await;
-    println!("\ncancelling {} trials took {:.1} s", scene.large_trials, cancelled.as_secs_f64());
+    let cancel = cancel(&scene).await;
+    println!("\n{}", cancel.row(scene.large_trials));
+    faults.extend(cancel.faults());
     drop(scene);
     match std::env::var_os("LAMINA_SCHEMATHESIS") {
         Some(program) => faults.extend(schemathesis(Path::new(&program)).await),
@@ -98,6 +99,7 @@ struct Scene {
     growing: GrowingFiles,
     /// The process that answers HTTP.
     server: i32,
+    working: String,
     large_job: String,
     large_trials: u64,
 }
@@ -106,21 +108,13 @@ impl Scene {
     async fn set() -> Self {
         let service = Service::start().await;
         service.register_generated_data().await;
-        let job = json!({
-            "name": "the work of the agent", "corpus": "corpus", "vocabulary": {"train": 400},
-            "model": {"blocks": 2, "hidden": 64, "heads": 2, "intermediate": 128},
-            "pretrain": {"steps": 1_000_000, "batch": 4, "length": 32, "learning_rate": {"peak": 1e-3}},
-            "arms": [{"name": "pre-ln"}], "timing": null
-        });
-        let working = service.submit(&job).await;
+        let working = service.submit(&work("the work of the agent")).await;
         until("the agent works", Duration::from_secs(60), || async {
             (service.get(&format!("/jobs/{working}")).await["trials"]["running"].as_u64() > Some(0)).then_some(())
         })
         .await;
-        let mut large = job.clone();
-        large["name"] = "a large job".into();
+        let mut large = work("a large job");
         large["pretrain"]["seeds"] = 33.into();
-        large["pretrain"]["steps"] = 100.into();
         large["glue"] = json!({"dataset": "glue", "tasks": ["rte"], "seeds": 1000, "epochs": 1,
             "learning_rates": [1e-4, 2e-4, 3e-4]});
         let begin = Instant::now();
@@ -137,6 +131,7 @@ impl Scene {
             client: Client::builder().pool_max_idle_per_host(0).build().expect("a client"),
             large_trials: large_trials.unwrap_or_default(),
             growing,
+            working,
             service,
             server,
             large_job,
@@ -431,11 +426,72 @@ async fn streams(scene: Arc<Scene>) -> Outcome {
     Outcome(answers, opened.into_iter().flatten().map(|stream| Box::new(stream) as Box<dyn Send>).collect())
 }
 
-async fn cancel(scene: &Scene) -> Duration {
+/// The times from the request to cancel the large job, of which one trial runs.
+struct Cancel {
+    /// Until its running trial has ended, so that the agent stops it at its next sync.
+    told: Duration,
+    /// Until the trial of a job that was submitted at the same moment is placed in its stead.
+    placed: Duration,
+    /// Until all trials are cancelled.
+    all: Duration,
+}
+
+impl Cancel {
+    fn row(&self, trials: u64) -> String {
+        let [told, placed, all] = [self.told, self.placed, self.all].map(|time| time.as_secs_f64());
+        format!(
+            "cancelling {trials} trials took {all:.1} s; the one that ran was ended after {told:.2} s, and another job \
+             placed after {placed:.2} s"
+        )
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let late = [
+            (self.told >= Duration::from_secs(1), "the running trial was ended after a second or more"),
+            (self.placed >= self.all, "no other job was placed before the cancel ended"),
+            (self.all >= Duration::from_secs(10), "the cancel took 10 s or more"),
+        ];
+        late.into_iter().filter(|(is_late, _)| *is_late).map(|(_, fault)| fault.into()).collect()
+    }
+}
+
+async fn cancel(scene: &Scene) -> Cancel {
+    let limit = Duration::from_secs(60);
+    let job = |id: &str| format!("/jobs/{id}");
+    let running = || async { scene.service.get(&job(&scene.large_job)).await["trials"]["running"].as_u64() };
+    // The only slot goes to the large job.
+    scene.service.post(&format!("/jobs/{}/cancel", scene.working), &json!({})).await;
+    until("a trial of the large job runs", limit, || async { (running().await > Some(0)).then_some(()) }).await;
     let begin = Instant::now();
-    let (status, answer) = scene.service.post(&format!("/jobs/{}/cancel", scene.large_job), &json!({})).await;
-    assert!(status.is_success(), "{answer:#}");
-    begin.elapsed()
+    let all = async {
+        let (status, answer) = scene.service.post(&format!("/jobs/{}/cancel", scene.large_job), &json!({})).await;
+        assert!(status.is_success(), "{answer:#}");
+        begin.elapsed()
+    };
+    let told = async {
+        until("the running trial has ended", limit, || async { (running().await == Some(0)).then_some(()) }).await;
+        begin.elapsed()
+    };
+    let placed = async {
+        let next = scene.service.submit(&work("another job")).await;
+        until("the other job is placed", limit, || async {
+            scene.service.get(&job(&next)).await["started_at"].is_string().then_some(())
+        })
+        .await;
+        begin.elapsed()
+    };
+    let (all, told, placed) = tokio::join!(all, told, placed);
+    Cancel { told, placed, all }
+}
+
+/// A job that keeps a slot at work for longer than all attacks take.
+fn work(name: &str) -> Value {
+    json!({
+        "name": name, "corpus": "corpus", "vocabulary": {"train": 400},
+        "model": {"blocks": 2, "hidden": 64, "heads": 2, "intermediate": 128},
+        "pretrain": {"steps": 1_000_000, "batch": 4, "length": 32, "learning_rate": {"peak": 1e-3}},
+        "arms": [{"name": "pre-ln"}], "timing": null
+    })
 }
 
 /// The seconds for which schemathesis tries the operations with one token.
