@@ -118,8 +118,7 @@ cat >"$job" <<JSON
     {"name": "pld", "layer_drop": {"schedule": "exponential", "theta_limit": 0.5}}
   ],
   "baseline": "pre-ln",
-  "glue": {"dataset": "$glue", "tasks": [$tasks], "seeds": 5, $finetune},
-  "timing": {"rounds": 8, "steps_per_turn": 10, "warmup_steps": 2}
+  "glue": {"dataset": "$glue", "tasks": [$tasks], "seeds": 5, $finetune}
 }
 JSON
 lamina submit "$job" --watch 9>&- &
@@ -138,3 +137,4 @@ if [[ -n ${KEEP:-} ]]; then
 else
     echo "Show the results again with: $root/target/release/lamina up --home $LAMINA_HOME"
 fi
+say "$(lamina report --sentence)"

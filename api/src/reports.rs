@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use moka::sync::Cache;
 use protocol::id::JobId;
+use report::Report;
 use scheduler::store::Store;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -44,17 +45,16 @@ pub(crate) struct Reports {
 
 type Computation = BoxFuture<'static, Result<Arc<Computed>, Arc<Error>>>;
 
-/// A report in both of its formats.
+/// A report, from which every format is written.
 pub(crate) struct Computed {
     /// Number of the job's newest event when its facts were read.
     events: i64,
     pub(crate) json: Bytes,
-    pub(crate) markdown: Bytes,
 }
 
 impl Computed {
     fn bytes(&self) -> u32 {
-        u32::try_from((self.json.len() + self.markdown.len()).max(LEAST_BYTES)).unwrap_or(u32::MAX)
+        u32::try_from(self.json.len().max(LEAST_BYTES)).unwrap_or(u32::MAX)
     }
 }
 
@@ -80,6 +80,20 @@ impl Reports {
             return Ok(kept);
         }
         self.computation(store, job).await.map_err(shared)
+    }
+
+    /// What `write` makes of a report.
+    ///
+    /// # Errors
+    /// `busy` if too many other reports are computed or written; `timed_out`.
+    pub(crate) async fn write(
+        &self,
+        computed: &Computed,
+        write: impl FnOnce(&Report) -> String + Send + 'static,
+    ) -> Result<String, Error> {
+        let json = computed.json.clone();
+        let written = move |_: &Stop| serde_json::from_slice::<Report>(&json).map(|report| write(&report));
+        self.workers.run(LIMIT, written).await?.map_err(Error::internal)
     }
 
     /// The computation that runs for the job, or a new one.
@@ -118,15 +132,11 @@ impl Reports {
         let trials = store.facts(id).await?;
         let compute = move |stop: &Stop| {
             let report = report::report(&job.facts(trials));
-            if stop.is_set() {
-                // Nobody reads the formats of a report that nobody waits for.
-                return Ok((Bytes::new(), Bytes::new()));
-            }
-            let json = serde_json::to_vec(&report)?;
-            Ok::<_, serde_json::Error>((Bytes::from(json), Bytes::from(report.to_markdown())))
+            // Nobody reads a report that nobody waits for.
+            if stop.is_set() { Ok(Vec::new()) } else { serde_json::to_vec(&report) }
         };
-        let (json, markdown) = self.workers.run(LIMIT, compute).await?.map_err(Error::internal)?;
-        let computed = Arc::new(Computed { events, json, markdown });
+        let json = self.workers.run(LIMIT, compute).await?.map_err(Error::internal)?;
+        let computed = Arc::new(Computed { events, json: json.into() });
         self.kept.insert(id, computed.clone());
         Ok(computed)
     }
@@ -149,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_small_report_counts_so_much_that_the_number_of_kept_ones_is_bounded() {
-        let report = Computed { events: 1, json: Bytes::new(), markdown: Bytes::new() };
+        let report = Computed { events: 1, json: Bytes::new() };
         assert_eq!(KEPT_BYTES / u64::from(report.bytes()), 1024);
     }
 }

@@ -75,7 +75,7 @@ pub fn expand(spec: &JobSpec, datasets: &Datasets) -> Result<Expansion, Vec<Prob
         .collect();
     let timed: Vec<(&ArmSpec, &Pretrain)> =
         arms.iter().filter_map(|recipes| Some((recipes.arm, recipes.pretrain()?))).collect();
-    let timing = spec.timing.as_ref().map(|settings| recipes::timing(settings, &timed));
+    let timing = spec.timing.as_ref().map(|settings| recipes::timing(spec, settings, &timed));
     if let Some(timing) = &timing {
         problems.assembled(&pointers::of_timing(), |p| timing.check(p));
     }

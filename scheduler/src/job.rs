@@ -119,6 +119,8 @@ pub struct JobSummary {
 pub struct Job {
     #[serde(flatten)]
     pub summary: JobSummary,
+    /// Hex sha256 of `spec` without the job's name: what the job asks and how its answer is judged, as submitted.
+    pub preregistration: String,
     /// The submission, with its defaults filled in.
     pub spec: JobSpec,
 }
@@ -128,7 +130,8 @@ impl Job {
     pub fn facts(&self, trials: Vec<TrialFacts>) -> Facts {
         let JobSummary { id, name, arms, baseline, .. } = self.summary.clone();
         let published = self.spec.arms.iter().filter(|arm| !arm.pretrains()).map(|arm| arm.name.clone()).collect();
-        Facts { job: id, name, arms, baseline, published, trials }
+        let (preregistration, rules) = (self.preregistration.clone(), self.spec.rules);
+        Facts { job: id, name, arms, baseline, published, preregistration, rules, trials }
     }
 }
 

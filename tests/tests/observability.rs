@@ -150,7 +150,7 @@ async fn run_a_job(service: &Service) -> String {
             "model": {"blocks": 2, "hidden": 32, "heads": 2, "intermediate": 64},
             "pretrain": {"steps": 30, "batch": 4, "length": 32, "learning_rate": {"peak": 1e-3}},
             "arms": [{"name": "pre-ln"}, {"name": "pld", "layer_drop": {"theta_limit": 0.5}}],
-            "timing": {"rounds": 2, "steps_per_turn": 3, "warmup_steps": 1},
+            "timing": {"rounds": 6, "steps_per_turn": 2, "warmup_steps": 1},
             "glue": {"tasks": ["rte"], "seeds": 2, "epochs": 1, "length": 32}
         }))
         .await;

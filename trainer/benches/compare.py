@@ -286,6 +286,11 @@ class Lamina:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), out
 
 
+def steps_of(arm, field):
+    """The values of a field of all timed steps of an arm of a report."""
+    return [value for turn in arm["turns"] for value in turn[field]]
+
+
 class Arm:
     """An arm of a trainer, which starts anew for each turn."""
 
@@ -298,7 +303,7 @@ class Arm:
         arms = self.lamina.run({self.name: self.recipe}, rounds=1, steps=steps, warmup=WARMUP)
         if not arms:
             raise Died("the trainer failed, its log is above")
-        return arms[self.name]["turns"]
+        return steps_of(arms[self.name], "seconds")
 
     def memory(self):
         return 0

@@ -7,6 +7,7 @@ of a run. Both arms of a size take turns in one run.
 
 import os
 import pathlib
+import statistics
 import tempfile
 
 import compare
@@ -37,7 +38,7 @@ def row(name, size, options, lamina):
     drop = {"schedule": "constant", "theta_limit": 0.5, "sampler": "systematic"}
     arms = {"whole": compare.recipe(size, "bfloat16"), "drop": compare.recipe(size, "bfloat16", layer_drop=drop)}
     # The mean is taken instead of the median, because the number of open blocks differs from step to step.
-    seconds = {arm: sum(found["turns"]) / len(found["turns"])
+    seconds = {arm: statistics.mean(compare.steps_of(found, "seconds"))
                for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP).items()}
     rates = [size["batch"] * compare.LENGTH / seconds[arm] for arm in ["whole", "drop"]]
     hours = [f"{TOKENS / rate / 3600:.1f}" for rate in rates]

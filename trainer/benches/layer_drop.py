@@ -6,9 +6,9 @@ whole model and one of half its depth. All arms take turns in one run. The secon
 systematic gates of the same keep probabilities: how much step time and memory vary with the number of open blocks.
 """
 
-import math
 import os
 import pathlib
+import statistics
 import tempfile
 
 import compare
@@ -41,9 +41,8 @@ def measure(name, blocks, options, lamina):
     }
     arms = lamina.run(arms, options.rounds, options.steps, warmup=compare.WARMUP)
     # The mean is taken instead of the median, because the number of open blocks differs from step to step.
-    seconds = {arm: sum(found["turns"]) / len(found["turns"]) for arm, found in arms.items()}
-    rows = arms["drop"]["by_open"]
-    opened = sum(row["open_blocks"] * row["steps"] for row in rows) / sum(row["steps"] for row in rows)
+    seconds = {arm: statistics.mean(compare.steps_of(found, "seconds")) for arm, found in arms.items()}
+    opened = statistics.mean(compare.steps_of(arms["drop"], "open_blocks"))
     share = 2 * (seconds["whole"] - seconds["half"]) / seconds["whole"]
     closed = 0.5 * (blocks + 1) / (2 * blocks)
     drawn, saved = 1 - opened / blocks, 1 - seconds["drop"] / seconds["whole"]
@@ -59,14 +58,14 @@ def samplers(name, options, lamina):
     }
     # Memory is measured in the warm-up.
     for arm, found in lamina.run(arms, options.rounds, options.steps, warmup=6).items():
-        rows, memory = found["by_open"], found["memory"]["by_open"]
-        steps = sum(row["steps"] for row in rows)
-        mean = sum(row["seconds"] for row in rows) / steps
-        spread = math.sqrt(sum(row["steps"] * (row["seconds"] / row["steps"] - mean) ** 2 for row in rows) / steps)
+        opened, seconds = (compare.steps_of(found, field) for field in ["open_blocks", "seconds"])
+        means = {number: statistics.mean(time for time, open in zip(seconds, opened) if open == number)
+                 for number in set(opened)}
+        spread = statistics.pstdev(means[number] for number in opened)
+        memory = found["memory"]["by_open"]
         of = {key: [row[key] for row in memory] for key in ["peak_bytes", "mean_bytes"]}
         bounds = {key: f"{min(values) / 2**20:.0f} to {max(values) / 2**20:.0f}" for key, values in of.items()}
-        opened = [row["open_blocks"] for row in rows]
-        print(f"| {arm} | {min(opened):g} to {max(opened):g} | {mean * 1e3:.0f} | {spread * 1e3:.1f} | "
+        print(f"| {arm} | {min(opened):g} to {max(opened):g} | {statistics.mean(seconds) * 1e3:.0f} | {spread * 1e3:.1f} | "
               f"{bounds['peak_bytes']} | {bounds['mean_bytes']} |", flush=True)
 
 

@@ -96,6 +96,11 @@ impl Pretraining {
         self.objective.encoder_mut()
     }
 
+    /// Makes the batch of the step at `moment`, unless it has been made.
+    pub fn prepare(&mut self, moment: &Moment) {
+        self.micro_batches_at(moment);
+    }
+
     /// The micro-batches of the step at `moment`.
     fn micro_batches_at(&mut self, moment: &Moment) -> Rc<[PretrainBatch]> {
         if let Some((step, micro_batches)) = &self.latest

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use program::{Bench, changed, finetune, finish, pretrain, spec, without_stage};
+use recipe::report::ArmTiming;
 use recipe::seeds::is_held_out;
 use recipe::{Event, FailureKind};
 use serde_json::{Value, json};
@@ -40,6 +41,7 @@ fn a_pretrain_learns_and_writes_a_report_and_a_checkpoint() {
     let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
     let words = fs::read_to_string(folder.join("vocab.txt")).unwrap().lines().count();
     assert_eq!(config["vocab_size"], words);
+    assert_eq!(report["guess_loss"].as_f64(), Some((words as f64).ln()));
     let manifest = sha256(&fs::read(folder.join("manifest.json")).unwrap());
     assert_eq!(report["checkpoint"], manifest);
 }
@@ -116,20 +118,30 @@ fn a_timing_reports_every_timed_step_of_every_arm() {
     let mut plain = pretrain(1000);
     plain.as_object_mut().unwrap().remove("layer_drop");
     let arms = json!([
-        {"name": "plain", "recipe": without_stage(plain)},
+        {"name": "plain", "recipe": without_stage(plain.clone())},
         {"name": "pld", "recipe": without_stage(pretrain(1000))},
+        {"name": "plain (again)", "recipe": without_stage(plain), "repeats": "plain"},
     ]);
-    let timing = json!({"stage": "timing", "arms": arms, "rounds": 3, "steps_per_turn": 4, "warmup_steps": 1});
+    let timing = json!({"stage": "timing", "arms": arms, "rounds": 3, "steps_per_turn": 4, "warmup_steps": 1,
+                        "largest_batch": {"limit_bytes": 1}});
     let report = finish(&mut bench.command("time", "time", &spec(timing))).succeeded().report();
-    for (arm, name) in report["arms"].as_array().unwrap().iter().zip(["plain", "pld"]) {
-        assert_eq!((&arm["name"], &arm["blocks"], &arm["tokens_per_step"]), (&json!(name), &json!(3), &json!(120)));
-        let turns: Vec<f64> = arm["turns"].as_array().unwrap().iter().map(|turn| turn.as_f64().unwrap()).collect();
-        assert_eq!(turns.len(), 3);
-        let by_open = arm["by_open"].as_array().unwrap();
-        assert_eq!(by_open.iter().map(|row| row["steps"].as_u64().unwrap()).sum::<u64>(), 12);
-        let seconds: f64 = by_open.iter().map(|row| row["seconds"].as_f64().unwrap()).sum();
-        assert!((seconds - 4.0 * turns.iter().sum::<f64>()).abs() < 1e-9, "turns and rows count the same steps");
-        assert_eq!(by_open.len() == 1, name == "plain", "{by_open:?}");
+    let arms: Vec<ArmTiming> = serde_json::from_value(report["arms"].clone()).unwrap();
+    for (arm, name) in arms.iter().zip(["plain", "pld", "plain (again)"]) {
+        assert_eq!((arm.name.as_str(), arm.blocks, arm.tokens_per_step), (name, 3, 120));
+        assert_eq!(arm.turns.len(), 3);
+        for turn in &arm.turns {
+            assert!(turn.is_sound(), "{turn:?}");
+            assert_eq!((turn.warmup_seconds.len(), turn.seconds.len()), (1, 4));
+            assert!(turn.open_blocks.iter().all(|open| (open * 2.0).fract() == 0.0 && *open <= 3.0), "{turn:?}");
+        }
+        let is_full = arm.turns.iter().flat_map(|turn| &turn.open_blocks).all(|open| *open == 3.0);
+        assert_eq!(is_full, name != "pld", "{arm:?}");
+    }
+    assert_eq!(arms.iter().map(|arm| arm.largest_batch).collect::<Vec<_>>(), [Some(0), Some(0), None]);
+    for round in 0..3 {
+        let mut places: Vec<u32> = arms.iter().map(|arm| arm.turns[round].place).collect();
+        places.sort_unstable();
+        assert_eq!(places, [0, 1, 2]);
     }
 }
 

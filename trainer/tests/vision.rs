@@ -106,6 +106,8 @@ fn both_models_learn_with_every_method() {
             let (losses, accuracies) = (values(&run, "validation_loss"), values(&run, "validation_accuracy"));
             assert_eq!(losses.len(), 12);
             assert!(losses[11] < losses[0] - 0.1, "{name}: {losses:?}");
+            let answers = if kind == "classifier" { f64::from(CLASSES) } else { 4.0 };
+            assert_eq!(run.report()["guess_loss"].as_f64(), Some(answers.ln()), "{name}");
             if kind == "classifier" {
                 // Chance would give one third. Information reaches the class token only through the blocks.
                 assert!(accuracies[11] > 0.8, "{name}: {accuracies:?}");

@@ -33,6 +33,8 @@ const FINETUNE_SEEDS = 5;
 export const BLOCKS = 12;
 const SHUFFLES = 3;
 export const STEPS = 2000;
+/** Rounds of a timing trial. */
+export const ROUNDS = 32;
 /** Seconds of a step. */
 export const stepSeconds = (arm) =>
   ({ 'post-ln': 0.1843, 'pre-ln': 0.1821, pld: 0.1437 })[likeness(arm)] * (1 + 0.05 * own(arm));
@@ -207,7 +209,7 @@ function job(number, name, arms, age, ending, now, options = {}) {
     return trial;
   };
   // Trials of all stages are made, because later ones refer to earlier ones; those of other stages are dropped below.
-  const timing = add('timing', 5, 60, { seeds: seeds(0), arms }, 480);
+  const timing = add('timing', 5, 60, { seeds: seeds(0), arms, baseline }, (arms.length + 1) * ROUNDS * 3);
   // However many arms there are, the last one starts before the first fine-tuning.
   const between = Math.min(12, 36 / arms.length);
   const sources = arms.flatMap((arm, a) =>
@@ -268,6 +270,7 @@ function job(number, name, arms, age, ending, now, options = {}) {
         ) / kept.reduce((sum, t) => sum + (t.stage === 'pretrain' ? 12 : 1), 0);
   return {
     noisy,
+    preregistration: uuid('preregistration', number).replaceAll('-', '').repeat(2),
     trials: kept,
     summary: {
       id,
@@ -313,14 +316,14 @@ function job(number, name, arms, age, ending, now, options = {}) {
         ? { glue: { dataset: 'glue', tasks, seeds: finetuneSeeds, epochs: 3, learning_rates: rates } }
         : {}),
       ...(stages.includes('probe') ? { probe: { sequences: 512, shuffles: SHUFFLES } } : {}),
-      timing: { rounds: 8, steps_per_turn: 10, warmup_steps: 2, largest_batch: {} },
+      timing: { rounds: ROUNDS, steps_per_turn: 2, warmup_steps: 1, largest_batch: {} },
     },
   };
 }
 
-function report(trial, { arms }) {
+function report(trial, { arms, baseline }) {
   const digest = uuid('digest', trial.id).replaceAll('-', '').repeat(2);
-  if (trial.stage === 'timing') return { stage: 'timing', arms: arms.map(timingOf) };
+  if (trial.stage === 'timing') return { stage: 'timing', arms: timings(arms, baseline) };
   if (trial.stage === 'pretrain') {
     return {
       stage: 'pretrain',
@@ -328,6 +331,7 @@ function report(trial, { arms }) {
       trained_seconds: STEPS * stepSeconds(trial.arm),
       tokens: STEPS * 4096,
       validation_loss: loss(trial.arm, trial.seeds.init, STEPS),
+      guess_loss: Math.log(30_522),
       digest,
       checkpoint: digest,
     };
@@ -358,21 +362,28 @@ function report(trial, { arms }) {
   };
 }
 
-/** The turns of an arm in a timing trial. */
-export function turnsOf(arm) {
-  return Array.from({ length: 8 }, (_, i) => stepSeconds(arm) * (1 + 0.012 * normal('turn', arm, i)));
+/** Mean seconds per step of the turns of an arm in a timing trial. */
+export function turnsOf(arm, like = arm) {
+  return Array.from({ length: ROUNDS }, (_, i) => stepSeconds(like) * (1 + 0.012 * normal('turn', arm, i)));
 }
 
-function timingOf(name) {
-  const open = likeness(name) === 'pld' ? Array.from({ length: 8 }, (_, i) => 5 + i) : [BLOCKS];
-  const steps = 80 / open.length;
-  return {
-    name,
-    blocks: BLOCKS,
-    turns: turnsOf(name),
-    tokens_per_step: 4096,
-    by_open: open.map((open_blocks) => ({ open_blocks, steps, seconds: steps * stepSeconds(name) })),
-  };
+/** The timings of all arms and of the baseline once more. They have their turns in a fresh random order each round. */
+function timings(arms, baseline) {
+  const again = `${baseline} (again)`;
+  const names = [...arms, again];
+  const orders = Array.from({ length: ROUNDS }, (_, round) => {
+    const drawn = new Map(names.map((name) => [name, draw('order', name, round)]));
+    return names.toSorted((a, b) => drawn.get(a) - drawn.get(b));
+  });
+  const open = (name, ...step) => (likeness(name) === 'pld' ? 5 + Math.floor(8 * draw('open', name, ...step)) : BLOCKS);
+  const turn = (name) => (seconds, round) => ({
+    place: orders[round].indexOf(name),
+    warmup_seconds: [1.04 * seconds],
+    seconds: [1.005 * seconds, 0.995 * seconds],
+    open_blocks: [open(name, round, 0), open(name, round, 1)],
+  });
+  const turns = (name) => turnsOf(name, name === again ? baseline : name).map(turn(name));
+  return names.map((name) => ({ name, blocks: BLOCKS, turns: turns(name), tokens_per_step: 4096 }));
 }
 
 /** The report of a probe. The first block matters most; with layer drop, deeper blocks and their order matter less. */
@@ -471,7 +482,7 @@ function endedJobs(started) {
     job(65, 'timing alone', ARMS, 16_200, '', started, { stages: ['timing'] }),
     job(66, 'on a machine that does other work', ['pre-ln', 'pld'], 18_000, '', started, { noisy: true }),
     ...Array.from({ length: 40 }, (_, i) =>
-      job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', started),
+      job(4 + i, `nightly ${40 - i}`, ['pre-ln', 'pld'], 86_400 * (i + 1), '', started, { runs: [1, 5] }),
     ),
   ];
 }

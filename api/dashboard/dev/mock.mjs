@@ -78,10 +78,10 @@ async function answer(request, response, world, cancelled) {
   }
   const job = jobs.find((j) => j.summary.id === id);
   if (!job) return missing(response);
-  if (part === undefined) return tagged(request, response, { ...job.summary, spec: job.spec });
+  if (part === undefined) return tagged(request, response, viewOf(job));
   if (part === 'cancel') {
     cancelled.add(id);
-    return json(response, { ...world().find((j) => j.summary.id === id).summary, spec: job.spec });
+    return json(response, viewOf(world().find((j) => j.summary.id === id)));
   }
   if (part === 'report') return tagged(request, response, reportOf(job));
   if (part === 'curves') return json(response, curvesOf(job, query.get('name'), Number(query.get('points') ?? 400)));
@@ -95,6 +95,8 @@ async function answer(request, response, world, cancelled) {
     ),
   );
 }
+
+const viewOf = ({ summary, spec, preregistration }) => ({ ...summary, spec, preregistration });
 
 /** The checkpoint that a pre-train trial leaves. */
 function checkpoint(response, trial) {
@@ -153,7 +155,7 @@ async function submit(request, response, query, jobs) {
         : `this job has ${problems.length} problems`,
       problems,
     );
-  if (!query.get('dry_run')) return json(response, { ...jobs[0].summary, spec: jobs[0].spec }, 201);
+  if (!query.get('dry_run')) return json(response, viewOf(jobs[0]), 201);
   const arms = body.arms.map((arm) => ({
     name: arm.name,
     pretrain_flops: 2.91e15 * (arm.layer_drop ? 0.74 : 1),

@@ -1,24 +1,40 @@
 // The report of a made-up job: the shape of scheduler/report, with simpler statistics.
 
-import {
-  BLOCKS, DEVICE, likeness, normal, peakRate, PRETRAIN_SEEDS, STEPS, stepSeconds, TASKS, turnsOf,
-} from './data.mjs';
+import { answersOf } from './answer.mjs';
+import { BLOCKS, DEVICE, likeness, normal, peakRate, ROUNDS, STEPS, TASKS, turnsOf } from './data.mjs';
+import { deviation, estimate, expectedBest, mean, quantile, shareDifference, twoSided, wilson } from './statistics.mjs';
 
-const T95 = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+/** Loss of a guess that gives every word of the vocabulary the same probability. */
+const GUESS = Math.log(30_522);
 
 export function reportOf(job) {
-  const report = madeUp(job);
-  if (job.noisy) blur(report);
-  return report;
+  const { report, asked } = madeUp(job);
+  if (job.noisy) blur(report, asked);
+  const preregistration = preregistrationOf(job, asked.flatMap(({ questions }) => questions).length);
+  return { ...report, ...answersOf(asked, report.baseline), preregistration };
 }
 
-/** Replaces intervals by some that a real report had: of two turns and two runs that differ by orders of magnitude. */
-function blur({ speed, glue, pretrain }) {
+/** What was fixed at submission, and what came out differently. */
+function preregistrationOf({ preregistration, trials }, questions) {
+  const count = (state, what) => {
+    const found = trials.filter((t) => t.state === state).length;
+    if (found === 0) return [];
+    return [found === 1 ? `1 trial ${what.replace('were', 'was')}.` : `${found} trials ${what}.`];
+  };
+  const deviations = [...count('failed', 'failed'), ...count('cancelled', 'were cancelled')];
+  return { digest: preregistration, questions, deviations };
+}
+
+/** Replaces numbers by some that a real report had: of two turns and two runs that differ by orders of magnitude. */
+function blur({ speed, pretrain, glue }, asked) {
   for (const arm of speed.arms) {
-    Object.assign(arm.seconds_per_step, { mean: 0.203, interval: [-1.212, 1.618] });
-    if (arm.ratio_interval) Object.assign(arm, { ratio_to_baseline: 5.24, ratio_interval: [0.0001, 603_653_588.96] });
-    if (arm.share_of_limit) Object.assign(arm, { step_saving: 0.809, share_of_limit: 8.1 });
+    arm.seconds_per_step = 0.203;
+    if (!arm.ratio_interval) continue;
+    const ratio = { ratio_to_baseline: 5.24, ratio_interval: [0.0001, 603_653_588.96] };
+    Object.assign(arm, ratio, { step_saving: 0.809, step_saving_interval: [-9999, 1] });
+    if (arm.share_of_limit) Object.assign(arm, { share_of_limit: 8.1, share_of_limit_interval: [-109, 240] });
   }
+  Object.assign(speed.control, { ratio: 0.61, interval: [0.02, 31.2], agrees: true });
   for (const arm of pretrain) if (arm.comparison) arm.comparison.interval = [-31.2, 30.4];
   for (const task of glue) {
     for (const arm of task.arms) arm.interval = [arm.mean - 0.51, arm.mean + 0.51];
@@ -26,54 +42,83 @@ function blur({ speed, glue, pretrain }) {
       Object.assign(one, { interval: [-2.4, 2.6], p_paired_t: 0.9, p_holm: 1 });
     }
   }
+  const wide = (values, width) => [mean(values) - width, mean(values) + width];
+  for (const one of asked.flatMap(({ questions }) => questions)) {
+    if (one.question === 'speed') one.obstacle = 'the interval of the speed-up spans a factor of two';
+    one.values = wide(one.values, one.question === 'speed' ? 2 : one.question.endsWith('spread') ? 5 : 1.3);
+  }
 }
 
 function madeUp({ summary: job, trials }) {
   const { arms, baseline } = job;
   const done = trials.filter((t) => t.state === 'succeeded' || t.failure);
   const timed = done.some((t) => t.stage === 'timing');
-  const speedOf = (arm) => {
-    const turns = turnsOf(arm);
-    const others = turnsOf(baseline);
-    const ratios = summary(turns.map((turn, i) => others[i] / turn));
-    const seconds_per_step = summary(turns);
-    const other = arm !== baseline;
-    const drops = likeness(arm) === 'pld';
-    const step_saving = other ? 1 - 1 / ratios.mean : null;
+  const of = (stage, arm) => done.filter((t) => t.stage === stage && t.arm === arm);
+  const speedUp = (arm, against) => {
+    const [own, others] = [turnsOf(arm), turnsOf(against)];
+    return own.map((turn, i) => Math.log(others[i] / turn));
+  };
+  const anyLoss = done.some((t) => t.stage === 'pretrain' && t.report);
+  const pretrainRuns = (arm) =>
+    of('pretrain', arm).flatMap((t) => {
+      const value = t.report?.validation_loss ?? (anyLoss ? GUESS : null);
+      return value === null ? [] : [{ seeds: [t.seeds.init, 0], value, failed: !t.report }];
+    });
+  const taskRuns = (task, arm) => of('finetune', arm).filter((t) => t.task === task);
+  const rowsOf = (task, arm) => {
+    const rates = [...new Set(taskRuns(task, arm).map((t) => t.learning_rate))].sort((a, b) => a - b);
+    const runsAt = (rate) => taskRuns(task, arm).filter((t) => t.learning_rate === rate);
+    const rows = rates.map((rate) => glueRow(task, arm, rate, runsAt(rate)));
+    const best = select(rows.map((row) => row.scores));
+    return rows.map((row, i) => ({ ...row, selected: i === best }));
+  };
+  const tasks = Object.keys(TASKS).flatMap((task) => {
+    const rows = new Map(arms.map((arm) => [arm, rowsOf(task, arm)]));
+    if ([...rows.values()].every((own) => own.length === 0)) return [];
+    const tuned = arms.filter((arm) => rows.get(arm).length > 0);
+    const fitted = new Map(tuned.map((arm) => [arm, crossFitted(task, rows.get(arm))]));
+    return [{ task, rows, fitted }];
+  });
+  const pretrainOf = (arm) => {
+    const ended = of('pretrain', arm);
+    const losses = ended.flatMap((t) => t.report?.validation_loss ?? []);
+    const diverged = ended.filter((t) => t.failure).length;
+    const found = estimate(pretrainRuns(arm).map((run) => run.value));
     return {
       arm,
-      seconds_per_step,
-      ratio_to_baseline: other ? ratios.mean : null,
-      ratio_interval: other ? ratios.interval : null,
-      step_saving,
-      encoder_share: drops ? 0.88 : null,
-      closed_form_saving: drops ? 0.2678 : null,
-      limit_saving: drops ? 0.2357 : null,
-      share_of_limit: drops ? step_saving / 0.2357 : null,
-      tokens_per_second: 4096 / seconds_per_step.mean,
-      by_open: [],
-      memory: memoryOf(arm),
-      largest_batch: { 'post-ln': 1472, 'pre-ln': 1440, pld: 1440 }[likeness(arm)],
+      learning_rate: ended.length > 0 ? peakRate(arm) : null,
+      seeds: ended.map((t) => ({
+        seed: t.seeds.init,
+        steps: t.report?.steps ?? null,
+        validation_loss: t.report?.validation_loss ?? null,
+        hours: t.report ? t.trained_seconds / 3600 : null,
+        reference_hours: t.report && timed ? (STEPS * mean(turnsOf(arm)) * 0.97) / 3600 : null,
+        failure: t.failure?.kind ?? null,
+      })),
+      diverged,
+      diverged_interval: wilson(diverged, ended.length),
+      validation_loss: found,
+      ...(diverged > 0 && losses.length > 0 ? { loss_without_failures: mean(losses) } : {}),
+      guess_loss: anyLoss ? GUESS : null,
+      comparison: arm === baseline ? null : compare(arm, pretrainRuns(arm), pretrainRuns(baseline), true),
     };
   };
-  const lossOf = (arm) => done.filter((t) => t.stage === 'pretrain' && t.arm === arm && t.report);
-  const probesOf = (arm) => done.filter((t) => t.stage === 'probe' && t.arm === arm && t.report).map((t) => t.report);
-  const runsOf = (task, arm) => done.filter((t) => t.stage === 'finetune' && t.task === task && t.arm === arm);
-  const runsAt = (task, arm, rate) => runsOf(task, arm).filter((t) => t.learning_rate === rate);
-  const pairs = (mine, theirs, value) =>
-    mine.flatMap((t) => {
-      const other = theirs.find((o) => o.seeds.init === t.seeds.init && o.seeds.head === t.seeds.head);
-      return other?.report && t.report ? [value(t) - value(other)] : [];
-    });
   const effect = (factors, arm, against) => {
-    const loss = comparison(
-      arm,
-      null,
-      pairs(lossOf(arm), lossOf(against), (t) => t.report.validation_loss),
-    );
+    const loss = compare(arm, pretrainRuns(arm), pretrainRuns(against), true);
     if (!loss || !timed) return [];
-    const speed_up = stepSeconds(against) / stepSeconds(arm);
-    return [{ factors, arm, against, learning_rates: [1e-3, 1e-3], each_at_its_best: false, loss, speed_up }];
+    const speed = estimate(speedUp(arm, against));
+    return [
+      {
+        factors,
+        arm,
+        against,
+        learning_rates: [1e-3, 1e-3],
+        each_at_its_best: false,
+        loss,
+        speed_up: Math.exp(speed.mean),
+        speed_up_interval: speed.interval.map(Math.exp),
+      },
+    ];
   };
   const effects = ['post-ln', 'pre-ln', 'pld'].every((arm) => arms.includes(arm))
     ? [
@@ -82,25 +127,8 @@ function madeUp({ summary: job, trials }) {
         ...effect(['layer_drop'], 'pld', 'pre-ln'),
       ]
     : [];
-  const probes = arms.flatMap((arm) => probeArm(arm, probesOf(arm)) ?? []);
-  /** One row for each rate that has a run; the rate with the best selection score is selected. */
-  const rowsOf = (task, arm) => {
-    const rates = [...new Set(runsOf(task, arm).map((t) => t.learning_rate))].sort((a, b) => a - b);
-    const rows = rates.map((rate) => glueArm(task, arm, rate, runsAt(task, arm, rate)));
-    const best = Math.max(...rows.map((row) => row.selection ?? -1));
-    return rows.map((row) => ({ ...row, selected: rows.length === 1 || row.selection === best }));
-  };
-  const averages = arms.flatMap((arm) => {
-    const selected = Object.keys(TASKS).map((task) => [task, rowsOf(task, arm).find((row) => row.selected)]);
-    const [tasks, means] = [[], []];
-    for (const [task, row] of selected) {
-      if (row?.mean == null) continue;
-      tasks.push(task);
-      means.push(row.mean);
-    }
-    return tasks.length > 0 ? [{ arm, keep: 'all', blocks: BLOCKS, tasks, mean: summary(means).mean }] : [];
-  });
-  return {
+  const probes = arms.flatMap((arm) => probeArm(arm, of('probe', arm).map((t) => t.report).filter(Boolean)) ?? []);
+  const report = {
     job: job.id,
     name: job.name,
     baseline,
@@ -108,95 +136,263 @@ function madeUp({ summary: job, trials }) {
     speed: timed
       ? {
           device: DEVICE,
+          rounds: ROUNDS,
+          control: controlOf(baseline),
           fit: { fixed: 0.02, per_block: 0.0135 },
-          arms: arms.map(speedOf),
+          arms: arms.map((arm) => speedOf(arm, baseline, speedUp(arm, baseline))),
         }
       : null,
-    pretrain: arms.map((arm) => {
-      const runs = lossOf(arm);
-      const ended = done.filter((t) => t.stage === 'pretrain' && t.arm === arm);
-      const diverged = ended.filter((t) => t.failure).length;
-      return {
-        arm,
-        learning_rate: ended.length > 0 ? peakRate(arm) : null,
-        seeds: ended.map((t) => ({
-          seed: t.seeds.init,
-          steps: t.report?.steps ?? null,
-          validation_loss: t.report?.validation_loss ?? null,
-          hours: t.report ? t.trained_seconds / 3600 : null,
-          reference_hours: t.report && timed ? (STEPS * stepSeconds(arm) * 0.97) / 3600 : null,
-          failure: t.failure?.kind ?? null,
-        })),
-        diverged,
-        diverged_interval: wilson(diverged, ended.length),
-        validation_loss: summary(runs.map((t) => t.report.validation_loss)),
-        comparison:
-          arm === baseline
-            ? null
-            : comparison(
-                arm,
-                null,
-                pairs(runs, lossOf(baseline), (t) => t.report.validation_loss),
-              ),
-      };
-    }),
+    pretrain: arms.map(pretrainOf),
     ...(effects.length > 0 ? { effects } : {}),
     ...(probes.length > 0 ? { probes } : {}),
-    glue: Object.keys(TASKS).flatMap((task) => {
-      const rows = arms.flatMap((arm) => rowsOf(task, arm));
-      if (rows.length === 0) return [];
-      const compared = (one, other) =>
-        comparison(
-          one.arm,
-          one.learning_rate,
-          pairs(
-            runsAt(task, one.arm, one.learning_rate),
-            runsAt(task, baseline, other.learning_rate),
-            (t) => t.report.score,
-          ),
-          other.learning_rate,
-        ) ?? [];
-      const against = (isOther) =>
-        rows
-          .filter((row) => row.arm !== baseline)
-          .flatMap((row) => rows.filter((other) => other.arm === baseline && isOther(row, other)).map((o) => [row, o]))
-          .flatMap(([row, other]) => compared(row, other));
-      return [
-        {
-          task,
-          metrics: TASKS[task].metrics,
-          majority_score: TASKS[task].majority,
-          arms: rows,
-          comparisons: against((row, other) => row.learning_rate === other.learning_rate),
-          selected_comparisons: against((row, other) => row.selected && other.selected),
-        },
-      ];
-    }),
-    glue_averages: averages,
+    glue: tasks.map((task) => taskReport(task, arms, baseline)),
+    glue_averages: averagesOf(tasks, arms),
     notes: !arms.includes('post-ln')
       ? []
       : job.finished_at
-      ? ['CoLA, post-ln, rate 1e-4: one of 15 runs diverged; it is counted as failed and has no score.']
-      : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
+        ? ['CoLA, post-ln, rate 1e-4: one of 15 runs diverged; it counts with the score of the majority class.']
+        : ['Trials are still to come: every number can change.', 'GLUE intervals rest on 3 pre-train seeds each.'],
+  };
+  const asked = arms
+    .filter((arm) => arm !== baseline)
+    .map((arm) => ({ arm, questions: questions({ arm, baseline, trials, timed, speedUp, pretrainRuns, tasks }) }));
+  return { report, asked };
+}
+
+/** What the job asks of an arm, with the values that answer it. */
+function questions({ arm, baseline, trials, timed, speedUp, pretrainRuns, tasks }) {
+  const pending = (stage, task) => {
+    const counted = trials.filter(
+      (t) => t.stage === stage && [arm, baseline].includes(t.arm) && (!task || t.task === task),
+    );
+    const open = counted.filter((t) => ['blocked', 'queued', 'running'].includes(t.state)).length;
+    return open > 0 ? `${open} of ${counted.length} runs have not ended` : undefined;
+  };
+  const has = (stage) => trials.some((t) => t.stage === stage && t.arm === arm);
+  const asked = [];
+  if (trials.some((t) => t.stage === 'timing')) {
+    const obstacle = timed ? undefined : 'no timing trial has succeeded';
+    asked.push({ question: 'speed', values: timed ? speedUp(arm, baseline) : [], obstacle });
+  }
+  if (has('pretrain')) {
+    const found = shared(pretrainRuns(arm), pretrainRuns(baseline));
+    const obstacle = pending('pretrain');
+    asked.push({ question: 'validation_loss', values: found.pairs.map(([own, other]) => own - other), obstacle });
+    asked.push({ question: 'loss_spread', values: leftOut(found.pairs), obstacle });
+  }
+  if (has('finetune')) {
+    const several = [...new Set(trials.filter((t) => t.stage === 'finetune').map((t) => t.task))];
+    const one = new Set(trials.filter((t) => t.stage === 'finetune').map((t) => t.seeds.init)).size < 2;
+    const few = one ? 'there is one pre-train seed: the runs of one checkpoint say nothing about those of another' : '';
+    const found = tasks.flatMap(({ task, fitted }) => {
+      const [own, other] = [fitted.get(arm), fitted.get(baseline)];
+      return own && other ? [{ task, ...shared(own.runs, other.runs) }] : [];
+    });
+    for (const task of several) {
+      const pairs = found.find((one) => one.task === task)?.pairs ?? [];
+      const obstacle = few || pending('finetune', task);
+      asked.push({ question: 'score', task, values: pairs.map(([own, other]) => own - other), obstacle });
+    }
+    const obstacle = few || pending('finetune');
+    // The mean over the tasks, for each pair that all of them have.
+    const over = (values) => {
+      const lists = found.map(values);
+      const pairs = lists.length === 0 ? 0 : Math.min(...lists.map((list) => list.length));
+      return Array.from({ length: pairs }, (_, i) => mean(lists.map((list) => list[i])));
+    };
+    if (several.length > 1) {
+      const values = over(({ pairs }) => pairs.map(([own, other]) => own - other));
+      asked.push({ question: 'mean_score', values, obstacle });
+    }
+    asked.push({ question: 'score_spread', values: over(({ spreads }) => spreads), obstacle });
+  }
+  return asked;
+}
+
+function speedOf(arm, baseline, ratios) {
+  const other = arm !== baseline;
+  const found = estimate(ratios);
+  const ratio = other ? Math.exp(found.mean) : 1;
+  const interval = other ? found.interval.map(Math.exp) : null;
+  const drops = likeness(arm) === 'pld' && other;
+  const saving = (of) => 1 - 1 / of;
+  const limit = 0.2357;
+  const seconds_per_step = mean(turnsOf(baseline)) / ratio;
+  return {
+    arm,
+    seconds_per_step,
+    tokens_per_second: 4096 / seconds_per_step,
+    ratio_to_baseline: ratio,
+    ratio_interval: interval,
+    step_saving: saving(ratio),
+    step_saving_interval: interval?.map(saving) ?? null,
+    encoder_share: drops ? 0.88 : null,
+    closed_form_saving: drops ? 0.2678 : null,
+    limit_saving: drops ? limit : null,
+    share_of_limit: drops ? saving(ratio) / limit : null,
+    share_of_limit_interval: drops ? interval.map((end) => saving(end) / limit) : null,
+    first_step: { ratio: 1.003, interval: [0.998, 1.008] },
+    by_open: [],
+    memory: memoryOf(arm),
+    largest_batch: { 'post-ln': 1472, 'pre-ln': 1440, pld: 1440 }[likeness(arm)],
   };
 }
 
-/** 95 % Wilson interval of the share `k / n`; null without values. */
-function wilson(k, n) {
-  if (n === 0) return null;
-  const z = 1.96;
-  const centre = (k + z ** 2 / 2) / (n + z ** 2);
-  const half = (z / (n + z ** 2)) * Math.sqrt((k * (n - k)) / n + z ** 2 / 4);
-  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+function controlOf(baseline) {
+  const again = turnsOf(`${baseline} (again)`, baseline);
+  const found = estimate(turnsOf(baseline).map((turn, i) => Math.log(turn / again[i])));
+  const interval = found.interval.map(Math.exp);
+  return { ratio: Math.exp(found.mean), interval, agrees: interval[0] <= 1 && interval[1] >= 1 };
 }
 
-/** Expected largest of `k` draws: each of the sorted values times the chance that it is the largest. */
-function expectedBest(values, k) {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted.reduce((sum, v, i) => sum + v * (((i + 1) / sorted.length) ** k - (i / sorted.length) ** k), 0);
+/** The rate with the best selection score, first of all among those at which no run diverged. */
+function select(rates) {
+  const rank = (scores) => {
+    const known = scores.flatMap((s) => (s.selection === null ? [] : [s.selection]));
+    return (scores.some((s) => s.score === null) ? 0 : 10) + (known.length > 0 ? mean(known) : -1);
+  };
+  const ranks = rates.map(rank);
+  return ranks.indexOf(Math.max(...ranks));
 }
 
-function glueArm(task, arm, learning_rate, runs) {
+const runsOf = (task, scores) =>
+  scores.map((s) => ({ seeds: [s.pretrain_seed, s.seed], value: s.score ?? TASKS[task].majority, failed: s.failed }));
+
+/** One half of the seeds selects the rate at which the other half is scored, and the other way round. */
+function crossFitted(task, rows) {
+  if (rows.length === 1) return { rates: [rows[0].learning_rate], tried: 1, runs: runsOf(task, rows[0].scores) };
+  const half = (row, first) => row.scores.filter((s) => ((s.seed + s.pretrain_seed) % 2 === 0) === first);
+  const found = [true, false].map((first) => {
+    const row = rows[select(rows.map((one) => half(one, first)))];
+    return { rate: row.learning_rate, runs: runsOf(task, half(row, !first)) };
+  });
+  const rates = [...new Set(found.map(({ rate }) => rate))].sort((a, b) => a - b);
+  return { rates, tried: rows.length, runs: found.flatMap(({ runs }) => runs) };
+}
+
+/** The values of each checkpoint. */
+const byCheckpoint = (runs) => {
+  const seeds = [...new Set(runs.map((run) => run.seeds[0]))];
+  return seeds.map((seed) => runs.filter((run) => run.seeds[0] === seed).map((run) => run.value));
+};
+/** With several pre-train seeds each gives one value, else each run does. */
+const independent = (runs) => {
+  const checkpoints = byCheckpoint(runs);
+  return checkpoints.length === 1 ? checkpoints[0] : checkpoints.map(mean);
+};
+
+/** Pairs and spreads of the runs with seeds that both have. */
+function shared(runs, others) {
+  const key = (run) => run.seeds.join();
+  const keys = new Set(others.map(key));
+  const own = runs.filter((run) => keys.has(key(run))).sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  const ownKeys = new Set(own.map(key));
+  const other = others.filter((run) => ownKeys.has(key(run))).sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  const values = independent(other);
+  const [ownOnes, otherOnes] = [byCheckpoint(own), byCheckpoint(other)];
+  const spreads = ownOnes.flatMap((one, i) => {
+    const ratio = one.length > 1 ? Math.log(deviation(one) / deviation(otherOnes[i])) : NaN;
+    return Number.isFinite(ratio) ? [ratio] : [];
+  });
+  const pairs = independent(own).map((value, i) => [value, values[i]]);
+  return { own, other, pairs, spreads, checkpoints: ownOnes.length };
+}
+
+/** Logarithm of the ratio of spreads over pairs, as one value for each pair: pseudo-values of a jackknife around it. */
+function leftOut(pairs) {
+  if (pairs.length < 3) return [];
+  const ratio = (some) => Math.log(deviation(some.map(([own]) => own)) / deviation(some.map(([, other]) => other)));
+  const [all, without] = [ratio(pairs), pairs.map((_, i) => ratio(pairs.toSpliced(i, 1)))];
+  const values = without.map((one) => all + (pairs.length - 1) * (mean(without) - one));
+  return values.every(Number.isFinite) ? values : [];
+}
+
+function compare(arm, runs, others, isPretrain = false, setting = {}) {
+  const { own, other, pairs, spreads, checkpoints } = shared(runs, others);
+  const found = estimate(pairs.map(([one, two]) => one - two));
+  if (!found) return null;
+  const p = found.interval ? twoSided(found.mean / (found.sd / Math.sqrt(found.n)), found.n - 1) : null;
+  const isOne = !isPretrain && checkpoints === 1;
+  const failed = (all) => [all.filter((run) => run.failed).length, all.length];
+  return {
+    arm,
+    learning_rate: null,
+    baseline_learning_rate: null,
+    keep: isPretrain ? null : 'all',
+    blocks: isPretrain ? null : BLOCKS,
+    ...setting,
+    units: isOne ? 'runs_of_one_checkpoint' : 'checkpoints',
+    n_pairs: found.n,
+    mean_difference: found.mean,
+    interval: found.interval,
+    effect_size: found.interval && found.n > 2 ? (found.mean / found.sd) * (1 - 3 / (4 * found.n - 5)) : null,
+    p_paired_t: p,
+    p_holm: isPretrain || p === null ? null : Math.min(1, p * 3),
+    p_wilcoxon: p === null || found.n < 6 ? null : 0.25,
+    spread: spreadOf(isPretrain ? leftOut(pairs) : spreads, isPretrain, isOne, own.length),
+    failed: { ...shareDifference(failed(own), failed(other)), p_mcnemar: isPretrain || isOne ? 1 : null },
+  };
+}
+
+function spreadOf(values, isPretrain, isOne, n) {
+  const found = estimate(values);
+  if (!found) return null;
+  const half = quantile(n - 1) / Math.sqrt(n - 1);
+  return {
+    scope: isPretrain ? 'between_seeds' : isOne ? 'one_checkpoint' : 'within_checkpoints',
+    n: isOne ? n : found.n,
+    ratio: Math.exp(found.mean),
+    interval: (isOne ? [found.mean - half, found.mean + half] : found.interval)?.map(Math.exp) ?? null,
+    p: isOne ? 0.41 : found.interval ? twoSided(found.mean / (found.sd / Math.sqrt(found.n)), found.n - 1) : null,
+  };
+}
+
+function taskReport({ task, rows, fitted }, arms, baseline) {
+  const others = arms.filter((arm) => arm !== baseline && rows.get(arm).length > 0);
+  const equal = others.flatMap((arm) =>
+    rows.get(arm).flatMap((row) => {
+      const other = rows.get(baseline).find((one) => one.learning_rate === row.learning_rate);
+      const setting = { learning_rate: row.learning_rate, baseline_learning_rate: row.learning_rate };
+      return other ? (compare(arm, runsOf(task, row.scores), runsOf(task, other.scores), false, setting) ?? []) : [];
+    }),
+  );
+  const selectedRate = (arm) => rows.get(arm).find((row) => row.selected).learning_rate;
+  const selected = others.flatMap((arm) => {
+    const [own, other] = [fitted.get(arm), fitted.get(baseline)];
+    if (!other) return [];
+    const setting = { learning_rate: selectedRate(arm), baseline_learning_rate: selectedRate(baseline) };
+    return compare(arm, own.runs, other.runs, false, setting) ?? [];
+  });
+  return {
+    task,
+    metrics: TASKS[task].metrics,
+    majority_score: TASKS[task].majority,
+    arms: [...rows.values()].flat(),
+    comparisons: equal,
+    selected: [...fitted].map(([arm, { rates, tried, runs }]) => {
+      const found = estimate(independent(runs));
+      const base = { arm, keep: 'all', blocks: BLOCKS, learning_rates: rates, tried, n: runs.length };
+      return { ...base, mean: found.mean, interval: found.interval };
+    }),
+    selected_comparisons: selected,
+  };
+}
+
+/** The mean over the tasks on which every arm that is fine-tuned has a score. */
+function averagesOf(tasks, arms) {
+  const tuned = arms.filter((arm) => tasks.some(({ fitted }) => fitted.has(arm)));
+  const common = tasks.filter(({ fitted }) => tuned.every((arm) => fitted.has(arm)));
+  if (common.length === 0) return [];
+  return tuned.map((arm) => {
+    const of = common.map(({ fitted }) => byCheckpoint(fitted.get(arm).runs).map(mean));
+    const least = Math.min(...of.map((values) => values.length));
+    const found = estimate(Array.from({ length: least }, (_, i) => mean(of.map((values) => values[i]))));
+    const interval = least > 1 ? found.interval : null;
+    return { arm, keep: 'all', blocks: BLOCKS, tasks: common.map(({ task }) => task), mean: found.mean, interval };
+  });
+}
+
+function glueRow(task, arm, learning_rate, runs) {
   const scores = runs.map((t) => ({
     seed: t.seeds.head,
     pretrain_seed: t.seeds.init,
@@ -205,30 +401,42 @@ function glueArm(task, arm, learning_rate, runs) {
     failed: !t.report || t.report.score <= TASKS[task].majority,
     hours: t.report ? t.report.trained_seconds / 3600 : null,
   }));
-  const values = scores.flatMap((s) => (s.score === null ? [] : [s.score]));
-  const found = summary(values);
+  const all = runsOf(task, scores);
+  const values = all.map((run) => run.value);
+  const good = all.filter((run) => !run.failed).map((run) => run.value);
+  const found = estimate(independent(all));
   const failed = scores.filter((s) => s.failed).length;
+  const checkpoints = byCheckpoint(all);
+  const sd = values.length > 1 ? deviation(values) : null;
+  const isNested = checkpoints.length > 1 && sd > 0;
+  const between = isNested ? Math.min(1, deviation(checkpoints.map(mean)) ** 2 / sd ** 2 / 2) : null;
+  const design = 1 + (all.length / checkpoints.length - 1) * between;
+  const known = (list) => (list.length > 0 ? mean(list) : null);
   return {
     arm,
     keep: 'all',
     blocks: BLOCKS,
     learning_rate,
-    selection: summary(scores.flatMap((s) => (s.selection === null ? [] : [s.selection])))?.mean ?? null,
+    selection: known(scores.flatMap((s) => (s.selection === null ? [] : [s.selection]))),
     selected: false,
     n: scores.length,
     mean: found?.mean ?? null,
-    sd: found?.sd ?? null,
     interval: found?.interval ?? null,
-    independent: PRETRAIN_SEEDS,
-    median: [...values].sort()[values.length >> 1] ?? null,
-    min: values.length > 0 ? Math.min(...values) : null,
-    max: values.length > 0 ? Math.max(...values) : null,
+    independent: found?.n ?? 0,
+    ...(failed > 0 && good.length > 0 ? { mean_without_failures: mean(good) } : {}),
+    sd,
+    ...(between === null
+      ? {}
+      : { between_checkpoints: between, effective_n: all.length / design }),
+    median: values.toSorted((a, b) => a - b)[values.length >> 1] ?? null,
+    min: Math.min(...values),
+    max: Math.max(...values),
     failed,
     failed_interval: wilson(failed, scores.length),
     diverged: scores.filter((s) => s.score === null).length,
-    hours: summary(scores.flatMap((s) => s.hours ?? []))?.mean ?? null,
+    hours: known(scores.flatMap((s) => s.hours ?? [])),
     best_of: [2, 5, 10, 20, 50]
-      .filter((k) => k <= values.length)
+      .filter((k) => k < values.length)
       .map((k) => ({ runs: k, expected: expectedBest(values, k) })),
     scores,
   };
@@ -272,47 +480,4 @@ function probeArm(arm, found) {
       gradient_norm: over((report) => report.blocks[i].gradient_norm),
     })),
   };
-}
-
-function comparison(arm, learning_rate, pairs, baseline_learning_rate = learning_rate) {
-  const found = summary(pairs);
-  if (!found) return null;
-  const p = found.sd ? twoSided(found.mean / (found.sd / Math.sqrt(found.n)), found.n - 1) : null;
-  return {
-    arm,
-    learning_rate,
-    baseline_learning_rate,
-    keep: learning_rate === null ? null : 'all',
-    blocks: learning_rate === null ? null : 12,
-    n_pairs: found.n,
-    mean_difference: found.mean,
-    interval: found.interval,
-    p_paired_t: p,
-    p_holm: learning_rate === null || p === null ? null : Math.min(1, p * 3),
-    p_wilcoxon: p === null ? null : 0.25,
-    p_brown_forsythe: p === null ? null : 0.41,
-  };
-}
-
-/** The p-value of a two-sided t test (Abramowitz & Stegun, 26.7.3 and 26.7.4). */
-function twoSided(t, freedom) {
-  const angle = Math.atan(Math.abs(t) / Math.sqrt(freedom));
-  const [sine, cosine] = [Math.sin(angle), Math.cos(angle)];
-  const odd = freedom % 2 === 1;
-  let term = odd ? cosine : 1;
-  let sum = freedom === 1 ? 0 : term;
-  for (let k = odd ? 3 : 2; k < freedom; k += 2) {
-    term *= ((k - 1) / k) * cosine ** 2;
-    sum += term;
-  }
-  return 1 - (odd ? (2 / Math.PI) * (angle + sine * sum) : sine * sum);
-}
-
-function summary(values) {
-  if (values.length === 0) return null;
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const sd =
-    values.length < 2 ? null : Math.sqrt(values.reduce((a, v) => a + (v - mean) ** 2, 0) / (values.length - 1));
-  const half = sd === null ? null : ((T95[values.length - 1] ?? 1.984) * sd) / Math.sqrt(values.length);
-  return { n: values.length, mean, sd, interval: half === null ? null : [mean - half, mean + half] };
 }

@@ -479,6 +479,14 @@ export interface components {
         };
         /** @enum {string} */
         Algorithm: "adamw" | "lamb";
+        /** @description What the job says of an arm. */
+        Answer: {
+            arm: string;
+            /** @description The verdicts in one sentence. */
+            sentence: string;
+            /** @description One verdict per question that the job asks about the arm. */
+            verdicts: components["schemas"]["Verdict"][];
+        };
         /** @description The memory of an arm's steps, as allocated by libtorch. It is measured in steps that are not timed. */
         ArmMemory: {
             /** @description The same by number of open sublayers. */
@@ -551,10 +559,7 @@ export interface components {
             precision?: components["schemas"]["Precision"] | null;
             recompute?: boolean | null;
         };
-        /**
-         * @description Speed and memory of one arm's training steps. In every round of the timing trial each arm has one turn of several
-         *     steps.
-         */
+        /** @description Speed and memory of one arm's training steps. All speeds follow from the ratio to the baseline. */
         ArmSpeed: {
             arm: string;
             /** @description One row per number of open blocks that was timed, in rising order. */
@@ -566,11 +571,12 @@ export interface components {
             closed_form_saving: number | null;
             /**
              * Format: double
-             * @description The encoder's share of the time of a step with all blocks open, from the fit. This and the next three numbers
+             * @description The encoder's share of the time of a step with all blocks open, from the fit. This and the next four numbers
              *     are absent for an arm without layer drop, and for one whose steps differ from the baseline's in more than open
              *     blocks.
              */
             encoder_share: number | null;
+            first_step: components["schemas"]["FirstStep"] | null;
             /**
              * Format: uint32
              * @description Number of sequences in the largest batch that fits into memory; 0 if not even the smallest batch fits. Absent if
@@ -583,44 +589,54 @@ export interface components {
              */
             limit_saving: number | null;
             memory: components["schemas"]["ArmMemory"] | null;
-            /** @description 95 % t interval of the mean logarithm of the ratio over the rounds, exponentiated: `[low, high]`. */
+            /** @description 95 % interval of the ratio, `[low, high]`, by signed ranks over the rounds. Absent below 6 rounds. */
             ratio_interval: [
                 number,
                 number
             ] | null;
             /**
              * Format: double
-             * @description Step time of the baseline divided by that of this arm: above 1 the arm is faster, and the baseline has 1.
-             *     Geometric mean of the ratios within each round.
+             * @description Step time of the baseline divided by that of this arm: above 1 the arm is faster, and the baseline has 1. It is
+             *     the pseudomedian of the logarithms of the ratios within each round (Hodges and Lehmann 1963), after each turn
+             *     was adjusted from the blocks that were open to those that are open on average in the run.
              */
             ratio_to_baseline: number | null;
-            /** @description Seconds per step: a summary over the arm's turns, each with the mean of its steps. */
-            seconds_per_step: components["schemas"]["Summary"];
+            /**
+             * Format: double
+             * @description Seconds of a mean step of the arm's whole run on this device, in the minutes of this trial: for the baseline the
+             *     pseudomedian over its turns, for another arm that of the baseline divided by `ratio_to_baseline`.
+             */
+            seconds_per_step: number;
             /**
              * Format: double
              * @description The part of that limit which the arm reached: `step_saving / limit_saving`.
              */
             share_of_limit: number | null;
+            /** @description 95 % interval of that part, `[low, high]`: jackknife over groups of rounds. Absent below 6 rounds. */
+            share_of_limit_interval: [
+                number,
+                number
+            ] | null;
             /**
              * Format: double
              * @description Share of the baseline's step time that the arm saves: `1 - 1 / ratio_to_baseline`.
              */
             step_saving: number | null;
+            /** @description 95 % interval of the saving, `[low, high]`, from that of the ratio. */
+            step_saving_interval: [
+                number,
+                number
+            ] | null;
             /**
              * Format: double
-             * @description Tokens of a step divided by the mean of `seconds_per_step`.
+             * @description Tokens of a step divided by `seconds_per_step`.
              */
             tokens_per_second: number;
         };
-        /**
-         * @description The timed steps of one arm. They are spread evenly over the schedules of a whole run, so their mean is that of a
-         *     run.
-         */
+        /** @description The steps of one arm. The timed ones are spread evenly over the schedules of a whole run. */
         ArmTiming: {
             /** Format: uint32 */
             blocks: number;
-            /** @description Timed steps by number of open blocks. */
-            by_open: components["schemas"]["OpenTiming"][];
             /**
              * Format: uint32
              * @description Number of sequences in the largest batch of which a step with all blocks open fits into memory; 0 if not even
@@ -634,8 +650,8 @@ export interface components {
              * @description Tokens per step, for tokens per second.
              */
             tokens_per_step: number;
-            /** @description Mean seconds per step of each turn, in the order in which they ran. */
-            turns: number[];
+            /** @description One turn per round, in the order in which they ran. */
+            turns: components["schemas"]["Turn"][];
         };
         /** @description An attempt to start. */
         Assignment: {
@@ -857,8 +873,16 @@ export interface components {
              */
             blocks: number | null;
             /**
-             * @description 95 % t interval of `mean_difference` with `n_pairs - 1` degrees of freedom, `[low, high]`. Absent for one pair,
-             *     and if all pairs differ by the same amount.
+             * Format: double
+             * @description The mean difference in standard deviations of the differences, corrected for their number (Hedges 1981). Absent
+             *     below three pairs, and where `interval` is.
+             */
+            effect_size: number | null;
+            /** @description How many more runs of the arm failed. */
+            failed: components["schemas"]["FailedDifference"];
+            /**
+             * @description 95 % t interval of `mean_difference` with `n_pairs - 1` degrees of freedom, `[low, high]`, within the range of
+             *     the measure. Absent for one pair, and if all pairs differ by the same amount.
              */
             interval: [
                 number,
@@ -872,23 +896,16 @@ export interface components {
             learning_rate: number | null;
             /**
              * Format: double
-             * @description Mean over the pairs of arm minus baseline, in the unit of the measure.
+             * @description Mean over the pairs of arm minus baseline, in the unit of the measure. A run that diverged counts with the value
+             *     of a guess.
              */
             mean_difference: number;
-            /**
-             * @description Number of independent pairs. With several pre-train seeds, each seed is one pair: the means of its runs in the
-             *     two arms. With one pre-train seed, each pair of runs counts.
-             */
+            /** @description Number of independent pairs. */
             n_pairs: number;
             /**
              * Format: double
-             * @description p value of the test of equal spread by Brown and Forsythe (1974), over all runs of both arms, paired or not.
-             */
-            p_brown_forsythe: number | null;
-            /**
-             * Format: double
-             * @description `p_paired_t` after Holm's correction (Holm 1979) over the GLUE tasks of the same arm, kept blocks and, where
-             *     arms are compared at equal rates, learning rate. Absent in a comparison of pre-train runs.
+             * @description `p_paired_t` after Holm's correction (Holm 1979) over all comparisons of the same table: every task, arm, choice
+             *     of blocks and learning rate. Absent in a comparison of pre-train runs.
              */
             p_holm: number | null;
             /**
@@ -898,9 +915,31 @@ export interface components {
             p_paired_t: number | null;
             /**
              * Format: double
-             * @description Two-sided exact p value of Wilcoxon's signed rank test (1945) of the same pairs. Absent if no pair differs.
+             * @description Two-sided exact p value of Wilcoxon's signed rank test (1945) of the same pairs. Absent below six pairs, where
+             *     it cannot fall below 0.05, and if no pair differs.
              */
             p_wilcoxon: number | null;
+            spread: components["schemas"]["SpreadRatio"] | null;
+            /** @description What the pairs are, and with it what the numbers are about. */
+            units: components["schemas"]["Units"];
+        };
+        /**
+         * @description The baseline against itself: it has two turns in each round, as if it were two arms (an A/A test). A trial that
+         *     finds a difference between them is disturbed by something that random order does not balance.
+         */
+        Control: {
+            /** @description True if the interval contains 1. In one of twenty trials it is false by chance. */
+            agrees: boolean | null;
+            /** @description 95 % interval of `ratio`, `[low, high]`. */
+            interval: [
+                number,
+                number
+            ] | null;
+            /**
+             * Format: double
+             * @description Step time of the baseline divided by that of its repetition.
+             */
+            ratio: number;
         };
         CreatedToken: components["schemas"]["TokenView"] & {
             /** @description The secret. No later answer contains it. */
@@ -1041,7 +1080,8 @@ export interface components {
             /**
              * @description False if the two arms have one learning rate. True if each has the best rate among the arms that differ from it
              *     in the learning rate alone, and the two rates differ. The best rate has the lowest mean validation loss; a rate
-             *     at which a seed diverged is never the best.
+             *     at which a seed diverged is never the best. Two arms are compared at their best only if as many rates were tried
+             *     of both: the longer search wins by luck.
              */
             each_at_its_best: boolean;
             /** @description The settings that `arm` has and `against` has not. */
@@ -1057,6 +1097,11 @@ export interface components {
              * @description Step time of `against` divided by that of `arm`, so that above 1 `arm` is faster. Absent unless both were timed.
              */
             speed_up: number | null;
+            /** @description 95 % interval of `speed_up`, `[low, high]`, by signed ranks over the rounds. */
+            speed_up_interval: [
+                number,
+                number
+            ] | null;
         };
         /**
          * @description Replaced-token detection (Clark et al. 2020): a small generator fills in the masked positions, and the model
@@ -1079,8 +1124,9 @@ export interface components {
             weight?: number;
         };
         /**
-         * @description The line `seconds = fixed + per_block * open blocks`, by least squares over the timed steps of the baseline and of
-         *     every arm whose steps differ from the baseline's in the open blocks alone.
+         * @description The line `seconds = fixed + per_block * open blocks`, a robust fit (Huber 1964) over the timed steps of the baseline
+         *     and of every arm whose steps differ from the baseline's in the open blocks alone. Each step is taken relative to the
+         *     baseline's turn of its round.
          */
         EncoderFit: {
             /**
@@ -1203,8 +1249,8 @@ export interface components {
         ExpectedBest: {
             /**
              * Format: double
-             * @description Expected maximum of k of the row's n scores, drawn with replacement (Dodge et al. 2019):
-             *     `sum_i v_i [(i/n)^k - ((i-1)/n)^k]` over the scores in rising order.
+             * @description Expected maximum of k of the row's n scores, drawn without replacement (Tang et al. 2020):
+             *     `sum_i v_i C(i-1, k-1) / C(n, k)` over the scores in rising order.
              */
             expected: number;
             /**
@@ -1218,6 +1264,25 @@ export interface components {
          * @enum {string}
          */
         Factor: "norm" | "layer_drop";
+        /** @description The share of failed runs of an arm minus that of the baseline. */
+        FailedDifference: {
+            /** Format: double */
+            difference: number;
+            /**
+             * @description 95 % interval, `[low, high]`: method 10 of Newcombe (1998), with runs of one checkpoint counted as fewer where
+             *     they are alike (Korn and Graubard 1998).
+             */
+            interval: [
+                number,
+                number
+            ] | null;
+            /**
+             * Format: double
+             * @description Exact p value of McNemar's test over pairs of runs with equal seeds. Absent if no pair differs, and with several
+             *     checkpoints, whose runs are not independent.
+             */
+            p_mcnemar: number | null;
+        };
         /** @description The reason why an attempt failed. */
         Failure: {
             kind: components["schemas"]["FailureKind"];
@@ -1262,6 +1327,16 @@ export interface components {
             /** Format: double */
             trained_seconds: number;
         };
+        /** @description The first timed step of a turn against the others. */
+        FirstStep: {
+            /** @description 95 % interval of `ratio`, `[low, high]`. */
+            interval: [
+                number,
+                number
+            ] | null;
+            /** Format: double */
+            ratio: number;
+        };
         /**
          * @description Mean of an arm's dev scores over tasks at its selected learning rates, as on the GLUE leaderboard: each task counts
          *     once, with the mean of its metrics.
@@ -1273,6 +1348,11 @@ export interface components {
              * @description Number of blocks that were kept.
              */
             blocks: number;
+            /** @description 95 % t interval of the mean over pre-train seeds, `[low, high]`. Absent for one pre-train seed. */
+            interval: [
+                number,
+                number
+            ] | null;
             /** @description Which blocks of the checkpoint were kept. */
             keep: components["schemas"]["KeptBlocks"];
             /**
@@ -1280,7 +1360,10 @@ export interface components {
              * @description Mean over `tasks` of the arm's mean dev score, as a fraction.
              */
             mean: number;
-            /** @description The tasks in the mean: those with a score of this arm at a selected learning rate. */
+            /**
+             * @description The tasks in the mean: those on which every arm with this choice of blocks has a score at a selected learning
+             *     rate, so that the means of all arms are over equal tasks.
+             */
             tasks: components["schemas"]["Task"][];
         };
         /** @description The fine-tune runs on one GLUE task. */
@@ -1300,9 +1383,12 @@ export interface components {
             majority_score: number | null;
             /** @description Names of the task's metrics, whose mean is the score. */
             metrics: string[];
+            /** @description One entry per arm and choice of kept blocks at the learning rate that represents it. */
+            selected: components["schemas"]["SelectedScore"][];
             /**
              * @description Each other arm at its selected learning rate against the baseline at its own selected rate, with the same choice
-             *     of blocks.
+             *     of blocks, over the runs of `selected`. Left out for an arm for which more or fewer rates were tried than for
+             *     the baseline: the longer search wins by luck.
              */
             selected_comparisons: components["schemas"]["Comparison"][];
             task: components["schemas"]["Task"];
@@ -1313,18 +1399,32 @@ export interface components {
          */
         GlueRow: {
             arm: string;
-            /** @description Expected best score of 2, 5, 10, 20 and 50 runs, as far as that many runs have a score. */
+            /** @description Expected best score of 2, 5, 10, 20 and 50 runs, as far as there are more runs than that. */
             best_of: components["schemas"]["ExpectedBest"][];
+            /**
+             * Format: double
+             * @description Share of the variance of a run that lies between checkpoints, 0 to 1. Absent unless there are several
+             *     checkpoints, one of them with several runs.
+             */
+            between_checkpoints?: number;
             /**
              * Format: uint32
              * @description Number of blocks that were kept.
              */
             blocks: number;
-            /** @description Number of runs that diverged. They count as failed and have no score. */
+            /** @description Number of runs that diverged. They count as failed. */
             diverged: number;
+            /**
+             * Format: double
+             * @description Number of independent runs that would tell as much about the mean. Absent where `between_checkpoints` is.
+             */
+            effective_n?: number;
             /** @description Number of failed runs: those that scored at or below a constant guess of the majority class, or diverged. */
             failed: number;
-            /** @description 95 % Wilson interval of `failed / n`, `[low, high]`. */
+            /**
+             * @description 95 % interval of the share of failed runs, `[low, high]`: Wilson's, with runs of one checkpoint counted as fewer
+             *     where they are alike (Korn and Graubard 1998).
+             */
             failed_interval: [
                 number,
                 number
@@ -1335,13 +1435,14 @@ export interface components {
              */
             hours: number | null;
             /**
-             * @description Number of independent values behind `interval`: with several pre-train seeds one value per seed (the mean of its
-             *     runs), else one value per run.
+             * @description Number of independent values behind `mean` and `interval`: with several pre-train seeds one value per seed (the
+             *     mean of its runs), else one value per run.
              */
             independent: number;
             /**
-             * @description 95 % t interval of the mean over the `independent` values, `[low, high]`. Absent for a single value, and if all
-             *     are equal.
+             * @description 95 % t interval of the mean over the `independent` values, `[low, high]`, within the range of the metric. Absent
+             *     for a single value, and if all are equal. It holds for runs that do not fail: where some do, or may, the mean
+             *     without failures and the share of failed runs say more.
              */
             interval: [
                 number,
@@ -1358,9 +1459,16 @@ export interface components {
             max: number | null;
             /**
              * Format: double
-             * @description Mean dev score. Like `sd`, `median`, `min`, `max` and `best_of` it is computed over the runs that have a score.
+             * @description Mean dev score: with several pre-train seeds the mean of the means of their checkpoints, else that of all runs. A
+             *     run that diverged counts with the score of the majority class, here and in `sd`, `median`, `min`, `max` and
+             *     `best_of`.
              */
             mean: number | null;
+            /**
+             * Format: double
+             * @description Mean dev score of the runs that did not fail. Absent if none failed, or all did.
+             */
+            mean_without_failures?: number;
             /** Format: double */
             median: number | null;
             /** Format: double */
@@ -1371,7 +1479,7 @@ export interface components {
             scores: components["schemas"]["GlueScore"][];
             /**
              * Format: double
-             * @description Sample standard deviation (divisor n - 1).
+             * @description Sample standard deviation of all runs (divisor n - 1).
              */
             sd: number | null;
             /**
@@ -1498,6 +1606,8 @@ export interface components {
             width: number;
         };
         Job: components["schemas"]["JobSummary"] & {
+            /** @description Hex sha256 of `spec` without the job's name: what the job asks and how its answer is judged, as submitted. */
+            preregistration: string;
             /** @description The submission, with its defaults filled in. */
             spec: components["schemas"]["JobSpec"];
         };
@@ -1535,6 +1645,8 @@ export interface components {
             name: string;
             pretrain?: components["schemas"]["PretrainSpec"];
             probe?: components["schemas"]["ProbeSpec"] | null;
+            /** @description When a question counts as answered: the probability of a wrong verdict, and the differences that do not matter. */
+            rules?: components["schemas"]["Rules"];
             timing?: components["schemas"]["TimingSpec"] | null;
             vocabulary?: components["schemas"]["VocabularyChoice"] | null;
         };
@@ -1658,6 +1770,36 @@ export interface components {
             name: string;
             /** @description Hex sha256 of the file's bytes. */
             sha256: string;
+        };
+        /**
+         * @description The largest differences that do not matter. An arm is "the same" in a measure if the interval of its difference from
+         *     the baseline lies within the margin.
+         */
+        Margins: {
+            /**
+             * Format: double
+             * @description Validation loss, in nats.
+             * @default 0.02
+             */
+            loss?: number;
+            /**
+             * Format: double
+             * @description GLUE score or validation accuracy, as a fraction: 0.01 is one point.
+             * @default 0.01
+             */
+            score?: number;
+            /**
+             * Format: double
+             * @description Share of the step time: with 0.02, arms are as fast if one takes at most 1.02 times as long as the other.
+             * @default 0.02
+             */
+            speed?: number;
+            /**
+             * Format: double
+             * @description Factor of the standard deviation over seeds, above 1.
+             * @default 1.5
+             */
+            spread?: number;
         };
         Match: {
             arm: string;
@@ -1800,21 +1942,6 @@ export interface components {
              */
             steps: number;
         };
-        /** @description The time of the steps with one number of open blocks. */
-        OpenTiming: {
-            /**
-             * Format: double
-             * @description The work of a step, counted in blocks: half the number of open sublayers, rounded to halves.
-             */
-            open_blocks: number;
-            /**
-             * Format: double
-             * @description Sum over these steps.
-             */
-            seconds: number;
-            /** Format: uint32 */
-            steps: number;
-        };
         Optimizer: {
             /** @default adamw */
             algorithm?: components["schemas"]["Algorithm"];
@@ -1849,6 +1976,11 @@ export interface components {
              */
             weight_decay?: number;
         };
+        /**
+         * @description What an interval says of a question.
+         * @enum {string}
+         */
+        Outcome: "faster" | "slower" | "better" | "worse" | "steadier" | "less_steady" | "same" | "cannot_tell";
         /**
          * @description The name of an [`Outcome`], without its data.
          * @enum {string}
@@ -2076,6 +2208,18 @@ export interface components {
             /** @description Hex sha256 of the file's bytes. */
             sha256: string;
         };
+        /** @description What was fixed before the first trial ran, and what came out differently. */
+        Preregistration: {
+            /** @description What did not run as planned: trials that were cancelled or that failed without a result, and devices that differ. */
+            deviations: string[];
+            /** @description Hex sha256 of what the job asks and how its answer is judged, as submitted. */
+            digest: string;
+            /**
+             * @description Number of questions over which the verdicts are corrected: those for which the job plans several pre-train seeds, or
+             *     enough rounds of the timing trial.
+             */
+            questions: number;
+        };
         /** @description The pre-train runs of one arm, one per seed. */
         PretrainArm: {
             /** @description Difference in validation accuracy from the baseline, over shared seeds. Absent for the baseline itself. */
@@ -2094,9 +2238,20 @@ export interface components {
             ] | null;
             /**
              * Format: double
+             * @description Validation loss of a guess that gives every answer the same probability. Absent until a seed of an arm with the
+             *     same measure has succeeded; without it, seeds that diverged are in no mean.
+             */
+            guess_loss: number | null;
+            /**
+             * Format: double
              * @description Peak learning rate. Absent while no seed has ended.
              */
             learning_rate: number | null;
+            /**
+             * Format: double
+             * @description Mean validation loss of the seeds that did not diverge. Absent if none diverged.
+             */
+            loss_without_failures?: number;
             /**
              * @description True if the arm's objective measures another quantity than the baseline's, so that their losses are not
              *     compared.
@@ -2117,6 +2272,12 @@ export interface components {
              *     step.
              */
             digest: string;
+            /**
+             * Format: double
+             * @description Validation loss of a guess that gives every answer the same probability, such as the logarithm of the number of
+             *     words. A run that diverged counts with this loss.
+             */
+            guess_loss?: number | null;
             /** Format: int64 */
             steps: number;
             /** Format: int64 */
@@ -2376,6 +2537,11 @@ export interface components {
             trained_seconds: number;
             trial: components["schemas"]["TrialId"];
         };
+        /**
+         * @description A question about an arm and the baseline.
+         * @enum {string}
+         */
+        Question: "speed" | "validation_loss" | "validation_accuracy" | "score" | "mean_score" | "loss_spread" | "score_spread";
         Registration: {
             kind: components["schemas"]["DatasetKind"];
             /** @description 1 to 100 letters, digits, dots, dashes and underscores. */
@@ -2388,6 +2554,8 @@ export interface components {
          *     (0.53, not 53). A number that the trials do not determine is absent, and a note gives the reason.
          */
         Report: {
+            /** @description What the job says of each arm about which it asks a question, in the order of the job. */
+            answers: components["schemas"]["Answer"][];
             /** @description Name of the arm that the others are compared with. */
             baseline: string;
             /** @description True if all trials of the job have ended, so that the report no longer changes. */
@@ -2412,11 +2580,40 @@ export interface components {
              *     out.
              */
             notes: string[];
+            preregistration: components["schemas"]["Preregistration"];
             /** @description One row per arm that is pre-trained, in the order of the job. */
             pretrain: components["schemas"]["PretrainArm"][];
             /** @description One entry per arm with a probed checkpoint, in the order of the job. */
             probes?: components["schemas"]["ProbeArm"][];
+            /** @description When a question counts as answered. */
+            rules: components["schemas"]["Rules"];
+            /**
+             * @description The answer of the job in one sentence: that of the fastest arm among those that are nowhere worse than the
+             *     baseline, or of the first arm. Absent if the job compares nothing.
+             */
+            sentence: string | null;
             speed: components["schemas"]["Speed"] | null;
+        };
+        /**
+         * @description When a question counts as answered. The rules are part of a job and cannot be changed after its submission, so that
+         *     nobody chooses them by their outcome.
+         */
+        Rules: {
+            /**
+             * Format: double
+             * @description Probability that any verdict of the job is wrong, at most: Holm's correction (Holm 1979) is over all of them.
+             * @default 0.05
+             */
+            alpha?: number;
+            /**
+             * @default {
+             *       "loss": 0.02,
+             *       "score": 0.01,
+             *       "speed": 0.02,
+             *       "spread": 1.5
+             *     }
+             */
+            margins?: components["schemas"]["Margins"];
         };
         /**
          * @description How the units of one draw depend on each other. Every sampler but `top` opens each unit with its keep probability.
@@ -2435,7 +2632,7 @@ export interface components {
         Seeds: {
             /**
              * Format: int64
-             * @description Order of the examples, and choice of the masked tokens.
+             * @description Order of the examples, and choice of the masked tokens. In a timing trial also the order of the arms.
              * @default 0
              */
             data: number;
@@ -2463,6 +2660,40 @@ export interface components {
              * @default 0
              */
             init: number;
+        };
+        /**
+         * @description An arm on a task at the learning rate that represents it. Where several rates were tried, the score is cross-fitted:
+         *     one half of the seeds selects the rate at which the other half is scored, and the other way round, so that the luck
+         *     of a run counts only once.
+         */
+        SelectedScore: {
+            arm: string;
+            /**
+             * Format: uint32
+             * @description Number of blocks that were kept.
+             */
+            blocks: number;
+            /** @description 95 % t interval of the mean, `[low, high]`, within the range of the metric. */
+            interval: [
+                number,
+                number
+            ] | null;
+            /** @description Which blocks of the checkpoint were kept. */
+            keep: components["schemas"]["KeptBlocks"];
+            /**
+             * @description The learning rates that the halves selected, in rising order; one if there was one to select, or both halves
+             *     selected the same.
+             */
+            learning_rates: number[];
+            /**
+             * Format: double
+             * @description Mean dev score: with several pre-train seeds the mean of the means of their checkpoints, else that of all runs.
+             */
+            mean: number;
+            /** @description Number of runs. */
+            n: number;
+            /** @description Number of learning rates that were tried. */
+            tried: number;
         };
         /** @description An event of a trainer with its sequence number in its attempt. */
         SequencedEvent: {
@@ -2543,13 +2774,42 @@ export interface components {
             /** Format: uint32 */
             threads: number;
         };
-        /** @description Time per step of each arm, as measured by the timing trial of the job. */
+        /** @description Speed of each arm, as measured by the timing trial of the job. */
         Speed: {
             /** @description One row per timed arm, in the order of the job. */
             arms: components["schemas"]["ArmSpeed"][];
+            control: components["schemas"]["Control"] | null;
             device: components["schemas"]["Device"] | null;
             fit: components["schemas"]["EncoderFit"] | null;
+            /** @description Number of rounds, in each of which every arm had one turn. */
+            rounds: number;
         };
+        /** @description The spread of an arm's runs over seeds against that of the baseline. */
+        SpreadRatio: {
+            /** @description 95 % interval of the ratio, `[low, high]`. */
+            interval: [
+                number,
+                number
+            ] | null;
+            /** @description Number of values behind the interval: checkpoints, pairs of seeds, or runs of the smaller sample. */
+            n: number;
+            /**
+             * Format: double
+             * @description p value of the test that the spreads are equal.
+             */
+            p: number | null;
+            /**
+             * Format: double
+             * @description Standard deviation of the arm divided by that of the baseline.
+             */
+            ratio: number;
+            scope: components["schemas"]["SpreadScope"];
+        };
+        /**
+         * @description Which runs a ratio of spreads is over.
+         * @enum {string}
+         */
+        SpreadScope: "within_checkpoints" | "between_seeds" | "one_checkpoint";
         /**
          * @description The kind of a recipe, without its content.
          * @enum {string}
@@ -2632,20 +2892,23 @@ export interface components {
             largest_batch?: components["schemas"]["LargestBatch"] | null;
             /**
              * Format: uint32
-             * @description Turns of each arm.
-             * @default 8
+             * @description Turns of each arm. The interval of a speed-up is one over the rounds: it needs at least 6, and many rounds of short
+             *     turns make it narrower than few rounds of long ones. All turns of all arms, and of the baseline's repetition, may have
+             *     100,000 steps together.
+             * @default 32
              */
             rounds?: number;
             /**
              * Format: uint32
              * @description Timed steps in one turn.
-             * @default 10
+             * @default 2
              */
             steps_per_turn?: number;
             /**
              * Format: uint32
-             * @description Untimed steps at the start of each turn.
-             * @default 2
+             * @description Untimed steps at the start of each turn, in which memory is measured. One is enough if the report shows no difference
+             *     between the first timed step of a turn and the others.
+             * @default 1
              */
             warmup_steps?: number;
         };
@@ -2763,11 +3026,72 @@ export interface components {
             waiting: components["schemas"]["WaitReason"] | null;
             waits_for: components["schemas"]["TrialId"] | null;
         };
+        /** @description The steps that an arm made in one round, before the next arm had its turn. */
+        Turn: {
+            /** @description Work of each timed step, counted in blocks: half the number of open sublayers, rounded to halves. */
+            open_blocks: number[];
+            /**
+             * Format: uint32
+             * @description Number of arms that had their turn before this one in the round.
+             */
+            place: number;
+            /** @description Seconds of each timed step. */
+            seconds: number[];
+            /** @description Seconds of each warm-up step. Memory is measured in these steps, which makes them slower. */
+            warmup_seconds?: number[];
+        };
         /**
          * @description The part of the encoder that one draw opens or closes.
          * @enum {string}
          */
         Unit: "block" | "attention" | "feed_forward" | "independent";
+        /**
+         * @description What the pairs of a comparison are.
+         * @enum {string}
+         */
+        Units: "checkpoints" | "runs_of_one_checkpoint";
+        /** @description The answer to one question about an arm. */
+        Verdict: {
+            /**
+             * Format: double
+             * @description What was measured: a ratio for speed and spread (arm over baseline, above 1 the arm is faster, or its spread
+             *     larger), else a difference (arm minus baseline). Absent if nothing was measured.
+             */
+            estimate: number | null;
+            /** @description 95 % interval of `estimate`, `[low, high]`. */
+            interval: [
+                number,
+                number
+            ] | null;
+            /**
+             * Format: double
+             * @description The margin within which the arms are the same, in the unit of `estimate`; a share of the step time for speed.
+             */
+            margin: number;
+            /**
+             * @description How many more pre-train seeds would tell, `[few, many]`, if the difference stays as it is: about 6 of 10 studies
+             *     are decided by the first number, and 8 to 9 of 10 by the second. Only where it cannot be told and seeds would
+             *     help.
+             */
+            more_seeds?: [
+                number,
+                number
+            ];
+            /** @description Number of independent values behind the estimate: rounds for speed, pre-train seeds for everything else. */
+            n: number;
+            outcome: components["schemas"]["Outcome"];
+            /**
+             * Format: double
+             * @description The smallest alpha with which there would be a verdict, after Holm's correction over all verdicts of the job.
+             *     Absent if the estimate has no interval.
+             */
+            p: number | null;
+            question: components["schemas"]["Question"];
+            /** @description Why it cannot be told. */
+            reason?: string;
+            /** @description The task of a question about a score. */
+            task?: components["schemas"]["Task"];
+        };
         /** @description Name of a registered `vocab.txt`, or a vocabulary to be trained on the corpus. */
         VocabularyChoice: string | components["schemas"]["TrainVocabulary"];
         /** @description Why a trial does not run. */
@@ -2804,6 +3128,7 @@ export interface components {
 }
 export type Acknowledgement = components['schemas']['Acknowledgement'];
 export type Algorithm = components['schemas']['Algorithm'];
+export type Answer = components['schemas']['Answer'];
 export type ArmMemory = components['schemas']['ArmMemory'];
 export type ArmPlan = components['schemas']['ArmPlan'];
 export type ArmSpec = components['schemas']['ArmSpec'];
@@ -2824,6 +3149,7 @@ export type CheckpointView = components['schemas']['CheckpointView'];
 export type ClosedBlocks = components['schemas']['ClosedBlocks'];
 export type Code = components['schemas']['Code'];
 export type Comparison = components['schemas']['Comparison'];
+export type Control = components['schemas']['Control'];
 export type CreatedToken = components['schemas']['CreatedToken'];
 export type Curves = components['schemas']['Curves'];
 export type DatasetFacts = components['schemas']['DatasetFacts'];
@@ -2846,9 +3172,11 @@ export type Event = components['schemas']['Event'];
 export type EventRow = components['schemas']['EventRow'];
 export type ExpectedBest = components['schemas']['ExpectedBest'];
 export type Factor = components['schemas']['Factor'];
+export type FailedDifference = components['schemas']['FailedDifference'];
 export type Failure = components['schemas']['Failure'];
 export type FailureKind = components['schemas']['FailureKind'];
 export type FinetuneReport = components['schemas']['FinetuneReport'];
+export type FirstStep = components['schemas']['FirstStep'];
 export type GlueAverage = components['schemas']['GlueAverage'];
 export type GlueReport = components['schemas']['GlueReport'];
 export type GlueRow = components['schemas']['GlueRow'];
@@ -2873,6 +3201,7 @@ export type LayerDrop = components['schemas']['LayerDrop'];
 export type LearningRate = components['schemas']['LearningRate'];
 export type LogLine = components['schemas']['LogLine'];
 export type ManifestFile = components['schemas']['ManifestFile'];
+export type Margins = components['schemas']['Margins'];
 export type Match = components['schemas']['Match'];
 export type MemoryEstimate = components['schemas']['MemoryEstimate'];
 export type Mlm = components['schemas']['Mlm'];
@@ -2885,8 +3214,8 @@ export type NodeView = components['schemas']['NodeView'];
 export type Norm = components['schemas']['Norm'];
 export type OpenMemory = components['schemas']['OpenMemory'];
 export type OpenSpeed = components['schemas']['OpenSpeed'];
-export type OpenTiming = components['schemas']['OpenTiming'];
 export type Optimizer = components['schemas']['Optimizer'];
+export type Outcome = components['schemas']['Outcome'];
 export type OutcomeName = components['schemas']['OutcomeName'];
 export type PageDatasetView = components['schemas']['Page_DatasetView'];
 export type PageJobSummary = components['schemas']['Page_JobSummary'];
@@ -2900,6 +3229,7 @@ export type PlannedTrials = components['schemas']['PlannedTrials'];
 export type Point = components['schemas']['Point'];
 export type Precision = components['schemas']['Precision'];
 export type PredictionFile = components['schemas']['PredictionFile'];
+export type Preregistration = components['schemas']['Preregistration'];
 export type PretrainArm = components['schemas']['PretrainArm'];
 export type PretrainReport = components['schemas']['PretrainReport'];
 export type PretrainSeed = components['schemas']['PretrainSeed'];
@@ -2910,12 +3240,15 @@ export type ProbeSpec = components['schemas']['ProbeSpec'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemDetails = components['schemas']['ProblemDetails'];
 export type Progress = components['schemas']['Progress'];
+export type Question = components['schemas']['Question'];
 export type Registration = components['schemas']['Registration'];
 export type Report = components['schemas']['Report'];
+export type Rules = components['schemas']['Rules'];
 export type Sampler = components['schemas']['Sampler'];
 export type Schedule = components['schemas']['Schedule'];
 export type Scope = components['schemas']['Scope'];
 export type Seeds = components['schemas']['Seeds'];
+export type SelectedScore = components['schemas']['SelectedScore'];
 export type SequencedEvent = components['schemas']['SequencedEvent'];
 export type SequencedLine = components['schemas']['SequencedLine'];
 export type Series = components['schemas']['Series'];
@@ -2925,6 +3258,8 @@ export type SlotAttempt = components['schemas']['SlotAttempt'];
 export type SlotFacts = components['schemas']['SlotFacts'];
 export type SlotView = components['schemas']['SlotView'];
 export type Speed = components['schemas']['Speed'];
+export type SpreadRatio = components['schemas']['SpreadRatio'];
+export type SpreadScope = components['schemas']['SpreadScope'];
 export type Stage = components['schemas']['Stage'];
 export type Summary = components['schemas']['Summary'];
 export type SyncRequest = components['schemas']['SyncRequest'];
@@ -2941,7 +3276,10 @@ export type TrialId = components['schemas']['TrialId'];
 export type TrialReport = components['schemas']['TrialReport'];
 export type TrialState = components['schemas']['TrialState'];
 export type TrialView = components['schemas']['TrialView'];
+export type Turn = components['schemas']['Turn'];
 export type Unit = components['schemas']['Unit'];
+export type Units = components['schemas']['Units'];
+export type Verdict = components['schemas']['Verdict'];
 export type VocabularyChoice = components['schemas']['VocabularyChoice'];
 export type WaitReason = components['schemas']['WaitReason'];
 export type $defs = Record<string, never>;
@@ -4263,7 +4601,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Format of the answer; without it, `Accept` decides, and JSON is the default. */
-                format?: "json" | "markdown";
+                format?: "json" | "markdown" | "latex" | "csv" | "html";
             };
             header?: never;
             path: {
@@ -4281,6 +4619,9 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Report"];
+                    "application/x-tex": string;
+                    "text/csv": string;
+                    "text/html": string;
                     "text/markdown": string;
                 };
             };

@@ -177,9 +177,11 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     'three arms': 'norm placement and layer drop',
     'twelve arms': 'norm x layer drop x learning rate',
     '35 arms': 'every system that the reviewers asked for',
+    'some diverged': 'a faster pre-training rate',
     'diverged': 'a rate at which all runs diverge',
     'timing alone': 'timing alone',
     'noisy': 'on a machine that does other work',
+    'one pre-train seed': 'nightly 40',
     'cancelled': 'pre-ln against pld, stopped early',
     'running': 'pld on wiki',
   };
@@ -224,14 +226,24 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
       const view = await open(`#/jobs/${(await jobNamed(name)).id}`, { token: TOKEN });
       await settled(view.page);
       const answer = view.page.getByRole('region', { name: /^Answer/ });
-      // Of many arms, the counts and the first rows; otherwise everything.
+      // Of many arms, the counts and the first rows; otherwise every card.
       const { areMany, bottom } = await answer.evaluate((section) => {
         const rows = section.querySelectorAll('tbody tr');
-        const last = rows.length > 0 ? rows[Math.min(rows.length, 5) - 1] : section;
+        const cards = [...section.querySelectorAll('.card')];
+        const last = rows.length > 0 ? rows[Math.min(rows.length, 5) - 1] : cards.at(-1);
         return { areMany: rows.length > 0, bottom: last.getBoundingClientRect().bottom };
       });
       assert.ok(bottom <= 800, `the answer ends at ${bottom}`);
       assert.equal(areMany, ['twelve arms', '35 arms'].includes(what));
+      // On a phone the sentence, which comes first.
+      await view.page.setViewportSize({ width: 390, height: 800 });
+      if (what !== 'one arm') {
+        const { sentence } = await get(`/jobs/${(await jobNamed(name)).id}/report`);
+        const first = answer.locator('p').first();
+        assert.equal(await first.textContent(), sentence);
+        const { y, height } = await first.boundingBox();
+        assert.ok(y + height <= 800, `the sentence ends at ${y + height}`);
+      }
       await isSound(view);
       await view.close();
     });
@@ -327,7 +339,9 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     await heading.click();
     const column = table.getByRole('columnheader', { name: 'Speed per step' });
     assert.equal(await column.getAttribute('aria-sort'), 'descending');
-    const speeds = await table.locator('tbody tr td:nth-of-type(1) b').allTextContents();
+    const values = await table.locator('tbody tr td:nth-of-type(1) b').allTextContents();
+    const speeds = values.filter((one) => one.includes('×'));
+    assert.ok(speeds.length > 1);
     assert.deepEqual(speeds, speeds.toSorted((a, b) => parseFloat(b) - parseFloat(a)));
     assert.notEqual((await first()).trim(), 'float32');
     await page.getByRole('button', { name: 'Show all 34 arms' }).first().click();
@@ -383,8 +397,8 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
       for (const text of texts) await view.page.getByText(text, { exact: true }).first().waitFor();
       await view.close();
     };
-    await say(JOBS.diverged, 'diverged', 'all 3 seeds', 'so did the baseline', 'no fine-tune run has a result');
-    await say(JOBS['timing alone'], 'no pre-train run has ended', 'No pre-train trial has a point of this metric.');
+    await say(JOBS.diverged, '3 of 3 seeds diverged', 'there is no pair of runs to compare');
+    await say(JOBS['timing alone'], 'No pre-train trial has a point of this metric.');
     await say(JOBS['one arm'], 'One arm, so nothing is compared.');
     const view = await open('#/jobs', { token: TOKEN });
     const row = view.page.getByRole('row', { name: new RegExp(JOBS.cancelled) });
@@ -399,11 +413,12 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     const answer = view.page.getByRole('region', { name: 'pld against pre-ln' });
     assert.deepEqual(await answer.locator('.value').allTextContents(), new Array(3).fill('cannot tell'));
     const text = await view.page.locator('main').innerText();
-    for (const absurd of ['603', '1212', '1,212', '1618', '[6.', '109', '810', '80.9', '31.2', '240.0']) {
+    for (const absurd of ['603', '1212', '1,212', '1618', '109', '810', '80.9', '31.2', '240.0']) {
       assert.ok(!text.includes(absurd), `${absurd} stands on the page`);
     }
     const bold = await view.page.locator('.report b:not(.faint)').allTextContents();
     assert.deepEqual(bold.filter((one) => /5\.24|203/.test(one)), []);
+    await answer.getByText('the interval of the speed-up spans a factor of two').waitFor();
     await view.close();
   });
 
@@ -412,7 +427,7 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     const [timing] = (await get(`/jobs/${id}/trials?stage=timing`)).items;
     const view = await open(`#/trials/${timing.id}`, { token: TOKEN });
     const table = view.page.getByRole('region', { name: 'Time of a step by arm' });
-    await table.getByRole('row', { name: /^pld .*143.ms 8 .* of 12 28\.6.k$/ }).waitFor();
+    await table.getByRole('row', { name: /^pld .*144.ms 32 .* of 12 28\.5.k$/ }).waitFor();
     await isSound(view);
     await view.close();
   });
@@ -530,7 +545,7 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
       const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, scheme, width });
       const { page } = view;
       const all = page.getByRole('region', { name: 'GLUE, all tasks' });
-      await all.getByRole('row', { name: /^pld( \d\d\.\d){3} \d\d\.\d$/ }).waitFor();
+      await all.getByRole('row', { name: /^pld( \d\d\.\d \[\d+\.\d, \d\d\.\d\]){4}$/ }).waitFor();
 
       // Rows of rates that were not selected appear on demand.
       const strips = page.locator('.strips', { hasText: 'RTE' });
@@ -576,12 +591,21 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
       const loss = view.page.locator('.strips', { hasText: 'Validation loss' });
       const row = loss.getByRole('row', { name: /^pre-ln-fast rate 4e-3 / });
       await row.getByRole('cell', { name: /6.min 4.s ref\. 5.min 53.s/ }).waitFor();
-      await row.getByRole('cell', { name: '2 of 3 21–94 %' }).waitFor();
+      await row.getByRole('cell', { name: /2 of 3 21–94 %,\sΔ \+67 points \[/ }).waitFor();
+      await row.getByRole('cell', { name: /8\.\d+ .*3\.\d+ without failures$/ }).waitFor();
       const pair = view.page.getByRole('region', { name: 'pre-ln-fast against pre-ln' });
       await pair.getByText('2 of 3 seeds diverged').waitFor();
       await isSound(view);
       await view.close();
     }
+  });
+
+  it('says of which checkpoints a p-value is', { skip: mockOnly }, async () => {
+    const view = await open(`#/jobs/${(await jobNamed(JOBS['one pre-train seed'])).id}`, { token: TOKEN });
+    const rte = view.page.locator('.strips', { hasText: 'RTE' });
+    await rte.getByRole('columnheader', { name: 'p between these two checkpoints' }).waitFor();
+    await view.page.getByText(/the runs of one checkpoint say nothing about those of another/).first().waitFor();
+    await view.close();
   });
 
   it('shows which trial another one waits for, and links to it', { skip: mockOnly }, async () => {
@@ -601,7 +625,7 @@ describe('dashboard', { skip, timeout: 300_000 }, () => {
     const view = await open(`#/jobs/${(await firstJob()).id}`, { token: TOKEN, width: 390 });
     const table = view.page.getByRole('region', { name: 'Effects of layer drop and norm', exact: true });
     const row = table.getByRole('row', { name: /^Pre-LN and layer drop pld post-ln 1e-3 [+−]\d/ });
-    await row.getByRole('cell', { name: /^\d\.\d\d×$/ }).waitFor();
+    await row.getByRole('cell', { name: /^\d\.\d\d× \[\d\.\d\d, \d\.\d\d\]$/ }).waitFor();
     assert.equal(await table.getByRole('rowheader').count(), 3);
     await isSound(view);
     await view.close();

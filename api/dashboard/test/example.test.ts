@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 
+import document from '../openapi.json';
 import { curlOf, exampleJob, FETCH, missing } from '../src/example';
 import { marksOf } from '../src/parts/marks';
 import { ProblemError } from '../src/problem';
@@ -20,6 +21,11 @@ test('the example names what is registered, real data before generated ones', ()
   const found = job([corpus('generated-text'), corpus('books'), vocabulary('uncased'), tasks]);
   expect([found.corpus, found.vocabulary, found.model]).toEqual(['books', 'uncased', 'narrow']);
   expect([found.glue!.dataset, found.glue!.tasks]).toEqual(['glue', ['mrpc', 'cola', 'mnli']]);
+});
+
+test('the example names the margins of the API, which cannot be chosen later', () => {
+  const { default: margins } = document.components.schemas.Rules.properties.margins;
+  expect(job([]).rules).toEqual({ margins });
 });
 
 test('with what `lamina data fetch` brings the example names it', () => {

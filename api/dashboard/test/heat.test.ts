@@ -46,6 +46,7 @@ const task = (...arms: GlueRow[]): GlueReport => ({
   majority_score: 0.5,
   arms,
   comparisons: [],
+  selected: [],
   selected_comparisons: [],
 });
 

@@ -2,10 +2,9 @@
 //! must take their maximum, not their sum.
 
 use prometheus::proto::MetricFamily;
-use recipe::report::ArmTiming;
 use recipe::{FailureKind, Stage};
-use report::speed_up;
 use report::statistics::{mean, standard_deviation, t_interval};
+use report::timed_speeds;
 use scheduler::attempt::OutcomeName;
 use scheduler::store::{Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, WatchedJob, Work};
 use scheduler::trial::TrialState;
@@ -151,32 +150,29 @@ fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> Metr
 /// Times of timing trials. Only these may be compared between arms: they ran interleaved on one device.
 fn timings(timings: &[Timing]) -> [MetricFamily; 2] {
     const LABELS: [&str; 3] = ["job_name", "job_id", "arm"];
-    let samples = |number: fn(&Timing, &ArmTiming) -> Option<f64>| -> Vec<Sample> {
-        let of_job = |timing: &Timing| {
-            let arms = timing.report.arms.iter();
-            arms.filter_map(|arm| Some((labels(&timing.job, &[&arm.name]), number(timing, arm)?))).collect::<Vec<_>>()
-        };
-        timings.iter().flat_map(of_job).collect()
-    };
+    let (mut seconds, mut ratios) = (Vec::new(), Vec::new());
+    for Timing { job, baseline, recipe, report } in timings {
+        let is_repetition = |arm: &str| recipe.arms.iter().any(|timed| timed.name == arm && timed.repeats.is_some());
+        for speed in timed_speeds(recipe, report, baseline).into_iter().filter(|speed| !is_repetition(speed.arm)) {
+            seconds.push((labels(job, &[speed.arm]), speed.step_seconds));
+            ratios.push((labels(job, &[speed.arm]), speed.ratio));
+        }
+    }
     [
         gauge(
             "lamina_timed_step_seconds",
-            "Mean seconds per step in the job's timing trial, which runs the arms interleaved on one device.",
+            "Seconds of a mean step of the arm's whole run, from the job's timing trial, which runs the arms interleaved on \
+             one device.",
             &LABELS,
-            samples(|_, arm| seconds_per_step(arm)),
+            seconds,
         ),
         gauge(
             "lamina_speedup_ratio",
             "Seconds per step of the baseline divided by those of the arm, in the job's timing trial; above 1 is faster.",
             &LABELS,
-            samples(|timing, arm| speed_up(&timing.report, &timing.baseline, &arm.name)),
+            ratios,
         ),
     ]
-}
-
-fn seconds_per_step(arm: &ArmTiming) -> Option<f64> {
-    let mean = arm.turns.iter().sum::<f64>() / arm.turns.len() as f64;
-    (mean > 0.0).then_some(mean)
 }
 
 fn scores(scores: &[Scores]) -> [MetricFamily; 6] {

@@ -26,14 +26,51 @@ pub(crate) struct ReportQuery {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
     Json,
+    /// Tables that can be read as plain text.
     Markdown,
+    /// Tables of the package booktabs, for the draft of a paper.
+    Latex,
+    /// The tables alone.
+    Csv,
+    /// One page with figures, which needs nothing else.
+    Html,
+}
+
+impl Format {
+    const ALL: [Self; 5] = [Self::Json, Self::Markdown, Self::Latex, Self::Csv, Self::Html];
+
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Markdown => "text/markdown; charset=utf-8",
+            Self::Latex => "application/x-tex; charset=utf-8",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Html => "text/html; charset=utf-8",
+        }
+    }
+
+    /// The media type without its parameters.
+    fn essence(self) -> &'static str {
+        self.media_type().split(';').next().unwrap_or_default()
+    }
+
+    /// What writes a report in this format. JSON is the form in which a report is kept.
+    fn writer(self) -> Option<fn(&Report) -> String> {
+        match self {
+            Self::Json => None,
+            Self::Markdown => Some(Report::to_markdown),
+            Self::Latex => Some(Report::to_latex),
+            Self::Csv => Some(Report::to_csv),
+            Self::Html => Some(Report::to_html),
+        }
+    }
 }
 
 /// Speed, loss and spread of a job's arms. While the job runs, the report covers the trials that have ended.
 #[utoipa::path(
     get, operation_id = "get_job_report", path = "/jobs/{id}/report", tag = "jobs", security(("token" = [])), params(("id" = JobId, Path), ReportQuery),
     responses(
-        (status = OK, headers(("ETag" = String)), content((Report = "application/json"), (String = "text/markdown"))),
+        (status = OK, headers(("ETag" = String)), content((Report = "application/json"), (String = "text/markdown"), (String = "application/x-tex"), (String = "text/csv"), (String = "text/html"))),
         (status = NOT_MODIFIED),
         (status = NOT_FOUND, body = ProblemDetails, content_type = "application/problem+json"),
     ),
@@ -45,21 +82,23 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let report = app.reports.get(&app.store, id).await?;
-    let (media_type, body) = match query.format.unwrap_or_else(|| accepted(&headers)) {
-        Format::Json => ("application/json", &report.json),
-        Format::Markdown => ("text/markdown; charset=utf-8", &report.markdown),
+    let format = query.format.unwrap_or_else(|| accepted(&headers));
+    let body = match format.writer() {
+        None => report.json.clone(),
+        Some(write) => app.reports.write(&report, write).await?.into(),
     };
-    Ok(etag::answer(&headers, media_type, body.clone()))
+    Ok(etag::answer(&headers, format.media_type(), body))
 }
 
 /// The first format in `Accept` that this route can write. Quality values are ignored.
 fn accepted(headers: &HeaderMap) -> Format {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let first = accept.flat_map(|value| value.split(',')).map(|part| part.split(';').next().unwrap_or_default().trim());
-    match first.into_iter().find(|kind| matches!(*kind, "text/markdown" | "application/json" | "*/*")) {
-        Some("text/markdown") => Format::Markdown,
-        _ => Format::Json,
-    }
+    let known = |kind: &str| match kind {
+        "*/*" => Some(Format::Json),
+        kind => Format::ALL.into_iter().find(|format| format.essence() == kind),
+    };
+    first.into_iter().find_map(known).unwrap_or(Format::Json)
 }
 
 #[cfg(test)]
@@ -68,13 +107,14 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn markdown_is_sent_only_if_the_client_asks_for_it_first() {
+    fn the_first_format_that_the_client_names_is_sent() {
         let format = |accept: &'static str| {
             accepted(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
         };
         assert_eq!(format("text/markdown"), Format::Markdown);
         assert_eq!(format("text/markdown;q=0.9, */*;q=0.1"), Format::Markdown);
         assert_eq!(format("application/json, text/markdown"), Format::Json);
+        assert_eq!(format("image/png, text/csv, */*"), Format::Csv);
         assert_eq!(format("*/*"), Format::Json);
         assert_eq!(accepted(&HeaderMap::new()), Format::Json);
     }

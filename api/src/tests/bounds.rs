@@ -100,7 +100,16 @@ async fn a_job_is_counted_before_it_is_built() {
     let mut body = job("n");
     body["timing"] = json!({"rounds": 1_000_000_000, "steps_per_turn": u32::MAX, "warmup_steps": u32::MAX});
     let problem = server.post("/jobs", &body).await.problem(422, "invalid_job");
-    assert_eq!(pointers(&problem), ["/timing/rounds", "/timing/steps_per_turn", "/timing/warmup_steps"]);
+    let expected = ["/timing/rounds", "/timing/steps_per_turn", "/timing/warmup_steps", "/timing/rounds"];
+    assert_eq!(pointers(&problem), expected);
+
+    // The job has two arms, and the baseline is timed twice: 90,000 and 120,000 steps.
+    body["timing"] = json!({"rounds": 10_000, "steps_per_turn": 2, "warmup_steps": 1});
+    assert_eq!(server.post("/jobs?dry_run=true", &body).await.status, 200);
+    body["timing"]["steps_per_turn"] = json!(3);
+    let problem = server.post("/jobs", &body).await.problem(422, "invalid_job");
+    assert_eq!(pointers(&problem), ["/timing/rounds"]);
+    assert!(problem["problems"][0]["message"].as_str().unwrap().contains("120000 steps"), "{problem}");
 
     let mut body = job("n");
     body["arms"] = (0..101).map(|arm| json!({"name": arm.to_string()})).collect();
@@ -246,6 +255,14 @@ async fn all_streams_of_a_job_share_one_look_at_it() {
         }
     };
     timeout(PATIENCE, unwatched).await.expect("the job is still looked at");
+}
+
+#[test]
+fn the_document_states_how_many_steps_a_timing_trial_may_have() {
+    let document = crate::router::document().unwrap();
+    let rounds = &document["components"]["schemas"]["TimingSpec"]["properties"]["rounds"];
+    assert_eq!(recipe::Timing::MOST_STEPS, 100_000);
+    assert!(rounds["description"].as_str().unwrap().contains("100,000 steps together"), "{rounds}");
 }
 
 #[test]

@@ -55,7 +55,8 @@ async fn a_plan_knows_the_speed_of_earlier_jobs_and_warns_of_an_arm_that_does_no
         .iter()
         .map(|arm| {
             json!({
-                "name": arm["name"], "blocks": 12, "turns": [0.5, 0.5], "by_open": [], "tokens_per_step": 512,
+                "name": arm["name"], "blocks": 12, "tokens_per_step": 512,
+                "turns": [{"place": 0, "seconds": [0.5, 0.5], "open_blocks": [12.0, 12.0]}],
                 "memory": {"state_bytes": 1 << 28, "peak_bytes": 1 << 29, "mean_bytes": 1 << 28, "by_open": []},
             })
         })
@@ -184,7 +185,7 @@ async fn a_client_with_a_current_etag_gets_304_without_a_body() {
 }
 
 #[tokio::test]
-async fn the_report_comes_as_json_or_markdown() {
+async fn the_report_comes_in_every_format() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;
     let json = server.get(&format!("/jobs/{id}/report")).await;
@@ -193,6 +194,15 @@ async fn the_report_comes_as_json_or_markdown() {
     assert_eq!(markdown.header("content-type"), "text/markdown; charset=utf-8");
     let request = server.request(Method::GET, &format!("/jobs/{id}/report")).header(header::ACCEPT, "text/markdown");
     assert_eq!(server.send(request.body(Body::empty()).unwrap()).await.text(), markdown.text());
+    for (format, media_type, start) in [
+        ("latex", "application/x-tex; charset=utf-8", "% n\n"),
+        ("csv", "text/csv; charset=utf-8; header=present", "Table,"),
+        ("html", "text/html; charset=utf-8", "<!doctype html>"),
+    ] {
+        let document = server.get(&format!("/jobs/{id}/report?format={format}")).await;
+        assert_eq!(document.header("content-type"), media_type);
+        assert!(document.text().starts_with(start), "{}", document.text());
+    }
     server.get(&format!("/jobs/{id}/report?format=pdf")).await.problem(400, "invalid_parameter");
 }
 

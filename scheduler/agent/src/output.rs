@@ -11,8 +11,9 @@ use crate::journal::Journal;
 use crate::outcome::FinalEvents;
 use crate::upload;
 
-/// The longest line, in bytes; a longer one is read as several lines. No event is nearly as long.
-const MAX_LINE: usize = 1 << 20;
+/// The longest line, in bytes; a longer one is read as several lines. No event is as long, not even the report of a
+/// timing trial, which lists every step.
+const MAX_LINE: usize = 16 << 20;
 /// The size in bytes of the end of the log that is quoted if the trainer crashes.
 const LOG_TAIL: usize = 2_000;
 
@@ -110,6 +111,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 #[cfg(test)]
 mod tests {
+    use recipe::report::{ArmTiming, TimingReport, Turn};
+    use recipe::{Timing, TrialReport};
+
     use super::*;
 
     async fn lines(bytes: &[u8]) -> Vec<String> {
@@ -133,6 +137,21 @@ mod tests {
         let found = lines(format!("{text}\nnext").as_bytes()).await;
         let sizes: Vec<_> = found.iter().map(String::len).collect();
         assert_eq!(sizes, [MAX_LINE, MAX_LINE, 7, 4]);
+    }
+
+    #[test]
+    fn the_longest_report_of_a_timing_trial_fits_into_a_line() {
+        let turn = Turn { place: 99, warmup_seconds: vec![], seconds: vec![1.0 / 3.0], open_blocks: vec![100.5] };
+        let arm = ArmTiming {
+            name: "pre-ln".into(),
+            blocks: 101,
+            turns: vec![turn; Timing::MOST_STEPS as usize],
+            tokens_per_step: 4096,
+            memory: None,
+            largest_batch: None,
+        };
+        let event = Event::Finished { report: TrialReport::Timing(TimingReport { arms: vec![arm] }) };
+        assert!(serde_json::to_string(&event).unwrap().len() < MAX_LINE / 2);
     }
 
     #[tokio::test]

@@ -4,10 +4,12 @@ use protocol::id::JobId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::answer::Answer;
 use crate::effects::Effect;
 use crate::glue::{GlueAverage, GlueReport};
 use crate::pretrain::PretrainArm;
 use crate::probe::ProbeArm;
+use crate::rules::{Preregistration, Rules};
 use crate::speed::Speed;
 
 /// The report of a job: how its arms differ in speed, validation loss and GLUE scores. Scores and shares are fractions
@@ -21,6 +23,14 @@ pub struct Report {
     pub baseline: String,
     /// True if all trials of the job have ended, so that the report no longer changes.
     pub complete: bool,
+    /// The answer of the job in one sentence: that of the fastest arm among those that are nowhere worse than the
+    /// baseline, or of the first arm. Absent if the job compares nothing.
+    pub sentence: Option<String>,
+    /// What the job says of each arm about which it asks a question, in the order of the job.
+    pub answers: Vec<Answer>,
+    /// When a question counts as answered.
+    pub rules: Rules,
+    pub preregistration: Preregistration,
     /// Time per step. Absent until the timing trial has succeeded.
     pub speed: Option<Speed>,
     /// One row per arm that is pre-trained, in the order of the job.

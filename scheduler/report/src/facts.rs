@@ -7,6 +7,8 @@ use protocol::id::{JobId, TrialId};
 use recipe::event::Device;
 use recipe::{Failure, Pretrain, Recipe, Seeds};
 
+use crate::rules::Rules;
+
 /// The facts of a job. Its report depends on nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
@@ -18,6 +20,10 @@ pub struct Facts {
     pub baseline: String,
     /// Names of the arms that start from a published checkpoint. These arms are neither timed nor pre-trained.
     pub published: BTreeSet<String>,
+    /// Hex sha256 of what the job asks and how its answer is judged, as submitted.
+    pub preregistration: String,
+    /// When a question counts as answered.
+    pub rules: Rules,
     /// All trials of the job. Their order has no influence on the report.
     pub trials: Vec<TrialFacts>,
 }

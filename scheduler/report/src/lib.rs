@@ -12,29 +12,36 @@
 //! | `pretrain`, `probe` | Validation losses over seeds; what each block of a checkpoint contributes. |
 //! | `glue` | Scores on the GLUE tasks over seeds, and the selection of a learning rate. |
 //! | `comparison`, `effects` | An arm against another one; the effects of layer drop and norm. |
+//! | `rules`, `verdict`, `answer` | When a question counts as answered; the verdict on each; the verdicts in a sentence. |
 //! | `notes` | Sentences about what is missing, rests on few values or was left out. |
-//! | `markdown` | The report as Markdown. |
+//! | `document` | The report as Markdown, LaTeX, CSV and HTML. |
 //! | [`statistics`] | Intervals and tests for small samples. |
 //! | [`submission`] | The files that an arm hands in to the GLUE server. |
 
+mod answer;
 mod comparison;
 mod compute;
 mod content;
+mod document;
 mod effects;
 mod facts;
 mod glue;
-mod markdown;
 mod notes;
 mod pretrain;
 mod probe;
+mod rules;
 mod speed;
 pub mod statistics;
 pub mod submission;
+mod verdict;
 
-pub use comparison::Comparison;
+pub use answer::Answer;
+pub use comparison::{Comparison, Units};
 pub use compute::report;
 pub use content::Report;
 pub use effects::Factor;
 pub use facts::{Facts, TrialFacts, TrialStatus};
 pub use glue::GlueRow;
-pub use speed::speed_up;
+pub use rules::{Margins, Preregistration, Rules};
+pub use speed::{TimedSpeed, timed_speeds};
+pub use verdict::{Outcome, Question, Verdict};

@@ -8,19 +8,21 @@ use recipe::Stage;
 use crate::content::Report;
 use crate::facts::{Facts, TrialFacts, TrialStatus};
 use crate::glue::GlueRow;
-use crate::speed::Speed;
+use crate::speed::{ArmSpeed, Control, LEAST_ROUNDS, Speed};
 
 /// With fewer values than this, an interval is wide and a spread is poorly known.
 const SMALL: usize = 5;
+
+/// A first step that takes this many times as long as the next ones is worth a note.
+const SLOW_FIRST_STEP: f64 = 1.01;
 
 pub(crate) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
     let rows: Vec<&GlueRow> = report.glue.iter().flat_map(|task| &task.arms).collect();
     [
         unfinished_trials(facts),
-        cancelled_trials(facts),
-        failed_trials(facts),
         speed_notes(facts, report.speed.as_ref()),
         diverged_runs(report),
+        Vec::from_iter(failures(&rows)),
         score_samples(&rows),
         Vec::from_iter(pretrain_seeds(&rows)),
         Vec::from_iter(finetune_rates(report, &rows)),
@@ -28,6 +30,36 @@ pub(crate) fn notes(facts: &Facts, report: &Report) -> Vec<String> {
         Vec::from_iter(published_arms(facts, &rows)),
     ]
     .concat()
+}
+
+/// What did not run as the job planned it.
+pub(crate) fn deviations(facts: &Facts) -> Vec<String> {
+    [cancelled_trials(facts), failed_trials(facts), mixed_devices(facts)].concat()
+}
+
+/// Stages whose trials ran on devices of several models, or by several versions of the trainer.
+fn mixed_devices(facts: &Facts) -> Vec<String> {
+    let mut found: BTreeMap<&str, (BTreeSet<&str>, BTreeSet<&str>)> = BTreeMap::new();
+    for trial in &facts.trials {
+        if let Some(device) = &trial.device {
+            let (models, versions) = found.entry(stage(trial).words()).or_default();
+            models.insert(&device.model);
+            versions.insert(&device.trainer);
+        }
+    }
+    let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<&str>>().join(", ");
+    let sentences = found.into_iter().flat_map(|(stage, (models, versions))| {
+        let models = (models.len() > 1).then(|| {
+            format!(
+                "The {stage} trials ran on several models of device ({}): compare their reference hours, not their hours.",
+                list(&models)
+            )
+        });
+        let versions = (versions.len() > 1)
+            .then(|| format!("The {stage} trials ran on several versions of the trainer ({}).", list(&versions)));
+        [models, versions].into_iter().flatten()
+    });
+    sentences.collect()
 }
 
 fn unfinished_trials(facts: &Facts) -> Vec<String> {
@@ -65,22 +97,23 @@ fn cancelled_trials(facts: &Facts) -> Vec<String> {
     others.chain(orphans).collect()
 }
 
-/// Failed trials without a result. A fine-tune trial that diverged has one, which [`diverged_runs`] names.
+/// Failed trials without a result. A run that diverged has one, which [`diverged_runs`] names.
 fn failed_trials(facts: &Facts) -> Vec<String> {
     let failed = facts.trials.iter().filter_map(|trial| match &trial.status {
-        TrialStatus::Failed(failure) if stage(trial) == Stage::Finetune && failure.kind.is_divergence() => None,
-        TrialStatus::Failed(failure) => {
-            let is_diverged_seed = stage(trial) == Stage::Pretrain && failure.kind.is_divergence();
-            Some((stage(trial), arm_name(trial), failure.kind.name(), is_diverged_seed))
+        TrialStatus::Failed(failure)
+            if failure.kind.is_divergence() && matches!(stage(trial), Stage::Pretrain | Stage::Finetune) =>
+        {
+            None
         }
+        TrialStatus::Failed(failure) => Some((stage(trial), arm_name(trial), failure.kind.name())),
         _ => None,
     });
-    let sentence = |((stage, arm, kind, is_diverged_seed), count)| {
-        let (trials, it) = (trials(count, stage), word(count, "it", "them"));
-        match is_diverged_seed {
-            true => format!("{trials} of {arm} failed ({kind}); the share of diverged seeds includes {it}."),
-            false => format!("{trials} of {arm} failed ({kind}); no statistic includes {it}."),
-        }
+    let sentence = |((stage, arm, kind), count)| {
+        format!(
+            "{} of {arm} failed ({kind}); no statistic includes {}.",
+            trials(count, stage),
+            word(count, "it", "them")
+        )
     };
     count_equal(failed).into_iter().map(sentence).collect()
 }
@@ -102,12 +135,14 @@ fn speed_notes(facts: &Facts, speed: Option<&Speed>) -> Vec<String> {
              steps (there are too few, or they are too noisy), {unknown}."
         ));
     }
-    if let Some(rounds) = speed.arms.iter().map(|arm| arm.seconds_per_step.n).min().filter(|rounds| *rounds < SMALL) {
+    if speed.rounds < LEAST_ROUNDS {
         notes.push(format!(
-            "The speed of an arm rests on as few as {}; below {SMALL}, intervals are wide.",
-            counted(rounds, "round")
+            "The speed of an arm rests on {}; below {LEAST_ROUNDS}, a speed-up has no interval.",
+            counted(speed.rounds, "round")
         ));
     }
+    notes.extend(control_note(speed.control.as_ref()));
+    notes.extend(speed.arms.iter().filter_map(warmup_note));
     let missing: Vec<&str> =
         facts.pretrained_arms().map(String::as_str).filter(|arm| speed.arm(arm).is_none()).collect();
     if !missing.is_empty() {
@@ -116,22 +151,75 @@ fn speed_notes(facts: &Facts, speed: Option<&Speed>) -> Vec<String> {
     notes
 }
 
+/// What the timing trial says of two equal arms.
+fn control_note(control: Option<&Control>) -> Option<String> {
+    let Control { ratio, interval, agrees } = control?;
+    let [low, high] = (*interval)?;
+    let found = format!("the baseline timed twice gives {ratio:.3}x [{low:.3}, {high:.3}] against itself");
+    Some(match (*agrees)? {
+        true => format!("Control: {found}, as equal arms should."),
+        false => format!(
+            "Control: {found}, though both are the same. In one of twenty trials this is chance; else something on the \
+             machine disturbs the figures of speed."
+        ),
+    })
+}
+
+/// A warm-up that is too short: the first timed step of a turn is clearly slower than the others.
+fn warmup_note(arm: &ArmSpeed) -> Option<String> {
+    let first = arm.first_step.as_ref()?;
+    let [low, _] = first.interval.filter(|[low, _]| *low > SLOW_FIRST_STEP)?;
+    Some(format!(
+        "The first timed step of a turn of {} takes {:.0} % longer than the next ones (at least {:.0} %), so its warm-up \
+         is too short: set timing.warmup_steps higher.",
+        arm.arm,
+        100.0 * (first.ratio - 1.0),
+        100.0 * (low - 1.0)
+    ))
+}
+
 fn diverged_runs(report: &Report) -> Vec<String> {
     let rows = report.glue.iter().flat_map(|task| task.arms.iter().map(move |row| (task.task, row)));
-    let sentence = |(task, row): (recipe::Task, &GlueRow)| {
+    let of_scores = rows.filter(|(_, row)| row.diverged > 0).map(|(task, row)| {
         format!(
-            "{} of {} runs of {}{} on {} at learning rate {:e} diverged. They count as failed; means, intervals and \
-             comparisons are over the other {}.",
+            "{} of {} runs of {}{} on {} at learning rate {:e} diverged. {}",
             row.diverged,
             row.n,
             row.arm,
             if row.keep.is_all() { String::new() } else { format!(" with {} blocks", row.blocks) },
             task.name(),
             row.learning_rate,
-            row.n - row.diverged
+            match row.mean {
+                Some(_) => "They count as failed, with the score of the majority class.",
+                None => "They count as failed; no run on this task has reported the score of the majority class.",
+            }
         )
-    };
-    rows.filter(|(_, row)| row.diverged > 0).map(sentence).collect()
+    });
+    let of_losses = report.pretrain.iter().filter(|arm| arm.diverged > 0).map(|arm| {
+        let rest = match arm.guess_loss {
+            Some(loss) => format!("with the loss of a guess, {loss:.3}."),
+            None => "but no run has reported the loss of a guess, so no mean or comparison includes them.".into(),
+        };
+        format!(
+            "{} of {} pre-train seeds of {} diverged. They count as failed, {rest}",
+            arm.diverged,
+            arm.results(),
+            arm.arm
+        )
+    });
+    of_scores.chain(of_losses).collect()
+}
+
+/// Intervals of means, where runs fail.
+fn failures(rows: &[&GlueRow]) -> Option<String> {
+    let failed = rows.iter().filter(|row| row.failed > 0).count();
+    (failed > 0).then(|| {
+        format!(
+            "Runs failed in {}. An interval of a mean does not hold when runs fail: read the mean without failures and \
+             the share of failed runs, each for itself.",
+            counted(failed, "row")
+        )
+    })
 }
 
 /// Rows of scores without spread, and the smallest sample of scores.
@@ -160,14 +248,14 @@ fn pretrain_seeds(rows: &[&GlueRow]) -> Option<String> {
     match seeds.len() {
         0 => None,
         1 => Some(
-            "There is one pre-train seed: intervals and tests of scores are about repeated fine-tuning of one \
-             checkpoint per arm, not about repeated pre-training."
+            "There is one pre-train seed: intervals and tests of scores are about one checkpoint of each arm, and say \
+             nothing about the arms. With several seeds (pretrain.seeds) they do."
                 .into(),
         ),
         several => Some(format!(
-            "There are {several} pre-train seeds. Runs from one checkpoint are not independent, so intervals and \
-             paired tests of scores use the mean of each checkpoint; failed-run rates and Brown-Forsythe tests use all \
-             runs."
+            "There are {several} pre-train seeds. Runs from one checkpoint are not independent, so means, intervals and \
+             paired tests of scores use the mean of each checkpoint, spreads are compared within checkpoints, and \
+             intervals of failed-run shares count alike runs as fewer."
         )),
     }
 }
@@ -185,9 +273,20 @@ fn finetune_rates(report: &Report, rows: &[&GlueRow]) -> Option<String> {
              to select and report on the same dev scores."
         ))
     } else if rates > 1 {
+        let is_uneven = report.glue.iter().any(|task| {
+            let tried: BTreeSet<usize> = task.selected.iter().map(|score| score.tried).collect();
+            tried.len() > 1
+        });
+        let uneven = match is_uneven {
+            true => {
+                " Arms with different numbers of rates are not compared at their best: the longer search wins by luck."
+            }
+            false => "",
+        };
         Some(format!(
-            "There are {rates} fine-tune learning rates. The one to report is selected per arm and task by the mean \
-             score on a held-out part of the training set; dev scores have no influence."
+            "There are {rates} fine-tune learning rates. The one to report is selected per arm and task by the score on \
+             a held-out part of the training set, by one half of the seeds for the other half, so that no run counts \
+             twice.{uneven}"
         ))
     } else {
         None
@@ -212,8 +311,8 @@ fn loss_notes(report: &Report) -> Vec<String> {
     }
     if report.effects.iter().any(|effect| effect.each_at_its_best) {
         notes.push(
-            "The best learning rate of pre-training is chosen by the same validation losses that are then compared, \
-             which favours an arm that was given more rates."
+            "The best learning rate of pre-training is chosen by the same validation losses that are then compared. \
+             This favours neither of two arms of which as many rates were tried; others are not compared at their best."
                 .into(),
         );
     }

@@ -1,13 +1,16 @@
 //! Pre-training: the validation loss of each seed, and the hours that it took.
 
-use recipe::{FailureKind, Recipe};
+use recipe::{FailureKind, ImageObjective, Recipe};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::comparison::{Comparison, RunValues, compare};
+use crate::comparison::{Comparison, Run, Runs, Shared};
 use crate::facts::{Facts, TrialStatus};
 use crate::speed::Speed;
-use crate::statistics::{Summary, wilson_interval};
+use crate::statistics::{Summary, mean, wilson_interval};
+
+/// The differences that two shares can have.
+const SHARES_DIFFER_BY: [f64; 2] = [-1.0, 1.0];
 
 /// The pre-train runs of one arm, one per seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -23,8 +26,15 @@ pub struct PretrainArm {
     /// are left out of the share.
     #[schema(min_items = 2, max_items = 2)]
     pub diverged_interval: Option<[f64; 2]>,
-    /// Validation loss of the full-depth model at the end of the budget, over the seeds that have a finite one.
+    /// Validation loss of the full-depth model at the end of the budget. A seed that diverged counts with `guess_loss`.
     pub validation_loss: Option<Summary>,
+    /// Mean validation loss of the seeds that did not diverge. Absent if none diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub loss_without_failures: Option<f64>,
+    /// Validation loss of a guess that gives every answer the same probability. Absent until a seed of an arm with the
+    /// same measure has succeeded; without it, seeds that diverged are in no mean.
+    pub guess_loss: Option<f64>,
     /// True if the arm's objective measures another quantity than the baseline's, so that their losses are not
     /// compared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -63,40 +73,98 @@ pub struct PretrainSeed {
 }
 
 pub(crate) fn pretrain(facts: &Facts, speed: Option<&Speed>) -> Vec<PretrainArm> {
-    let baseline = seeds(facts, &facts.baseline, None);
+    let baseline = Seeds::of(facts, &facts.baseline, None);
     facts.pretrained_arms().map(|arm| pretrain_arm(facts, arm, &baseline, speed)).collect()
 }
 
-fn pretrain_arm(facts: &Facts, arm: &str, baseline: &[PretrainSeed], speed: Option<&Speed>) -> PretrainArm {
-    let step_seconds = speed.and_then(|speed| speed.arm(arm)).map(|row| row.seconds_per_step.mean);
-    let seeds = seeds(facts, arm, step_seconds);
-    let diverged = seeds.iter().filter(|seed| seed.is_diverged()).count();
-    let summarised = |measure: fn(&PretrainSeed) -> Option<f64>| {
-        let own = values(&seeds, measure);
-        let comparison = if arm == facts.baseline { None } else { compare(arm, &own, &values(baseline, measure)) };
-        (Summary::of(&own.into_values().collect::<Vec<f64>>()), comparison)
+fn pretrain_arm(facts: &Facts, arm: &str, baseline: &Seeds, speed: Option<&Speed>) -> PretrainArm {
+    let own = Seeds::of(facts, arm, speed.and_then(|speed| speed.arm(arm)).map(|row| row.seconds_per_step));
+    let is_baseline = arm == facts.baseline;
+    let compare = |measure: fn(&Seeds) -> Runs, range| {
+        Shared::of_pretraining(&measure(&own), &measure(baseline)).compare(arm, range).filter(|_| !is_baseline)
     };
-    let (validation_loss, comparison) = summarised(|seed| seed.validation_loss);
-    let (validation_accuracy, accuracy_comparison) = summarised(|seed| seed.validation_accuracy);
+    let summary = |runs: Runs| Summary::of(&runs.into_values().map(|run| run.value).collect::<Vec<f64>>());
     let (recipe, baseline_recipe) = (facts.pretrain_recipe(arm), facts.pretrain_recipe(&facts.baseline));
     let other_measure =
         recipe.zip(baseline_recipe).is_some_and(|(own, base)| !own.objective.is_measured_like(&base.objective));
+    let diverged = own.seeds.iter().filter(|seed| seed.is_diverged()).count();
+    let survivors: Vec<f64> = own.seeds.iter().filter_map(|seed| seed.validation_loss).collect();
     PretrainArm {
         arm: arm.to_owned(),
         learning_rate: recipe.map(|recipe| recipe.learning_rate.peak),
         diverged,
-        diverged_interval: wilson_interval(diverged, results(&seeds)),
-        seeds,
-        validation_loss,
+        diverged_interval: wilson_interval(diverged, results(&own.seeds)),
+        validation_loss: summary(own.losses()),
+        loss_without_failures: mean(&survivors).filter(|_| diverged > 0),
+        guess_loss: own.guess_loss,
         other_measure,
-        comparison: comparison.filter(|_| !other_measure),
-        validation_accuracy,
-        accuracy_comparison,
+        comparison: compare(Seeds::losses, None).filter(|_| !other_measure),
+        validation_accuracy: summary(own.accuracies()),
+        accuracy_comparison: compare(Seeds::accuracies, Some(SHARES_DIFFER_BY)),
+        seeds: own.seeds,
     }
 }
 
-fn values(seeds: &[PretrainSeed], measure: impl Fn(&PretrainSeed) -> Option<f64>) -> RunValues {
-    seeds.iter().filter_map(|seed| Some(((seed.seed, 0), measure(seed)?))).collect()
+/// The pre-train runs of an arm that have ended.
+pub(crate) struct Seeds {
+    /// In rising order of their seeds.
+    seeds: Vec<PretrainSeed>,
+    guess_loss: Option<f64>,
+    /// Share of held-out images that a guess classifies correctly. Absent unless the arm classifies images.
+    guess_accuracy: Option<f64>,
+}
+
+impl Seeds {
+    /// `step_seconds` is the time of a mean step of the arm in the timing trial.
+    pub(crate) fn of(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Self {
+        let guess_loss = guess_loss(facts, arm);
+        let is_classifier = matches!(
+            facts.pretrain_recipe(arm).and_then(|recipe| recipe.images),
+            Some(ImageObjective::Classifier { .. })
+        );
+        // A guess among k classes has the loss ln k and is right in one of k cases.
+        let guess_accuracy = guess_loss.filter(|_| is_classifier).map(|loss| (-loss).exp());
+        Self { seeds: seeds(facts, arm, step_seconds), guess_loss, guess_accuracy }
+    }
+
+    /// Validation losses by seed. A seed that diverged has that of a guess.
+    pub(crate) fn losses(&self) -> Runs {
+        self.runs(self.guess_loss, |seed| seed.validation_loss)
+    }
+
+    /// Validation accuracies by seed. A seed that diverged has that of a guess.
+    pub(crate) fn accuracies(&self) -> Runs {
+        self.runs(self.guess_accuracy, |seed| seed.validation_accuracy)
+    }
+
+    fn runs(&self, guess: Option<f64>, measure: impl Fn(&PretrainSeed) -> Option<f64>) -> Runs {
+        let run = |seed: &PretrainSeed| {
+            let failed = seed.is_diverged();
+            let value = if failed { guess } else { measure(seed) }?;
+            Some(((seed.seed, 0), Run { value, failed }))
+        };
+        self.seeds.iter().filter_map(run).collect()
+    }
+}
+
+/// True for a loss that a trainer can have computed: it has 32 bits.
+fn is_loss(loss: &f64) -> bool {
+    loss.abs() <= f64::from(f32::MAX)
+}
+
+/// The validation loss of a guess in the measure of `arm`: every run with the same measure and outputs reports the same
+/// one, so a run that diverged takes it from one that did not.
+fn guess_loss(facts: &Facts, arm: &str) -> Option<f64> {
+    let own = facts.pretrain_recipe(arm)?;
+    facts.trials.iter().find_map(|trial| match (&*trial.recipe, &trial.status) {
+        (Recipe::Pretrain(recipe), TrialStatus::Succeeded(recipe::TrialReport::Pretrain(report)))
+            if recipe.objective.is_measured_like(&own.objective)
+                && (&recipe.vocabulary, recipe.images) == (&own.vocabulary, own.images) =>
+        {
+            report.guess_loss.filter(is_loss)
+        }
+        _ => None,
+    })
 }
 
 /// Number of seeds with a result: a loss, or divergence.
@@ -113,11 +181,6 @@ impl PretrainArm {
     /// Share of the seeds with a result that diverged. `None` if no seed has a result.
     pub(crate) fn diverged_share(&self) -> Option<f64> {
         Some(self.results()).filter(|results| *results > 0).map(|results| self.diverged as f64 / results as f64)
-    }
-
-    /// Validation losses by seed.
-    pub(crate) fn losses(&self) -> RunValues {
-        values(&self.seeds, |seed| seed.validation_loss)
     }
 }
 
@@ -145,8 +208,10 @@ fn seeds(facts: &Facts, arm: &str, step_seconds: Option<f64>) -> Vec<PretrainSee
             Some(PretrainSeed {
                 seed: trial.seeds.init,
                 steps: report.map(|report| report.steps),
-                validation_loss: report.map(|report| report.validation_loss).filter(|loss| loss.is_finite()),
-                validation_accuracy: report.and_then(|report| report.validation_accuracy),
+                validation_loss: report.map(|report| report.validation_loss).filter(is_loss),
+                validation_accuracy: report
+                    .and_then(|report| report.validation_accuracy)
+                    .filter(|share| (0.0..=1.0).contains(share)),
                 hours: report.map(|report| report.trained_seconds / 3600.0),
                 reference_hours: report
                     .zip(step_seconds)

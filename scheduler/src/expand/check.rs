@@ -32,6 +32,7 @@ pub(super) fn check_size(problems: &mut Problems, spec: &JobSpec) {
 pub(super) fn check(problems: &mut Problems, spec: &JobSpec, datasets: &Datasets) {
     check_name(problems, "name", &spec.name);
     check_dataset_names(problems, spec);
+    problems.within("rules", |problems| spec.rules.check(problems));
     if let ModelChoice::Named(name) = &spec.model
         && Size::named(name).is_none()
     {

@@ -2,7 +2,6 @@
 
 use recipe::MOST_STEPS;
 use recipe::problem::Problems;
-use recipe::report::TimingReport;
 use recipe::{
     Dataset, Finetune, Mlm, Model, Norm, Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Timing, TimingArm,
     TrialSpec, Vocabulary,
@@ -12,7 +11,6 @@ use super::cost::{TRAINING, pretrain_cost};
 use super::plan::{Datasets, NewTrial};
 use crate::dataset::{DatasetFacts, Scan};
 use crate::job::{ArmSpec, JobSpec, PretrainSpec, ProbeSpec, TimingSpec, VocabularyChoice, default_length};
-use report::statistics::mean;
 
 /// True if the recipe can be carried out. Only then has it a cost: the formulas divide by numbers that are checked.
 pub(super) fn is_sound(recipe: &Pretrain) -> bool {
@@ -42,12 +40,9 @@ pub(super) fn match_flops(recipe: &mut Pretrain, target: &Pretrain) -> bool {
     limit.is_some()
 }
 
-/// The number of steps that `seconds` on the device of the timing trial allow `arm`; `None` if the trial did not run
-/// the arm.
-pub fn reference_steps(seconds: f64, timing: &TimingReport, arm: &str) -> Option<u64> {
-    let arm = timing.arms.iter().find(|timed| timed.name == arm)?;
-    let per_step = mean(&arm.turns)?;
-    Some(((seconds / per_step).round() as u64).clamp(1, MOST_STEPS))
+/// The number of steps of `step_seconds` that a budget of `seconds` allows.
+pub fn reference_steps(seconds: f64, step_seconds: f64) -> u64 {
+    ((seconds / step_seconds).round() as u64).clamp(1, MOST_STEPS)
 }
 
 /// Sets the budget of the pre-train recipe that `trial` runs or starts from to `steps` updates.
@@ -125,12 +120,16 @@ pub(super) fn settings(spec: &JobSpec, arm: &ArmSpec, size: Size, datasets: &Dat
     }
 }
 
-pub(super) fn timing(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)]) -> Timing {
+/// The timing of `arms`, and of the baseline once more: what is measured between two equal arms is noise.
+pub(super) fn timing(spec: &JobSpec, timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)]) -> Timing {
+    let timed = |name: &str, recipe: &Pretrain| TimingArm { name: name.into(), recipe: recipe.clone(), repeats: None };
+    let mut arms: Vec<TimingArm> = arms.iter().map(|(arm, recipe)| timed(&arm.name, recipe)).collect();
+    let baseline = arms.iter().find(|arm| arm.name == spec.baseline());
+    if let Some(TimingArm { name, recipe, .. }) = baseline.cloned() {
+        arms.push(TimingArm { name: name_of_repetition(spec, &name), recipe, repeats: Some(name) });
+    }
     Timing {
-        arms: arms
-            .iter()
-            .map(|(arm, recipe)| TimingArm { name: arm.name.clone(), recipe: (*recipe).clone() })
-            .collect(),
+        arms,
         rounds: timing.rounds,
         steps_per_turn: timing.steps_per_turn,
         warmup_steps: timing.warmup_steps,
@@ -138,18 +137,27 @@ pub(super) fn timing(timing: &TimingSpec, arms: &[(&ArmSpec, &Pretrain)]) -> Tim
     }
 }
 
+/// The name of the arm that repeats `arm` in a timing trial, which no arm of the job has.
+fn name_of_repetition(spec: &JobSpec, arm: &str) -> String {
+    let mut name = format!("{arm} (again)");
+    while spec.arms.iter().any(|arm| arm.name == name) {
+        name.push_str(" (again)");
+    }
+    name
+}
+
 pub(super) fn timing_trial(recipe: Timing, head_outputs: u64) -> NewTrial {
-    let turns = u64::from(recipe.rounds) * (u64::from(recipe.steps_per_turn) + u64::from(recipe.warmup_steps));
+    let total_steps = recipe.total_steps();
+    let steps_per_arm = total_steps as f64 / recipe.arms.len() as f64;
     let costs = recipe.arms.iter().map(|arm| pretrain_cost(&arm.recipe, head_outputs));
     let per_step: f64 = costs.map(|cost| cost.flops / cost.steps as f64).sum();
-    let total_steps = turns.saturating_mul(recipe.arms.len() as u64);
     NewTrial {
         arm: None,
         task: None,
         learning_rate: None,
         spec: TrialSpec { recipe: Recipe::Timing(recipe), seeds: Seeds::all(0) },
         waits_for: None,
-        work: turns as f64 * per_step,
+        work: steps_per_arm * per_step,
         total_steps,
     }
 }

@@ -88,6 +88,25 @@ fn the_example_expands_into_1_timing_3_pre_train_and_45_fine_tune_trials() {
 }
 
 #[test]
+fn the_baseline_is_timed_twice_under_a_name_of_its_own() {
+    for (taken, expected) in [("other", "pre-ln (again)"), ("pre-ln (again)", "pre-ln (again) (again)")] {
+        let job = spec(|job| job["arms"].as_array_mut().unwrap().push(json!({"name": taken, "norm": "post"})));
+        let Expansion { trials, plan } = expand(&job, &datasets()).unwrap();
+        let Recipe::Timing(timing) = &trials[0].spec.recipe else { panic!("a timing trial") };
+        let (again, arms) = timing.arms.split_last().unwrap();
+        assert_eq!((again.name.as_str(), again.repeats.as_deref()), (expected, Some("pre-ln")));
+        assert_eq!(again.recipe, arms[1].recipe);
+        assert!(arms.iter().all(|arm| arm.repeats.is_none()));
+        // Five arms, 32 rounds, a warm-up step and two timed ones.
+        assert_eq!(trials[0].total_steps, 5 * 32 * 3);
+        let step = |arm: usize| plan.arms[arm].pretrain_flops / 2000.0;
+        let expected: f64 = [0, 1, 2, 3, 1].map(step).iter().sum::<f64>() * 96.0;
+        assert!((trials[0].work / expected - 1.0).abs() < 1e-12, "{} {expected}", trials[0].work);
+        assert_eq!(plan.arms.len(), 4, "the repetition is no arm of the job");
+    }
+}
+
+#[test]
 fn the_plan_shows_the_closed_form_saving() {
     let plan = expand(&spec(|_| ()), &datasets()).unwrap().plan;
     let (pre, pld) = (&plan.arms[1], &plan.arms[2]);
@@ -153,32 +172,32 @@ fn the_example_jobs_keep_the_recipes_of_their_trials() {
         (
             include_str!("../../../examples/jobs/main.json"),
             &every_task,
-            "07b029f462b9f81794d6045171c74e0acc3872c60460957fae5baafeeafb83b4",
+            "74b82499cac2274411af39ae282269267b7a61b0604bdb8dcdca262b7ea5566c",
         ),
         (
             include_str!("../../../examples/jobs/reviewers.json"),
             &every_task,
-            "4d50f3a9403dc4ff3bb99499b3034128aa75dfab9bf58bfb30e21247e445860f",
+            "cc18d652540b3cb4c0fab0ee1e728a8e3f887dccb453caf655bb8c63ac79ab93",
         ),
         (
             include_str!("../../../examples/jobs/equal-time.json"),
             &every_task,
-            "fff6df124e438ee050e8c52f3104bb7ea67f116b55a9275e6321f4524beef49b",
+            "32591abe9e0aa1691b43ba91576eb8312601d6a2dab03a080dc4dbd4fce96d3a",
         ),
         (
             include_str!("../../../examples/jobs/factorial.json"),
             &every_task,
-            "b1529e3fb822836df08a0f9c75e32d6d0a95a1e91dea51d215a97101184d45a0",
+            "6647aa61b320f6fc0f1ddc0a8e201089da1a57e2a7685a9c0849da4b85b6f6b9",
         ),
         (
             include_str!("../../../examples/jobs/glue.json"),
             &every_task,
-            "28d91935200727723d41ec86e62e2170b0175ee007f8d7dc632ad5ec53abaddd",
+            "efcbde9e79833ad0677b1fee210b3f03d6a3e07e3325236eabadb5b4b90a5c23",
         ),
         (
             include_str!("../../../examples/jobs/images.json"),
             &with_images(28, 10),
-            "398e7fe802f66a36168873966f2a95bdeb7073e841f8db52456f1d71ec2988dd",
+            "9aef1d5d0a1ff119c376ddf3237d61980a01d422dbc37cbc258a483e5471fda6",
         ),
     ] {
         assert_eq!(recipes_of(text, datasets), expected);
@@ -483,7 +502,10 @@ fn an_arm_from_a_checkpoint_is_fine_tuned_and_neither_timed_nor_pre_trained() {
     assert_eq!(plan.trials, PlannedTrials { timing: 1, pretrain: 6, finetune: 7 * 15, probe: 0 });
     assert_eq!(plan.trials, planned(&job));
     let Recipe::Timing(timing) = &trials[0].spec.recipe else { panic!("a timing trial") };
-    assert_eq!(timing.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>(), ["post-ln", "pre-ln", "pld"]);
+    assert_eq!(
+        timing.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>(),
+        ["post-ln", "pre-ln", "pld", "pre-ln (again)"]
+    );
     let of_bert: Vec<&NewTrial> = trials.iter().filter(|trial| trial.arm.as_deref() == Some("bert")).collect();
     assert_eq!(of_bert.len(), 15);
     for trial in of_bert {

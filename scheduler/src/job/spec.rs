@@ -6,9 +6,11 @@ use recipe::{
     Growth, ImageObjective, KeptBlocks, LargestBatch, LayerDrop, LearningRate, Mlm, Norm, Optimizer, Precision,
     Pretrain, Probe, Size,
 };
+use report::Rules;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 /// A comparison of arms: the body of `POST /jobs`. Everything but `name` and `arms` has a default.
@@ -41,9 +43,12 @@ pub struct JobSpec {
     /// Probes every block of every checkpoint, published ones included; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSpec>,
-    /// The timing trial; `null` for none.
+    /// The timing trial; `null` for none. It times the baseline twice, as if it were two arms.
     #[serde(default = "default_timing")]
     pub timing: Option<TimingSpec>,
+    /// When a question counts as answered: the probability of a wrong verdict, and the differences that do not matter.
+    #[serde(default)]
+    pub rules: Rules,
 }
 
 /// A named size (`narrow`, `base` ...) or a shape.
@@ -209,11 +214,14 @@ pub struct GlueSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimingSpec {
-    /// Turns of each arm.
+    /// Turns of each arm. The interval of a speed-up is one over the rounds: it needs at least 6, and many rounds of short
+    /// turns make it narrower than few rounds of long ones. All turns of all arms, and of the baseline's repetition, may have
+    /// 100,000 steps together.
     pub rounds: u32,
     /// Timed steps in one turn.
     pub steps_per_turn: u32,
-    /// Untimed steps at the start of each turn.
+    /// Untimed steps at the start of each turn, in which memory is measured. One is enough if the report shows no difference
+    /// between the first timed step of a turn and the others.
     pub warmup_steps: u32,
     /// Searches for the largest batch of each arm that fits into memory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,7 +338,7 @@ impl Default for PretrainSpec {
 
 impl Default for TimingSpec {
     fn default() -> Self {
-        Self { rounds: 8, steps_per_turn: 10, warmup_steps: 2, largest_batch: None }
+        Self { rounds: 32, steps_per_turn: 2, warmup_steps: 1, largest_batch: None }
     }
 }
 
@@ -389,6 +397,15 @@ impl JobSpec {
             arm.embedding_norm.get_or_insert(true);
         }
         self
+    }
+
+    /// Hex sha256 of the submission, with its defaults filled in and without its name: what the job asks and how the
+    /// answer is judged. Nobody can change it later, so a reader can see that the rules are older than the results.
+    pub fn preregistration(&self) -> String {
+        let unnamed = Self { name: String::new(), ..self.clone() };
+        // A submission came from JSON, so it can become JSON again.
+        let json = serde_json::to_vec(&unnamed).unwrap_or_default();
+        hex::encode(Sha256::digest(json))
     }
 
     /// Held-out sequences of a validation. An accuracy needs more of them than a loss.

@@ -1,13 +1,16 @@
 //! Budgets in reference seconds: the timing trial's time per step decides how many steps a pre-train trial makes.
 
+use std::collections::BTreeMap;
+
 use recipe::report::TimingReport;
-use recipe::{Stage, TrialReport, TrialSpec};
+use recipe::{Recipe, Stage, Timing, TrialReport, TrialSpec};
+use report::timed_speeds;
 use serde_json::Value;
 use sqlx::types::Json;
 
 use super::{BATCH, Store, StoreError, read};
 use crate::expand;
-use crate::job::JobSpec;
+use crate::job::{ArmSpec, JobSpec};
 use protocol::id::{JobId, TrialId};
 
 /// A trial whose steps, or whose schedule, the timing trial decides.
@@ -24,7 +27,8 @@ impl Store {
     /// writes the same.
     pub(crate) async fn settle_budgets(&self) -> Result<usize, StoreError> {
         let ready = sqlx::query!(
-            r#"select distinct on (j.id) j.id as "job: JobId", j.spec, w.id as "timing: TrialId", w.report as "report!"
+            r#"select distinct on (j.id) j.id as "job: JobId", j.spec, w.id as "timing: TrialId",
+                      w.spec as timing_spec, w.report as "report!"
                from trial w join job j on j.id = w.job_id
                where w.awaited and w.state = 'succeeded' and w.stage = 'timing'
                  and exists (select from trial where waits_for = w.id and state = 'blocked' and total_steps is null)
@@ -36,8 +40,12 @@ impl Store {
         for row in ready {
             let job = async {
                 let spec: JobSpec = read("job", "spec", row.job, row.spec)?;
+                let timing: TrialSpec = read("trial", "spec", row.timing, row.timing_spec)?;
                 let report: TrialReport = read("trial", "report", row.timing, row.report)?;
-                self.settle_job(row.job, &spec, &report).await
+                let (Recipe::Timing(timing), TrialReport::Timing(report)) = (timing.recipe, report) else {
+                    return Ok(0);
+                };
+                self.settle_job(row.job, &spec, &timing, &report).await
             };
             match job.await {
                 Ok(count) => settled += count,
@@ -51,10 +59,20 @@ impl Store {
         Ok(settled)
     }
 
-    async fn settle_job(&self, job: JobId, spec: &JobSpec, report: &TrialReport) -> Result<usize, StoreError> {
-        let (TrialReport::Timing(timing), Some(seconds)) = (report, spec.pretrain.reference_seconds) else {
-            return Ok(0);
+    async fn settle_job(
+        &self,
+        job: JobId,
+        spec: &JobSpec,
+        timing: &Timing,
+        report: &TimingReport,
+    ) -> Result<usize, StoreError> {
+        let Some(seconds) = spec.pretrain.reference_seconds else { return Ok(0) };
+        let speeds = timed_speeds(timing, report, spec.baseline());
+        let steps = |arm: &ArmSpec| {
+            let speed = speeds.iter().find(|speed| speed.arm == arm.name)?;
+            Some((arm.name.clone(), expand::reference_steps(seconds, speed.step_seconds)))
         };
+        let budgets: BTreeMap<String, u64> = spec.pretraining_arms().filter_map(steps).collect();
         // Pre-train trials come first in a job, and a job whose pre-train trials have their steps is settled. So they are
         // settled last, and a settlement that was broken off is repeated.
         let (mut settled, mut before) = (0, i32::MAX);
@@ -73,7 +91,7 @@ impl Store {
             let Some(last) = rows.last() else { return Ok(settled) };
             before = last.ordinal;
             settled += rows.len();
-            self.settle_batch(job, spec, seconds, timing, rows).await?;
+            self.settle_batch(job, spec, &budgets, rows).await?;
         }
     }
 
@@ -81,14 +99,13 @@ impl Store {
         &self,
         job: JobId,
         spec: &JobSpec,
-        seconds: f64,
-        timing: &TimingReport,
+        budgets: &BTreeMap<String, u64>,
         rows: Vec<Unsettled>,
     ) -> Result<(), StoreError> {
         let (mut ids, mut specs, mut fingerprints, mut steps) = (vec![], vec![], vec![], vec![]);
         for row in rows {
             let mut trial: TrialSpec = read("trial", "spec", row.id, row.spec)?;
-            let budget = expand::reference_steps(seconds, timing, &row.arm).ok_or_else(|| StoreError::Row {
+            let budget = *budgets.get(&row.arm).ok_or_else(|| StoreError::Row {
                 table: "trial",
                 column: "report",
                 id: job.to_string(),

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use protocol::id::JobId;
-use recipe::TrialReport;
 use recipe::report::TimingReport;
-use sqlx::types::Json;
+use recipe::{Recipe, TrialReport, TrialSpec};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, read};
 
 /// All numbers of one scrape.
 #[derive(Debug, Clone)]
@@ -107,11 +106,12 @@ pub struct Scores {
     pub runs: i64,
 }
 
-/// The newest timing report of a job.
+/// The newest timing trial of a job that succeeded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timing {
     pub job: WatchedJob,
     pub baseline: String,
+    pub recipe: recipe::Timing,
     pub report: TimingReport,
 }
 
@@ -286,19 +286,27 @@ impl Store {
 
     async fn timings(&self) -> Result<Vec<Timing>, StoreError> {
         let rows = sqlx::query!(
-            r#"select distinct on (j.id) j.id as "id!: JobId", j.name as "job!", t.report as "report!: Json<TrialReport>",
+            r#"select distinct on (j.id) j.id as "id!: JobId", j.name as "job!", t.spec, t.report as "report!",
                       coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}') as "baseline!"
                from watched_job j join trial t on t.job_id = j.id
                where t.stage = 'timing' and t.state = 'succeeded'
                order by j.id, t.finished_at desc"#
         );
-        let timings = rows.fetch_all(&self.pool).await?.into_iter().filter_map(|row| match row.report.0 {
-            TrialReport::Timing(report) => {
-                Some(Timing { job: WatchedJob { id: row.id, name: row.job }, baseline: row.baseline, report })
+        let mut timings = Vec::new();
+        for row in rows.fetch_all(&self.pool).await? {
+            let found = read::<TrialSpec>("trial", "spec", row.id, row.spec)
+                .and_then(|spec| Ok((spec.recipe, read("trial", "report", row.id, row.report)?)));
+            match found {
+                Ok((Recipe::Timing(recipe), TrialReport::Timing(report))) => {
+                    let job = WatchedJob { id: row.id, name: row.job };
+                    timings.push(Timing { job, baseline: row.baseline, recipe, report });
+                }
+                Ok(_) => {}
+                // Another version of the server wrote it. The numbers of the other jobs are shown all the same.
+                Err(error) => tracing::warn!(job = %row.id, %error, "a timed job cannot be read"),
             }
-            TrialReport::Pretrain(_) | TrialReport::Finetune(_) | TrialReport::Probe(_) => None,
-        });
-        Ok(timings.collect())
+        }
+        Ok(timings)
     }
 
     async fn slot_use(&self, lease: Duration) -> Result<Vec<SlotUse>, StoreError> {

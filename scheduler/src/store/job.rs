@@ -102,7 +102,8 @@ impl Store {
     pub async fn job(&self, id: JobId) -> Result<Job, StoreError> {
         let job = self.summaries(&[id.0]).await?.pop();
         let (summary, spec) = job.ok_or_else(|| StoreError::NotFound { what: "job", id: id.to_string() })?;
-        Ok(Job { summary, spec: read("job", "spec", id, spec)? })
+        let spec: JobSpec = read("job", "spec", id, spec)?;
+        Ok(Job { summary, preregistration: spec.preregistration(), spec })
     }
 
     /// The summaries of jobs with their specs. The specs are not deserialised, so that a spec of a later version breaks no list.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::id::JobId;
+use recipe::report::{ArmTiming, Turn};
 use recipe::{Recipe, TrialReport, TrialSpec};
-use report::statistics::mean;
 
 use super::{Store, StoreError, read, unsigned};
 use crate::expand::{FreeSlots, TimedArm, TimedJob};
@@ -54,10 +54,12 @@ impl Store {
 /// `work` is the planned FLOPs of the trial.
 fn timed_job(job: JobId, device: String, work: f64, spec: TrialSpec, report: TrialReport) -> Option<TimedJob> {
     let (Recipe::Timing(recipe), TrialReport::Timing(report)) = (spec.recipe, report) else { return None };
-    let steps = f64::from(recipe.rounds) * f64::from(recipe.steps_per_turn + recipe.warmup_steps);
+    let steps_per_arm = recipe.total_steps() as f64 / recipe.arms.len() as f64;
+    let seconds_per_step =
+        |arm: &ArmTiming| arm.turns.iter().map(Turn::mean_seconds).sum::<f64>() / arm.turns.len() as f64;
     // A step of every arm, one after the other.
-    let seconds: f64 = report.arms.iter().filter_map(|arm| mean(&arm.turns)).sum();
-    let flops_per_second = work / steps / seconds;
+    let seconds: f64 = report.arms.iter().map(seconds_per_step).sum();
+    let flops_per_second = work / steps_per_arm / seconds;
     if !flops_per_second.is_finite() || flops_per_second <= 0.0 {
         return None;
     }

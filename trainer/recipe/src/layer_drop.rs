@@ -213,15 +213,25 @@ impl LayerDrop {
         (limit > 0.0 && limit <= 1.0).then_some(limit)
     }
 
+    /// Mean number of open blocks over a run, in closed form. A block of which one sublayer is open counts as half.
+    pub fn mean_open_blocks(&self, model: &Model, steps: Option<u64>) -> f64 {
+        let saving = (1.0 - self.theta_limit) * self.saving_per_drop(model, steps, |_| 1.0);
+        f64::from(model.blocks) * (1.0 - saving)
+    }
+
     /// The saving divided by 1 - limit, in which it is linear.
     fn encoder_saving_per_drop(&self, model: &Model, length: u32, steps: Option<u64>) -> f64 {
+        self.saving_per_drop(model, steps, |sublayer| model.sublayer_flops(sublayer, length.into()))
+    }
+
+    /// The share of the sublayers, by weight, that is closed over a run, divided by 1 - limit.
+    fn saving_per_drop(&self, model: &Model, steps: Option<u64>, weight: impl Fn(Sublayer) -> f64) -> f64 {
         let sublayers = model.sublayers();
-        let flops = |sublayer: Sublayer| model.sublayer_flops(sublayer, length.into());
         let (mut all, mut weighted) = (0.0, 0.0);
         for (place, &sublayer) in sublayers.iter().enumerate() {
-            all += flops(sublayer);
+            all += weight(sublayer);
             if self.unit.of(place, &sublayers).is_some() {
-                weighted += flops(sublayer) * self.depth_of(place as u32 / 2 + 1, model.blocks);
+                weighted += weight(sublayer) * self.depth_of(place as u32 / 2 + 1, model.blocks);
             }
         }
         self.curve(steps).mean(steps) * weighted / all

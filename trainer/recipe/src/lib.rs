@@ -74,5 +74,5 @@ pub use report::TrialReport;
 pub use schedule::{Moment, Schedule};
 pub use seeds::{Purpose, Seeds};
 pub use stage::{Recipe, Stage, TrialSpec};
-pub use task::Task;
+pub use task::{Metric, Task};
 pub use timing::{LargestBatch, Timing, TimingArm};

@@ -237,6 +237,14 @@ impl Pretrain {
         let dropped = self.layer_drop.map(|drop| drop.encoder_saving(&self.model, self.length, self.step_budget()));
         dropped.or(self.growth.as_ref().map(|growth| growth.encoder_saving(self.model.blocks))).unwrap_or(0.0)
     }
+
+    /// Mean number of open blocks over a run, in closed form. A block of which one sublayer is open counts as half.
+    pub fn mean_open_blocks(&self) -> f64 {
+        let blocks = self.model.blocks;
+        let grown = self.growth.as_ref().map_or(0.0, |growth| growth.encoder_saving(blocks));
+        let dropped = self.layer_drop.map(|drop| drop.mean_open_blocks(&self.model, self.step_budget()));
+        dropped.unwrap_or_else(|| f64::from(blocks) * (1.0 - grown))
+    }
 }
 
 /// Notes a batch of no sequences, or of more than any machine holds.

@@ -42,25 +42,20 @@ impl TimingReport {
     pub fn untimed_arm<'a>(&self, timing: &'a Timing) -> Option<&'a str> {
         let is_timed = |name: &str| {
             let arm = self.arms.iter().find(|arm| arm.name == name);
-            arm.is_some_and(|arm| {
-                !arm.turns.is_empty() && arm.turns.iter().all(|seconds| seconds.is_finite() && *seconds > 0.0)
-            })
+            arm.is_some_and(|arm| !arm.turns.is_empty() && arm.turns.iter().all(Turn::is_sound))
         };
         timing.arms.iter().map(|arm| arm.name.as_str()).find(|name| !is_timed(name))
     }
 }
 
-/// The timed steps of one arm. They are spread evenly over the schedules of a whole run, so their mean is that of a
-/// run.
+/// The steps of one arm. The timed ones are spread evenly over the schedules of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ArmTiming {
     pub name: String,
     pub blocks: u32,
-    /// Mean seconds per step of each turn, in the order in which they ran.
-    pub turns: Vec<f64>,
-    /// Timed steps by number of open blocks.
-    pub by_open: Vec<OpenTiming>,
+    /// One turn per round, in the order in which they ran.
+    pub turns: Vec<Turn>,
     /// Tokens per step, for tokens per second.
     pub tokens_per_step: u64,
     /// Absent if there were no warm-up steps, in which memory is measured.
@@ -70,6 +65,38 @@ pub struct ArmTiming {
     /// the smallest batch fits. Absent if it was not searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_batch: Option<u32>,
+}
+
+/// The steps that an arm made in one round, before the next arm had its turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Turn {
+    /// Number of arms that had their turn before this one in the round.
+    pub place: u32,
+    /// Seconds of each warm-up step. Memory is measured in these steps, which makes them slower.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warmup_seconds: Vec<f64>,
+    /// Seconds of each timed step.
+    pub seconds: Vec<f64>,
+    /// Work of each timed step, counted in blocks: half the number of open sublayers, rounded to halves.
+    pub open_blocks: Vec<f64>,
+}
+
+impl Turn {
+    /// True if the turn has timed steps, each with a time that a clock can show and a number of open blocks.
+    pub fn is_sound(&self) -> bool {
+        let is_time = |seconds: &f64| (1e-9..=1e9).contains(seconds);
+        let is_number = |blocks: &f64| (0.0..=1e6).contains(blocks);
+        !self.seconds.is_empty()
+            && self.seconds.len() == self.open_blocks.len()
+            && self.seconds.iter().all(is_time)
+            && self.open_blocks.iter().all(is_number)
+    }
+
+    /// Mean seconds of the timed steps; NaN without one.
+    pub fn mean_seconds(&self) -> f64 {
+        self.seconds.iter().sum::<f64>() / self.seconds.len() as f64
+    }
 }
 
 /// The memory of an arm's steps, as allocated by libtorch. It is measured in steps that are not timed.
@@ -99,17 +126,6 @@ pub struct OpenMemory {
     pub mean_bytes: Option<u64>,
 }
 
-/// The time of the steps with one number of open blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct OpenTiming {
-    /// The work of a step, counted in blocks: half the number of open sublayers, rounded to halves.
-    pub open_blocks: f64,
-    pub steps: u32,
-    /// Sum over these steps.
-    pub seconds: f64,
-}
-
 /// The results of a pre-train trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -119,6 +135,10 @@ pub struct PretrainReport {
     pub trained_seconds: f64,
     pub tokens: u64,
     pub validation_loss: f64,
+    /// Validation loss of a guess that gives every answer the same probability, such as the logarithm of the number of
+    /// words. A run that diverged counts with this loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess_loss: Option<f64>,
     /// Share of the held-out images that are classified correctly; absent unless the model classifies images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Seeds {
     /// Initial weights of the encoder and of the pre-training head.
     pub init: u64,
-    /// Order of the examples, and choice of the masked tokens.
+    /// Order of the examples, and choice of the masked tokens. In a timing trial also the order of the arms.
     pub data: u64,
     /// Ordinary dropout.
     pub dropout: u64,
@@ -47,6 +47,8 @@ pub enum Purpose {
     Replace = 8,
     /// Choice of the training examples that are set apart to select a learning rate.
     Selection = 12,
+    /// Order in which the arms of a timing trial have their turns in a round.
+    Order = 13,
 }
 
 /// The generator for one (seed, purpose, step, index): ChaCha8 with these four words as its key, so that neighbouring

@@ -4,7 +4,7 @@ use recipe::TrialSpec;
 
 /// Stored results name these fingerprints: a recipe that means the same has to keep its fingerprint.
 const FINGERPRINTS: [(&str, &str); 4] = [
-    ("timing", "cd2fd4b15c7a5cf2dbd91d909427b807603c8b2387d78d2311c2446077fc709c"),
+    ("timing", "7937a5a882ee8fb0033ac3b4a687544cb4659b774b19b208723fa48664020f3f"),
     ("pretrain", "c83aa81f8f8de075f6ad506f72ab03c2d7d09ec20dcf84880d12cd387323f3c5"),
     ("finetune", "0a867afddf4b4951b08d463ecd8b2dc6e0ee1d83c390e2fb80249cdf799df3a7"),
     ("images", "2645a0b3feddb6e7ef0a98c9dc450ca37cfa2ff3e4522b58339eca0c0eefd7e5"),

@@ -53,6 +53,11 @@ impl MlmHead {
         kernel::likelihood(&self.transform(masked), weight, bias, labels, scale)
     }
 
+    /// The size of the vocabulary, V.
+    pub fn outputs(&self) -> u32 {
+        self.decoder.outputs()
+    }
+
     /// The input of the decoder, `[M, E]`.
     fn transform(&self, masked: &Tensor) -> Tensor {
         let dense = self.dense.product(&self.norm.product_input(masked));
@@ -83,6 +88,11 @@ impl LabelHead {
         let Linear { weight, bias } = &self.output;
         let kind = if weight.half.is_some() { Kind::BFloat16 } else { Kind::Float };
         kernel::likelihood(&tokens.to_kind(kind), weight, bias, labels, scale)
+    }
+
+    /// The number of classes or levels, K.
+    pub fn outputs(&self) -> u32 {
+        self.output.outputs()
     }
 }
 

@@ -26,6 +26,10 @@ impl Linear {
         x.linear(&self.weight.value, Some(&self.bias))
     }
 
+    pub(super) fn outputs(&self) -> u32 {
+        self.bias.size()[0] as u32
+    }
+
     /// The product without the bias, which the next operator adds: `[.., in]` to `[.., out]`, in the type of `x`.
     pub(super) fn product(&self, x: &Tensor) -> Tensor {
         kernel::multiply(x, &self.weight)

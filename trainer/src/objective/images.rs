@@ -75,6 +75,10 @@ impl Objective for ImageClass {
         }
         evaluation(loss.value(), [(VALIDATION_ACCURACY, accuracy.value())])
     }
+
+    fn guess_loss(&self) -> f64 {
+        f64::from(self.head.outputs()).ln()
+    }
 }
 
 /// Predicts each intensity of an image from those before it, with a causal encoder (Chen et al. 2020).
@@ -122,5 +126,9 @@ impl Objective for Intensities {
             loss.add(&sum, levels.len());
         }
         evaluation(loss.value(), [])
+    }
+
+    fn guess_loss(&self) -> f64 {
+        f64::from(self.head.outputs()).ln()
     }
 }

@@ -33,6 +33,9 @@ pub trait Objective: Debug {
     /// Means over held-out batches, without dropout. The headline is the loss in nats per masked token, per image, or
     /// per intensity (a pixel, or one channel of it).
     fn evaluate(&self, batches: &mut dyn Iterator<Item = PretrainBatch>, gates: &[Gate]) -> Evaluation;
+
+    /// The headline, in nats, of a model that gives every answer the same probability: ln n for one choice out of n.
+    fn guess_loss(&self) -> f64;
 }
 
 /// Identifies the draws of replaced tokens: equal keys give equal draws.

@@ -56,4 +56,8 @@ impl Objective for MaskedWords {
         }
         evaluation(loss.value(), [])
     }
+
+    fn guess_loss(&self) -> f64 {
+        f64::from(self.head.outputs()).ln()
+    }
 }

@@ -113,6 +113,11 @@ impl Objective for ReplacedTokens {
         let others = [("generator_loss", generated), ("detection_loss", detected)];
         evaluation(generated + self.rule.weight * detected, others)
     }
+
+    /// ln V of the generator, and the weight times ln 2 of the detector.
+    fn guess_loss(&self) -> f64 {
+        f64::from(self.generator_head.outputs()).ln() + self.rule.weight * f64::ln(2.0)
+    }
 }
 
 /// One draw from the softmax of each row of `logits` `[M, V]`: `[M]`, int64. It inverts the cumulative probabilities,

@@ -156,6 +156,25 @@ fn a_batch_without_masked_tokens_has_a_finite_loss_and_gradients() {
 }
 
 #[test]
+fn a_model_of_zeros_has_the_loss_of_a_guess() {
+    for (objective, weight) in [
+        (json!({}), 0.0),
+        (json!({"next_sentence": true}), 0.0),
+        (json!({"electra": {"divisor": 3, "weight": 4.0}}), 4.0),
+    ] {
+        let training = small(json!({"objective": objective}));
+        for group in training.weights().groups() {
+            let _ = no_grad(|| group.buffer().shallow_clone().zero_());
+        }
+        let guess = training.objective().guess_loss();
+        let words = f64::from(training.vocabulary().unwrap().size());
+        close(&format!("{objective}"), guess, words.ln() + weight * f64::ln(2.0));
+        let evaluation = training.objective().evaluate(&mut training.held_out(), &OPEN);
+        close(&format!("{objective}, evaluated"), evaluation.headline, guess);
+    }
+}
+
+#[test]
 fn next_sentence_prediction_adds_the_loss_of_the_pairs() {
     let training = small(json!({"objective": {"next_sentence": true}}));
     let weights = training.weights();

@@ -32,6 +32,7 @@ pub fn run(
             trained_seconds: trained.state.trained_seconds,
             tokens: trained.state.step * u64::from(recipe.batch) * u64::from(recipe.length),
             validation_loss: trained.evaluation.headline,
+            guess_loss: Some(training.objective().guess_loss()),
             validation_accuracy: trained.evaluation.value(VALIDATION_ACCURACY),
             digest: trained.state.chain,
             checkpoint: trained.final_digest,

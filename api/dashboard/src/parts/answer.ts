@@ -25,13 +25,15 @@ export function ofOneArm({ speed, pretrain, glue_averages: averages }: Report): 
   const found: Measured[] = [];
   const timed = speed?.arms[0];
   if (timed) {
-    const detail = `mean of ${plural(timed.seconds_per_step.n, 'turn')}`;
-    found.push({ name: 'Time per step', value: duration(timed.seconds_per_step.mean), detail });
+    const detail = `over ${plural(speed!.rounds, 'round')}`;
+    found.push({ name: 'Time per step', value: duration(timed.seconds_per_step), detail });
   }
   const [arm] = pretrain;
   if (arm?.validation_loss) {
     const { n, mean } = arm.validation_loss;
-    const diverged = arm.diverged > 0 ? `, ${arm.diverged} diverged` : '';
+    const rest = arm.loss_without_failures;
+    const without = rest === undefined ? '' : `, ${fixed(rest, 3)} without them`;
+    const diverged = arm.diverged > 0 ? `, of which ${arm.diverged} diverged${without}` : '';
     found.push({ name: 'Validation loss', value: fixed(mean, 3), detail: `mean of ${plural(n, 'seed')}${diverged}` });
   } else if (arm && arm.diverged > 0) {
     found.push({ name: 'Validation loss', value: '–', detail: `${plural(arm.diverged, 'seed')} diverged` });

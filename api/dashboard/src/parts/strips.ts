@@ -1,15 +1,18 @@
 /** This module turns the report into the contents of strip tables: the rows, and the content of each cell. */
 
 import { duration, rate, score, signed, words } from '../format';
-import type { Comparison, GlueRow, GlueReport, GlueScore, PretrainArm, PretrainSeed } from '../schema';
+import type {
+  Answer, Comparison, FailedDifference, GlueReport, GlueRow, GlueScore, PretrainArm, PretrainSeed, Question,
+  SpreadRatio,
+} from '../schema';
 import { depthOf, keptBlocks, modelOf, taskName } from '../trial';
-import { type Interval, isPossible } from './worth';
+import { type Interval, isPossible, isWritable } from './worth';
 
 /** A run that has a value. */
 export interface Dot {
   value: number;
-  /** True for a fine-tune run with a score at or below the majority guess. */
-  failed: boolean;
+  /** Why the run failed, such as a score at or below the majority guess; empty if it did not. */
+  failure: string;
   /** Name of the run, for the tooltip and the list of all values. */
   name: string;
   /** Training time of the run; empty if it is not known. */
@@ -28,15 +31,20 @@ export interface StripRow {
   /** The text below the list of all values: the time of a run, and the expected best of several runs. */
   footnote: string;
   mean: number | null;
-  /** Null if there is none, or if it leaves the range in which values can lie. */
+  /** The mean of the runs that did not fail; null if none failed, or all did. */
+  meanWithoutFailures: number | null;
+  /** Where the mean is drawn; null if it is not. */
+  drawnMean: number | null;
+  /** Null if there is none, or if it reaches an end of the range in which values can lie. */
   interval: Interval | null;
-  /** True if there are values, but so few or so different that their interval leaves that range. */
+  /** True if there are values, but so few or so different that their interval reaches an end of it. */
   isVague: boolean;
   sd: number | null;
   n: number;
   /** One for each of the table's `asideNames`. */
   asides: Aside[];
   difference: Difference | null;
+  spread: Spread | null;
 }
 
 /** A cell beside the statistics: failed or diverged runs, or the training time. */
@@ -56,8 +64,18 @@ export interface Difference {
   isVague: boolean;
   p: string;
   title: string;
-  /** True if 0 lies outside of the interval. */
-  isClear: boolean;
+  /** True if the server has a verdict on it. */
+  isTold: boolean;
+  /** True if it is between two checkpoints, so that it says nothing about the arms. */
+  isOfCheckpoints: boolean;
+}
+
+/** The spread over seeds against that of the baseline. */
+export interface Spread {
+  ratio: number;
+  text: string;
+  interval: string;
+  title: string;
 }
 
 export interface StripTableContent {
@@ -66,6 +84,8 @@ export interface StripTableContent {
   asideNames: string[];
   /** The test that the p-values come from. */
   pMeaning: string;
+  /** True if every difference is between two checkpoints, and not between arms. */
+  areOfCheckpoints: boolean;
   rows: StripRow[];
   /** A value with which all rows are compared, drawn as a dashed line. */
   guideline: { value: number; name: string } | null;
@@ -77,25 +97,27 @@ export interface StripTableContent {
   differenceText: (value: number | null) => string;
 }
 
-export function taskTable(task: GlueReport): StripTableContent {
+export function taskTable(task: GlueReport, answers: Answer[]): StripTableContent {
   const rates = new Set(task.arms.map((arm) => arm.learning_rate));
   const depths = new Set(task.arms.map(depthOf));
   const checkpoints = new Set(task.arms.flatMap((arm) => arm.scores.map((run) => run.pretrain_seed)));
   // The models with a selected rate. Of a model without one, all rates are shown.
   const modelsWithSelection = new Set(task.arms.filter((arm) => arm.selected).map(modelOf));
-  // A correlation can be negative, a share cannot.
-  const range: Interval = [task.metrics.some((name) => CORRELATIONS.has(name)) ? -1 : 0, 1];
+  const range = rangeOf(task);
+  const comparisons = task.arms.map((arm) => comparisonOf(task, arm));
+  const deepest = Math.max(...task.arms.map((arm) => arm.blocks));
   return {
     title: taskName(task.task),
     subtitle: task.metrics.length > 1 ? `mean of ${task.metrics.join(' and ')}` : (task.metrics[0] ?? ''),
     asideNames: ['≤ majority'],
-    pMeaning: 'Paired t test, Holm’s correction over the tasks',
+    pMeaning: 'Paired t test, Holm’s correction over all rows of the GLUE tables',
+    areOfCheckpoints: areOfCheckpoints(comparisons),
     guideline: task.majority_score === null ? null : { value: task.majority_score, name: 'majority' },
     unit: 'score × 100',
     text: (value) => score(value),
     tickText: (value) => plain(value * 100),
     differenceText: (value) => signed(value === null ? null : value * 100, 1),
-    rows: task.arms.map((arm) => ({
+    rows: task.arms.map((arm, i) => ({
       arm: arm.arm,
       note: [
         depths.size > 1 ? keptBlocks(arm.keep, arm.blocks) : '',
@@ -106,31 +128,117 @@ export function taskTable(task: GlueReport): StripTableContent {
       isShownAtFirst: arm.selected || !modelsWithSelection.has(modelOf(arm)),
       reasonNotDrawn: '',
       dots: arm.scores.flatMap((run) => {
-        if (run.score === null) return [];
-        const name = runName(run, checkpoints.size > 1);
-        return [{ value: run.score, failed: run.failed, name, time: hoursText(run.hours) }];
+        // A run that diverged counts with the score of the majority class.
+        const value = run.score ?? task.majority_score;
+        if (value === null) return [];
+        const failure = run.score === null ? 'diverged' : run.failed ? AT_MAJORITY : '';
+        return [{ value, failure, name: runName(run, checkpoints.size > 1), time: hoursText(run.hours) }];
       }),
-      footnote: [timeOf(arm), bestOf(arm)].filter(Boolean).join(' · '),
+      footnote: footnote(timeOf(arm), bestOf(arm), checkpointsOf(arm), testsOf(comparisons[i])),
       mean: arm.mean,
+      meanWithoutFailures: arm.mean_without_failures ?? null,
+      drawnMean: arm.mean,
       ...within(arm.interval, range),
       sd: arm.sd,
       n: arm.n,
       asides: [
         {
-          text: `${arm.failed} of ${arm.n}`,
-          detail: arm.diverged > 0 ? `${arm.diverged} diverged` : '',
+          text: `${arm.failed} of ${arm.n}${arm.diverged > 0 ? `, ${arm.diverged} diverged` : ''}`,
+          detail: moreFailed(comparisons[i]?.failed),
           title: majorityTitle(arm.failed_interval, arm.diverged),
           isBad: arm.failed > 0,
         },
       ],
-      difference: difference(comparisonOf(task, arm), range[1] - range[0]),
+      difference: difference(
+        comparisons[i],
+        range[1] - range[0],
+        // The verdict is about the selected rate of the whole model.
+        arm.selected && arm.blocks === deepest && isTold(answers, arm.arm, 'score', task.task),
+      ),
+      spread: spread(comparisons[i]?.spread),
     })),
   };
 }
 
+const AT_MAJORITY = 'at or below the majority guess';
+
+/** True if the server has a verdict on a question about an arm. */
+function isTold(answers: Answer[], name: string, question: Question, task?: GlueReport['task']): boolean {
+  const verdicts = answers.find(({ arm }) => arm === name)?.verdicts ?? [];
+  return verdicts.some((one) => one.question === question && one.task === task && one.outcome !== 'cannot_tell');
+}
+
+function areOfCheckpoints(comparisons: (Comparison | null | undefined)[]): boolean {
+  const known = comparisons.flatMap((comparison) => comparison ?? []);
+  return known.length > 0 && known.every(({ units }) => units === 'runs_of_one_checkpoint');
+}
+
+function footnote(...parts: string[]): string {
+  return parts.filter(Boolean).join(' · ');
+}
+
+/** Returns how much of the variance lies between checkpoints, and what the runs are worth; empty for one checkpoint. */
+function checkpointsOf({ between_checkpoints: between, effective_n: effective, n }: GlueRow): string {
+  if (between === undefined) return '';
+  const worth = effective === undefined ? '' : `, so that ${n} runs say as much as ${effective.toFixed(1)} independent`;
+  return `${score(between, 0)} % of the variance lies between checkpoints${worth}`;
+}
+
+/** Returns the share of failed runs against that of the baseline: `Δ +7 points [−12, +26]`. */
+function moreFailed(failed: FailedDifference | undefined): string {
+  if (!failed) return '';
+  const [low, high] = failed.interval ?? [];
+  const interval = low === undefined ? '' : ` [${signed(100 * low, 0)}, ${signed(100 * high!, 0)}]`;
+  return `Δ ${signed(100 * failed.difference, 0)} points${interval}`;
+}
+
+const SCOPES: Record<SpreadRatio['scope'], string> = {
+  within_checkpoints: 'fine-tune runs of one checkpoint, over the checkpoints of both arms',
+  between_seeds: 'pre-train seeds that both arms share',
+  one_checkpoint: 'the runs of these two checkpoints, and not those of the arms',
+};
+
+function spread(of: SpreadRatio | null | undefined): Spread | null {
+  if (!of) return null;
+  const { ratio, interval, scope, n, p } = of;
+  const text = (value: number) => value.toFixed(value < 10 ? 2 : 0);
+  return {
+    ratio,
+    text: `${text(ratio)}×`,
+    interval: isWritable(interval) ? `[${text(interval[0])}, ${text(interval[1])}]` : interval ? 'cannot tell' : '',
+    title: [
+      `Standard deviation divided by that of the baseline: ${SCOPES[scope]}`,
+      `over ${n} ${n === 1 ? 'value' : 'values'}${p === null ? '' : `, p ${pValue(p)}`}`,
+    ].join('\n'),
+  };
+}
+
+/** Returns what is known of a comparison beyond its interval and its first p-value. */
+function testsOf(comparison: Comparison | null | undefined): string {
+  if (!comparison) return '';
+  const { effect_size: effect, p_paired_t, p_holm, p_wilcoxon, failed, spread } = comparison;
+  const tests = [
+    ['paired t', p_paired_t],
+    ['Holm', p_holm],
+    ['Wilcoxon', p_wilcoxon],
+    ['equal spread', spread?.p ?? null],
+    ['equal failures, McNemar', failed.p_mcnemar],
+  ] as const;
+  const parts = [
+    effect === null ? '' : `effect size ${signed(effect, 2)} (Hedges’ g)`,
+    ...tests.map(([name, p]) => (p === null ? '' : `${name}: p ${pValue(p)}`)),
+  ].filter(Boolean);
+  return parts.length === 0 ? '' : `against the baseline: ${parts.join(', ')}`;
+}
+
 const CORRELATIONS = new Set(['matthews', 'pearson', 'spearman']);
 
-/** The interval, if it lies where values can lie. */
+/** The range in which the scores of a task can lie: a correlation can be negative, a share cannot. */
+export function rangeOf({ metrics }: GlueReport): Interval {
+  return [metrics.some((name) => CORRELATIONS.has(name)) ? -1 : 0, 1];
+}
+
+/** The interval, if it ends where values can lie. */
 function within(interval: Interval | null, range: [number, number]): Pick<StripRow, 'interval' | 'isVague'> {
   const isVague = interval !== null && !isPossible(interval, range);
   return { interval: isVague ? null : interval, isVague };
@@ -172,9 +280,9 @@ function comparisonOf(task: GlueReport, row: GlueRow): Comparison | undefined {
   return selected ?? task.comparisons.find(isOfRow);
 }
 
-export function lossTable(arms: PretrainArm[]): StripTableContent {
+export function lossTable(arms: PretrainArm[], answers: Answer[]): StripTableContent {
   return {
-    ...pretrainTable(arms, 'validation_loss', 'comparison', [0, Infinity]),
+    ...pretrainTable(arms, answers, 'validation_loss', 'comparison', [0, Infinity]),
     title: 'Validation loss',
     unit: 'nats',
     text: (value) => (value === null ? '–' : value.toFixed(3)),
@@ -184,8 +292,8 @@ export function lossTable(arms: PretrainArm[]): StripTableContent {
 }
 
 /** The accuracy of classifiers of images. */
-export function accuracyTable(arms: PretrainArm[]): StripTableContent {
-  const table = pretrainTable(arms, 'validation_accuracy', 'accuracy_comparison', [0, 1]);
+export function accuracyTable(arms: PretrainArm[], answers: Answer[]): StripTableContent {
+  const table = pretrainTable(arms, answers, 'validation_accuracy', 'accuracy_comparison', [0, 1]);
   return {
     ...table,
     title: 'Validation accuracy',
@@ -197,11 +305,15 @@ export function accuracyTable(arms: PretrainArm[]): StripTableContent {
   };
 }
 
-type PretrainTable = Pick<StripTableContent, 'subtitle' | 'asideNames' | 'pMeaning' | 'guideline' | 'rows'>;
+type PretrainTable = Pick<
+  StripTableContent,
+  'subtitle' | 'asideNames' | 'pMeaning' | 'areOfCheckpoints' | 'guideline' | 'rows'
+>;
 
 /** Returns the table of one measure of pre-training, with a row for each arm that has a run. */
 function pretrainTable(
   allArms: PretrainArm[],
+  answers: Answer[],
   measure: 'validation_loss' | 'validation_accuracy',
   comparison: 'comparison' | 'accuracy_comparison',
   range: [number, number],
@@ -217,6 +329,7 @@ function pretrainTable(
     subtitle: `at the end of pre-training${sharedRate === undefined ? '' : `, learning rate ${rate(sharedRate)}`}`,
     asideNames: ['Time', ...(hasDiverged ? ['Diverged'] : [])],
     pMeaning: 'Paired t test',
+    areOfCheckpoints: false,
     guideline: null,
     rows: arms.map((arm) => ({
       arm: arm.arm,
@@ -226,17 +339,36 @@ function pretrainTable(
       dots: arm.seeds.flatMap((seed) => {
         const value = seed[measure] ?? null;
         const name = `seed ${seed.seed}`;
-        return value === null ? [] : [{ value, failed: false, name, time: hoursText(seed.hours) }];
+        return value === null ? [] : [{ value, failure: '', name, time: hoursText(seed.hours) }];
       }),
-      footnote: '',
+      footnote: footnote(testsOf(arm[comparison])),
       mean: arm[measure]?.mean ?? null,
+      ...withoutFailures(arm, measure),
       ...within(arm[measure]?.interval ?? null, range),
       sd: arm[measure]?.sd ?? null,
       n: arm[measure]?.n ?? 0,
       asides: [timeAside(arm), ...(hasDiverged ? [divergedAside(arm)] : [])],
-      difference: difference(arm[comparison], widest),
+      difference: difference(arm[comparison], widest, isTold(answers, arm.arm, measure)),
+      spread: spread(arm[comparison]?.spread),
     })),
   };
+}
+
+/** A run that diverged counts with the loss of a guess, beside which the losses of all other runs would be one dot. */
+function withoutFailures(
+  arm: PretrainArm,
+  measure: 'validation_loss' | 'validation_accuracy',
+): Pick<StripRow, 'meanWithoutFailures' | 'drawnMean'> {
+  const mean = (measure === 'validation_loss' && arm.loss_without_failures) || null;
+  return { meanWithoutFailures: mean, drawnMean: arm.diverged > 0 ? mean : (arm[measure]?.mean ?? null) };
+}
+
+/** Returns what a diverged seed counts as; empty if none diverged. */
+export function guessNote(arms: PretrainArm[]): string {
+  const guess = arms.find((arm) => arm.diverged > 0 && arm.guess_loss !== null)?.guess_loss ?? null;
+  return guess === null
+    ? ''
+    : ` A run that diverged counts in the mean with the loss of a guess, ${guess.toFixed(2)}, and is not drawn.`;
 }
 
 /** Returns an explanation of the second line of a time; empty if no arm has a time of the timing device. */
@@ -271,12 +403,16 @@ function timeAside({ seeds, diverged }: PretrainArm): Aside {
 }
 
 /** Returns how many of the runs with a result diverged. A run that ended for another reason has no result. */
-function divergedAside({ seeds, diverged, diverged_interval: interval }: PretrainArm): Aside {
+function divergedAside({ seeds, diverged, diverged_interval: interval, comparison }: PretrainArm): Aside {
   const results = seeds.filter((seed) => seed.validation_loss !== null).length + diverged;
   return {
     text: `${diverged} of ${results}`,
-    detail: interval ? `${score(interval[0], 0)}–${score(interval[1], 0)} %` : '',
-    title: 'Runs whose loss diverged or was not finite, and the 95 % interval of their share',
+    detail: [interval ? `${score(interval[0], 0)}–${score(interval[1], 0)} %` : '', moreFailed(comparison?.failed)]
+      .filter(Boolean)
+      .join(',\n'),
+    title:
+      'Runs whose loss diverged or was not finite, the 95 % interval of their share, and how many more they are than ' +
+      'those of the baseline',
     isBad: diverged > 0,
   };
 }
@@ -293,25 +429,23 @@ export function pValue(p: number | null): string {
 }
 
 /** `widest`: the most by which two values can differ. */
-function difference(comparison: Comparison | null | undefined, widest: number): Difference | null {
+function difference(
+  comparison: Comparison | null | undefined,
+  widest: number,
+  isTold: boolean,
+): Difference | null {
   if (!comparison) return null;
   const { n_pairs: pairs } = comparison;
-  const { interval, isVague } = within(comparison.interval, [-widest, widest]);
-  const p = comparison.p_holm ?? comparison.p_paired_t;
-  const tests = [
-    ['paired t', comparison.p_paired_t],
-    ['Holm over the tasks', comparison.p_holm],
-    ['Wilcoxon', comparison.p_wilcoxon],
-    ['equal spread, Brown-Forsythe', comparison.p_brown_forsythe],
-  ] as const;
-  const known = tests.flatMap(([name, value]) => (value === null ? [] : [`${name}: p ${pValue(value)}`]));
+  const tests = testsOf(comparison);
   return {
     mean: comparison.mean_difference,
-    interval,
-    isVague,
-    p: pValue(p),
-    title: [`over ${pairs} ${pairs === 1 ? 'pair' : 'pairs'}`, ...ratesOf(comparison), ...known].join('\n'),
-    isClear: interval !== null && (interval[0] > 0 || interval[1] < 0),
+    ...within(comparison.interval, [-widest, widest]),
+    p: pValue(comparison.p_holm ?? comparison.p_paired_t),
+    title: [`over ${pairs} ${pairs === 1 ? 'pair' : 'pairs'} of seeds`, ...ratesOf(comparison), tests]
+      .filter(Boolean)
+      .join('\n'),
+    isTold,
+    isOfCheckpoints: comparison.units === 'runs_of_one_checkpoint',
   };
 }
 
@@ -323,7 +457,8 @@ function ratesOf({ learning_rate: ownRate, baseline_learning_rate: baselineRate 
 
 function majorityTitle(interval: Interval | null, diverged: number): string {
   const parts = ['Runs that score at or below the majority guess, or diverged'];
-  if (diverged > 0) parts.push(`${diverged} diverged and have no score`);
+  if (diverged > 0) parts.push(`${diverged} diverged, which counts as the majority score`);
   if (interval) parts.push(`95 % interval of the share: ${score(interval[0], 0)} to ${score(interval[1], 0)} %`);
+  parts.push('Δ: the share of failed runs minus that of the baseline, with its 95 % interval');
   return parts.join('\n');
 }

@@ -3,6 +3,9 @@
 import { duration } from '../format';
 import type { ArmTiming } from '../schema';
 
+const mean = (values: number[]) =>
+  values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
+
 export interface TimingRow {
   arm: string;
   /** Mean seconds per step over the turns; null without a turn. */
@@ -17,17 +20,16 @@ export interface TimingRow {
   tokens: number | null;
 }
 
-export function timingRow({ name, turns, blocks, by_open: byOpen, tokens_per_step: tokens }: ArmTiming): TimingRow {
-  const mean = turns.length === 0 ? null : turns.reduce((sum, turn) => sum + turn, 0) / turns.length;
-  const steps = byOpen.reduce((sum, row) => sum + row.steps, 0);
-  const range = turns.length < 2 ? '' : `${duration(Math.min(...turns))} to ${duration(Math.max(...turns))}`;
+export function timingRow({ name, turns, blocks, tokens_per_step: tokens }: ArmTiming): TimingRow {
+  const means = turns.flatMap((turn) => mean(turn.seconds) ?? []);
+  const seconds = mean(means);
   return {
     arm: name,
-    mean,
+    mean: seconds,
     turns: turns.length,
-    range,
-    open: steps === 0 ? null : byOpen.reduce((sum, row) => sum + row.steps * row.open_blocks, 0) / steps,
+    range: means.length < 2 ? '' : `${duration(Math.min(...means))} to ${duration(Math.max(...means))}`,
+    open: mean(turns.flatMap((turn) => turn.open_blocks)),
     blocks,
-    tokens: mean ? tokens / mean : null,
+    tokens: seconds ? tokens / seconds : null,
   };
 }

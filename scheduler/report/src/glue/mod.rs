@@ -12,8 +12,8 @@ mod rows;
 mod selection;
 mod tasks;
 
-pub(crate) use average::{GlueAverage, averages};
+pub(crate) use average::{GlueAverage, average_pair, averages};
 pub(crate) use rows::BEST_OF_COUNTS;
 pub use rows::GlueRow;
-pub(crate) use selection::{Selection, selections};
+pub(crate) use selection::{SelectedScore, Selection, selections};
 pub(crate) use tasks::{GlueReport, glue};

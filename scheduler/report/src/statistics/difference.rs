@@ -1,10 +1,8 @@
-//! Parametric tests of a difference in centre or in spread, and Holm's correction. Every p value of a difference in
-//! centre is two-sided.
-
-use statrs::distribution::{ContinuousCDF, FisherSnedecor, StudentsT};
+//! Parametric tests of a difference in centre, and Holm's correction. Every p value is two-sided.
 
 use super::interval::t_interval;
-use super::sample::{ROUNDING, magnitude, magnitude_of_pairs, mean, median, positive_spread};
+use super::sample::{ROUNDING, magnitude_of_pairs, mean, positive_spread};
+use super::spread::two_sided;
 
 /// Mean difference of pairs, with its interval and test.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,9 +19,8 @@ pub struct PairedTTest {
 /// without a pair, and if a difference is not finite. Interval and p are `None` for a single pair, and if all pairs
 /// differ by the same amount.
 pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedTTest> {
-    let mut differences: Vec<f64> = pairs.iter().map(|(first, second)| second - first).collect();
+    let differences = differences(pairs)?;
     let difference = mean(&differences)?;
-    remove_rounding(&mut differences, difference, magnitude_of_pairs(pairs));
     let p = positive_spread(&differences).and_then(|sd| {
         let n = differences.len() as f64;
         two_sided(difference / (sd / n.sqrt()), n - 1.0)
@@ -31,11 +28,26 @@ pub fn paired_t(pairs: &[(f64, f64)]) -> Option<PairedTTest> {
     Some(PairedTTest { difference, interval: t_interval(&differences), p })
 }
 
-/// Sets all differences to their mean if they vary by no more than the rounding of values of magnitude `scale`.
-fn remove_rounding(differences: &mut [f64], mean: f64, scale: f64) {
+/// Second minus first of each pair. Differences that vary by no more than the rounding of the values are all set to
+/// their mean. `None` without a pair, and if a difference is not finite.
+pub(super) fn differences(pairs: &[(f64, f64)]) -> Option<Vec<f64>> {
+    let mut differences: Vec<f64> = pairs.iter().map(|(first, second)| second - first).collect();
+    let (mean, scale) = (mean(&differences)?, magnitude_of_pairs(pairs));
     if differences.iter().all(|difference| (difference - mean).abs() <= ROUNDING * scale) {
         differences.fill(mean);
     }
+    Some(differences)
+}
+
+/// p value of the two one-sided tests that the mean difference of `(first, second)` pairs lies within `margin` of 0
+/// (Schuirmann 1987). `None` where a paired t test has none.
+pub fn equivalence(pairs: &[(f64, f64)], margin: f64) -> Option<f64> {
+    let differences = differences(pairs)?;
+    let (mean, sd) = (mean(&differences)?, positive_spread(&differences)?);
+    let n = differences.len() as f64;
+    let t = (margin - mean.abs()) / (sd / n.sqrt());
+    let half = two_sided(t, n - 1.0)? / 2.0;
+    Some(if t < 0.0 { 1.0 - half } else { half })
 }
 
 /// p value of Welch's t test (Welch 1947) of two independent samples. `None` unless both samples have a spread above 0.
@@ -44,27 +56,6 @@ pub fn welch(a: &[f64], b: &[f64]) -> Option<f64> {
     let (of_a, of_b) = (squared_standard_error(a)?, squared_standard_error(b)?);
     let freedom = (of_a + of_b).powi(2) / (of_a.powi(2) / (a.len() - 1) as f64 + of_b.powi(2) / (b.len() - 1) as f64);
     two_sided((mean(b)? - mean(a)?) / (of_a + of_b).sqrt(), freedom)
-}
-
-/// p value of the test of equal spread by Brown and Forsythe (1974), which is Levene's test around the median. `None`
-/// if the distances from the median do not vary within the samples, as with two values each.
-pub fn brown_forsythe(a: &[f64], b: &[f64]) -> Option<f64> {
-    let distances = |values: &[f64]| {
-        let middle = median(values)?;
-        Some(values.iter().map(|value| (value - middle).abs()).collect::<Vec<f64>>())
-    };
-    let (from_a, from_b) = (distances(a)?, distances(b)?);
-    let (mean_a, mean_b) = (mean(&from_a)?, mean(&from_b)?);
-    let squares = |values: &[f64], centre: f64| values.iter().map(|value| (value - centre).powi(2)).sum::<f64>();
-    let (n_a, n_b) = (a.len() as f64, b.len() as f64);
-    let centre = (n_a * mean_a + n_b * mean_b) / (n_a + n_b);
-    let within = squares(&from_a, mean_a) + squares(&from_b, mean_b);
-    if within.sqrt() <= ROUNDING * magnitude(a.iter().chain(b).copied()) {
-        return None;
-    }
-    let freedom = n_a + n_b - 2.0;
-    let between = n_a * (mean_a - centre).powi(2) + n_b * (mean_b - centre).powi(2);
-    Some(FisherSnedecor::new(1.0, freedom).ok()?.sf(between / (within / freedom)))
 }
 
 /// Returns the p values after Holm's step-down correction (Holm 1979), in the order of the input. If the hypotheses
@@ -79,11 +70,6 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
         adjusted[index] = largest;
     }
     adjusted
-}
-
-/// Two-sided p value of the statistic `t` at `freedom` degrees of freedom.
-fn two_sided(t: f64, freedom: f64) -> Option<f64> {
-    Some((2.0 * StudentsT::new(0.0, 1.0, freedom).ok()?.sf(t.abs())).min(1.0))
 }
 
 #[cfg(test)]
@@ -101,8 +87,6 @@ mod tests {
         assert_eq!(paired_t(&[]), None);
         assert_eq!(paired_t(&[(1.0, f64::NAN), (1.0, 2.0)]), None);
         assert_eq!(welch(&[1.0, 1.0], &[1.0, 2.0]), None);
-        assert_eq!(brown_forsythe(&[1.0, 2.0], &[1.0, 5.0]), None);
-        assert_eq!(brown_forsythe(&[0.1, 0.1, 0.1], &[0.3, 0.3, 0.3]), None);
     }
 
     proptest! {

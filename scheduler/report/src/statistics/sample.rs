@@ -3,17 +3,19 @@
 /// A spread is rounding error if it is at most this share of the largest magnitude in the sample.
 pub(super) const ROUNDING: f64 = 1e-12;
 
-/// Arithmetic mean. `None` for an empty sample or one with a value that is not finite.
+/// Arithmetic mean. `None` for an empty sample, or if a value or the sum is not finite.
 pub fn mean(values: &[f64]) -> Option<f64> {
     let usable = !values.is_empty() && values.iter().all(|value| value.is_finite());
-    usable.then(|| values.iter().sum::<f64>() / values.len() as f64)
+    usable.then(|| values.iter().sum::<f64>() / values.len() as f64).filter(|mean| mean.is_finite())
 }
 
-/// Sample standard deviation, with divisor n - 1. Exactly 0 if the values differ by rounding only.
+/// Sample standard deviation, with divisor n - 1. Exactly 0 if the values differ by rounding only. `None` if it is not
+/// finite.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let mean = mean(values).filter(|_| values.len() > 1)?;
     let sd = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt();
-    Some(if sd > ROUNDING * magnitude(values.iter().copied()) { sd } else { 0.0 })
+    let is_rounding = sd <= ROUNDING * magnitude(values.iter().copied());
+    Some(if is_rounding { 0.0 } else { sd }).filter(|sd| sd.is_finite())
 }
 
 /// The middle value, or the mean of the two middle values of a sample of even size.
@@ -24,14 +26,24 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some(if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 })
 }
 
-/// Expected maximum of `k` values drawn from the sample with replacement (Dodge et al. 2019):
-/// `sum_i v_i [(i/n)^k - ((i-1)/n)^k]` over the n values in rising order, i from 1.
+/// Expected maximum of `k` values drawn from the sample without replacement, `sum_i v_i C(i-1, k-1) / C(n, k)` over the n
+/// values in rising order, i from 1: the U-statistic, which is unbiased (Tang et al. 2020). `None` if `k` is 0 or above
+/// n.
 pub fn expected_maximum(values: &[f64], k: u32) -> Option<f64> {
-    mean(values).filter(|_| k > 0)?;
-    let sorted = sorted(values);
-    let n = sorted.len() as f64;
-    let below = |i: usize| (i as f64 / n).powi(k.cast_signed());
-    Some(sorted.iter().enumerate().map(|(i, value)| value * (below(i + 1) - below(i))).sum())
+    let (n, k) = (values.len(), k as usize);
+    mean(values).filter(|_| (1..=n).contains(&k))?;
+    // The chance that the largest of the k values is the i-th, from the largest value down: first k / n, then times
+    // (i - k) / (i - 1) for each step from the i-th to the one below.
+    let mut chance = k as f64 / n as f64;
+    let mut expected = 0.0;
+    for (index, value) in sorted(values).into_iter().enumerate().rev() {
+        expected += chance * value;
+        if index == 0 {
+            break;
+        }
+        chance *= (index + 1).saturating_sub(k) as f64 / index as f64;
+    }
+    Some(expected)
 }
 
 /// The largest absolute value; 0 for an empty sample.
@@ -49,7 +61,8 @@ pub(super) fn positive_spread(values: &[f64]) -> Option<f64> {
     standard_deviation(values).filter(|sd| *sd > 0.0)
 }
 
-fn sorted(values: &[f64]) -> Vec<f64> {
+/// The values in rising order.
+pub(super) fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted
@@ -63,6 +76,7 @@ mod tests {
     #[test]
     fn the_maximum_of_no_draws_is_unknown() {
         assert_eq!(expected_maximum(&[1.0], 0), None);
+        assert_eq!(expected_maximum(&[1.0], 2), None);
     }
 
     proptest! {
@@ -77,13 +91,14 @@ mod tests {
         }
 
         #[test]
-        fn the_expected_maximum_rises_with_the_number_of_draws_and_starts_at_the_mean(
+        fn the_expected_maximum_rises_from_the_mean_to_the_largest_value(
             values in prop::collection::vec(-1e3f64..1e3, 1..20),
-            k in 1u32..30,
         ) {
             let best = |k| expected_maximum(&values, k).unwrap();
-            prop_assert!(best(k) <= best(k + 1) + 1e-9);
+            let n = values.len() as u32;
+            prop_assert!((1..n).all(|k| best(k) <= best(k + 1) + 1e-9));
             prop_assert!((best(1) - mean(&values).unwrap()).abs() < 1e-9);
+            prop_assert!((best(n) - values.iter().copied().fold(f64::MIN, f64::max)).abs() < 1e-9);
         }
     }
 }

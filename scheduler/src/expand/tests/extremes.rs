@@ -32,7 +32,7 @@ fn full() -> Value {
     job["glue"]["length"] = json!(128);
     job["glue"]["keep"] = json!(["all", {"first": 4}]);
     job["timing"] =
-        json!({"rounds": 8, "steps_per_turn": 10, "warmup_steps": 2, "largest_batch": {"limit_bytes": 1 << 30}});
+        json!({"rounds": 32, "steps_per_turn": 2, "warmup_steps": 1, "largest_batch": {"limit_bytes": 1 << 30}});
     job["probe"] = json!({"sequences": 64, "shuffles": 2});
     let arms = job["arms"].as_array_mut().unwrap();
     arms.push(json!({"name": "matched", "match": {"arm": "pld"}, "micro_batches": 2,

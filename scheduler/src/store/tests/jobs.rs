@@ -146,7 +146,7 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
 
     let timing = world.placed(&agent).await;
     let TrialReport::Timing(mut report) = report_of(&timing) else { panic!("{timing:?}") };
-    report.arms[1].turns = vec![0.15, 0.25];
+    report.arms[1].turns = vec![turn(&[0.15, 0.25])];
     let event = Event::Finished { report: TrialReport::Timing(report) };
     agent.sync(&world.store, vec![ends(timing.attempt, 1, vec![started(None), event], AttemptEnd::Succeeded)]).await;
     // Before the budgets are settled, nothing is released; settling twice changes nothing.
@@ -180,9 +180,9 @@ async fn a_budget_in_reference_seconds_waits_for_the_timing_and_becomes_steps() 
 async fn a_timing_report_that_lacks_an_arm_fails_the_trial_and_blocks_no_other_job() {
     type Spoil = fn(&mut recipe::report::TimingReport);
     let spoils: [Spoil; 3] = [
-        |report| drop(report.arms.pop()),
+        |report| drop(report.arms.remove(1)),
         |report| report.arms[1].turns.clear(),
-        |report| report.arms[1].turns[0] = 0.0,
+        |report| report.arms[1].turns[0].seconds[0] = 0.0,
     ];
     for spoil in spoils {
         let world = World::new().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recipe::event::{Device, Point};
-use recipe::report::{ArmTiming, FinetuneReport, PredictionFile, PretrainReport, ProbeReport, TimingReport};
+use recipe::report::{ArmTiming, FinetuneReport, PredictionFile, PretrainReport, ProbeReport, TimingReport, Turn};
 use recipe::{Event, Recipe, TrialReport};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -259,8 +259,7 @@ fn report_of(assignment: &Assignment) -> TrialReport {
                 .map(|arm| ArmTiming {
                     name: arm.name.clone(),
                     blocks: 12,
-                    turns: vec![0.1],
-                    by_open: vec![],
+                    turns: vec![turn(&[0.1])],
                     tokens_per_step: 4096,
                     memory: None,
                     largest_batch: None,
@@ -272,6 +271,7 @@ fn report_of(assignment: &Assignment) -> TrialReport {
             trained_seconds: 10.0,
             tokens: 1000,
             validation_loss: 5.0,
+            guess_loss: None,
             validation_accuracy: None,
             digest: "d".into(),
             checkpoint: manifest(recipe.steps),
@@ -294,6 +294,11 @@ fn report_of(assignment: &Assignment) -> TrialReport {
             shuffled_losses: Vec::new(),
         }),
     }
+}
+
+/// A turn with all blocks open.
+fn turn(seconds: &[f64]) -> Turn {
+    Turn { place: 0, warmup_seconds: vec![], seconds: seconds.to_vec(), open_blocks: vec![12.0; seconds.len()] }
 }
 
 fn finished(assignment: &Assignment) -> Event {

@@ -1,231 +1,35 @@
-//! The report of a job, computed from made-up facts.
+//! The tables of a report, and its notes.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::common::{
+    ARMS, changed, facts, failed, finetune, finetunes, full, pretrain, pretrain_recipe, row, scored, timed, timing,
+    trial, varied,
+};
 use proptest::prelude::*;
-use protocol::id::{JobId, TrialId};
-use recipe::event::Device;
-use recipe::report::{
-    ArmMemory, ArmTiming, BlockProbe, BlockState, FinetuneReport, OpenMemory, OpenTiming, PretrainReport, ProbeReport,
-    TimingReport,
-};
-use recipe::{
-    Dataset, Decay, Failure, FailureKind, Finetune, KeptBlocks, LayerDrop, LearningRate, Model, Norm, Optimizer,
-    Pretrain, Probe, Published, Recipe, Seeds, Size, Source, Task, Timing, TimingArm, Vocabulary,
-};
+use recipe::report::{ArmMemory, ArmTiming, BlockProbe, BlockState, OpenMemory, ProbeReport};
+use recipe::{Dataset, FailureKind, KeptBlocks, Model, Norm, Probe, Published, Recipe, Seeds, Size, Source, Task};
 use report::{Comparison, Facts, GlueRow, Report, TrialFacts, TrialStatus, report};
 use serde_json::json;
 
-const ARMS: [&str; 3] = ["post-ln", "pre-ln", "pld"];
-
-fn pretrain_recipe(arm: &str) -> Pretrain {
-    let norm = if arm == "post-ln" { Norm::Post } else { Norm::Pre };
-    let dataset = |name: &str| Dataset { name: name.into(), digest: None };
-    let drop: LayerDrop = serde_json::from_str(r#"{"theta_limit": 0.5}"#).unwrap();
-    Pretrain {
-        model: Model::of_size(Size::named("narrow").unwrap(), norm),
-        layer_drop: (arm == "pld").then_some(drop),
-        growth: None,
-        objective: Default::default(),
-        optimizer: Optimizer::default(),
-        learning_rate: LearningRate { peak: 1e-3, warmup: 0.02, decay: Decay::Linear },
-        steps: 2000,
-        seconds: None,
-        batch: 32,
-        micro_batches: 1,
-        length: 128,
-        corpus: dataset("wiki"),
-        vocabulary: Some(Vocabulary::File { dataset: dataset("bert-base-uncased") }),
-        images: None,
-        held_out: 0.02,
-        validate_every: 200,
-        validation_sequences: 256,
-        divergence: None,
-        precision: recipe::Precision::Float32,
-        recompute: false,
-        probe: false,
-    }
-}
-
-fn trial(arm: Option<&str>, recipe: Recipe, seeds: Seeds, status: TrialStatus) -> TrialFacts {
-    let (arm, recipe) = (arm.map(String::from), Arc::new(recipe));
-    TrialFacts { id: TrialId::new(), waits_for: None, arm, recipe, seeds, device: None, status }
-}
-
-fn failed(kind: FailureKind) -> TrialStatus {
-    TrialStatus::Failed(Failure { kind, message: "m".into() })
-}
-
-/// A pre-train trial with this validation loss; without one it diverged.
-fn pretrain(arm: &str, seed: u64, loss: Option<f64>) -> TrialFacts {
-    let status = loss.map_or(failed(FailureKind::Diverged), |validation_loss| {
-        TrialStatus::Succeeded(recipe::TrialReport::Pretrain(PretrainReport {
-            steps: 2000,
-            trained_seconds: 900.0,
-            tokens: 8_192_000,
-            validation_loss,
-            validation_accuracy: None,
-            digest: String::new(),
-            checkpoint: String::new(),
-        }))
-    });
-    trial(Some(arm), Recipe::Pretrain(pretrain_recipe(arm)), Seeds::all(seed), status)
-}
-
-/// `seeds` are those of pre-training and of fine-tuning.
-fn finetune(arm: &str, task: Task, seeds: (u64, u64), status: TrialStatus) -> TrialFacts {
-    let (pretrain_seed, seed) = seeds;
-    let recipe = Recipe::Finetune(Finetune {
-        from: Source::Pretrained(Box::new(pretrain_recipe(arm))),
-        keep: KeptBlocks::All,
-        selection: None,
-        from_seeds: Seeds::all(pretrain_seed),
-        task,
-        glue: Dataset { name: "glue".into(), digest: None },
-        epochs: 3,
-        batch: 16,
-        length: 128,
-        learning_rate: LearningRate { peak: 1e-4, warmup: 0.1, decay: Decay::Linear },
-        optimizer: Optimizer::default(),
-        precision: recipe::Precision::Float32,
-    });
-    trial(Some(arm), recipe, Seeds { init: pretrain_seed, gate: pretrain_seed, ..Seeds::all(seed) }, status)
-}
-
-/// The same fine-tune trial at another learning rate and depth, with another selection score.
-fn varied(mut trial: TrialFacts, rate: f64, keep: KeptBlocks, selection: Option<f64>) -> TrialFacts {
-    let Recipe::Finetune(recipe) = Arc::make_mut(&mut trial.recipe) else { panic!("a fine-tune trial") };
-    recipe.learning_rate.peak = rate;
-    recipe.keep = keep;
-    if let TrialStatus::Succeeded(recipe::TrialReport::Finetune(report)) = &mut trial.status {
-        report.selection_score = selection;
-    }
-    trial
-}
-
-/// The same pre-train trial as one of the arm `name`, with its recipe changed.
-fn changed(mut trial: TrialFacts, name: &str, change: impl FnOnce(&mut Pretrain)) -> TrialFacts {
-    let Recipe::Pretrain(recipe) = Arc::make_mut(&mut trial.recipe) else { panic!("a pre-train trial") };
-    change(recipe);
-    TrialFacts { arm: Some(name.into()), ..trial }
-}
-
-fn scored(score: f64) -> TrialStatus {
-    TrialStatus::Succeeded(recipe::TrialReport::Finetune(FinetuneReport {
-        steps: 468,
-        trained_seconds: 60.0,
-        metrics: BTreeMap::new(),
-        score,
-        selection_score: None,
-        majority_score: 0.5271,
-        digest: String::new(),
-        predictions: Vec::new(),
-    }))
-}
-
-/// One fine-tune trial per score, with seeds from 0.
-fn finetunes(arm: &str, task: Task, scores: &[f64]) -> Vec<TrialFacts> {
-    (0..).zip(scores).map(|(seed, score)| finetune(arm, task, (0, seed), scored(*score))).collect()
-}
-
-/// Timed steps of an arm, of which each takes 20 ms and 5 ms more for each open block. `open` holds pairs of a number
-/// of open blocks and a number of steps; each factor in `noise` makes a turn that takes this much longer.
-fn timed(name: &str, open: &[(u32, u32)], noise: &[f64]) -> ArmTiming {
-    let seconds = |open: u32| 0.02 + 0.005 * f64::from(open);
-    let steps: u32 = open.iter().map(|(_, steps)| steps).sum();
-    let mean = open.iter().map(|(open, steps)| seconds(*open) * f64::from(*steps)).sum::<f64>() / f64::from(steps);
-    ArmTiming {
-        name: name.into(),
-        blocks: 12,
-        turns: noise.iter().map(|noise| mean * noise).collect(),
-        by_open: open
-            .iter()
-            .map(|(open, steps)| OpenTiming {
-                open_blocks: f64::from(*open),
-                steps: *steps,
-                seconds: seconds(*open) * f64::from(*steps),
-            })
-            .collect(),
-        tokens_per_step: 4096,
-        memory: None,
-        largest_batch: None,
-    }
-}
-
-fn timing(arms: Vec<ArmTiming>) -> TrialFacts {
-    let recipe = Recipe::Timing(Timing {
-        arms: ARMS.map(|name| TimingArm { name: name.into(), recipe: pretrain_recipe(name) }).into(),
-        rounds: 6,
-        steps_per_turn: 20,
-        warmup_steps: 3,
-        largest_batch: None,
-    });
-    let status = TrialStatus::Succeeded(recipe::TrialReport::Timing(TimingReport { arms }));
-    let device = Device {
-        name: "cpu".into(),
-        model: "EPYC 9B45".into(),
-        threads: 2,
-        libtorch: "2.11.0".into(),
-        trainer: "0.1.0".into(),
-    };
-    TrialFacts { device: Some(device), ..trial(None, recipe, Seeds::default(), status) }
-}
-
-fn facts(trials: Vec<TrialFacts>) -> Facts {
-    Facts {
-        job: JobId("01890000-0000-7000-8000-000000000001".parse().unwrap()),
-        name: "pld on wiki".into(),
-        arms: ARMS.map(String::from).into(),
-        baseline: "pre-ln".into(),
-        published: BTreeSet::new(),
-        trials,
-    }
-}
-
-/// A job in which trials have failed for several reasons, a run scored no better than the majority class, and one trial
-/// is unfinished.
-fn full() -> Facts {
-    let mut trials = vec![
-        timing(vec![
-            timed("post-ln", &[(12, 120)], &[1.0, 1.01, 0.99, 1.0, 1.02, 0.98]),
-            timed("pre-ln", &[(12, 120)], &[1.0, 1.02, 1.0, 1.01, 1.0, 0.99]),
-            timed("pld", &[(7, 20), (8, 30), (9, 40), (10, 20), (12, 10)], &[1.01, 1.0, 0.99, 1.0, 1.0, 1.0]),
-        ]),
-        pretrain("post-ln", 0, None),
-        pretrain("pre-ln", 0, Some(5.4321)),
-        pretrain("pld", 0, Some(5.4567)),
-    ];
-    trials.extend(finetunes("pre-ln", Task::Rte, &[0.5415, 0.5379, 0.5523, 0.5271, 0.5487]));
-    trials.extend(finetunes("pld", Task::Rte, &[0.5451, 0.5523, 0.5632, 0.5415]));
-    trials.push(finetune("pld", Task::Rte, (0, 4), failed(FailureKind::Diverged)));
-    trials.extend(finetunes("pre-ln", Task::Mrpc, &[0.7480, 0.7480, 0.7480]));
-    trials.extend(finetunes("pld", Task::Mrpc, &[0.7512, 0.7498, 0.7533]));
-    trials.push(finetune("pld", Task::Mrpc, (0, 3), failed(FailureKind::OutOfMemory)));
-    trials.push(finetune("pld", Task::Mrpc, (0, 4), TrialStatus::Unfinished));
-    trials.extend([5, 6].map(|seed| finetune("pld", Task::Mrpc, (0, seed), TrialStatus::Cancelled)));
-    let diverged = trials.iter().find(|trial| trial.arm.as_deref() == Some("post-ln")).unwrap().id;
-    trials.extend((0..10).map(|seed| {
-        let orphan = finetune("post-ln", Task::Rte, (0, seed), TrialStatus::Cancelled);
-        TrialFacts { waits_for: Some(diverged), ..orphan }
-    }));
-    facts(trials)
-}
-
-fn row<'a>(report: &'a Report, task: Task, arm: &str) -> &'a GlueRow {
-    let task = report.glue.iter().find(|entry| entry.task == task).unwrap();
-    task.arms.iter().find(|row| row.arm == arm).unwrap()
-}
-
 #[test]
-fn the_markdown_equals_the_committed_file() {
-    let text = report(&full()).to_markdown();
-    // `UPDATE=1 cargo test` writes the file, which is then to be read and committed.
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/report.md"), &text).unwrap();
-        return;
+fn the_documents_equal_the_committed_files() {
+    let report = report(&full());
+    let documents = [
+        ("report.md", report.to_markdown()),
+        ("report.tex", report.to_latex()),
+        ("report.csv", report.to_csv()),
+        ("report.html", report.to_html()),
+    ];
+    for (name, text) in documents {
+        let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        // `UPDATE=1 cargo test` writes the files, which are then to be read and committed.
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, text).unwrap();
+        } else {
+            assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}\n{text}");
+        }
     }
-    assert_eq!(text, include_str!("fixtures/report.md"), "\n{text}");
 }
 
 #[test]
@@ -235,13 +39,14 @@ fn speed_is_compared_round_by_round() {
     let [_, baseline, pld] = &speed.arms[..] else { panic!("{:?}", speed.arms) };
     assert_eq!((baseline.ratio_to_baseline, baseline.ratio_interval, baseline.encoder_share), (Some(1.0), None, None));
     let fit = speed.fit.unwrap();
-    assert!((fit.fixed - 0.02).abs() < 1e-12 && (fit.per_block - 0.005).abs() < 1e-12, "{fit:?}");
-    assert!((pld.encoder_share.unwrap() - 0.75).abs() < 1e-12);
+    assert!((fit.fixed - 0.02).abs() < 0.002 && (fit.per_block - 0.005).abs() < 0.0002, "{fit:?}");
+    let share = pld.encoder_share.unwrap();
+    assert!((share - 0.75).abs() < 0.03, "{share}");
     // At theta 0.5, 8.75 of 12 blocks are open on average, a saving of 13/48. Theta starts at 1, so the run saves a
     // little less.
     let closed_form = pld.closed_form_saving.unwrap();
     assert!(0.265 < closed_form && closed_form < 13.0 / 48.0, "{closed_form}");
-    assert!((pld.limit_saving.unwrap() - 0.75 * closed_form).abs() < 1e-12);
+    assert!((pld.limit_saving.unwrap() - share * closed_form).abs() < 1e-12);
     let (ratio, [low, high]) = (pld.ratio_to_baseline.unwrap(), pld.ratio_interval.unwrap());
     assert!(low < ratio && ratio < high && (ratio - 0.08 / 0.064).abs() < 0.05, "{ratio} [{low}, {high}]");
     assert!((pld.step_saving.unwrap() - (1.0 - 1.0 / ratio)).abs() < 1e-12);
@@ -263,7 +68,7 @@ fn a_drift_that_slows_both_arms_equally_leaves_the_ratio_exact() {
 fn a_fitted_line_with_a_negative_intercept_is_not_reported() {
     // The machine was slow while the baseline ran, so the line through both arms starts below zero.
     let mut slow = timed("pre-ln", &[(12, 80)], &[1.0, 1.0]);
-    slow.by_open[0].seconds *= 2.0;
+    slow.turns.iter_mut().flat_map(|turn| &mut turn.seconds).for_each(|seconds| *seconds *= 2.0);
     let report = report(&facts(vec![timing(vec![slow, timed("pld", &[(6, 40), (8, 40)], &[1.0, 1.0])])]));
     assert_eq!(report.speed.unwrap().fit, None);
     assert!(report.notes.iter().any(|note| note.starts_with("No line of step time")), "{:?}", report.notes);
@@ -308,12 +113,15 @@ fn runs_at_the_majority_score_and_diverged_runs_count_as_failed() {
     let baseline = row(&report, Task::Rte, "pre-ln");
     assert_eq!((baseline.n, baseline.failed, baseline.diverged), (5, 1, 0));
     let pld = row(&report, Task::Rte, "pld");
-    assert_eq!((pld.n, pld.failed, pld.diverged, pld.independent), (5, 1, 1, 4));
-    assert!((pld.mean.unwrap() - (0.5451 + 0.5523 + 0.5632 + 0.5415) / 4.0).abs() < 1e-12);
+    assert_eq!((pld.n, pld.failed, pld.diverged, pld.independent), (5, 1, 1, 5));
+    let sound = 0.5451 + 0.5523 + 0.5632 + 0.5415;
+    assert!((pld.mean.unwrap() - (sound + 0.5271) / 5.0).abs() < 1e-12);
+    assert!((pld.mean_without_failures.unwrap() - sound / 4.0).abs() < 1e-12);
     assert_eq!(pld.scores[4].score, None);
     // Running out of memory is no result of the recipe, so the run is not counted and a note names it.
     assert_eq!(row(&report, Task::Mrpc, "pld").n, 3);
-    assert!(report.notes.iter().any(|note| note.contains("out_of_memory")), "{:?}", report.notes);
+    let deviations = &report.preregistration.deviations;
+    assert!(deviations.iter().any(|deviation| deviation.contains("out_of_memory")), "{deviations:?}");
 }
 
 #[test]
@@ -350,7 +158,7 @@ fn arms_are_compared_at_equal_rates_and_at_selected_rates() {
     assert!((selected.mean_difference - 0.31 / 3.0).abs() < 1e-12, "{selected:?}");
     assert_eq!(selected.p_holm, selected.p_paired_t, "a family of one task");
     let text = report.to_markdown();
-    assert!(text.contains("## GLUE, difference from the baseline at selected learning rates"), "{text}");
+    assert!(text.contains("## GLUE, difference between these two checkpoints at selected learning rates"), "{text}");
     assert!(text.contains("3e-4, 1e-4"), "{text}");
 }
 
@@ -469,7 +277,8 @@ fn fine_tune_trials_cancelled_by_a_failed_pre_training_are_counted_apart_from_ot
     let (orphan, stopped) = (cancelled("post-ln", &diverged), cancelled("pre-ln", &sound));
     let report = report(&facts(vec![diverged, sound, orphan, stopped]));
     assert!(report.complete);
-    let cancelled: Vec<_> = report.notes.iter().filter(|note| note.contains("fine-tune trial")).collect();
+    let deviations = report.preregistration.deviations.iter();
+    let cancelled: Vec<_> = deviations.filter(|deviation| deviation.contains("fine-tune trial")).collect();
     assert_eq!(
         cancelled,
         [
@@ -511,8 +320,11 @@ fn layer_drop_and_norm_have_separate_effects() {
     use report::Factor::{LayerDrop, Norm};
     let expected = [
         ("pre low", "post low", &[Norm][..], false, -0.1),
+        // Post-LN diverged at the high rate, and counts with the loss of a guess.
+        ("pre high", "post high", &[Norm], false, -4.49),
         ("pld low", "post low", &[Norm, LayerDrop], false, -0.05),
         ("pld low", "pre low", &[LayerDrop], false, 0.05),
+        ("pld high", "post high", &[Norm, LayerDrop], false, -4.59),
         ("pld high", "pre high", &[LayerDrop], false, -0.1),
         ("pre high", "post low", &[Norm], true, -0.5),
         ("pld high", "post low", &[Norm, LayerDrop], true, -0.6),
@@ -537,16 +349,22 @@ fn facts_of(arms: &[&str], trials: Vec<TrialFacts>) -> Facts {
 #[test]
 fn a_rate_at_which_a_seed_diverged_is_never_the_best() {
     let trials = vec![
-        pretrain_at(1e-4, "pre", "pre-ln", 0, Some(6.0)),
+        pretrain_at(1e-4, "pre low", "pre-ln", 0, Some(6.0)),
+        pretrain_at(1e-3, "pre mid", "pre-ln", 0, Some(6.1)),
+        pretrain_at(1e-2, "pre high", "pre-ln", 0, Some(6.2)),
         pretrain_at(1e-4, "pld low", "pld", 0, Some(5.9)),
         pretrain_at(1e-3, "pld mid", "pld", 0, Some(5.8)),
         pretrain_at(1e-2, "pld high", "pld", 0, Some(5.1)),
         pretrain_at(1e-2, "pld high", "pld", 1, None),
     ];
-    let report = report(&facts_of(&["pre", "pld low", "pld mid", "pld high"], trials));
-    let best: Vec<_> = report.effects.iter().filter(|effect| effect.each_at_its_best).collect();
+    let compared =
+        report(&facts_of(&["pre low", "pre mid", "pre high", "pld low", "pld mid", "pld high"], trials.clone()));
+    let best: Vec<_> = compared.effects.iter().filter(|effect| effect.each_at_its_best).collect();
     assert_eq!(best.iter().map(|effect| effect.arm.as_str()).collect::<Vec<_>>(), ["pld mid"]);
-    assert!(report.notes.iter().any(|note| note.contains("favours an arm that was given more rates")), "{report:?}");
+    assert!(compared.notes.iter().any(|note| note.contains("favours neither")), "{compared:?}");
+    // The arm that was given more rates is not compared at its best.
+    let uneven = facts_of(&["pre low", "pld low", "pld mid", "pld high"], trials);
+    assert!(!report(&uneven).effects.iter().any(|effect| effect.each_at_its_best));
 }
 
 #[test]
@@ -586,11 +404,11 @@ fn the_expected_best_is_given_for_no_more_runs_than_there_are() {
     let report = report(&facts(finetunes("pre-ln", Task::Rte, &scores)));
     let row = row(&report, Task::Rte, "pre-ln");
     let best: Vec<_> = row.best_of.iter().map(|best| (best.runs, (best.expected * 1e9).round() / 1e9)).collect();
-    // By the formula: sum v_i (i^2 - (i-1)^2) / 25 for k = 2, and sum v_i (i^5 - (i-1)^5) / 3125 for k = 5.
-    assert_eq!(best, [(2, 0.78), (5, 0.8584)]);
+    // By the formula: sum v_i (i - 1) / 10 for k = 2. The best of all 5 runs is the largest score of this sample.
+    assert_eq!(best, [(2, 0.8)]);
     assert!((row.hours.unwrap() - 60.0 / 3600.0).abs() < 1e-12);
     let text = report.to_markdown();
-    assert!(text.contains("expected best of k runs") && text.contains("78.0 |"), "{text}");
+    assert!(text.contains("expected best of k runs") && text.contains("80.0 |"), "{text}");
 }
 
 proptest! {
@@ -622,7 +440,10 @@ proptest! {
                 prop_assert_eq!(new.n, old.n + usize::from(hit));
                 prop_assert_eq!(new.failed, old.failed + usize::from(hit));
                 let kept = |row: &GlueRow| (row.mean, row.sd, row.interval, row.median, row.min, row.max);
-                prop_assert_eq!(kept(new), kept(old));
+                // A run that diverged has the score of the majority class.
+                if !hit {
+                    prop_assert_eq!(kept(new), kept(old));
+                }
             }
         }
     }
@@ -643,7 +464,7 @@ fn the_rate_is_selected_by_selection_scores_and_not_by_dev_scores() {
         }
     }
     // A rate at which some or all runs diverged is not selected, however high the other scores are.
-    for (rate, runs) in [(1e-3, 1..3), (1e-2, 0..0)] {
+    for (rate, runs) in [(1e-3, 2..3), (1e-2, 0..0)] {
         for (task, seed) in [Task::Rte, Task::Cola].into_iter().flat_map(|task| (0..3).map(move |seed| (task, seed))) {
             let status = if runs.contains(&seed) { scored(0.9) } else { failed(FailureKind::NonFiniteLoss) };
             trials.push(varied(finetune("pre-ln", task, (0, seed), status), rate, KeptBlocks::All, Some(0.99)));
@@ -662,5 +483,9 @@ fn the_rate_is_selected_by_selection_scores_and_not_by_dev_scores() {
     let [average] = &report.glue_averages[..] else { panic!("{:?}", report.glue_averages) };
     assert_eq!(average.tasks, [Task::Cola, Task::Rte]);
     assert!((average.mean - 0.5).abs() < 1e-12, "{average:?}");
-    assert!(report.notes.iter().any(|note| note.contains("dev scores have no influence")), "{:?}", report.notes);
+    assert!(
+        report.notes.iter().any(|note| note.contains("by one half of the seeds for the other half")),
+        "{:?}",
+        report.notes
+    );
 }

@@ -1,6 +1,6 @@
 //! Numbers as the text of a table cell.
 
-use crate::comparison::Comparison;
+use crate::comparison::{Comparison, SpreadRatio};
 use crate::statistics::Summary;
 
 /// The text of a number that is not known.
@@ -42,6 +42,11 @@ pub(super) fn with_interval(value: String, interval: Option<[f64; 2]>, scale: f6
         Some([low, high]) => format!("{value} [{low:.decimals$}, {high:.decimals$}]"),
         None => value,
     }
+}
+
+/// A ratio of spreads, with its interval.
+pub(super) fn spread(spread: Option<&SpreadRatio>) -> String {
+    known(spread, |spread| with_interval(number(spread.ratio, 2), spread.interval, 1.0, 2))
 }
 
 pub(super) fn p_value(p: Option<f64>) -> String {

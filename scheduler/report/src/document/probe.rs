@@ -1,10 +1,11 @@
 //! The contribution of each block.
 
 use super::cell::{known, number};
+use super::part::Part;
 use super::table::Table;
 use crate::probe::{BlockMeans, ProbeArm};
 
-pub(super) fn section(arms: &[ProbeArm]) -> Vec<String> {
+pub(super) fn section(arms: &[ProbeArm]) -> Vec<Part> {
     if arms.is_empty() {
         return Vec::new();
     }
@@ -22,12 +23,12 @@ pub(super) fn section(arms: &[ProbeArm]) -> Vec<String> {
         .right("Distance", |(_, block)| number(block.distance, 3))
         .right("Gradient", |(_, block)| number(block.gradient_norm, 4));
     vec![
-        "## Contribution of each block".into(),
+        Part::heading("Contribution of each block"),
         "Increase of the validation loss if the block is removed, if it is swapped with the next one, and if all \
          blocks are in random order; cosine and L2 distance of a token's vector before and after the block; L2 norm of \
          the gradient of its weights. Means over n checkpoints."
             .into(),
-        table.to_text(),
+        table.into(),
     ]
 }
 
