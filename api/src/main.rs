@@ -15,6 +15,7 @@
 //! | [`router`], [`routes`] | the table of routes with the scopes that may call them; the handlers |
 //! | [`error`], [`code`], [`body`], [`extract`], [`page`], [`range`], [`etag`], [`idempotency`] | reading of requests and writing of answers |
 //! | [`tar`] | archives that are made while they are sent |
+//! | [`format`], [`evidence`] | the forms of a report; the archive from which it is computed again |
 //! | [`reports`], [`streams`] | reports and event streams, each computed and read once for all who ask |
 //! | [`openapi`] | the OpenAPI document |
 //! | [`auth`], [`random`] | check and creation of tokens |
@@ -34,7 +35,9 @@ mod dashboard;
 mod data;
 mod error;
 mod etag;
+mod evidence;
 mod extract;
+mod format;
 mod guesses;
 mod home;
 mod idempotency;

@@ -296,7 +296,7 @@ fn describe_responses(operation: &mut Map<String, Value>) {
 type Link = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-const LINKS: [Link; 23] = [
+const LINKS: [Link; 24] = [
     ("submit_job", "201", "get_job", "id", "$response.body#/id"),
     ("submit_job", "201", "cancel_job", "id", "$response.body#/id"),
     ("submit_job", "201", "list_job_trials", "id", "$response.body#/id"),
@@ -304,6 +304,7 @@ const LINKS: [Link; 23] = [
     ("submit_job", "201", "get_job_report", "id", "$response.body#/id"),
     ("submit_job", "201", "stream_job_events", "id", "$response.body#/id"),
     ("submit_job", "201", "get_job_submission", "id", "$response.body#/id"),
+    ("submit_job", "201", "get_job_evidence", "id", "$response.body#/id"),
     ("list_jobs", "200", "get_job", "id", "$response.body#/items/0/id"),
     ("list_jobs", "200", "list_jobs", "cursor", "$response.body#/next"),
     ("list_job_trials", "200", "get_trial", "id", "$response.body#/items/0/id"),

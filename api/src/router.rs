@@ -31,7 +31,7 @@ use crate::app::App;
 use crate::error::Error;
 use crate::openapi::{self, Preamble};
 use crate::routes::{
-    agents, artifacts, checkpoint, datasets, events, health, jobs, nodes, report, submission, tokens, trials,
+    agents, artifacts, checkpoint, datasets, events, evidence, health, jobs, nodes, report, submission, tokens, trials,
 };
 use crate::{auth, dashboard, etag, limits, metrics};
 
@@ -95,6 +95,7 @@ fn guarded_routes() -> [(&'static [Scope], OpenApiRouter<App>); 7] {
         .routes(routes!(jobs::get))
         .routes(routes!(trials::curves))
         .routes(routes!(report::get))
+        .routes(routes!(evidence::get))
         .routes(routes!(submission::get))
         .routes(routes!(events::stream))
         .routes(routes!(trials::list))

@@ -3,13 +3,14 @@
 //! | module | content |
 //! |---|---|
 //! | [`client`] | HTTP, with refusals as sentences |
-//! | [`submit`], [`watch`], [`report`], [`submission`], [`jobs`], [`trials`], [`logs`], [`checkpoint`], [`nodes`], [`datasets`], [`token`] | the commands |
+//! | [`submit`], [`watch`], [`report`], [`evidence`], [`submission`], [`jobs`], [`trials`], [`logs`], [`checkpoint`], [`nodes`], [`datasets`], [`token`] | the commands |
 //! | [`named`] | arguments that name a job, a trial or a token |
 //! | [`progress`], [`waiting`], [`plan`], [`markdown`], [`table`], [`text`] | the form in which answers are shown |
 
 mod checkpoint;
 pub(crate) mod client;
 mod datasets;
+mod evidence;
 mod jobs;
 mod logs;
 mod markdown;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Watch(watch::Arguments),
     /// Show a job's report
     Report(report::Arguments),
+    /// Download what a job's report is computed from, as a zip archive
+    Evidence(evidence::Arguments),
     /// Download an arm's predictions for the GLUE server, as a zip archive
     Submission(submission::Arguments),
     /// List jobs
@@ -69,6 +72,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Submit(arguments) => return submit::run(arguments).await,
         Command::Watch(arguments) => return watch::run(arguments).await,
         Command::Report(arguments) => report::run(arguments).await,
+        Command::Evidence(arguments) => evidence::run(arguments).await,
         Command::Submission(arguments) => submission::run(arguments).await,
         Command::Jobs(arguments) => jobs::list(arguments).await,
         Command::Trials(arguments) => trials::run(arguments).await,

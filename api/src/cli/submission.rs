@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Writes the file. It appears complete or not at all.
-fn write(bytes: &[u8], out: &Path, force: bool) -> Result<()> {
+pub(super) fn write(bytes: &[u8], out: &Path, force: bool) -> Result<()> {
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let cannot = || format!("cannot write {}", out.display());
     let mut file = NamedTempFile::new_in(folder).with_context(cannot)?;
@@ -71,7 +71,7 @@ fn write(bytes: &[u8], out: &Path, force: bool) -> Result<()> {
     }
 }
 
-fn taken(out: &Path) -> String {
+pub(super) fn taken(out: &Path) -> String {
     format!("{} exists and was not changed; name another file with --out, or overwrite it with --force", out.display())
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod artifacts;
 pub(crate) mod checkpoint;
 pub(crate) mod datasets;
 pub(crate) mod events;
+pub(crate) mod evidence;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod nodes;

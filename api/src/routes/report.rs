@@ -6,12 +6,13 @@ use axum::response::Response;
 use protocol::id::JobId;
 use report::Report;
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::error::{Error, ProblemDetails};
 use crate::etag;
 use crate::extract::{Path, Query};
+use crate::format::Format;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -20,50 +21,6 @@ pub(crate) struct ReportQuery {
     /// Format of the answer; without it, `Accept` decides, and JSON is the default.
     #[param(inline)]
     format: Option<Format>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Format {
-    Json,
-    /// Tables that can be read as plain text.
-    Markdown,
-    /// Tables of the package booktabs, for the draft of a paper.
-    Latex,
-    /// The tables alone.
-    Csv,
-    /// One page with figures, which needs nothing else.
-    Html,
-}
-
-impl Format {
-    const ALL: [Self; 5] = [Self::Json, Self::Markdown, Self::Latex, Self::Csv, Self::Html];
-
-    const fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Markdown => "text/markdown; charset=utf-8",
-            Self::Latex => "application/x-tex; charset=utf-8",
-            Self::Csv => "text/csv; charset=utf-8; header=present",
-            Self::Html => "text/html; charset=utf-8",
-        }
-    }
-
-    /// The media type without its parameters.
-    fn essence(self) -> &'static str {
-        self.media_type().split(';').next().unwrap_or_default()
-    }
-
-    /// What writes a report in this format. JSON is the form in which a report is kept.
-    fn writer(self) -> Option<fn(&Report) -> String> {
-        match self {
-            Self::Json => None,
-            Self::Markdown => Some(Report::to_markdown),
-            Self::Latex => Some(Report::to_latex),
-            Self::Csv => Some(Report::to_csv),
-            Self::Html => Some(Report::to_html),
-        }
-    }
 }
 
 /// Speed, loss and spread of a job's arms. While the job runs, the report covers the trials that have ended.

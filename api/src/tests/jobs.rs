@@ -207,10 +207,20 @@ async fn the_report_comes_in_every_format() {
 }
 
 #[tokio::test]
+async fn the_evidence_of_a_job_gives_its_report_again() {
+    let server = Server::with_data().await;
+    let id = server.submit("n").await;
+    let archive = server.get(&format!("/jobs/{id}/evidence.zip")).await;
+    assert_eq!(archive.header("content-type"), "application/zip");
+    let again = serde_json::to_value(crate::evidence::recompute(&archive.body).unwrap()).unwrap();
+    assert_eq!(again, server.get(&format!("/jobs/{id}/report")).await.json());
+}
+
+#[tokio::test]
 async fn unknown_ids_and_paths_are_not_found() {
     let server = Server::start().await;
     let id = Uuid::nil();
-    for path in ["", "/trials", "/curves?name=theta", "/report", "/events"] {
+    for path in ["", "/trials", "/curves?name=theta", "/report", "/evidence.zip", "/events"] {
         server.get(&format!("/jobs/{id}{path}")).await.problem(404, "not_found");
         server.get(&format!("/jobs/no-uuid{path}")).await.problem(404, "not_found");
     }

@@ -125,7 +125,7 @@ fn a_field_that_is_null_at_times_is_optional_in_requests_alone() {
     assert_eq!(required("JobSpec"), ["name", "arms"]);
 }
 
-const OPERATIONS: [&str; 30] = [
+const OPERATIONS: [&str; 31] = [
     "delete /nodes/{id}",
     "delete /tokens/{id}",
     "get /artifacts/{sha256}",
@@ -135,6 +135,7 @@ const OPERATIONS: [&str; 30] = [
     "get /jobs/{id}",
     "get /jobs/{id}/curves",
     "get /jobs/{id}/events",
+    "get /jobs/{id}/evidence.zip",
     "get /jobs/{id}/report",
     "get /jobs/{id}/submission.zip",
     "get /jobs/{id}/trials",

@@ -1,16 +1,19 @@
 //! The facts of a job: everything that its report is computed from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use protocol::id::{JobId, TrialId};
 use recipe::event::Device;
 use recipe::{Failure, Pretrain, Recipe, Seeds};
+use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
 
-/// The facts of a job. Its report depends on nothing else.
-#[derive(Debug, Clone, PartialEq)]
+/// The facts of a job. Its report depends on nothing else. Written as JSON they are the evidence for the report: whoever
+/// reads them back computes the same report to the last bit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Written", try_from = "Written")]
 pub struct Facts {
     pub job: JobId,
     pub name: String,
@@ -44,13 +47,77 @@ pub struct TrialFacts {
     pub status: TrialStatus,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", content = "result", rename_all = "snake_case")]
 pub enum TrialStatus {
     /// Blocked, queued, running or paused.
     Unfinished,
     Cancelled,
     Succeeded(recipe::TrialReport),
     Failed(Failure),
+}
+
+/// Facts as they are written: each recipe once, though a job may have thousands of trials with it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    job: JobId,
+    name: String,
+    arms: Vec<String>,
+    baseline: String,
+    published: BTreeSet<String>,
+    preregistration: String,
+    rules: Rules,
+    recipes: Vec<Arc<Recipe>>,
+    trials: Vec<WrittenTrial>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenTrial {
+    id: TrialId,
+    waits_for: Option<TrialId>,
+    arm: Option<String>,
+    /// Index in `recipes`.
+    recipe: usize,
+    seeds: Seeds,
+    device: Option<Device>,
+    #[serde(flatten)]
+    status: TrialStatus,
+}
+
+impl From<Facts> for Written {
+    fn from(facts: Facts) -> Self {
+        let Facts { job, name, arms, baseline, published, preregistration, rules, trials } = facts;
+        let (mut recipes, mut known): (Vec<Arc<Recipe>>, HashMap<*const Recipe, usize>) = Default::default();
+        let written = |trial: TrialFacts| {
+            let TrialFacts { id, waits_for, arm, recipe, seeds, device, status } = trial;
+            let recipe = *known.entry(Arc::as_ptr(&recipe)).or_insert_with(|| {
+                recipes.push(recipe);
+                recipes.len() - 1
+            });
+            WrittenTrial { id, waits_for, arm, recipe, seeds, device, status }
+        };
+        let trials = trials.into_iter().map(written).collect();
+        Self { job, name, arms, baseline, published, preregistration, rules, recipes, trials }
+    }
+}
+
+impl TryFrom<Written> for Facts {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { job, name, arms, baseline, published, preregistration, rules, recipes, trials } = written;
+        let read = |trial: WrittenTrial| {
+            let WrittenTrial { id, waits_for, arm, recipe, seeds, device, status } = trial;
+            let recipe = recipes
+                .get(recipe)
+                .cloned()
+                .ok_or_else(|| format!("trial {id} has recipe {recipe}, which is missing"))?;
+            Ok(TrialFacts { id, waits_for, arm, recipe, seeds, device, status })
+        };
+        let trials = trials.into_iter().map(read).collect::<Result<_, String>>()?;
+        Ok(Self { job, name, arms, baseline, published, preregistration, rules, trials })
+    }
 }
 
 impl Facts {

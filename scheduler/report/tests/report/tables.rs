@@ -258,6 +258,18 @@ fn block_probes_are_averaged_over_the_checkpoints_of_an_arm() {
 }
 
 #[test]
+fn facts_that_are_read_back_from_json_give_the_same_report() {
+    let facts = full();
+    let json = serde_json::to_string(&facts).unwrap();
+    let again: Facts = serde_json::from_str(&json).unwrap();
+    assert_eq!(again, facts);
+    assert_eq!(serde_json::to_string(&report(&again)).unwrap(), serde_json::to_string(&report(&facts)).unwrap());
+    let missing = json.replace("\"recipe\":0", "\"recipe\":999");
+    let error = serde_json::from_str::<Facts>(&missing).unwrap_err().to_string();
+    assert!(error.contains("recipe 999, which is missing"), "{error}");
+}
+
+#[test]
 fn a_report_that_is_read_back_from_json_is_equal() {
     let report = report(&full());
     let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
