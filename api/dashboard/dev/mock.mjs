@@ -176,6 +176,15 @@ async function submit(request, response, query, jobs) {
       memory: arms.map((arm, i) => ({ arm: arm.name, peak_bytes: 5.2e8, measured: i === 0 })),
       warnings: [],
     },
+    power: {
+      seeds: 3,
+      questions: 7,
+      difference: 8.1,
+      sameness: 11.2,
+      sentence:
+        '3 pre-train seeds and 7 questions: 8 of 10 studies would tell a difference of 8.1 standard deviations of the ' +
+        'paired differences over seeds, and sameness within 11.',
+    },
   });
 }
 

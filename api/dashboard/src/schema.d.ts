@@ -2178,6 +2178,7 @@ export interface components {
         /** @description The answer to a dry run: the cost of a job, and what it will take of this fleet. */
         PlannedJob: components["schemas"]["Plan"] & {
             estimate: components["schemas"]["Estimate"];
+            power: components["schemas"]["Power"];
         };
         PlannedTrials: {
             /** Format: int64 */
@@ -2208,6 +2209,32 @@ export interface components {
             trained_seconds: number;
             /** Format: double */
             value: number;
+        };
+        /**
+         * @description What the seeds of a job can tell about losses and scores. Differences are in standard deviations of the paired
+         *     differences over seeds, which nobody knows before the runs.
+         */
+        Power: {
+            /**
+             * Format: double
+             * @description The smallest difference that 8 of 10 studies would tell, in standard deviations. Absent for one seed.
+             */
+            difference: number | null;
+            /** @description Number of questions over which the verdicts will be corrected. */
+            questions: number;
+            /**
+             * Format: double
+             * @description The smallest margin within which 8 of 10 studies would tell that arms without a difference are the same, in
+             *     standard deviations. Absent for one seed.
+             */
+            sameness: number | null;
+            /**
+             * Format: uint32
+             * @description Pre-train seeds of each arm.
+             */
+            seeds: number;
+            /** @description The same in one sentence. */
+            sentence: string;
         };
         /**
          * @description Number format of the matrix products.
@@ -2801,7 +2828,10 @@ export interface components {
             control: components["schemas"]["Control"] | null;
             device: components["schemas"]["Device"] | null;
             fit: components["schemas"]["EncoderFit"] | null;
-            /** @description Number of rounds, in each of which every arm had one turn. */
+            /**
+             * Format: uint32
+             * @description Number of rounds, in each of which every arm had one turn.
+             */
             rounds: number;
         };
         /** @description The spread of an arm's runs over seeds against that of the baseline. */
@@ -3247,6 +3277,7 @@ export type Plan = components['schemas']['Plan'];
 export type PlannedJob = components['schemas']['PlannedJob'];
 export type PlannedTrials = components['schemas']['PlannedTrials'];
 export type Point = components['schemas']['Point'];
+export type Power = components['schemas']['Power'];
 export type Precision = components['schemas']['Precision'];
 export type PredictionFile = components['schemas']['PredictionFile'];
 export type Preregistration = components['schemas']['Preregistration'];

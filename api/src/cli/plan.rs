@@ -12,13 +12,13 @@ use crate::terminal::width;
 
 /// The plan as text: the totals, what they take of this fleet, a table of the arms, and the warnings.
 pub(super) fn show(planned: &PlannedJob) -> String {
-    let PlannedJob { plan, estimate } = planned;
+    let PlannedJob { plan, estimate, power } = planned;
     let trials = &plan.trials;
     let columns =
         [left("arm"), right("one pre-train"), right("encoder saves"), right("all saves"), right("peak memory")];
     let rows: Vec<_> = plan.arms.iter().map(|arm| row(arm, estimate)).collect();
     format!(
-        "{} trials: {} timing, {} pre-train, {} fine-tune{}\n{} steps, {}\n{}\n\n{}{}",
+        "{} trials: {} timing, {} pre-train, {} fine-tune{}\n{} steps, {}\n{}\n{}\n\n{}{}",
         trials.total(),
         trials.timing,
         trials.pretrain,
@@ -27,6 +27,7 @@ pub(super) fn show(planned: &PlannedJob) -> String {
         plan.steps,
         text::flops(plan.flops),
         wrap(&hours(estimate), 0, width()),
+        wrap(&power.sentence, 0, width()),
         lay_out(&columns, &rows, width()),
         warnings(planned).map(|warning| format!("\n{}", wrap(&warning, 2, width()))).collect::<String>()
     )
@@ -74,6 +75,7 @@ fn row(arm: &ArmPlan, estimate: &Estimate) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use protocol::id::JobId;
+    use report::{Power, Rules};
     use scheduler::expand::{MemoryEstimate, Plan, PlannedTrials};
 
     use super::*;
@@ -96,10 +98,14 @@ mod tests {
             memory: vec![MemoryEstimate { arm: "pld".into(), peak_bytes: 2_000_000_000, measured: true }],
             warnings: vec![Problem { pointer: "/arms/0".into(), message: "too large".into() }],
         };
-        let shown = show(&PlannedJob { plan: Plan { trials, steps: 4200, flops: 1.5e15, arms: vec![arm] }, estimate });
+        let power = Power::new(1, 1, Rules::default());
+        let plan = Plan { trials, steps: 4200, flops: 1.5e15, arms: vec![arm] };
+        let shown = show(&PlannedJob { plan, estimate, power });
         let shown = console::strip_ansi_codes(&shown).into_owned();
         let expected = "23 trials: 1 timing, 2 pre-train, 20 fine-tune\n4200 steps, 1.5 PFLOP\n\
-                        about 15 min 00 s on one slot (EPYC, as timed before); 2 slots take trials now\n\n\
+                        about 15 min 00 s on one slot (EPYC, as timed before); 2 slots take trials now\n\
+                        With one pre-train seed, nothing but speed can be told about an arm: set\n\
+                        pretrain.seeds to 3 or more.\n\n\
                         arm  one pre-train  encoder saves  all saves  peak memory\n\
                         pld      200 TFLOP         24.7 %     20.0 %       2.0 GB\n\
                         warning: /arms/0: too large";

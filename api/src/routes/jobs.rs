@@ -9,6 +9,7 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::id::JobId;
+use report::Power;
 use scheduler::expand::{Expansion, PlannedJob};
 use scheduler::job::{Job, JobSpec, JobSummary};
 use scheduler::store::Submitted;
@@ -67,7 +68,8 @@ pub(crate) async fn submit(
     if query.dry_run {
         let Planned { inputs, expansion } = plan(&app, &spec).await?;
         let estimate = submit::estimate(&app.store, &inputs, &spec, &expansion, app.policy.lease).await?;
-        return Ok(Json(PlannedJob { plan: expansion.plan.clone(), estimate }).into_response());
+        let power = Power::new(spec.pretrain.seeds, spec.questions(), spec.rules);
+        return Ok(Json(PlannedJob { plan: expansion.plan.clone(), estimate, power }).into_response());
     }
     // A repeated request is answered before any check: its job was accepted, even if the corpus has changed since.
     if let Some(key) = &key

@@ -207,6 +207,25 @@ async fn the_report_comes_in_every_format() {
 }
 
 #[tokio::test]
+async fn a_plan_counts_the_questions_that_the_report_answers() {
+    let server = Server::with_data().await;
+    for (seeds, rounds, has_glue) in [(1, 4, true), (1, 8, false), (2, 8, true), (3, 2, true), (3, 8, false)] {
+        let mut job = job("n");
+        job["pretrain"]["seeds"] = json!(seeds);
+        job["timing"] = json!({"rounds": rounds});
+        if has_glue {
+            job["glue"] = json!({"tasks": ["rte"], "seeds": 2});
+        }
+        let plan = server.post("/jobs?dry_run=true", &job).await.json();
+        let id = server.post("/jobs", &job).await.json()["id"].as_str().unwrap().to_owned();
+        let report = server.get(&format!("/jobs/{id}/report")).await.json();
+        let (planned, asked) = (&plan["power"]["questions"], &report["preregistration"]["questions"]);
+        assert_eq!(planned, asked, "{job}\n{report:#}");
+        assert_eq!(plan["power"]["difference"].is_null(), seeds == 1, "{plan}");
+    }
+}
+
+#[tokio::test]
 async fn the_evidence_of_a_job_gives_its_report_again() {
     let server = Server::with_data().await;
     let id = server.submit("n").await;

@@ -1,6 +1,6 @@
 //! The facts of a job: everything that its report is computed from.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use protocol::id::{JobId, TrialId};
@@ -124,6 +124,17 @@ impl Facts {
     /// Names of the arms that are timed and pre-trained, in the order of the job.
     pub(crate) fn pretrained_arms(&self) -> impl Iterator<Item = &String> {
         self.arms.iter().filter(|arm| !self.published.contains(*arm))
+    }
+
+    /// The trials of each arm.
+    pub(crate) fn trials_by_arm(&self) -> BTreeMap<&str, Vec<&TrialFacts>> {
+        let mut arms: BTreeMap<&str, Vec<&TrialFacts>> = BTreeMap::new();
+        for trial in &self.trials {
+            if let Some(arm) = &trial.arm {
+                arms.entry(arm).or_default().push(trial);
+            }
+        }
+        arms
     }
 
     pub(crate) fn trials_of(&self, arm: &str) -> impl Iterator<Item = &TrialFacts> {

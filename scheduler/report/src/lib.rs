@@ -13,6 +13,7 @@
 //! | `glue` | Scores on the GLUE tasks over seeds, and the selection of a learning rate. |
 //! | `comparison`, `effects` | An arm against another one; the effects of layer drop and norm. |
 //! | `rules`, `verdict`, `answer` | When a question counts as answered; the verdict on each; the verdicts in a sentence. |
+//! | `power` | What a job can tell, before it runs. |
 //! | `notes` | Sentences about what is missing, rests on few values or was left out. |
 //! | `document` | The report as Markdown, LaTeX, CSV and HTML. |
 //! | [`statistics`] | Intervals and tests for small samples. |
@@ -27,6 +28,7 @@ mod effects;
 mod facts;
 mod glue;
 mod notes;
+mod power;
 mod pretrain;
 mod probe;
 mod rules;
@@ -42,6 +44,7 @@ pub use content::Report;
 pub use effects::Factor;
 pub use facts::{Facts, TrialFacts, TrialStatus};
 pub use glue::GlueRow;
+pub use power::Power;
 pub use rules::{Margins, Preregistration, Rules};
-pub use speed::{TimedSpeed, timed_speeds};
+pub use speed::{LEAST_ROUNDS, TimedSpeed, timed_speeds};
 pub use verdict::{Outcome, Question, Verdict};

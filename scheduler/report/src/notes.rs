@@ -138,7 +138,7 @@ fn speed_notes(facts: &Facts, speed: Option<&Speed>) -> Vec<String> {
     if speed.rounds < LEAST_ROUNDS {
         notes.push(format!(
             "The speed of an arm rests on {}; below {LEAST_ROUNDS}, a speed-up has no interval.",
-            counted(speed.rounds, "round")
+            counted(speed.rounds as usize, "round")
         ));
     }
     notes.extend(control_note(speed.control.as_ref()));

@@ -4,7 +4,8 @@
 use report::statistics::{
     Estimate, bonett_interval, brown_forsythe, difference_of_rates, equivalence, expected_maximum, hodges_lehmann,
     hodges_lehmann_interval, holm, mann_whitney, mcnemar, mean, nested_rate_interval, nesting, paired_t, pitman_morgan,
-    spread_within, t_interval, walsh_rank, wilcoxon_signed_rank, wilson_interval,
+    power_of_difference, power_of_sameness, spread_within, t_interval, walsh_rank, wilcoxon_signed_rank,
+    wilson_interval,
 };
 use serde_json::Value;
 
@@ -191,4 +192,22 @@ fn runs_of_checkpoints_have_the_components_of_an_analysis_of_variance() {
     assert_close(fixture, &[nested.effective_n], &expected["effective_n"]);
     assert_close(fixture, &[nested.sd_between], &expected["sd_between"]);
     assert_close(fixture, &[nested.sd_within], &expected["sd_within"]);
+}
+
+/// The smallest number of pairs at which `power` is at least 0.8.
+fn pairs_needed(power: impl Fn(usize) -> Option<f64>) -> f64 {
+    (2..200).find(|n| power(*n).unwrap() >= 0.8).unwrap() as f64
+}
+
+#[test]
+fn a_plan_needs_as_many_pairs_as_statsmodels_says() {
+    let fixture = &fixtures("pairs needed, paired t")[0];
+    let effects = numbers(&fixture["inputs"]["effect_over_sd"]);
+    let ours: Vec<f64> = effects.iter().map(|effect| pairs_needed(|n| power_of_difference(*effect, n, 0.05))).collect();
+    assert_close(fixture, &ours, &fixture["expected"]["n"]);
+    let fixture = &fixtures("pairs needed to show sameness")[0];
+    let margins = numbers(&fixture["inputs"]["margin_over_sd"]);
+    // Two one-sided tests at 5 % are one interval of 90 %.
+    let ours: Vec<f64> = margins.iter().map(|margin| pairs_needed(|n| power_of_sameness(*margin, n, 0.10))).collect();
+    assert_close(fixture, &ours, &fixture["expected"]["n"]);
 }

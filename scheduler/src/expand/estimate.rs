@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use protocol::id::JobId;
 use recipe::report::ArmMemory;
 use recipe::{ImageObjective, Model, Precision, Pretrain, Problem, Recipe};
+use report::Power;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -35,6 +36,7 @@ pub struct PlannedJob {
     #[serde(flatten)]
     pub plan: Plan,
     pub estimate: Estimate,
+    pub power: Power,
 }
 
 /// Where a speed comes from.

@@ -416,6 +416,24 @@ impl JobSpec {
         })
     }
 
+    /// Number of questions over which the verdicts of this job are corrected: those for which it plans several pre-train
+    /// seeds, or enough rounds of the timing trial.
+    pub fn questions(&self) -> usize {
+        let is_pretrained = |arm: &ArmSpec| arm.pretrains();
+        let baseline = self.arms.iter().find(|arm| arm.name == self.baseline());
+        let others: Vec<&ArmSpec> = self.arms.iter().filter(|arm| arm.name != self.baseline()).collect();
+        let compared =
+            if baseline.is_some_and(is_pretrained) { others.iter().filter(|arm| arm.pretrains()).count() } else { 0 };
+        let seeds = self.pretrain.seeds;
+        let is_timed = self.timing.as_ref().is_some_and(|timing| timing.rounds >= report::LEAST_ROUNDS);
+        let is_classifier = matches!(self.images, Some(ImageObjective::Classifier { .. }));
+        let of_pretraining = [is_timed, seeds > 1, seeds > 1 && is_classifier, seeds > 2];
+        let tasks = self.glue.as_ref().map_or(0, |glue| glue.tasks.len());
+        // The scores of each task, their mean, and the spread.
+        let of_glue = if seeds > 1 && tasks > 0 { tasks + usize::from(tasks > 1) + 1 } else { 0 };
+        compared * (of_pretraining.into_iter().filter(|asked| *asked).count() + of_glue)
+    }
+
     /// The vocabulary; `None` in a job with images.
     pub fn vocabulary(&self) -> Option<VocabularyChoice> {
         self.vocabulary.clone().or_else(|| self.images.is_none().then(VocabularyChoice::default))
@@ -511,6 +529,22 @@ mod tests {
         assert_eq!(spec.glue, None);
         let again: JobSpec = serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);
+    }
+
+    #[test]
+    fn questions_are_counted_for_each_arm_that_can_be_told_from_the_baseline() {
+        let questions = |seeds: u32, rounds: u32, tasks: &[&str]| {
+            let spec: JobSpec = serde_json::from_value(json!({
+                "name": "n", "arms": [{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "d", "checkpoint": "bert"}],
+                "pretrain": {"seeds": seeds}, "timing": {"rounds": rounds}, "glue": {"tasks": tasks},
+            }))
+            .unwrap();
+            spec.questions()
+        };
+        // Speed; then loss and its spread, two scores, their mean and their spread.
+        assert_eq!(questions(1, 32, &["rte", "mrpc"]), 2);
+        assert_eq!(questions(3, 32, &["rte", "mrpc"]), 2 * 7);
+        assert_eq!(questions(2, 5, &["rte"]), 2 * 3);
     }
 
     #[test]

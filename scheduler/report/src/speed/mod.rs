@@ -20,7 +20,7 @@ use crate::statistics::{Estimate, Line};
 use rounds::{Measured, Trial};
 
 /// Fewest rounds for an interval: with fewer, signed ranks have none at 95 %.
-pub(crate) const LEAST_ROUNDS: usize = 6;
+pub const LEAST_ROUNDS: u32 = 6;
 
 /// Speed of each arm, as measured by the timing trial of the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,7 +28,7 @@ pub struct Speed {
     /// The device on which all arms were timed.
     pub device: Option<Device>,
     /// Number of rounds, in each of which every arm had one turn.
-    pub rounds: usize,
+    pub rounds: u32,
     /// What the trial says of two equal arms.
     pub control: Option<Control>,
     /// Absent if the timed steps have only one number of open blocks, or if the fitted line has a slope that is not
@@ -174,7 +174,7 @@ impl<'a> Timed<'a> {
         };
         Speed {
             device: self.device.cloned(),
-            rounds: self.trial.rounds,
+            rounds: u32::try_from(self.trial.rounds).unwrap_or(u32::MAX),
             control: control(self.timing, &facts.baseline, &self.measured),
             fit: self.measured.fit,
             arms: facts.arms.iter().filter_map(arm).collect(),

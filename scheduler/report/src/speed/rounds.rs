@@ -84,7 +84,7 @@ impl<'a> Trial<'a> {
     /// The trial without each group of rounds in turn, for the jackknife: successive rounds, whose noise is alike, are in
     /// one group. Empty below 6 rounds, or if a measurement fails.
     pub(super) fn without_each_group(&self) -> Vec<Measured<'a>> {
-        let groups = if self.rounds < LEAST_ROUNDS { 0 } else { self.rounds.min(MOST_GROUPS) };
+        let groups = if self.rounds < LEAST_ROUNDS as usize { 0 } else { self.rounds.min(MOST_GROUPS) };
         let without = |group: usize| {
             let is_kept = |round: &usize| round * groups / self.rounds != group;
             self.measure_in(&(0..self.rounds).filter(is_kept).collect::<Vec<usize>>())

@@ -19,12 +19,14 @@
 //! | `rank` | Exact rank tests of two samples, and the interval of a pseudomedian. |
 //! | `spread` | Ratios of standard deviations, and tests of equal spread. |
 //! | `nested` | Runs that belong to groups. |
+//! | `power` | What a number of pairs can tell, before there is any. |
 //! | `robust` | A straight line through points of which some are far off. |
 
 mod difference;
 mod estimate;
 mod interval;
 mod nested;
+mod power;
 mod rank;
 mod rate;
 mod robust;
@@ -36,6 +38,7 @@ pub use difference::{PairedTTest, equivalence, holm, paired_t, welch};
 pub use estimate::Estimate;
 pub use interval::t_interval;
 pub use nested::{Nesting, nesting};
+pub use power::{detectable_difference, detectable_sameness, power_of_difference, power_of_sameness};
 pub use rank::{hodges_lehmann, hodges_lehmann_interval, mann_whitney, walsh_rank, wilcoxon_signed_rank};
 pub use rate::{difference_of_rates, mcnemar, nested_rate_interval, wilson_interval};
 pub use robust::Line;

@@ -4,17 +4,17 @@
 //! one arm is better; else it cannot be told. A wrong verdict needs an interval that misses the truth, so all verdicts
 //! of a job together are wrong with probability alpha at most, if each has the level that Holm's correction gives it.
 
-use std::collections::BTreeSet;
+mod questions;
 
-use recipe::{Recipe, Task};
+use questions::Pair;
+use recipe::Task;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::comparison::{ALPHA, Shared, Units};
-use crate::facts::{Facts, TrialFacts, TrialStatus};
-use crate::glue::{GlueReport, average_pair};
-use crate::pretrain::Seeds;
-use crate::speed::{LEAST_ROUNDS, Speed, Timed};
+use crate::comparison::ALPHA;
+use crate::facts::Facts;
+use crate::glue::GlueReport;
+use crate::speed::{Speed, Timed};
 use crate::statistics::{Estimate, holm};
 
 /// The answer to one question about an arm.
@@ -146,7 +146,13 @@ pub(crate) fn verdicts(
     glue: &[GlueReport],
 ) -> (Vec<(String, Vec<Verdict>)>, usize) {
     let arms: Vec<&String> = facts.arms.iter().filter(|arm| **arm != facts.baseline).collect();
-    let asked: Vec<Asked> = arms.iter().flat_map(|arm| questions(facts, timed, speed, glue, arm)).collect();
+    let by_arm = facts.trials_by_arm();
+    let trials = |arm: &str| by_arm.get(arm).map_or(&[][..], Vec::as_slice);
+    let asked: Vec<Asked> = arms
+        .iter()
+        .map(|arm| Pair { facts, arm, own: trials(arm), base: trials(&facts.baseline) })
+        .flat_map(|pair| pair.questions(timed, speed, glue))
+        .collect();
     let levels = levels(facts, &asked);
     let counted = asked.iter().filter(|asked| asked.is_counted).count();
     let mut verdicts =
@@ -237,161 +243,4 @@ fn undecided(estimate: &Option<Estimate>, level: Option<Level>, alpha: f64) -> S
         }
         (Some(_), Some(_)) => "the interval holds both no difference and one beyond the margin".into(),
     }
-}
-
-/// All questions about an arm that the job asks.
-fn questions(
-    facts: &Facts,
-    timed: Option<&Timed<'_>>,
-    speed: Option<&Speed>,
-    glue: &[GlueReport],
-    arm: &str,
-) -> Vec<Asked> {
-    let mut asked = Vec::new();
-    let mut ask = |question, task, estimate, obstacle, is_counted| {
-        asked.push(Asked { arm: arm.to_owned(), question, task, estimate, obstacle, is_counted });
-    };
-    let is_pretrained = !facts.published.contains(arm) && !facts.published.contains(&facts.baseline);
-    let rounds = facts.trials.iter().find_map(|trial| match &*trial.recipe {
-        Recipe::Timing(timing) => Some(timing.rounds as usize),
-        _ => None,
-    });
-    if let Some(rounds) = rounds.filter(|_| is_pretrained) {
-        let estimate = timed.and_then(|timed| timed.speed_up(arm, &facts.baseline));
-        let obstacle = speed_obstacle(facts, speed, estimate.as_ref());
-        ask(Question::Speed, None, estimate, obstacle, rounds >= LEAST_ROUNDS);
-    }
-    if is_pretrained && let Some(questions) = pretrain_questions(facts, arm) {
-        let obstacle = &questions.obstacle;
-        ask(Question::ValidationLoss, None, questions.loss, obstacle.clone(), questions.seeds > 1);
-        if let Some(accuracy) = questions.accuracy {
-            ask(Question::ValidationAccuracy, None, Some(accuracy), obstacle.clone(), questions.seeds > 1);
-        }
-        ask(Question::LossSpread, None, questions.spread, obstacle.clone(), questions.seeds > 2);
-    }
-    let tasks: Vec<Task> = Task::ALL.into_iter().filter(|task| has_runs(facts, arm, *task)).collect();
-    let checkpoints = seeds(facts, arm, |trial| match &*trial.recipe {
-        Recipe::Finetune(recipe) => Some(recipe.from_seeds.init),
-        _ => None,
-    });
-    let one = || (checkpoints < 2).then(one_checkpoint);
-    for task in &tasks {
-        let report = glue.iter().find(|report| report.task == *task);
-        let shared = report.and_then(|report| report.selected_pair(arm, &facts.baseline));
-        let estimate = shared.as_ref().and_then(|shared| Estimate::of_differences(&shared.pairs()));
-        let few = shared.is_some_and(|shared| shared.units() == Units::RunsOfOneCheckpoint).then(one_checkpoint);
-        let obstacle = one().or_else(|| finetune_obstacle(facts, arm, Some(*task))).or(few);
-        ask(Question::Score, Some(*task), estimate, obstacle, checkpoints > 1);
-    }
-    if !tasks.is_empty() {
-        let average = average_pair(glue, arm, &facts.baseline);
-        let obstacle = one().or_else(|| finetune_obstacle(facts, arm, None));
-        if tasks.len() > 1 {
-            let estimate = average.as_ref().and_then(|average| Estimate::of_differences(&average.pairs));
-            ask(Question::MeanScore, None, estimate, obstacle.clone(), checkpoints > 1);
-        }
-        let estimate = average.as_ref().and_then(|average| Estimate::of_mean(&average.spreads));
-        ask(Question::ScoreSpread, None, estimate, obstacle, checkpoints > 1);
-    }
-    asked
-}
-
-/// What pre-training says of an arm.
-struct PretrainQuestions {
-    loss: Option<Estimate>,
-    accuracy: Option<Estimate>,
-    spread: Option<Estimate>,
-    obstacle: Option<String>,
-    /// Number of seeds that the job plans for both arms.
-    seeds: usize,
-}
-
-/// `None` if one of the two is not pre-trained in this job.
-fn pretrain_questions(facts: &Facts, arm: &str) -> Option<PretrainQuestions> {
-    let recipe = |arm: &str| {
-        facts.trials_of(arm).find_map(|trial| match &*trial.recipe {
-            Recipe::Pretrain(recipe) => Some(recipe),
-            _ => None,
-        })
-    };
-    let (own, base) = (recipe(arm)?, recipe(&facts.baseline)?);
-    let is_comparable = own.objective.is_measured_like(&base.objective) && own.images == base.images;
-    let (runs, baseline) = (Seeds::of(facts, arm, None), Seeds::of(facts, &facts.baseline, None));
-    let losses = Shared::of_pretraining(&runs.losses(), &baseline.losses());
-    let accuracies = Shared::of_pretraining(&runs.accuracies(), &baseline.accuracies());
-    let pending = pending(facts, |trial_arm, recipe| {
-        matches!(recipe, Recipe::Pretrain(_)) && (trial_arm == arm || trial_arm == facts.baseline)
-    });
-    Some(PretrainQuestions {
-        loss: Estimate::of_differences(&losses.pairs()),
-        accuracy: Estimate::of_differences(&accuracies.pairs()),
-        spread: losses.spread(),
-        obstacle: match is_comparable {
-            true => pending,
-            false => Some("the objectives of the two measure different things".into()),
-        },
-        seeds: seeds(facts, arm, |trial| matches!(&*trial.recipe, Recipe::Pretrain(_)).then_some(trial.seeds.init)),
-    })
-}
-
-/// Number of pre-train seeds that the job plans for the runs of both arms; `seed` gives that of a run that counts.
-fn seeds(facts: &Facts, arm: &str, seed: impl Fn(&TrialFacts) -> Option<u64>) -> usize {
-    let own = |arm: &str| -> BTreeSet<u64> { facts.trials_of(arm).filter_map(&seed).collect() };
-    own(arm).intersection(&own(&facts.baseline)).count()
-}
-
-/// True if the job fine-tunes `arm` and the baseline on `task`.
-fn has_runs(facts: &Facts, arm: &str, task: Task) -> bool {
-    let has = |arm: &str| {
-        facts.trials_of(arm).any(|trial| matches!(&*trial.recipe, Recipe::Finetune(recipe) if recipe.task == task))
-    };
-    has(arm) && has(&facts.baseline)
-}
-
-fn finetune_obstacle(facts: &Facts, arm: &str, task: Option<Task>) -> Option<String> {
-    pending(facts, |trial_arm, recipe| {
-        let is_of_task = match recipe {
-            Recipe::Finetune(recipe) => task.is_none_or(|task| recipe.task == task),
-            _ => false,
-        };
-        is_of_task && (trial_arm == arm || trial_arm == facts.baseline)
-    })
-}
-
-fn one_checkpoint() -> String {
-    "there is one pre-train seed: the runs of one checkpoint say nothing about those of another".into()
-}
-
-/// Runs that have not ended. A verdict from the first ones would be wrong more often than its level says, because one
-/// would look until it pleases.
-fn pending(facts: &Facts, is_counted: impl Fn(&str, &Recipe) -> bool) -> Option<String> {
-    let counted = |status: fn(&TrialStatus) -> bool| {
-        let trials = facts.trials.iter().filter(|trial| is_counted(trial.arm.as_deref().unwrap_or(""), &trial.recipe));
-        trials.filter(|trial| status(&trial.status)).count()
-    };
-    let (open, all) = (counted(|status| *status == TrialStatus::Unfinished), counted(|_| true));
-    (open > 0).then(|| format!("{open} of {all} runs have not ended"))
-}
-
-fn speed_obstacle(facts: &Facts, speed: Option<&Speed>, estimate: Option<&Estimate>) -> Option<String> {
-    let Some(speed) = speed else { return Some("no timing trial has succeeded".into()) };
-    let Some(estimate) = estimate else { return Some("the timing trial has no steps of one of the two arms".into()) };
-    let Some([low, high]) = estimate.interval(ALPHA) else {
-        return Some(match speed.rounds {
-            rounds @ 0..LEAST_ROUNDS => {
-                format!("an interval needs {LEAST_ROUNDS} rounds of the timing trial, which has {rounds}")
-            }
-            _ => "all rounds of the timing trial agree exactly, from which no interval follows".into(),
-        });
-    };
-    if high - low > std::f64::consts::LN_2 {
-        return Some("the interval of the speed-up spans a factor of two".into());
-    }
-    let margin = Question::Speed.margin_of_estimate(facts);
-    let [low, high] = speed.control.as_ref()?.interval?.map(f64::ln);
-    (low > margin || high < -margin).then(|| {
-        "the timing trial finds a difference beyond the margin between the baseline and itself, so something else on \
-         the machine decided"
-            .into()
-    })
 }
