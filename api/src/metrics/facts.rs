@@ -155,7 +155,7 @@ fn timings(timings: &[Timing]) -> [MetricFamily; 2] {
         let is_repetition = |arm: &str| recipe.arms.iter().any(|timed| timed.name == arm && timed.repeats.is_some());
         for speed in timed_speeds(recipe, report, baseline).into_iter().filter(|speed| !is_repetition(speed.arm)) {
             seconds.push((labels(job, &[speed.arm]), speed.step_seconds));
-            ratios.push((labels(job, &[speed.arm]), speed.ratio));
+            ratios.extend(speed.ratio.map(|ratio| (labels(job, &[speed.arm]), ratio)));
         }
     }
     [

@@ -67,7 +67,8 @@ pub struct EncoderFit {
 pub struct ArmSpeed {
     pub arm: String,
     /// Seconds of a mean step of the arm's whole run on this device, in the minutes of this trial: for the baseline the
-    /// pseudomedian over its turns, for another arm that of the baseline divided by `ratio_to_baseline`.
+    /// pseudomedian over its turns, for another arm that of the baseline divided by `ratio_to_baseline`. Where the
+    /// baseline was not timed, the first timed arm takes its place.
     pub seconds_per_step: f64,
     /// Tokens of a step divided by `seconds_per_step`.
     pub tokens_per_second: f64,
@@ -185,28 +186,30 @@ impl<'a> Timed<'a> {
 /// The row of an arm, without the interval that needs more than one measurement.
 fn arm_speed(arm: &ArmTiming, timing: &Timing, baseline: &str, measured: &Measured<'_>) -> Option<ArmSpeed> {
     let is_baseline = arm.name == baseline;
-    let speed_up = measured.speed_up(&arm.name, baseline)?;
-    let ratio = if is_baseline { 1.0 } else { speed_up.centre.exp() };
-    let ratio_interval = interval(&speed_up).filter(|_| !is_baseline);
+    let speed_up = measured.speed_up(&arm.name, baseline);
+    let ratio = speed_up.as_ref().map(|ratio| if is_baseline { 1.0 } else { ratio.centre.exp() });
+    let ratio_interval = speed_up.as_ref().and_then(interval).filter(|_| !is_baseline);
     let saving = |ratio: f64| 1.0 - 1.0 / ratio;
     let has_limit = |recipe: &&Pretrain| recipe.layer_drop.is_some() && has_steps_of(timing, baseline, &arm.name);
     let dropping = timed_recipe(timing, &arm.name).filter(has_limit);
     let encoder_share = dropping.and(measured.fit).map(|fit| fit.encoder_share(arm.blocks));
     let closed_form_saving = dropping.map(Pretrain::encoder_saving);
     let limit_saving = encoder_share.zip(closed_form_saving).map(|(share, saving)| share * saving);
-    let seconds_per_step = measured.baseline_seconds / ratio;
+    let seconds_per_step = measured.step_seconds(&arm.name)?;
     Some(ArmSpeed {
         arm: arm.name.clone(),
         seconds_per_step,
         tokens_per_second: arm.tokens_per_step as f64 / seconds_per_step,
-        ratio_to_baseline: Some(ratio),
+        ratio_to_baseline: ratio,
         ratio_interval,
-        step_saving: Some(saving(ratio)),
+        step_saving: ratio.map(saving),
         step_saving_interval: ratio_interval.map(|ends| ends.map(saving)),
         encoder_share,
         closed_form_saving,
         limit_saving,
-        share_of_limit: limit_saving.filter(|limit| *limit > 0.0).map(|limit| saving(ratio) / limit),
+        share_of_limit: ratio
+            .zip(limit_saving.filter(|limit| *limit > 0.0))
+            .map(|(ratio, limit)| saving(ratio) / limit),
         share_of_limit_interval: None,
         first_step: measured
             .first_step(&arm.name)
@@ -268,18 +271,19 @@ pub struct TimedSpeed<'a> {
     pub arm: &'a str,
     /// Seconds of a mean step of the whole run: what a job's report has as `seconds_per_step`.
     pub step_seconds: f64,
-    /// Step time of the baseline divided by that of the arm: what a job's report has as `ratio_to_baseline`.
-    pub ratio: f64,
+    /// Step time of the baseline divided by that of the arm: what a job's report has as `ratio_to_baseline`. Absent if
+    /// the baseline was not timed, because it starts from a published checkpoint.
+    pub ratio: Option<f64>,
 }
 
-/// The speeds of all arms of a timing trial, repetitions included. Empty if the baseline was not timed.
+/// The speeds of all arms of a timing trial, repetitions included. Empty if no arm was timed.
 pub fn timed_speeds<'a>(timing: &'a Timing, report: &'a TimingReport, baseline: &str) -> Vec<TimedSpeed<'a>> {
     let Some(measured) = Trial::new(timing, report, baseline).and_then(|trial| trial.measure()) else {
         return Vec::new();
     };
     let speed = |arm: &'a ArmTiming| {
-        let ratio = if arm.name == baseline { 1.0 } else { measured.speed_up(&arm.name, baseline)?.centre.exp() };
-        Some(TimedSpeed { arm: &arm.name, step_seconds: measured.baseline_seconds / ratio, ratio })
+        let ratio = measured.speed_up(&arm.name, baseline).map(|ratio| ratio.centre.exp());
+        Some(TimedSpeed { arm: &arm.name, step_seconds: measured.step_seconds(&arm.name)?, ratio })
     };
     report.arms.iter().filter_map(speed).collect()
 }

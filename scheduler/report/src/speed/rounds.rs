@@ -16,33 +16,36 @@ use crate::statistics::{Estimate, Line, hodges_lehmann, median};
 /// Most groups of rounds that are left out in turn for the error of a share; with more rounds a group has several.
 const MOST_GROUPS: usize = 32;
 
-/// A timing trial with a baseline that was timed.
+/// A timing trial whose arms are measured by one of them.
 #[derive(Clone, Copy)]
 pub(super) struct Trial<'a> {
     timing: &'a Timing,
     report: &'a TimingReport,
-    baseline: &'a ArmTiming,
+    /// The baseline, or the first arm if the baseline was not timed because it starts from a published checkpoint.
+    reference: &'a ArmTiming,
     /// Number of rounds in which every arm had its turn.
     pub(super) rounds: usize,
 }
 
 /// What some rounds of a trial say.
 pub(super) struct Measured<'a> {
-    /// Seconds of a step of the baseline, as the pseudomedian over the rounds.
-    pub(super) baseline_seconds: f64,
+    /// Name of the arm that the others are measured by.
+    pub(super) reference: &'a str,
+    /// Seconds of a step of the reference, as the pseudomedian over the rounds.
+    pub(super) reference_seconds: f64,
     pub(super) fit: Option<EncoderFit>,
-    /// For each arm, the logarithm of the baseline's step time divided by the arm's in each round.
+    /// For each arm, the logarithm of the reference's step time divided by the arm's in each round.
     arms: BTreeMap<&'a str, Vec<f64>>,
     first_steps: BTreeMap<&'a str, Vec<f64>>,
 }
 
 impl<'a> Trial<'a> {
-    /// `None` if the baseline was not timed, or a turn of the report is not sound.
+    /// `None` if no arm was timed, or a turn of the report is not sound.
     pub(super) fn new(timing: &'a Timing, report: &'a TimingReport, baseline: &str) -> Option<Self> {
-        let baseline = timed_arm(report, baseline)?;
+        let reference = timed_arm(report, baseline).or(report.arms.first())?;
         let rounds = report.arms.iter().map(|arm| arm.turns.len()).min()?;
         let is_sound = report.arms.iter().all(|arm| arm.turns.iter().all(Turn::is_sound));
-        (rounds > 0 && is_sound).then_some(Self { timing, report, baseline, rounds })
+        (rounds > 0 && is_sound).then_some(Self { timing, report, reference, rounds })
     }
 
     pub(super) fn measure(&self) -> Option<Measured<'a>> {
@@ -55,12 +58,13 @@ impl<'a> Trial<'a> {
             mean_open: timed_recipe(self.timing, &arm.name)
                 .map_or(f64::from(arm.blocks), recipe::Pretrain::mean_open_blocks),
         };
-        let baseline = of_arm(self.baseline);
-        // The baseline has no other arm to be measured by.
-        let typical = median(&baseline.turns.iter().map(|turn| turn.mean_seconds()).collect::<Vec<f64>>())?;
-        let levels = baseline.adjusted(&vec![typical; rounds.len()]).turns;
+        let reference = of_arm(self.reference);
+        // The reference has no other arm to be measured by.
+        let typical = median(&reference.turns.iter().map(|turn| turn.mean_seconds()).collect::<Vec<f64>>())?;
+        let levels = reference.adjusted(&vec![typical; rounds.len()]).turns;
         let mut measured = Measured {
-            baseline_seconds: hodges_lehmann(&levels)?,
+            reference: &self.reference.name,
+            reference_seconds: hodges_lehmann(&levels)?,
             fit: None,
             arms: BTreeMap::new(),
             first_steps: BTreeMap::new(),
@@ -73,11 +77,11 @@ impl<'a> Trial<'a> {
             measured.arms.insert(&arm.name, logs.collect());
             measured.first_steps.insert(&arm.name, adjusted.first_steps);
             let has_growth = timed_recipe(self.timing, &arm.name).is_some_and(|recipe| recipe.growth.is_some());
-            if has_steps_of(self.timing, &self.baseline.name, &arm.name) && !has_growth {
+            if has_steps_of(self.timing, &self.reference.name, &arm.name) && !has_growth {
                 points.extend(own.points(&levels));
             }
         }
-        measured.fit = Line::huber(&points).and_then(|line| EncoderFit::of(line, measured.baseline_seconds));
+        measured.fit = Line::huber(&points).and_then(|line| EncoderFit::of(line, measured.reference_seconds));
         Some(measured)
     }
 
@@ -98,6 +102,14 @@ impl Measured<'_> {
     pub(super) fn speed_up(&self, arm: &str, against: &str) -> Option<Estimate> {
         let rounds = self.arms.get(arm)?.iter().zip(self.arms.get(against)?);
         Estimate::of_pseudomedian(&rounds.map(|(own, other)| own - other).collect::<Vec<f64>>())
+    }
+
+    /// Seconds of a mean step of the whole run of `arm`.
+    pub(super) fn step_seconds(&self, arm: &str) -> Option<f64> {
+        if arm == self.reference {
+            return Some(self.reference_seconds);
+        }
+        Some(self.reference_seconds / self.speed_up(arm, self.reference)?.centre.exp())
     }
 
     /// Logarithm of the time of the first timed step of a turn divided by that of the others.
@@ -131,7 +143,7 @@ impl Rounds<'_> {
         steps.map(|(open, time)| (*open, time)).collect()
     }
 
-    /// Step times relative to `levels`, the seconds of a step of the baseline in each round.
+    /// Step times relative to `levels`, the seconds of a step of the reference in each round.
     fn adjusted(&self, levels: &[f64]) -> Adjusted {
         let factor = self.factor(levels);
         let times = |turn: &Turn| -> Vec<f64> {

@@ -190,6 +190,30 @@ fn an_arm_that_was_not_timed_has_no_row_and_others_keep_theirs() {
     assert!(report.notes.iter().any(|note| note == "The timing trial has no steps of pld."), "{:?}", report.notes);
 }
 
+/// A baseline that starts from a published checkpoint is not timed, and the budgets of the others still follow from
+/// their step times.
+#[test]
+fn without_a_timed_baseline_arms_have_step_times_and_no_ratio() {
+    let trial = timed(|step| noise("still", 6, step));
+    let (Recipe::Timing(timing), TrialStatus::Succeeded(TrialReport::Timing(report_of_trial))) =
+        (&*trial.recipe, &trial.status)
+    else {
+        panic!("a timing trial");
+    };
+    let speeds = report::timed_speeds(timing, report_of_trial, "published");
+    assert_eq!(speeds.len(), arms().len());
+    assert!(speeds.iter().all(|speed| speed.ratio.is_none()), "{speeds:?}");
+    for (speed, arm) in speeds.iter().zip(arms()) {
+        let truth = cost(arm.recipe.mean_open_blocks());
+        assert!((speed.step_seconds / truth - 1.0).abs() < 0.02, "{speed:?}, truth {truth}");
+    }
+    let arms = vec!["published".to_owned(), BASELINE.into(), "linear".into()];
+    let published = ["published".to_owned()].into();
+    let report = report(&Facts { arms, baseline: "published".into(), published, ..facts(vec![trial.clone()]) });
+    let rows = &report.speed.as_ref().unwrap().arms;
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.ratio_to_baseline.is_none()), "{rows:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
