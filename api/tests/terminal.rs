@@ -108,7 +108,11 @@ fn answer(method: &str, path: &str) -> (u16, String) {
         "created_at": "2026-11-28T18:00:00Z", "expires_at": "2027-11-28T18:00:00Z", "revoked_at": null});
     let plan = |n| json!({"name": arm(n), "pretrain_flops": 1.3e14, "encoder_saving": 0.4, "flop_saving": 0.4, "theta_limit": 0.5});
     let planned = json!({"trials": {"timing": 1, "pretrain": 35, "finetune": 99_999, "probe": 0}, "steps": 7_010_500,
-        "flops": 3.2e15, "arms": (0..35).map(plan).collect::<Vec<_>>(), "estimate": {"slot_hours": 9.0, "slots": 1,
+        "flops": 3.2e15, "arms": (0..35).map(plan).collect::<Vec<_>>(), "power": {
+            "seeds": 3, "questions": 105, "difference": 40.3, "sameness": 57.1,
+            "sentence": "3 pre-train seeds and 105 questions: 8 of 10 studies would tell a difference of 40 standard \
+                         deviations of the paired differences over seeds, and sameness within 57.",
+        }, "estimate": {"slot_hours": 9.0, "slots": 1,
         "basis": {"kind": "timed", "job": JOB, "device": "Intel(R) Xeon(R) Processor", "flops_per_second": 3.7e10},
         "largest_slot_bytes": 1, "memory": [],
         "warnings": [{"pointer": "/pretrain/batch", "message": "this batch needs more memory than the largest slot of this fleet has now"}]}});

@@ -104,7 +104,7 @@ mod tests {
         let shown = console::strip_ansi_codes(&shown).into_owned();
         let expected = "23 trials: 1 timing, 2 pre-train, 20 fine-tune\n4200 steps, 1.5 PFLOP\n\
                         about 15 min 00 s on one slot (EPYC, as timed before); 2 slots take trials now\n\
-                        With one pre-train seed, nothing but speed can be told about an arm: set\n\
+                        With one pre-train seed, nothing but speed can be told about an arm: set \
                         pretrain.seeds to 3 or more.\n\n\
                         arm  one pre-train  encoder saves  all saves  peak memory\n\
                         pld      200 TFLOP         24.7 %     20.0 %       2.0 GB\n\
