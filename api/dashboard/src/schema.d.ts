@@ -624,7 +624,8 @@ export interface components {
             /**
              * Format: double
              * @description Seconds of a mean step of the arm's whole run on this device, in the minutes of this trial: for the baseline the
-             *     pseudomedian over its turns, for another arm that of the baseline divided by `ratio_to_baseline`.
+             *     pseudomedian over its turns, for another arm that of the baseline divided by `ratio_to_baseline`. Where the
+             *     baseline was not timed, the first timed arm takes its place.
              */
             seconds_per_step: number;
             /**
