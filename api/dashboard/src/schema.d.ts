@@ -3128,7 +3128,10 @@ export interface components {
                 number,
                 number
             ];
-            /** @description Number of independent values behind the estimate: rounds for speed, pre-train seeds for everything else. */
+            /**
+             * @description Number of independent values behind the estimate: rounds for speed, pre-train seeds for everything else. With one
+             *     checkpoint of each arm, a score has the number of pairs of runs.
+             */
             n: number;
             outcome: components["schemas"]["Outcome"];
             /**

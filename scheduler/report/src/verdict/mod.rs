@@ -34,7 +34,8 @@ pub struct Verdict {
     pub interval: Option<[f64; 2]>,
     /// The margin within which the arms are the same, in the unit of `estimate`; a share of the step time for speed.
     pub margin: f64,
-    /// Number of independent values behind the estimate: rounds for speed, pre-train seeds for everything else.
+    /// Number of independent values behind the estimate: rounds for speed, pre-train seeds for everything else. With one
+    /// checkpoint of each arm, a score has the number of pairs of runs.
     pub n: usize,
     /// The smallest alpha with which there would be a verdict, after Holm's correction over all verdicts of the job.
     /// Absent if the estimate has no interval.
