@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use recipe::named_enum;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::trial::TrialState;
@@ -133,6 +135,16 @@ impl Job {
         let (preregistration, rules) = (self.preregistration.clone(), self.spec.rules);
         Facts { job: id, name, arms, baseline, published, preregistration, rules, trials }
     }
+}
+
+/// Hex sha256 of a submission without its name: what the job asks and how its answer is judged. Nobody can change it
+/// later, so a reader can see that the rules are older than the results.
+pub(crate) fn preregistration(spec: &Value) -> String {
+    let mut unnamed = spec.clone();
+    if let Some(fields) = unnamed.as_object_mut() {
+        fields.remove("name");
+    }
+    hex::encode(Sha256::digest(unnamed.to_string()))
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 use prometheus::proto::MetricFamily;
 use recipe::{FailureKind, Stage};
 use report::statistics::{mean, standard_deviation, t_interval};
-use report::timed_speeds;
 use scheduler::attempt::OutcomeName;
-use scheduler::store::{Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, WatchedJob, Work};
+use scheduler::store::{Latency, MetricFacts, NewestPoint, Scores, SlotUse, TimedArm, Timing, WatchedJob, Work};
 use scheduler::trial::TrialState;
 
 use super::family::{Buckets, Sample, counter, gauge, histogram};
@@ -151,11 +150,10 @@ fn newest(points: &[NewestPoint], point: &str, metric: &str, what: &str) -> Metr
 fn timings(timings: &[Timing]) -> [MetricFamily; 2] {
     const LABELS: [&str; 3] = ["job_name", "job_id", "arm"];
     let (mut seconds, mut ratios) = (Vec::new(), Vec::new());
-    for Timing { job, baseline, recipe, report } in timings {
-        let is_repetition = |arm: &str| recipe.arms.iter().any(|timed| timed.name == arm && timed.repeats.is_some());
-        for speed in timed_speeds(recipe, report, baseline).into_iter().filter(|speed| !is_repetition(speed.arm)) {
-            seconds.push((labels(job, &[speed.arm]), speed.step_seconds));
-            ratios.extend(speed.ratio.map(|ratio| (labels(job, &[speed.arm]), ratio)));
+    for Timing { job, arms } in timings {
+        for TimedArm { arm, step_seconds, ratio } in &**arms {
+            seconds.push((labels(job, &[arm]), *step_seconds));
+            ratios.extend(ratio.map(|ratio| (labels(job, &[arm]), ratio)));
         }
     }
     [

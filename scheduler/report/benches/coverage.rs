@@ -7,8 +7,8 @@
 #[expect(dead_code, reason = "the simulation needs a part of the facts that tests are made of")]
 mod common;
 
-use common::{facts, finetune, pretrain, pretrain_recipe, scored, trial};
-use recipe::report::{ArmTiming, TimingReport, Turn};
+use common::{arm_timing, facts, finetune, pretrain, pretrain_recipe, scored, trial};
+use recipe::report::{TimingReport, Turn};
 use recipe::seeds::{Purpose, generator, uniform};
 use recipe::{LayerDrop, Moment, Recipe, Rows, Seeds, Task, Timing, TimingArm, TrialReport};
 use report::statistics::{nested_rate_interval, spread_of_pairs, t_interval};
@@ -304,15 +304,8 @@ fn timing_cells(kind: &'static str, arms: usize) -> Vec<String> {
                 turns[arm].push(Turn { place: place as u32, warmup_seconds: vec![warm], seconds, open_blocks });
             }
         }
-        let arm_timing = |(arm, turns): (&TimingArm, Vec<Turn>)| ArmTiming {
-            name: arm.name.clone(),
-            blocks: 12,
-            turns,
-            tokens_per_step: 4096,
-            memory: None,
-            largest_batch: None,
-        };
-        let timed = TimingReport { arms: timing_arms.iter().zip(turns).map(arm_timing).collect() };
+        let timing_of = |(arm, turns): (&TimingArm, Vec<Turn>)| arm_timing(&arm.name, turns);
+        let timed = TimingReport { arms: timing_arms.iter().zip(turns).map(timing_of).collect() };
         let recipe =
             Timing { arms: timing_arms.clone(), rounds: 32, steps_per_turn: 2, warmup_steps: 1, largest_batch: None };
         let status = TrialStatus::Succeeded(TrialReport::Timing(timed));

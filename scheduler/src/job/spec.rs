@@ -10,7 +10,6 @@ use report::Rules;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 /// A comparison of arms: the body of `POST /jobs`. Everything but `name` and `arms` has a default.
@@ -399,15 +398,6 @@ impl JobSpec {
         self
     }
 
-    /// Hex sha256 of the submission, with its defaults filled in and without its name: what the job asks and how the
-    /// answer is judged. Nobody can change it later, so a reader can see that the rules are older than the results.
-    pub fn preregistration(&self) -> String {
-        let unnamed = Self { name: String::new(), ..self.clone() };
-        // A submission came from JSON, so it can become JSON again.
-        let json = serde_json::to_vec(&unnamed).unwrap_or_default();
-        hex::encode(Sha256::digest(json))
-    }
-
     /// Held-out sequences of a validation. An accuracy needs more of them than a loss.
     pub fn validation_sequences(&self) -> u32 {
         self.pretrain.validation_sequences.unwrap_or(match self.images {
@@ -429,8 +419,9 @@ impl JobSpec {
         let is_classifier = matches!(self.images, Some(ImageObjective::Classifier { .. }));
         let of_pretraining = [is_timed, seeds > 1, seeds > 1 && is_classifier, seeds > 2];
         let tasks = self.glue.as_ref().map_or(0, |glue| glue.tasks.len());
+        let has_spread = self.glue.as_ref().is_some_and(|glue| glue.seeds > 1);
         // The scores of each task, their mean, and the spread.
-        let of_glue = if seeds > 1 && tasks > 0 { tasks + usize::from(tasks > 1) + 1 } else { 0 };
+        let of_glue = if seeds > 1 && tasks > 0 { tasks + usize::from(tasks > 1) + usize::from(has_spread) } else { 0 };
         compared * (of_pretraining.into_iter().filter(|asked| *asked).count() + of_glue)
     }
 

@@ -1,10 +1,13 @@
 //! The numbers that `/metrics` shows: totals over the whole database, and the newest points of recent jobs.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use protocol::id::JobId;
-use recipe::report::TimingReport;
+use protocol::id::{JobId, TrialId};
 use recipe::{Recipe, TrialReport, TrialSpec};
+use report::timed_speeds;
+use tokio::task::spawn_blocking;
 
 use super::{Store, StoreError, read};
 
@@ -110,10 +113,22 @@ pub struct Scores {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timing {
     pub job: WatchedJob,
-    pub baseline: String,
-    pub recipe: recipe::Timing,
-    pub report: TimingReport,
+    pub arms: Arc<Vec<TimedArm>>,
 }
+
+/// The speed of an arm in a timing trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimedArm {
+    pub arm: String,
+    /// Seconds of a mean step of the arm's whole run.
+    pub step_seconds: f64,
+    /// Step time of the baseline divided by that of the arm. Absent if the baseline was not timed.
+    pub ratio: Option<f64>,
+}
+
+/// The speeds of timing trials that have been read. A trial that has succeeded does not change, and its report may
+/// have megabytes.
+pub(super) type ReadTimings = Arc<Mutex<HashMap<TrialId, Arc<Vec<TimedArm>>>>>;
 
 /// A slot of a live node.
 #[derive(Debug, Clone, PartialEq)]
@@ -285,28 +300,55 @@ impl Store {
     }
 
     async fn timings(&self) -> Result<Vec<Timing>, StoreError> {
-        let rows = sqlx::query!(
-            r#"select distinct on (j.id) j.id as "id!: JobId", j.name as "job!", t.spec, t.report as "report!",
+        let watched = sqlx::query!(
+            r#"select distinct on (j.id) j.id as "id!: JobId", j.name as "job!", t.id as "trial!: TrialId",
                       coalesce(j.spec ->> 'baseline', j.spec #>> '{arms,0,name}') as "baseline!"
                from watched_job j join trial t on t.job_id = j.id
                where t.stage = 'timing' and t.state = 'succeeded'
                order by j.id, t.finished_at desc"#
         );
-        let mut timings = Vec::new();
-        for row in rows.fetch_all(&self.pool).await? {
-            let found = read::<TrialSpec>("trial", "spec", row.id, row.spec)
-                .and_then(|spec| Ok((spec.recipe, read("trial", "report", row.id, row.report)?)));
-            match found {
-                Ok((Recipe::Timing(recipe), TrialReport::Timing(report))) => {
-                    let job = WatchedJob { id: row.id, name: row.job };
-                    timings.push(Timing { job, baseline: row.baseline, recipe, report });
-                }
-                Ok(_) => {}
-                // Another version of the server wrote it. The numbers of the other jobs are shown all the same.
-                Err(error) => tracing::warn!(job = %row.id, %error, "a timed job cannot be read"),
-            }
+        let watched = watched.fetch_all(&self.pool).await?;
+        // A panic while the lock is held leaves the map in order.
+        let mut known = self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.retain(|trial, _| watched.iter().any(|row| row.trial == *trial));
+        let mut timings = Vec::with_capacity(watched.len());
+        for row in watched {
+            let arms = match known.get(&row.trial) {
+                Some(arms) => arms.clone(),
+                None => Arc::new(self.timed_arms(row.trial, row.baseline).await?),
+            };
+            known.insert(row.trial, arms.clone());
+            timings.push(Timing { job: WatchedJob { id: row.id, name: row.job }, arms });
         }
+        *self.timings.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(timings)
+    }
+
+    /// The speeds of the arms of a timing trial that has succeeded. Empty if another version of the server wrote it.
+    async fn timed_arms(&self, trial: TrialId, baseline: String) -> Result<Vec<TimedArm>, StoreError> {
+        let row = sqlx::query!(r#"select spec, report as "report!" from trial where id = $1"#, trial.0);
+        let row = row.fetch_one(&self.pool).await?;
+        let measured = spawn_blocking(move || {
+            let spec = read::<TrialSpec>("trial", "spec", trial, row.spec)?;
+            let report = read::<TrialReport>("trial", "report", trial, row.report)?;
+            let (Recipe::Timing(recipe), TrialReport::Timing(report)) = (spec.recipe, report) else {
+                return Ok(Vec::new());
+            };
+            let is_repetition = |arm: &str| recipe.arms.iter().any(|own| own.name == arm && own.repeats.is_some());
+            let speeds = timed_speeds(&recipe, &report, &baseline).into_iter();
+            let arms = speeds.filter(|speed| !is_repetition(speed.arm)).map(|speed| TimedArm {
+                arm: speed.arm.to_owned(),
+                step_seconds: speed.step_seconds,
+                ratio: speed.ratio,
+            });
+            Ok::<_, StoreError>(arms.collect())
+        });
+        let failed = |why| StoreError::Internal(format!("the timing trial {trial} cannot be measured: {why}"));
+        // The numbers of the other jobs are shown all the same.
+        Ok(measured.await.map_err(failed)?.unwrap_or_else(|error| {
+            tracing::warn!(%trial, %error, "a timed job cannot be read");
+            Vec::new()
+        }))
     }
 
     async fn slot_use(&self, lease: Duration) -> Result<Vec<SlotUse>, StoreError> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{BATCH, Store, StoreError, read};
 use crate::expand::{Expansion, NewTrial};
-use crate::job::{Job, JobSpec, JobStatus, JobSummary, TrialCounts};
+use crate::job::{Job, JobSpec, JobStatus, JobSummary, TrialCounts, preregistration};
 use crate::trial::{State, TrialState};
 use protocol::id::{JobId, TokenId, TrialId};
 
@@ -102,8 +102,7 @@ impl Store {
     pub async fn job(&self, id: JobId) -> Result<Job, StoreError> {
         let job = self.summaries(&[id.0]).await?.pop();
         let (summary, spec) = job.ok_or_else(|| StoreError::NotFound { what: "job", id: id.to_string() })?;
-        let spec: JobSpec = read("job", "spec", id, spec)?;
-        Ok(Job { summary, preregistration: spec.preregistration(), spec })
+        Ok(Job { summary, preregistration: preregistration(&spec), spec: read("job", "spec", id, spec)? })
     }
 
     /// The summaries of jobs with their specs. The specs are not deserialised, so that a spec of a later version breaks no list.

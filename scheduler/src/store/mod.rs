@@ -40,8 +40,10 @@ mod tests;
 
 pub use checkpoint::{CheckpointView, Claim, UnreadCheckpoint};
 pub use event::{EventRow, Progress};
+use facts::ReadTimings;
 pub use facts::{
-    Capacity, EndedCount, Latency, MetricFacts, NewestPoint, Scores, SlotUse, Timing, TrialCount, WatchedJob, Work,
+    Capacity, EndedCount, Latency, MetricFacts, NewestPoint, Scores, SlotUse, TimedArm, Timing, TrialCount, WatchedJob,
+    Work,
 };
 pub use job::{IdempotencyKey, Submitted};
 pub use measurement::{LogLine, Series, SeriesPoint};
@@ -61,6 +63,7 @@ pub struct Store {
     /// The connections that are kept for agents and the control loop.
     reserved: Pool,
     notices: broadcast::Sender<JobId>,
+    timings: ReadTimings,
     _listener: Arc<Listener>,
 }
 
@@ -129,7 +132,7 @@ impl Store {
         let (pool, reserved) = (new(pool::PEOPLE)?, new(pool::RESERVED)?);
         let (notices, _) = broadcast::channel(1024);
         let listener = Listener(tokio::spawn(listen(reserved.clone(), notices.clone())));
-        Ok(Self { pool, reserved, notices, _listener: Arc::new(listener) })
+        Ok(Self { pool, reserved, notices, timings: ReadTimings::default(), _listener: Arc::new(listener) })
     }
 
     /// The same store on the connections that are kept for agents and the control loop, so that they never wait for

@@ -165,14 +165,7 @@ impl<'a> Timed<'a> {
     /// The speed section.
     pub(crate) fn section(&self, facts: &Facts) -> Speed {
         let partial = self.trial.without_each_group();
-        let arm = |name: &String| {
-            let arm = timed_arm(self.report, name)?;
-            let row = arm_speed(arm, self.timing, &facts.baseline, &self.measured)?;
-            let share_of_limit_interval = jackknife(row.share_of_limit, &partial, |partial| {
-                arm_speed(arm, self.timing, &facts.baseline, partial)?.share_of_limit
-            });
-            Some(ArmSpeed { share_of_limit_interval, ..row })
-        };
+        let arm = |name: &String| self.row(timed_arm(self.report, name)?, &facts.baseline, &partial);
         Speed {
             device: self.device.cloned(),
             rounds: u32::try_from(self.trial.rounds).unwrap_or(u32::MAX),
@@ -181,43 +174,63 @@ impl<'a> Timed<'a> {
             arms: facts.arms.iter().filter_map(arm).collect(),
         }
     }
+
+    /// The row of an arm; `partial` holds the measurements without each group of rounds.
+    fn row(&self, arm: &ArmTiming, baseline: &str, partial: &[Measured<'_>]) -> Option<ArmSpeed> {
+        let Self { timing, measured, .. } = self;
+        let speed_up = measured.speed_up(&arm.name, baseline);
+        let ratio = speed_up.as_ref().map(|ratio| ratio.centre.exp());
+        let ratio_interval = speed_up.as_ref().and_then(interval);
+        let seconds_per_step = measured.step_seconds(&arm.name)?;
+        let Limit { encoder_share, closed_form_saving, saving, share } = limit(arm, timing, baseline, measured);
+        Some(ArmSpeed {
+            arm: arm.name.clone(),
+            seconds_per_step,
+            tokens_per_second: arm.tokens_per_step as f64 / seconds_per_step,
+            ratio_to_baseline: ratio,
+            ratio_interval,
+            step_saving: ratio.map(step_saving),
+            step_saving_interval: ratio_interval.map(|ends| ends.map(step_saving)),
+            encoder_share,
+            closed_form_saving,
+            limit_saving: saving,
+            share_of_limit: share,
+            share_of_limit_interval: jackknife(share, partial, |part| limit(arm, timing, baseline, part).share),
+            first_step: measured
+                .first_step(&arm.name)
+                .map(|first| FirstStep { ratio: first.centre.exp(), interval: interval(&first) }),
+            by_open: by_open(arm),
+            memory: arm.memory.clone(),
+            largest_batch: arm.largest_batch,
+        })
+    }
 }
 
-/// The row of an arm, without the interval that needs more than one measurement.
-fn arm_speed(arm: &ArmTiming, timing: &Timing, baseline: &str, measured: &Measured<'_>) -> Option<ArmSpeed> {
-    let is_baseline = arm.name == baseline;
-    let speed_up = measured.speed_up(&arm.name, baseline);
-    let ratio = speed_up.as_ref().map(|ratio| if is_baseline { 1.0 } else { ratio.centre.exp() });
-    let ratio_interval = speed_up.as_ref().and_then(interval).filter(|_| !is_baseline);
-    let saving = |ratio: f64| 1.0 - 1.0 / ratio;
+/// How much layer drop could save of an arm's step time, and how much of it does.
+#[derive(Default)]
+struct Limit {
+    encoder_share: Option<f64>,
+    closed_form_saving: Option<f64>,
+    saving: Option<f64>,
+    share: Option<f64>,
+}
+
+/// The share of the baseline's step time that an arm with this ratio to it saves.
+fn step_saving(ratio: f64) -> f64 {
+    1.0 - 1.0 / ratio
+}
+
+/// The limit of an arm with layer drop. Empty for another arm, and for one whose steps differ from the baseline's in
+/// more than open blocks.
+fn limit(arm: &ArmTiming, timing: &Timing, baseline: &str, measured: &Measured<'_>) -> Limit {
     let has_limit = |recipe: &&Pretrain| recipe.layer_drop.is_some() && has_steps_of(timing, baseline, &arm.name);
-    let dropping = timed_recipe(timing, &arm.name).filter(has_limit);
-    let encoder_share = dropping.and(measured.fit).map(|fit| fit.encoder_share(arm.blocks));
-    let closed_form_saving = dropping.map(Pretrain::encoder_saving);
-    let limit_saving = encoder_share.zip(closed_form_saving).map(|(share, saving)| share * saving);
-    let seconds_per_step = measured.step_seconds(&arm.name)?;
-    Some(ArmSpeed {
-        arm: arm.name.clone(),
-        seconds_per_step,
-        tokens_per_second: arm.tokens_per_step as f64 / seconds_per_step,
-        ratio_to_baseline: ratio,
-        ratio_interval,
-        step_saving: ratio.map(saving),
-        step_saving_interval: ratio_interval.map(|ends| ends.map(saving)),
-        encoder_share,
-        closed_form_saving,
-        limit_saving,
-        share_of_limit: ratio
-            .zip(limit_saving.filter(|limit| *limit > 0.0))
-            .map(|(ratio, limit)| saving(ratio) / limit),
-        share_of_limit_interval: None,
-        first_step: measured
-            .first_step(&arm.name)
-            .map(|first| FirstStep { ratio: first.centre.exp(), interval: interval(&first) }),
-        by_open: by_open(arm),
-        memory: arm.memory.clone(),
-        largest_batch: arm.largest_batch,
-    })
+    let Some(recipe) = timed_recipe(timing, &arm.name).filter(has_limit) else { return Limit::default() };
+    let encoder_share = measured.fit.map(|fit| fit.encoder_share(arm.blocks));
+    let closed_form_saving = recipe.encoder_saving();
+    let saving = encoder_share.map(|share| share * closed_form_saving);
+    let ratio = measured.speed_up(&arm.name, baseline).map(|ratio| ratio.centre.exp());
+    let share = ratio.zip(saving.filter(|saving| *saving > 0.0)).map(|(ratio, limit)| step_saving(ratio) / limit);
+    Limit { encoder_share, closed_form_saving: Some(closed_form_saving), saving, share }
 }
 
 /// The interval of a logarithm, exponentiated.

@@ -21,9 +21,14 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
 /// The middle value, or the mean of the two middle values of a sample of even size.
 pub fn median(values: &[f64]) -> Option<f64> {
     mean(values)?;
-    let sorted = sorted(values);
-    let half = sorted.len() / 2;
-    Some(if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 })
+    let mut values = values.to_vec();
+    let half = values.len() / 2;
+    let is_odd = values.len() % 2 == 1;
+    let (below, upper, _) = values.select_nth_unstable_by(half, f64::total_cmp);
+    if is_odd {
+        return Some(*upper);
+    }
+    Some((below.iter().copied().fold(f64::NEG_INFINITY, f64::max) + *upper) / 2.0)
 }
 
 /// Expected maximum of `k` values drawn from the sample without replacement, `sum_i v_i C(i-1, k-1) / C(n, k)` over the n

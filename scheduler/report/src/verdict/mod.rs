@@ -89,7 +89,6 @@ pub enum Outcome {
 
 /// A question with what was measured.
 struct Asked {
-    arm: String,
     question: Question,
     task: Option<Task>,
     /// The estimate, as a logarithm for ratios.
@@ -146,24 +145,21 @@ pub(crate) fn verdicts(
     speed: Option<&Speed>,
     glue: &[GlueReport],
 ) -> (Vec<(String, Vec<Verdict>)>, usize) {
-    let arms: Vec<&String> = facts.arms.iter().filter(|arm| **arm != facts.baseline).collect();
     let by_arm = facts.trials_by_arm();
     let trials = |arm: &str| by_arm.get(arm).map_or(&[][..], Vec::as_slice);
-    let asked: Vec<Asked> = arms
-        .iter()
-        .map(|arm| Pair { facts, arm, own: trials(arm), base: trials(&facts.baseline) })
-        .flat_map(|pair| pair.questions(timed, speed, glue))
+    let others = facts.arms.iter().filter(|arm| **arm != facts.baseline);
+    let asked: Vec<(&String, Vec<Asked>)> = others
+        .map(|arm| (arm, Pair { facts, arm, own: trials(arm), base: trials(&facts.baseline) }))
+        .map(|(arm, pair)| (arm, pair.questions(timed, speed, glue)))
         .collect();
-    let levels = levels(facts, &asked);
-    let counted = asked.iter().filter(|asked| asked.is_counted).count();
-    let mut verdicts =
-        asked.into_iter().zip(levels).map(|(asked, level)| (asked.arm.clone(), verdict(facts, asked, level)));
-    let mut all: Vec<(String, Vec<Verdict>)> = arms.into_iter().map(|arm| (arm.clone(), Vec::new())).collect();
-    for (arm, verdict) in &mut verdicts {
-        all.iter_mut().filter(|(name, _)| *name == arm).for_each(|(_, own)| own.push(verdict.clone()));
-    }
-    all.retain(|(_, verdicts)| !verdicts.is_empty());
-    (all, counted)
+    let all: Vec<&Asked> = asked.iter().flat_map(|(_, asked)| asked).collect();
+    let counted = all.iter().filter(|asked| asked.is_counted).count();
+    let mut levels = levels(facts, &all).into_iter();
+    let judged = asked.into_iter().filter(|(_, asked)| !asked.is_empty()).map(|(arm, asked)| {
+        let verdicts = asked.into_iter().zip(levels.by_ref()).map(|(asked, level)| verdict(facts, asked, level));
+        (arm.clone(), verdicts.collect())
+    });
+    (judged.collect(), counted)
 }
 
 /// What Holm's correction leaves of one question.
@@ -177,7 +173,7 @@ struct Level {
 }
 
 /// The level of each question. `None` for one without an interval, or with an obstacle.
-fn levels(facts: &Facts, asked: &[Asked]) -> Vec<Option<Level>> {
+fn levels(facts: &Facts, asked: &[&Asked]) -> Vec<Option<Level>> {
     let smallest: Vec<Option<f64>> = asked.iter().map(|asked| smallest_alpha(facts, asked)).collect();
     let counted: Vec<usize> = (0..asked.len()).filter(|index| asked[*index].is_counted).collect();
     let p: Vec<f64> = counted.iter().map(|index| smallest[*index].unwrap_or(1.0)).collect();

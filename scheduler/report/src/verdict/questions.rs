@@ -31,7 +31,7 @@ impl Pair<'_> {
         let Self { facts, arm, .. } = *self;
         let mut asked = Vec::new();
         let mut ask = |question, task, estimate, obstacle, is_counted| {
-            asked.push(Asked { arm: arm.to_owned(), question, task, estimate, obstacle, is_counted });
+            asked.push(Asked { question, task, estimate, obstacle, is_counted });
         };
         let is_pretrained = !facts.published.contains(arm) && !facts.published.contains(&facts.baseline);
         let rounds = facts.trials.iter().find_map(|trial| match &*trial.recipe {
@@ -73,7 +73,7 @@ impl Pair<'_> {
                 ask(Question::MeanScore, None, estimate, obstacle.clone(), checkpoints > 1);
             }
             let estimate = average.as_ref().and_then(|average| Estimate::of_mean(&average.spreads));
-            ask(Question::ScoreSpread, None, estimate, obstacle, checkpoints > 1);
+            ask(Question::ScoreSpread, None, estimate, obstacle, checkpoints > 1 && self.has_several_runs());
         }
         asked
     }
@@ -116,6 +116,12 @@ impl Pair<'_> {
     fn has_runs(&self, task: Task) -> bool {
         let has = |trials: &[&TrialFacts]| trials.iter().any(|trial| is_run_on(trial, Some(task)));
         has(self.own) && has(self.base)
+    }
+
+    /// True if the job plans several fine-tune seeds, without which a checkpoint has no spread.
+    fn has_several_runs(&self) -> bool {
+        let runs = self.own.iter().filter(|trial| is_run_on(trial, None));
+        runs.map(|trial| trial.seeds.head).collect::<BTreeSet<u64>>().len() > 1
     }
 
     /// Fine-tune runs on `task`, or on all tasks, that have not ended.

@@ -125,6 +125,11 @@ pub(crate) fn finetunes(arm: &str, task: Task, scores: &[f64]) -> Vec<TrialFacts
     (0..).zip(scores).map(|(seed, score)| finetune(arm, task, (0, seed), scored(*score))).collect()
 }
 
+/// The report on an arm with these turns.
+pub(crate) fn arm_timing(name: &str, turns: Vec<Turn>) -> ArmTiming {
+    ArmTiming { name: name.into(), blocks: 12, turns, tokens_per_step: 4096, memory: None, largest_batch: None }
+}
+
 /// Timed steps of an arm, of which each takes 20 ms and 5 ms more for each open block. `open` holds pairs of a number
 /// of open blocks and a number of steps, which are dealt out to the rounds; each factor in `noise` makes a round in
 /// which a step takes this much longer.
@@ -137,14 +142,7 @@ pub(crate) fn timed(name: &str, open: &[(u32, u32)], noise: &[f64]) -> ArmTiming
         let seconds = open_blocks.iter().map(|open| noise * (0.02 + 0.005 * open)).collect();
         Turn { place: 0, warmup_seconds: Vec::new(), seconds, open_blocks }
     };
-    ArmTiming {
-        name: name.into(),
-        blocks: 12,
-        turns: noise.iter().enumerate().map(turn).collect(),
-        tokens_per_step: 4096,
-        memory: None,
-        largest_batch: None,
-    }
+    arm_timing(name, noise.iter().enumerate().map(turn).collect())
 }
 
 pub(crate) fn timing(arms: Vec<ArmTiming>) -> TrialFacts {

@@ -1,8 +1,8 @@
 //! The speed of arms whose cost changes over their run, from made-up step times.
 
-use crate::common::{facts, pretrain, pretrain_recipe, trial};
+use crate::common::{arm_timing, facts, pretrain, pretrain_recipe, trial};
 use proptest::prelude::*;
-use recipe::report::{ArmTiming, TimingReport, Turn};
+use recipe::report::{TimingReport, Turn};
 use recipe::seeds::{Purpose, generator, uniform};
 use recipe::{Gate, Moment, Pretrain, Recipe, Rows, Seeds, Timing, TimingArm, TrialReport};
 use report::{Facts, Report, TrialFacts, TrialStatus, report};
@@ -81,14 +81,7 @@ fn timed(noise: impl Fn(u64) -> f64) -> TrialFacts {
             turns[index].push(Turn { place: place as u32, warmup_seconds: vec![2.0], seconds, open_blocks: open });
         }
     }
-    let timing = |(arm, turns): (&TimingArm, Vec<Turn>)| ArmTiming {
-        name: arm.name.clone(),
-        blocks: 12,
-        turns,
-        tokens_per_step: 4096,
-        memory: None,
-        largest_batch: None,
-    };
+    let timing = |(arm, turns): (&TimingArm, Vec<Turn>)| arm_timing(&arm.name, turns);
     let report = TimingReport { arms: arms.iter().zip(turns).map(timing).collect() };
     let recipe = Timing { arms, rounds: ROUNDS, steps_per_turn: STEPS_PER_TURN, warmup_steps: 1, largest_batch: None };
     trial(None, Recipe::Timing(recipe), Seeds::default(), TrialStatus::Succeeded(TrialReport::Timing(report)))
